@@ -1,0 +1,87 @@
+"""The nouns: a prompt, a rollout, and the batch that the loss kernels read. Frozen and shape-checked.
+
+Shape suffixes used everywhere: _B batch rows, _T completion positions, _V vocabulary, _N flattened completion
+tokens of a batch (row-major, padding removed), _G group, _S columns of a padded input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One problem. `key` is unique and stable (every random draw about this prompt derives from it)."""
+
+    key: str
+    text: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+    ids: tuple[int, ...] = ()
+
+    def encoded(self, ids: Sequence[int]) -> Prompt:
+        return replace(self, ids=tuple(ids))
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One completion with the exact token ids that were sampled.
+
+    `ids` has the end token as its last id iff `ended`; a truncated completion never gets one.
+    `behavior_logp[t]` is log behavior(ids[t] | prompt, ids[:t]) in nats, under the transforms it was sampled with.
+    """
+
+    prompt: Prompt
+    sample: int
+    ids: tuple[int, ...]
+    behavior_logp: tuple[float, ...]
+    ended: bool
+    text: str
+    actor: str
+    reward: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.ids:
+            raise ValueError("a rollout needs at least one token")
+        if len(self.ids) != len(self.behavior_logp):
+            raise ValueError(f"{len(self.ids)} ids but {len(self.behavior_logp)} behavior log-probs")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one update reads: teacher-forcing inputs and, per completion token, what pulls it and how strongly.
+
+    Prompts are padded on the left and completions on the right, so completion column t is input column
+    S - T + t for every row, and the logits that predict it are at column S - T + t - 1.
+    Masks come from lengths, never from comparing ids with pad or end (DESIGN.md, trap 5).
+    """
+
+    input_ids_BS: Tensor
+    attention_mask_BS: Tensor
+    position_ids_BS: Tensor
+    completion_mask_BT: Tensor  # True where a completion token (the end token included) is
+    target_ids_N: Tensor  # the token each position is pulled toward, when the target is a token
+    row_N: Tensor  # which row each token belongs to
+    weight_N: Tensor  # strength of the pull
+    behavior_logp_N: Tensor | None = None  # for the importance ratio; None = no ratio
+    expert_logp_NV: Tensor | None = None  # log-probs over the vocabulary, when the target is a distribution
+    expert_topk: tuple[Tensor, Tensor] | None = None  # (ids_NK, logp_NK): the rest is one tail bucket
+
+    def __post_init__(self) -> None:
+        n = int(self.completion_mask_BT.sum())
+        b, s = self.input_ids_BS.shape
+        if self.completion_mask_BT.shape[0] != b or self.completion_mask_BT.shape[1] >= s:
+            raise ValueError(f"mask {tuple(self.completion_mask_BT.shape)} does not fit inputs {b}x{s}")
+        for name in ("target_ids_N", "row_N", "weight_N", "behavior_logp_N", "expert_logp_NV"):
+            tensor = getattr(self, name)
+            if tensor is not None and tensor.shape[0] != n:
+                raise ValueError(f"{name} has {tensor.shape[0]} entries, the mask has {n} tokens")
+
+    @property
+    def device(self) -> torch.device:
+        return self.input_ids_BS.device
