@@ -1,0 +1,136 @@
+"""The two loss kernels that serve every row of the table, the reduction, and the chunked head.
+
+Everything here works on flattened completion tokens: (N,) and (N, V), padding already removed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from understudy import maths
+from understudy.types import Batch
+
+DIVERGENCES = ("kl_expert_student", "kl_student_expert", "jsd")
+REDUCTIONS = ("token_mean", "sequence_mean", "sequence_sum")
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Which kernel, and its visible knobs."""
+
+    target: str  # "token" or "distribution"
+    divergence: str = "kl_student_expert"
+    beta: float = 0.5
+    importance: bool = False  # multiply the surrogate by student / behavior at the acted token
+    clip: float | None = None  # PPO clip range of that ratio
+
+
+def token_logp(logits_NV: Tensor, ids_N: Tensor) -> Tensor:
+    """log softmax(logits)[id], (N,), in float32 at least."""
+    logits_NV = logits_NV.float() if logits_NV.dtype in (torch.float16, torch.bfloat16) else logits_NV
+    return logits_NV.gather(-1, ids_N.unsqueeze(-1)).squeeze(-1) - logits_NV.logsumexp(-1)
+
+
+def surrogate(
+    logp_N: Tensor, behavior_logp_N: Tensor | None, weight_N: Tensor, clip: float | None = None
+) -> Tensor:
+    """Per-token loss whose gradient is -weight * ratio * grad log student; (N,) each.
+
+    Without `behavior_logp_N` it is the weighted negative log-likelihood, -weight * logp. With it, the
+    importance-weighted policy-gradient surrogate -ratio * weight, ratio = student / behavior; `clip` gives
+    PPO's pessimistic minimum (arXiv 1707.06347, eq. 7). `weight_N` must carry no gradient.
+    """
+    if weight_N.requires_grad:
+        raise ValueError("weights are signals, not functions of the student: detach them")
+    if behavior_logp_N is None:
+        return -weight_N * logp_N
+    ratio_N = (logp_N - behavior_logp_N).exp()
+    if clip is None:
+        return -ratio_N * weight_N
+    return -torch.minimum(ratio_N * weight_N, ratio_N.clamp(1 - clip, 1 + clip) * weight_N)
+
+
+def divergence(student_logp: Tensor, expert_logp: Tensor, kind: str, beta: float = 0.5) -> Tensor:
+    """Per-token divergence of two (N, V) log-prob tables, (N,) nats. Names give the argument order of KL.
+
+    kl_expert_student = KL(expert || student), kl_student_expert = KL(student || expert),
+    jsd = maths.jsd(expert, student, beta).
+    """
+    if kind == "kl_expert_student":
+        return maths.kl(expert_logp, student_logp)
+    if kind == "kl_student_expert":
+        return maths.kl(student_logp, expert_logp)
+    if kind == "jsd":
+        return maths.jsd(expert_logp, student_logp, beta)
+    raise ValueError(f"unknown divergence {kind!r}: one of {DIVERGENCES}")
+
+
+def reduce(loss_N: Tensor, row_N: Tensor, reduction: str, tokens: Tensor | None = None) -> Tensor:
+    """Sum of per-token losses over its denominator; a scalar.
+
+    `tokens` (B,) are the completion lengths of every row of the whole update (default: of these tokens), so
+    micro-batches that are reduced one by one and added give exactly the full batch.
+    token_mean: sum over tokens / number of tokens. sequence_mean: mean over rows of each row's token mean (reweights
+    states by 1 / length: DESIGN.md, trap 1). sequence_sum: mean over rows of each row's sum.
+    """
+    if tokens is None:
+        tokens = torch.bincount(row_N)
+    if reduction == "token_mean":
+        return loss_N.sum() / tokens.sum()
+    if reduction == "sequence_mean":
+        return (loss_N / tokens[row_N]).sum() / len(tokens)
+    if reduction == "sequence_sum":
+        return loss_N.sum() / len(tokens)
+    raise ValueError(f"unknown reduction {reduction!r}: one of {REDUCTIONS}")
+
+
+def token_losses(
+    hidden_ND: Tensor, head: Callable[[Tensor], Tensor], batch: Batch, objective: Objective, chunk: int = 0
+) -> tuple[Tensor, Tensor]:
+    """(loss_N, logp_N of the target tokens without gradient) from the last hidden states.
+
+    `head` maps hidden states to logits. With `chunk` > 0 only that many tokens' logits exist at a time, also in the
+    backward pass (they are recomputed), so memory is chunk * V instead of N * V.
+    """
+
+    def piece(hidden: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        return _piece(head(hidden), batch, objective, index)
+
+    n = hidden_ND.shape[0]
+    index_N = torch.arange(n, device=hidden_ND.device)
+    if chunk <= 0 or n <= chunk:
+        loss_N, logp_N = piece(hidden_ND, index_N)
+        return loss_N, logp_N.detach()
+    parts = [
+        checkpoint(piece, h, i, use_reentrant=False)
+        for h, i in zip(hidden_ND.split(chunk), index_N.split(chunk))
+    ]
+    return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts]).detach()
+
+
+def _piece(logits: Tensor, batch: Batch, objective: Objective, index: Tensor) -> tuple[Tensor, Tensor]:
+    if objective.target == "token":
+        logp = token_logp(logits, batch.target_ids_N[index])
+        behavior = None
+        if objective.importance:
+            if batch.behavior_logp_N is None:
+                raise ValueError("an importance ratio needs the recorded behavior log-probs")
+            behavior = batch.behavior_logp_N[index]
+        return surrogate(logp, behavior, batch.weight_N[index], objective.clip), logp
+    student_logp = logits.float().log_softmax(-1) if logits.dtype != torch.float64 else logits.log_softmax(-1)
+    logp = student_logp.gather(-1, batch.target_ids_N[index].unsqueeze(-1)).squeeze(-1)
+    if batch.expert_topk is not None:
+        ids, expert_logp = batch.expert_topk[0][index], batch.expert_topk[1][index]
+        expert_logp = torch.cat([expert_logp, maths.log1m_sum_exp(expert_logp).unsqueeze(-1)], -1)
+        student_logp = maths.bucketed(student_logp, ids)
+    elif batch.expert_logp_NV is not None:
+        expert_logp = batch.expert_logp_NV[index]
+    else:
+        raise ValueError("a distribution target needs the expert's distribution")
+    loss = divergence(student_logp, expert_logp, objective.divergence, objective.beta)
+    return batch.weight_N[index] * loss, logp

@@ -1,0 +1,93 @@
+"""Pure functions on log-probabilities (natural logs, nats). Divergences are written kl(p, q) with named roles."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def kl(logp: Tensor, logq: Tensor) -> Tensor:
+    """KL(p || q) over the last dimension; (..., V) log-probs -> (...). 0 log 0 = 0, also in the gradient."""
+    p = logp.exp()
+    # where(), not nan_to_num: the gradient through the unused branch must stay finite
+    gap = torch.where(p > 0, logp, 0.0) - torch.where(p > 0, logq, 0.0)
+    return (p * gap).sum(-1)
+
+
+def jsd(logp: Tensor, logq: Tensor, beta: float) -> Tensor:
+    """beta KL(p || m) + (1 - beta) KL(q || m) with m = beta p + (1 - beta) q; GKD (arXiv 2306.13649), eq. 1.
+
+    (..., V) log-probs -> (...). Symmetric at beta = 1/2; divided by beta it tends to KL(q || p)'s mirror
+    KL(p || q) as beta -> 0, and divided by 1 - beta to KL(q || p) as beta -> 1.
+    """
+    if not 0 < beta < 1:
+        raise ValueError(f"beta must lie strictly between 0 and 1, not {beta}")
+    logm = torch.logaddexp(logp + _log(beta), logq + _log(1 - beta))
+    return beta * kl(logp, logm) + (1 - beta) * kl(logq, logm)
+
+
+def _log(x: float) -> float:
+    return float(torch.tensor(x, dtype=torch.float64).log())
+
+
+def entropy(logp: Tensor) -> Tensor:
+    """-sum p log p over the last dimension."""
+    p = logp.exp()
+    return -(p * torch.where(p > 0, logp, 0.0)).sum(-1)
+
+
+def bucketed(logp: Tensor, ids: Tensor) -> Tensor:
+    """Coarsen (N, V) log-probs to the tokens `ids` (N, K) plus one bucket for all the rest: (N, K + 1).
+
+    The tail bucket keeps the mass that renormalised top-k would lose (DESIGN.md, trap 2). A divergence of two
+    distributions coarsened alike is a lower bound of the full one (data processing).
+    """
+    kept = logp.gather(-1, ids)
+    return torch.cat([kept, log1m_sum_exp(kept).unsqueeze(-1)], -1)
+
+
+def log1m_sum_exp(logp: Tensor) -> Tensor:
+    """log(1 - sum exp) over the last dimension, floored where rounding makes the sum reach one."""
+    rest = 1 - logp.exp().sum(-1)
+    return rest.clamp_min(torch.finfo(logp.dtype).tiny).log()
+
+
+def discounted_to_go(values_N: Tensor, row_N: Tensor, gamma: float) -> Tensor:
+    """out_t = sum over s >= t in the same row of gamma^(s - t) values_s, for (N,) row-major values. gamma in [0, 1]."""
+    if gamma == 0:
+        return values_N
+    counts = torch.bincount(row_N)
+    out = torch.zeros(len(counts), int(counts.max()), dtype=values_N.dtype, device=values_N.device)
+    column_N = position_in_row(row_N)
+    out[row_N, column_N] = values_N
+    for t in range(out.shape[1] - 2, -1, -1):
+        out[:, t] += gamma * out[:, t + 1]
+    return out[row_N, column_N]
+
+
+def position_in_row(row_N: Tensor) -> Tensor:
+    """0, 1, 2, ... within each run of equal (sorted) row numbers."""
+    counts = torch.bincount(row_N)
+    starts = counts.cumsum(0) - counts
+    return torch.arange(len(row_N), device=row_N.device) - starts[row_N]
+
+
+def prefix_log_ratio(logp_N: Tensor, behavior_logp_N: Tensor, row_N: Tensor) -> Tensor:
+    """sum over s < t in the row of (log student - log behavior): log importance weight of the prefix before t."""
+    ratio_N = logp_N - behavior_logp_N
+    running_N = ratio_N.cumsum(0)
+    counts = torch.bincount(row_N)
+    before_row = torch.cat([running_N.new_zeros(1), running_N[counts.cumsum(0) - 1]])[row_N]
+    return running_N - ratio_N - before_row
+
+
+def group_advantages(reward_BG: Tensor, normalise: str) -> Tensor:
+    """Reward minus the group's mean; `normalise='std'` also divides by the group's standard deviation.
+
+    (prompts, samples a prompt) -> same. 'std' is GRPO (arXiv 2402.03300, section 4.1.1); 'none' drops the
+    division, which over-weights prompts that are nearly always right or wrong (arXiv 2503.20783).
+    """
+    centred = reward_BG - reward_BG.mean(1, keepdim=True)
+    if normalise == "none":
+        return centred
+    return centred / (reward_BG.std(1, keepdim=True, correction=0) + 1e-4)
