@@ -70,22 +70,25 @@ def divergence(student_logp: Tensor, expert_logp: Tensor, kind: str, beta: float
     raise ValueError(f"unknown divergence {kind!r}: one of {DIVERGENCES}")
 
 
-def reduce(loss_N: Tensor, row_N: Tensor, reduction: str, tokens: Tensor | None = None) -> Tensor:
+def reduce(
+    loss_N: Tensor, row_N: Tensor, reduction: str, total_tokens: int | None = None, total_rows: int | None = None
+) -> Tensor:
     """Sum of per-token losses over its denominator; a scalar.
 
-    `tokens` (B,) are the completion lengths of every row of the whole update (default: of these tokens), so
-    micro-batches that are reduced one by one and added give exactly the full batch.
+    The totals (default: of these tokens) are those of the whole update, so that micro-batches of whole rows, reduced
+    one by one and added, give exactly the full batch.
     token_mean: sum over tokens / number of tokens. sequence_mean: mean over rows of each row's token mean (reweights
     states by 1 / length: DESIGN.md, trap 1). sequence_sum: mean over rows of each row's sum.
     """
-    if tokens is None:
-        tokens = torch.bincount(row_N)
+    lengths = torch.bincount(row_N)
+    total_tokens = len(row_N) if total_tokens is None else total_tokens
+    total_rows = int((lengths > 0).sum()) if total_rows is None else total_rows
     if reduction == "token_mean":
-        return loss_N.sum() / tokens.sum()
+        return loss_N.sum() / total_tokens
     if reduction == "sequence_mean":
-        return (loss_N / tokens[row_N]).sum() / len(tokens)
+        return (loss_N / lengths[row_N]).sum() / total_rows
     if reduction == "sequence_sum":
-        return loss_N.sum() / len(tokens)
+        return loss_N.sum() / total_rows
     raise ValueError(f"unknown reduction {reduction!r}: one of {REDUCTIONS}")
 
 

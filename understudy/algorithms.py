@@ -1,0 +1,286 @@
+"""THE TABLE: every training method is one row of cells, and what makes a combination of cells legal.
+
+A method is who acts (`behavior`), what each position is pulled toward (`target`), how strongly (`weight`) and how
+fresh the data is (`replay`). Nothing here trains: train.py reads the cells. docs/algorithms.md is generated from this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+BEHAVIORS = {
+    "expert": "the expert samples whole completions",
+    "student": "the current student samples",
+    "base": "the frozen base (the student before training) samples",
+    "mixture_batch": "a coin per batch: student (probability student_share) or expert",
+    "mixture_token": "a coin per token: expert (probability expert_share^round) or student",
+}
+TARGETS = {
+    "token": "the token that was acted",
+    "expert_token": "a fresh expert draw at that prefix",
+    "distribution": "the expert's whole next-token distribution, by the divergence",
+}
+WEIGHTS = {
+    "one": "1",
+    "log_ratio": "log expert - log student of the acted token, discounted to go by gamma",
+    "advantage": "the verifier's reward minus its group's mean",
+    "passed": "1 if the verifier passed the completion, else the completion is dropped",
+}
+REPLAYS = {
+    "fixed": "sampled once, before training, and cached in the run directory",
+    "fresh": "sampled anew for every update",
+    "aggregate": "each round adds to all earlier rounds",
+    "round": "sampled once a round from the current student, replacing the last round",
+}
+IMPORTANCES = {
+    "none": "no ratio",
+    "token": "student / behavior at the acted token (PPO clip range `clip`)",
+    "prefix": "student / base over the tokens before this one, capped at `importance_cap`",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method: its cells, its other defaults, and where it comes from."""
+
+    name: str
+    behavior: str
+    target: str
+    weight: str
+    replay: str
+    summary: str
+    equation: str
+    source: str
+    deviations: str
+    importance: str = "none"
+    divergence: str = ""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+
+_ROWS = (
+    Row(
+        "sft", "expert", "token", "one", "fixed",
+        summary="supervised fine-tuning on the expert's samples: offline imitation",
+        equation="-E_{y ~ expert} sum_t log student(y_t | y_<t)",
+        source="behavior cloning; the offline arm of arXiv 2606.30445",
+        deviations="token mean over the update, not over each sequence",
+    ),
+    Row(
+        "seq_kd", "expert", "token", "one", "fixed",
+        summary="sequence-level distillation; the same cells as sft under its name in the distillation literature",
+        equation="-E_{y ~ expert} sum_t log student(y_t | y_<t)",
+        source="arXiv 1606.07947, eq. 8 and section 3.2",
+        deviations="samples from the expert instead of its beam-search mode",
+    ),
+    Row(
+        "word_kd", "expert", "distribution", "one", "fixed",
+        summary="word-level distillation on the expert's own samples",
+        equation="E_{y ~ expert} sum_t KL(expert(. | y_<t) || student(. | y_<t))",
+        source="arXiv 1606.07947, eq. 7; supervised KD of arXiv 2306.13649",
+        deviations="no interpolation with a hard-label loss, temperature 1",
+        divergence="kl_expert_student",
+    ),
+    Row(
+        "gkd", "mixture_batch", "distribution", "one", "fresh",
+        summary="generalised distillation: student or expert completions by a coin, JSD(beta)",
+        equation="E_{y ~ student or expert} sum_t JSD_beta(expert || student)(. | y_<t)",
+        source="arXiv 2306.13649, algorithm 1 and eq. 1",
+        deviations="the fixed data set of the paper is replaced by fresh expert samples",
+        divergence="jsd",
+        defaults={"beta": 0.5, "student_share": 0.5},
+    ),
+    Row(
+        "dagger", "mixture_token", "expert_token", "one", "aggregate",
+        summary="dataset aggregation: label the states that the student visits with fresh expert draws",
+        equation="-E_{y ~ mixture of rounds 0..i} sum_t log student(a_t | y_<t), a_t ~ expert(. | y_<t)",
+        source="DAgger, arXiv 1011.0686, algorithm 3.1",
+        deviations="sampled labels (a stochastic expert); one learner warm-started over rounds, not refitted",
+        defaults={"expert_share": 0.5, "round_updates": 20},
+    ),
+    Row(
+        "opd", "student", "token", "log_ratio", "fresh",
+        summary="on-policy distillation by policy gradient on the sampled token",
+        equation="-E_{y ~ student} sum_t A_t log student(y_t | y_<t), "
+        "A_t = sum_{s>=t} gamma^(s-t) [log expert - log student](y_s)",
+        source="arXiv 2606.30445 (online arm); arXiv 2306.08543 for gamma = 1",
+        deviations="gamma = 0 by default: the per-token reverse KL without its effect on later states",
+        importance="token",
+        defaults={"gamma": 0.0},
+    ),
+    Row(
+        "opd_full", "student", "distribution", "one", "fresh",
+        summary="on-policy distillation with the exact per-token KL over the vocabulary",
+        equation="E_{y ~ student} sum_t KL(student(. | y_<t) || expert(. | y_<t))",
+        source="arXiv 2306.13649 (on-policy, reverse KL); arXiv 2604.13016 with top_k = 16 of the student",
+        deviations="no gradient through the sampled prefix (that is gamma = 1 of opd)",
+        divergence="kl_student_expert",
+    ),
+    Row(
+        "base_opd", "base", "distribution", "one", "fixed",
+        summary="reverse KL on prefixes sampled once from the base, importance-weighted to the student's",
+        equation="E_{y ~ base} sum_t w_t KL(student || expert)(. | y_<t), w_t = prod_{s<t} student/base (y_s)",
+        source="after the base-policy guarantee of arXiv 2606.30445 (its exact form was not available to us)",
+        deviations="the prefix ratio is truncated at importance_cap (bias for variance) and carries no gradient",
+        importance="prefix",
+        divergence="kl_student_expert",
+        defaults={"importance_cap": 5.0, "prompt_pool": 512},
+    ),
+    Row(
+        "grpo", "student", "token", "advantage", "fresh",
+        summary="reinforcement learning from the verifier's reward, baseline = the group's mean",
+        equation="-E_{y ~ student} sum_t (r(y) - mean_group r) / std_group log student(y_t | y_<t)",
+        source="GRPO, arXiv 2402.03300, eq. 3",
+        deviations="no KL penalty; token mean over the update (arXiv 2503.14476), not over each sequence",
+        importance="token",
+        defaults={"samples_per_prompt": 8, "advantage_norm": "std", "clip": 0.2},
+    ),
+    Row(
+        "rft", "student", "token", "passed", "round",
+        summary="rejection-sampling fine-tuning on the student's own passed completions, round by round",
+        equation="-E_{y ~ student of this round} 1[r(y) = 1] sum_t log student(y_t | y_<t)",
+        source="arXiv 2308.01825; expert iteration",
+        deviations="no de-duplication of completions; the current student, not the base, starts each round",
+        defaults={"samples_per_prompt": 4, "round_updates": 20},
+    ),
+)  # fmt: skip
+
+TABLE: dict[str, Row] = {row.name: row for row in _ROWS}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A combination of cells that makes no sense: when, which field to name, and why."""
+
+    illegal: Callable[[Any], bool]
+    field: str
+    reason: str
+
+
+def _on_policy_signal(c: Any) -> bool:
+    return c.weight in ("log_ratio", "advantage")
+
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        lambda c: c.weight in ("log_ratio", "advantage") and c.target != "token",
+        "weight",
+        "a log-ratio or advantage scales the acted token; with another target it has no meaning: use --target token",
+    ),
+    Rule(
+        lambda c: c.weight == "log_ratio" and c.behavior not in ("student", "base"),
+        "behavior",
+        "a log-ratio is a policy-gradient signal, unbiased only on the student's own samples (or the base's with "
+        "--importance token): on expert samples it descends no divergence",
+    ),
+    Rule(
+        lambda c: c.weight == "advantage" and c.behavior != "student",
+        "behavior",
+        "a group advantage compares the student's own samples: use --behavior student",
+    ),
+    Rule(
+        lambda c: c.weight == "advantage" and c.samples_per_prompt < 2,
+        "samples_per_prompt",
+        "a group of one is always at its own mean, so its advantage is 0: use at least 2",
+    ),
+    Rule(
+        lambda c: c.weight == "one" and c.target == "token" and c.behavior != "expert",
+        "target",
+        "imitating the tokens one has sampled oneself has zero gradient in expectation: use --target distribution, "
+        "--target expert_token, or a weight",
+    ),
+    Rule(
+        lambda c: c.replay == "fixed" and c.behavior not in ("expert", "base"),
+        "replay",
+        "the student's samples go stale as it learns: use --replay fresh, or round (sampled again each round)",
+    ),
+    Rule(
+        lambda c: c.replay in ("aggregate", "round") and _on_policy_signal(c),
+        "replay",
+        "policy-gradient signals need samples of the current student: use --replay fresh",
+    ),
+    Rule(
+        lambda c: c.replay == "aggregate" and c.behavior in ("expert", "base"),
+        "replay",
+        "an expert or base that never changes has no rounds to aggregate: use --replay fixed or fresh",
+    ),
+    Rule(
+        lambda c: c.behavior == "base" and c.target == "token" and c.importance != "token",
+        "importance",
+        "tokens sampled from the base without the ratio student / base descend another objective: use --importance token",
+    ),
+    Rule(
+        lambda c: c.importance == "prefix" and c.behavior != "base",
+        "importance",
+        "the prefix ratio corrects prefixes that the base sampled: use --behavior base",
+    ),
+    Rule(
+        lambda c: c.importance == "token" and not _on_policy_signal(c),
+        "importance",
+        "the token ratio belongs to an acted token with a log-ratio or advantage weight: use --importance none",
+    ),
+    Rule(
+        lambda c: c.updates_per_rollout > 1 and (c.importance == "none" or c.replay != "fresh"),
+        "updates_per_rollout",
+        "re-using rollouts needs fresh replay and the token ratio that corrects for it: use 1, or a row with "
+        "importance token",
+    ),
+    Rule(
+        lambda c: c.clip is not None and c.importance != "token",
+        "clip",
+        "there is no token ratio to clip in this row: drop --clip",
+    ),
+    Rule(
+        lambda c: c.gamma != 0 and c.weight != "log_ratio",
+        "gamma",
+        "gamma discounts the log-ratio to go; this row has none: use --gamma 0",
+    ),
+    Rule(lambda c: not 0 <= c.gamma <= 1, "gamma", "must lie in [0, 1]"),
+    Rule(
+        lambda c: c.target == "distribution" and not c.divergence,
+        "divergence",
+        "a distribution target needs one: kl_expert_student, kl_student_expert or jsd",
+    ),
+    Rule(
+        lambda c: c.target != "distribution" and bool(c.divergence),
+        "divergence",
+        "this row's target is a token: a divergence needs --target distribution",
+    ),
+    Rule(
+        lambda c: c.divergence == "jsd" and not 0 < c.beta < 1,
+        "beta",
+        "must lie strictly between 0 and 1; the two ends are kl_expert_student and kl_student_expert",
+    ),
+    Rule(
+        lambda c: c.top_k > 0 and c.target != "distribution",
+        "top_k",
+        "only a distribution target can be coarsened to its top tokens: use --top-k 0",
+    ),
+    Rule(
+        lambda c: (c.temperature != 1 or c.top_p != 1) and c.behavior != "expert",
+        "temperature",
+        "sampling under another temperature or top-p while scoring the full softmax is not on-policy: use 1 and 1",
+    ),
+)
+
+
+def needs_expert(config: Any) -> bool:
+    """Whether training (not only evaluation) calls the expert."""
+    return (
+        config.behavior in ("expert", "mixture_batch", "mixture_token")
+        or config.target in ("expert_token", "distribution")
+        or config.weight == "log_ratio"
+    )
+
+
+def capabilities(config: Any) -> frozenset[str]:
+    """What the expert must be able to do for these cells: a subset of sample, score, distribution."""
+    out = set()
+    if config.behavior in ("expert", "mixture_batch"):
+        out.add("sample")
+    if config.behavior == "mixture_token" or config.target in ("expert_token", "distribution"):
+        out.add("distribution")
+    if config.weight == "log_ratio":
+        out.add("score")
+    return frozenset(out)

@@ -1,0 +1,281 @@
+"""What a run is told: one frozen dataclass, the same for the command line and the library.
+
+The docstring under each field is its `--help`. `None` means "as the method's row has it"; `resolve` fills those in,
+refuses illegal cells with the reason, and gives the concrete configuration that is written to the run directory.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from understudy import algorithms
+from understudy.errors import UserError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    method: str = "opd"
+    """Row of the table: sft, seq_kd, word_kd, gkd, dagger, opd, opd_full, base_opd, grpo, rft (docs/algorithms.md)."""
+    student: str = ""
+    """What is trained: a Hugging Face model directory or hub id, or `scratch:width=64,layers=2` for a new tiny one."""
+    expert: str = ""
+    """Who is imitated (= teacher): a model directory or hub id, or a task's programmatic expert such as `solver`."""
+    base: str = ""
+    """Frozen reference for behavior=base. Default: the student before training."""
+    task: str = "countdown"
+    """Prompts and verifier, with options: `countdown:max_number=9,n_numbers=3`."""
+    out: str = ""
+    """Run directory. Default: runs/METHOD-SEED. The same command again resumes it."""
+    seed: int = 0
+    """Everything random derives from it: prompts, samples, coins, the scratch model."""
+
+    behavior: str | None = None
+    """Cell: who acts. expert, student, base, mixture_batch, mixture_token. Default: the row's."""
+    target: str | None = None
+    """Cell: what each position is pulled toward. token, expert_token, distribution. Default: the row's."""
+    weight: str | None = None
+    """Cell: how strongly. one, log_ratio, advantage, passed. Default: the row's."""
+    replay: str | None = None
+    """Cell: how fresh the data is. fixed, fresh, aggregate, round. Default: the row's."""
+    importance: str | None = None
+    """Ratio that corrects for the behavior policy. none, token, prefix. Default: the row's."""
+    divergence: str | None = None
+    """kl_expert_student, kl_student_expert or jsd, for a distribution target. Default: the row's."""
+    beta: float | None = None
+    """Weight of the expert in the mixture of jsd, between 0 and 1. Default: 0.5."""
+    gamma: float | None = None
+    """Discount of the log-ratio to go, 0 (this token only) to 1 (sequence reverse KL). Default: 0."""
+    clip: float | None = None
+    """PPO clip range of the token ratio. Default: none (grpo: 0.2)."""
+    importance_cap: float | None = None
+    """Cap of the prefix ratio (importance=prefix). Default: 5."""
+    advantage_norm: str | None = None
+    """std or none: whether group advantages are divided by the group's standard deviation. Default: std."""
+    student_share: float | None = None
+    """mixture_batch: probability that a batch is the student's. Default: 0.5."""
+    expert_share: float | None = None
+    """mixture_token: probability, to the power of the round, that the expert picks a token. Default: 0.5."""
+    round_updates: int | None = None
+    """Updates a round for replay aggregate and round. Default: 20."""
+    top_k: int = 0
+    """Coarsen both distributions to this many top tokens plus one tail bucket. 0 = the whole vocabulary."""
+    top_k_of: str = "student"
+    """Whose top tokens: student or expert."""
+    reduction: str = "token_mean"
+    """token_mean, sequence_mean (reweights states by 1/length) or sequence_sum."""
+
+    updates: int = 200
+    """Optimizer updates."""
+    prompts_per_update: int = 64
+    """Prompts an update."""
+    samples_per_prompt: int | None = None
+    """Completions a prompt. Default: 1 (grpo 8, rft 4)."""
+    updates_per_rollout: int = 1
+    """Updates on the same fresh rollouts (needs the token ratio)."""
+    prompt_pool: int | None = None
+    """Distinct training prompts, cycled. 0 = never repeat. Default: 0 (base_opd 512)."""
+    max_new_tokens: int = 0
+    """Longest completion. 0 = what the task asks for."""
+    temperature: float = 1.0
+    """Sampling temperature of the behavior policy."""
+    top_p: float = 1.0
+    """Nucleus of the behavior policy."""
+
+    lr: float = 1e-3
+    """Peak learning rate of AdamW."""
+    schedule: str = "constant"
+    """Learning rate after warm-up: constant, linear or cosine (both to zero)."""
+    warmup: int = 0
+    """Updates of linear warm-up."""
+    weight_decay: float = 0.0
+    """AdamW's decoupled weight decay."""
+    adam_beta2: float = 0.95
+    """AdamW's second-moment decay (the first is 0.9)."""
+    grad_clip: float = 1.0
+    """Largest gradient norm. 0 = no clipping."""
+    micro_batch: int = 0
+    """Rows a forward pass, sorted by length. 0 = all. Same gradient up to rounding."""
+    logit_chunk: int = 0
+    """Tokens whose logits exist at a time. 0 = all. For large vocabularies."""
+    drift_limit: float = 0.5
+    """Stop when recomputed minus recorded log-probs of fresh samples differ by more than this (nats, mean a token)."""
+
+    eval_every: int = 25
+    """Updates between evaluations. 0 = only at the end."""
+    eval_prompts: int = 128
+    """Held-out prompts an evaluation."""
+    eval_samples: int = 1
+    """Samples a prompt while training."""
+    final_prompts: int = 256
+    """Held-out prompts of the last evaluation."""
+    final_samples: int = 4
+    """Samples a prompt in the last evaluation (avg@k and pass@k)."""
+    eval_splits: str = "test,ood"
+    """Splits of the last evaluation, by comma."""
+    eval_seed: int = 0
+    """Picks the held-out prompts; the same for runs to be compared."""
+    save_every: int = 50
+    """Updates between checkpoints. 0 = only at the end."""
+    keep: int = 2
+    """Checkpoints kept."""
+    threads: int = 1
+    """CPU threads. One a process is the safe default (FAQ in docs/concepts.md)."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:0, mps."""
+    dtype: str = "float32"
+    """Weights while training: float32 or bfloat16 (slow on most CPUs)."""
+    trust_remote_code: bool = False
+    """Run code that comes with a model. Off unless you ask for it."""
+
+
+VOLATILE = frozenset({"out"})
+"""Fields that may differ when a run is resumed: they do not touch the result."""
+
+_FALLBACK: dict[str, Any] = {
+    "beta": 0.5, "gamma": 0.0, "importance_cap": 5.0, "advantage_norm": "std", "student_share": 0.5,
+    "expert_share": 0.5, "round_updates": 20, "samples_per_prompt": 1, "prompt_pool": 0, "divergence": "",
+}  # fmt: skip
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "behavior": tuple(algorithms.BEHAVIORS), "target": tuple(algorithms.TARGETS),
+    "weight": tuple(algorithms.WEIGHTS), "replay": tuple(algorithms.REPLAYS),
+    "importance": tuple(algorithms.IMPORTANCES), "schedule": ("constant", "linear", "cosine"),
+    "divergence": ("", "kl_expert_student", "kl_student_expert", "jsd"),
+    "reduction": ("token_mean", "sequence_mean", "sequence_sum"), "top_k_of": ("student", "expert"),
+    "advantage_norm": ("std", "none"), "dtype": ("float32", "bfloat16"),
+}  # fmt: skip
+_AT_LEAST = {
+    "updates": 1, "prompts_per_update": 1, "samples_per_prompt": 1, "updates_per_rollout": 1, "prompt_pool": 0,
+    "max_new_tokens": 0, "warmup": 0, "micro_batch": 0, "logit_chunk": 0, "eval_every": 0, "eval_prompts": 1,
+    "eval_samples": 1, "final_prompts": 1, "final_samples": 1, "save_every": 0, "keep": 1, "threads": 1,
+    "round_updates": 1, "top_k": 0, "lr": 0, "grad_clip": 0, "weight_decay": 0, "importance_cap": 1,
+}  # fmt: skip
+
+
+def resolve(config: TrainConfig) -> TrainConfig:
+    """Every field concrete; raises UserError for an unknown method, a value out of range or an illegal cell."""
+    row = algorithms.TABLE.get(config.method)
+    if row is None:
+        raise UserError("method", config.method, f"unknown; one of {', '.join(algorithms.TABLE)}")
+    fill: dict[str, Any] = {}
+    for name in (f.name for f in dataclasses.fields(config)):
+        if getattr(config, name) is None:
+            cell = getattr(row, name, None)
+            value = row.defaults.get(name, cell if cell is not None else _FALLBACK.get(name))
+            fill[name] = value
+    if config.clip is None and config.updates_per_rollout == 1 and fill.get("importance", config.importance) != "token":
+        fill["clip"] = None
+    # changing a cell away from the row's also drops what only made sense there
+    if config.target not in (None, "distribution") and config.divergence is None:
+        fill["divergence"] = ""
+    if config.weight not in (None, row.weight) and config.importance is None:
+        fill["importance"] = "token" if config.weight in ("log_ratio", "advantage") else "none"
+        fill["clip"] = config.clip
+    if not config.out:
+        fill["out"] = f"runs/{config.method}-{config.seed}"
+    config = dataclasses.replace(config, **fill)
+    _check(config)
+    return config
+
+
+def _check(config: TrainConfig) -> None:
+    for name, choices in _CHOICES.items():
+        if getattr(config, name) not in choices:
+            raise UserError(name, getattr(config, name), f"unknown; one of {', '.join(c for c in choices if c)}")
+    for name, least in _AT_LEAST.items():
+        if not getattr(config, name) >= least:
+            raise UserError(name, getattr(config, name), f"must be at least {least}")
+    for name in ("student_share", "expert_share", "top_p"):
+        if not 0 <= getattr(config, name) <= 1:
+            raise UserError(name, getattr(config, name), "must lie in [0, 1]")
+    if not config.temperature > 0:
+        raise UserError("temperature", config.temperature, "must be positive (greedy accuracy is always evaluated)")
+    for rule in algorithms.RULES:
+        if rule.illegal(config):
+            raise UserError(rule.field, getattr(config, rule.field), f"not legal for method {config.method}: {rule.reason}")
+    if not config.student:
+        raise UserError("student", "", "missing: give a model directory, a hub id, or scratch:width=64,layers=2")
+    if algorithms.needs_expert(config) and not config.expert:
+        raise UserError("expert", "", f"missing: method {config.method} imitates one; give a model or `solver`")
+
+
+def to_dict(config: TrainConfig) -> dict[str, Any]:
+    return dataclasses.asdict(config)
+
+
+def load(path: str | Path) -> TrainConfig:
+    """A resolved configuration from a run directory's config.json."""
+    path = Path(path)
+    path = path / "config.json" if path.is_dir() else path
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError("config", path, "no such file; give a run directory or its config.json") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError("config", path, f"cannot be read as JSON ({error})") from None
+    if not isinstance(data, dict):
+        raise UserError("config", path, "must be a JSON object of configuration fields")
+    return build(TrainConfig, data, "config")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """NAME[:key=value,key=value]: how tasks, scratch models and programmatic experts are named."""
+
+    name: str
+    args: Mapping[str, str]
+    text: str
+
+
+def parse_spec(text: str, field: str) -> Spec:
+    name, _, rest = text.partition(":")
+    args: dict[str, str] = {}
+    for item in filter(None, (piece.strip() for piece in rest.split(","))):
+        key, equals, value = item.partition("=")
+        if not equals or not key or key in args:
+            raise UserError(field, text, f"{item!r} is not a new key=value; write {name}:key=value,key=value")
+        args[key.strip()] = value.strip()
+    return Spec(name.strip(), args, text)
+
+
+def build(cls: type[T], args: Mapping[str, Any], field: str) -> T:
+    """`cls(**args)` with strings converted to the annotated types; UserError names the key, the value and the mend."""
+    hints = typing.get_type_hints(cls)
+    known = {f.name: hints[f.name] for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    values = {}
+    for key, value in args.items():
+        if key not in known:
+            raise UserError(f"{field}.{key}", value, f"unknown; one of {', '.join(known)}")
+        values[key] = _convert(value, known[key], f"{field}.{key}")
+    return cls(**values)
+
+
+def _convert(value: Any, kind: Any, field: str) -> Any:
+    options = typing.get_args(kind) or (kind,)
+    if value is None and type(None) in options:
+        return None
+    kind = next(k for k in options if k is not type(None))
+    try:
+        if kind is bool:
+            return {"true": True, "1": True, "false": False, "0": False}[str(value).lower()]
+        if kind is int:
+            if isinstance(value, bool) or (isinstance(value, float) and value != int(value)):
+                raise ValueError
+            return int(value)
+        if kind is float:
+            number = float(value)
+            if number != number or number in (float("inf"), float("-inf")):
+                raise ValueError
+            return number
+        if kind is str and isinstance(value, str):
+            return value
+        raise ValueError
+    except (KeyError, ValueError, TypeError):
+        raise UserError(field, value, f"must be a {kind.__name__}") from None
