@@ -1,0 +1,280 @@
+"""What a checkpoint holds beside the model: optimizer, random numbers, checksums. No pickle anywhere."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from understudy.errors import UserError
+from understudy.files import dumps, files_in, new_folder, open_up, replacing, sha256, trouble
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A verified checkpoint: the Hugging Face model is in `path`; `state` is what the caller had saved."""
+
+    step: int
+    path: Path
+    tensors: dict[str, Tensor]
+    state: dict[str, Any]
+    logs: dict[str, int]  # bytes of each log when it was saved
+
+
+# ---------------------------------------------------------------- tensors <-> files
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write tensors as safetensors; tensors that share memory are copied (the format refuses them)."""
+    from safetensors.torch import save_file
+
+    seen: set[int] = set()
+    flat: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().cpu().contiguous()
+        pointer = tensor.untyped_storage().data_ptr()
+        if tensor.numel() and pointer in seen:
+            tensor = tensor.clone()
+        seen.add(pointer)
+        flat[name] = tensor
+    save_file(flat, path, metadata)
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
+    return dict(load_file(path))
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, types, shapes and bytes, in the order of the names."""
+    import torch
+
+    total = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        total.update(f"{name}\x1f{tensor.dtype}\x1f{tuple(tensor.shape)}\x1f".encode())
+        if tensor.numel():
+            total.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return total.hexdigest()
+
+
+def cached_tensors(
+    path: Path, make: Callable[[], Mapping[str, Tensor]], note: Callable[[str], None]
+) -> dict[str, Tensor]:
+    """The tensors in `path`, made and kept there at the first call; remade when their checksum is wrong."""
+    from safetensors import safe_open
+
+    if path.exists():
+        try:
+            with safe_open(path, framework="pt") as file:
+                expected = (file.metadata() or {}).get("sha256")
+            tensors = load_tensors(path)
+            if digest(tensors) == expected:
+                return tensors
+            problem = "does not match its checksum"
+        except Exception as error:  # safetensors raises its own type for any damage
+            problem = f"cannot be read ({error})"
+        note(f"{path.name} {problem}; making it again")
+    tensors = dict(make())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as tmp:
+        save_tensors(tmp, tensors, {"sha256": digest(tensors)})
+        open_up(tmp, path.parent)
+    return load_tensors(path)  # what a resumed process would read, so that both see the same
+
+
+# ---------------------------------------------------------------- checkpoint folders
+
+
+def write_checkpoint(
+    target: Path,
+    step: int,
+    write_model: Callable[[Path], object],
+    tensors: Mapping[str, Tensor],
+    state: Mapping[str, Any],
+    logs: Mapping[str, int],
+) -> None:
+    """Write the folder `target` as a whole: model, state.safetensors, and state.json with every checksum."""
+    content = {"format": FORMAT, "step": step, "state": exact(state), "logs": dict(logs)}
+    with new_folder(target) as tmp:
+        write_model(tmp)
+        save_tensors(tmp / "state.safetensors", tensors)
+        content["files"] = {
+            path.relative_to(tmp).as_posix(): {"sha256": sha256(path), "bytes": path.stat().st_size}
+            for path in files_in(tmp)
+        }
+        content["sha256"] = _own_sha256(content)
+        (tmp / "state.json").write_bytes(dumps(content, indent=2))
+
+
+def read_checkpoint(path: Path) -> Checkpoint | str:
+    """The checkpoint in `path` if every byte is as it was written; otherwise what is wrong, in words."""
+    try:
+        content = json.loads((path / "state.json").read_bytes())
+        if content.pop("sha256") != _own_sha256(content):
+            return "state.json does not match its checksum"
+        if content["format"] != FORMAT:
+            return f"its format is {content['format']}, this version reads {FORMAT}"
+        for name, entry in content["files"].items():
+            if not (path / name).is_file():
+                return f"{name} is missing"
+            size = (path / name).stat().st_size
+            if size != entry["bytes"]:
+                return f"{name} has {size} bytes, {entry['bytes']} were written"
+            if sha256(path / name) != entry["sha256"]:
+                return f"{name} does not match its checksum"
+        tensors = load_tensors(path / "state.safetensors")
+        return Checkpoint(content["step"], path, tensors, content["state"], content["logs"])
+    except FileNotFoundError as error:
+        return f"{Path(str(error.filename)).name} is missing"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        return f"state.json cannot be read ({trouble(error) or type(error).__name__})"
+
+
+def _own_sha256(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def exact(state: Mapping[str, Any]) -> dict[str, Any]:
+    """`state` unchanged if JSON gives it back bit by bit; ValueError otherwise (a resume must not differ)."""
+    back: dict[str, Any] = json.loads(json.dumps(state, allow_nan=False))
+    if back != _lists(state):
+        raise ValueError(f"a checkpoint's state must survive JSON unchanged: {state!r}")
+    return back
+
+
+def _lists(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _lists(item) for key, item in value.items()}
+    return [_lists(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+# ---------------------------------------------------------------- optimizer
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The optimizer as tensors "optimizer.INDEX.NAME" and a JSON-able description, by parameter index.
+
+    `load_optimizer` gives the same optimizer back, bit by bit. Tested with AdamW; works for any optimizer
+    whose state is tensors and numbers.
+    """
+    import torch
+
+    state = optimizer.state_dict()
+    tensors: dict[str, Tensor] = {}
+    numbers: dict[str, dict[str, Any]] = {}
+    for index, entry in state["state"].items():
+        for name, value in entry.items():
+            if isinstance(value, torch.Tensor):
+                # a copy: the optimizer updates its own in place, and a caller may keep these for a while
+                tensors[f"optimizer.{index}.{name}"] = value.detach().cpu().clone()
+            else:
+                numbers.setdefault(str(index), {})[name] = value
+    shapes = [list(p.shape) for group in optimizer.param_groups for p in group["params"]]
+    meta = {
+        "type": type(optimizer).__name__,
+        "groups": state["param_groups"],
+        "numbers": numbers,
+        "shapes": shapes,
+    }
+    return tensors, exact(meta)
+
+
+def load_optimizer(
+    optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]
+) -> None:
+    """Put back what `optimizer_tensors` gave. `tensors` may hold other entries (random numbers) beside it.
+
+    Raises UserError when the checkpoint was made with another optimizer or other parameter shapes.
+    """
+    shapes = [list(p.shape) for group in optimizer.param_groups for p in group["params"]]
+    if meta["type"] != type(optimizer).__name__ or meta["shapes"] != shapes:
+        have = f"{type(optimizer).__name__} of {len(shapes)} parameters"
+        mend = f"does not fit this {have} or their shapes; use the run's own model"
+        raise UserError("checkpoint", f"{meta['type']} of {len(meta['shapes'])} parameters", mend)
+    state: dict[int, dict[str, Any]] = {int(i): dict(entry) for i, entry in meta["numbers"].items()}
+    for key, tensor in tensors.items():
+        if key.startswith("optimizer."):
+            _, index, name = key.split(".", 2)
+            state.setdefault(int(index), {})[name] = tensor.clone()
+    groups = []
+    for saved, group in zip(meta["groups"], optimizer.param_groups, strict=True):
+        # JSON turns tuples (betas) into lists: the type comes from the live optimizer
+        groups.append({k: tuple(v) if isinstance(group.get(k), tuple) else v for k, v in saved.items()})
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+# ---------------------------------------------------------------- random numbers
+
+
+def random_state() -> dict[str, Tensor]:
+    """The global random state of Python, NumPy, torch and its devices, as tensors "random.NAME"."""
+    import torch
+
+    _, words, python_gauss = random.getstate()
+    numpy_state: Any = np.random.get_state(legacy=False)
+    inner = numpy_state["state"]
+    out = {
+        "random.torch": torch.get_rng_state().clone(),
+        "random.python": torch.tensor(words, dtype=torch.int64),
+        "random.python_gauss": _maybe(python_gauss),
+        "random.numpy": torch.from_numpy(inner["key"].astype(np.int64)),
+        "random.numpy_pos": torch.tensor([int(inner["pos"])], dtype=torch.int64),
+        "random.numpy_gauss": _maybe(numpy_state["gauss"] if numpy_state["has_gauss"] else None),
+    }
+    if torch.cuda.is_available():
+        for i, state in enumerate(torch.cuda.get_rng_state_all()):
+            out[f"random.cuda.{i}"] = state
+    if torch.backends.mps.is_available():
+        out["random.mps"] = torch.mps.get_rng_state()
+    return out
+
+
+def set_random_state(tensors: Mapping[str, Tensor]) -> None:
+    """Put back what `random_state` gave; other entries are ignored, and devices that are absent now."""
+    import torch
+
+    torch.set_rng_state(tensors["random.torch"])
+    words = tuple(tensors["random.python"].tolist())
+    random.setstate((3, words, _value(tensors["random.python_gauss"])))
+    gauss = _value(tensors["random.numpy_gauss"])
+    np.random.set_state(
+        {
+            "bit_generator": "MT19937",
+            "state": {
+                "key": tensors["random.numpy"].numpy().astype(np.uint32),
+                "pos": int(tensors["random.numpy_pos"][0]),
+            },
+            "has_gauss": int(gauss is not None),
+            "gauss": gauss or 0.0,
+        }
+    )
+    if torch.cuda.is_available():
+        for i in range(torch.cuda.device_count()):
+            if f"random.cuda.{i}" in tensors:
+                torch.cuda.set_rng_state(tensors[f"random.cuda.{i}"], i)
+    if torch.backends.mps.is_available() and "random.mps" in tensors:
+        torch.mps.set_rng_state(tensors["random.mps"])
+
+
+def _maybe(value: float | None) -> Tensor:
+    import torch
+
+    return torch.tensor([] if value is None else [value], dtype=torch.float64)
+
+
+def _value(tensor: Tensor) -> float | None:
+    return float(tensor[0]) if tensor.numel() else None

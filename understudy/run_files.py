@@ -1,0 +1,158 @@
+"""Reading a run directory: what a folder is, its files as Python values, how two configurations differ.
+
+Needs neither torch nor transformers. `understudy.run` exports these names too.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from understudy.errors import UserError
+from understudy.files import Lock, plain, read_json
+
+LOCK = ".lock"
+_STEP = re.compile(r"step-(\d+)")
+
+
+def is_run(path: Path) -> bool:
+    """Whether `path` holds a run. (A model folder has a config.json too, but none of the others.)"""
+    return (path / "config.json").is_file() and any(
+        (path / name).is_file() for name in ("provenance.json", "status.json")
+    )
+
+
+def is_done(path: Path) -> bool:
+    """Whether the run in `path` finished and its results are there."""
+    try:
+        state = read_json(path / "status.json").get("state")
+    except UserError:
+        return False
+    return state == "done" and (path / "final.json").is_file() and (path / "final").is_dir()
+
+
+def checkpoints(path: Path) -> list[Path]:
+    """The checkpoint folders of a run, oldest first, verified or not."""
+    found = []
+    if (path / "checkpoints").is_dir():
+        for entry in (path / "checkpoints").iterdir():
+            match = _STEP.fullmatch(entry.name)
+            if match and entry.is_dir():
+                found.append((int(match.group(1)), entry))
+    return [entry for _, entry in sorted(found)]
+
+
+def flatten(value: Any, name: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}; lists stay whole."""
+    if isinstance(value, Mapping) and value:
+        out: dict[str, Any] = {}
+        for key, item in value.items():
+            out |= flatten(item, f"{name}.{key}" if name else str(key))
+        return out
+    return {name: value}
+
+
+def differences(
+    old: Mapping[str, Any], new: Mapping[str, Any], volatile: frozenset[str] = frozenset()
+) -> list[str]:
+    """Every field that differs, as "name old -> new"."""
+    before, after = flatten(old), flatten(plain(new))
+    told = []
+    for name in dict.fromkeys([*after, *before]):
+        ignored = any(name == free or name.startswith(f"{free}.") for free in volatile)
+        if not ignored and (name in before, before.get(name)) != (name in after, after.get(name)):
+            told.append(f"{name} {_shown(before, name)} -> {_shown(after, name)}")
+    return told
+
+
+def _shown(fields: Mapping[str, Any], name: str) -> str:
+    text = json.dumps(fields[name], ensure_ascii=False) if name in fields else "(absent)"
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def finite(config: Mapping[str, Any]) -> dict[str, Any]:
+    """`config` as JSON holds it; UserError at the first number that JSON cannot hold."""
+    for name, value in flatten(config).items():
+        if isinstance(value, float) and plain(value) is None:
+            raise UserError(name, value, "must be a finite number")
+    return dict(plain(config))
+
+
+# ---------------------------------------------------------------- readers
+
+
+def read_config(path: Path | str) -> dict[str, Any]:
+    """config.json of a run. UserError when `path` is not a run."""
+    return read_json(_run(path) / "config.json")
+
+
+def read_provenance(path: Path | str) -> dict[str, Any]:
+    return read_json(_run(path) / "provenance.json")
+
+
+def read_final(path: Path | str) -> dict[str, Any] | None:
+    """final.json of a run; None while it is not finished."""
+    path = _run(path)
+    return read_json(path / "final.json") if (path / "final.json").exists() else None
+
+
+def read_status(path: Path | str) -> dict[str, Any]:
+    """status.json; a run that says "running" while no process holds it is reported as "stopped"."""
+    path = _run(path)
+    status = read_json(path / "status.json")
+    if status.get("state") == "running" and not Lock.is_held(path / LOCK):
+        reason = "its process ended without a word; the same command resumes it"
+        status |= {"state": "stopped", "reason": reason}
+    return status
+
+
+def read_ledger(path: Path | str) -> dict[str, Any]:
+    """The latest budgets of a run; {} before the first record."""
+    path = _run(path)
+    if (path / "ledger.json").exists():
+        return read_json(path / "ledger.json")
+    records = [record["ledger"] for record in read_metrics(path) if "ledger" in record]
+    return dict(records[-1]) if records else {}
+
+
+def read_metrics(path: Path | str, kind: str | None = None) -> list[dict[str, Any]]:
+    """The records of metrics.jsonl in order: those of one kind ("train", "eval"), or all."""
+    records = read_lines(_run(path) / "metrics.jsonl")
+    return [record for record in records if kind is None or record.get("kind") == kind]
+
+
+def read_samples(path: Path | str) -> list[dict[str, Any]]:
+    return read_lines(_run(path) / "samples.jsonl")
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """JSON lines; [] when the file is absent. A last line without its newline (half written) is ignored.
+
+    Raises UserError with the line number at a damaged line.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    records = []
+    for number, line in enumerate(data.split(b"\n")[:-1], start=1):
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            record = None
+        if not isinstance(record, dict):
+            mend = "is not a JSON object; restore or delete the line"
+            raise UserError("run", f"{path} line {number}", mend)
+        records.append(record)
+    return records
+
+
+def _run(path: Path | str) -> Path:
+    path = Path(path)
+    if not is_run(path):
+        mend = "is not a run directory" if path.exists() else "does not exist"
+        raise UserError("run", path, f"{mend}; give a folder that `understudy train` wrote")
+    return path
