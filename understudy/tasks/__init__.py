@@ -1,0 +1,26 @@
+"""Tasks by name. A new task is one file (or folder) here and one line in TASKS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from understudy.config import parse_spec
+from understudy.errors import UserError
+from understudy.tasks.base import Task, check_task
+from understudy.tasks.countdown import CountdownTask
+
+TASKS: dict[str, Callable[[Any], Task]] = {"countdown": CountdownTask.from_spec}
+
+
+def load_task(text: str) -> Task:
+    """The task that NAME[:key=value,...] names, after it has passed its own gold check."""
+    spec = parse_spec(text, "task")
+    if spec.name not in TASKS:
+        raise UserError("task", text, f"unknown; one of {', '.join(TASKS)}")
+    task = TASKS[spec.name](spec)
+    check_task(task)
+    return task
+
+
+__all__ = ["TASKS", "Task", "check_task", "load_task"]

@@ -1,0 +1,67 @@
+"""The options of Countdown: `countdown:key=value,...`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from understudy.errors import UserError
+
+MAX_NUMBERS = 6  # orders of the numbers are enumerated
+
+
+@dataclass(frozen=True)
+class CountdownConfig:
+    format: str = "search"
+    """search (several attempts, each checked; for tiny models) or answer (the public format: <answer> expr </answer>)."""
+    n_numbers: int = 3
+    """Numbers a problem."""
+    max_number: int = 9
+    """Numbers are 1..max_number."""
+    ops: str = "+-"
+    """Operators that are allowed, out of + - * /."""
+    max_target: int = 99
+    """Targets are 1..max_target."""
+    ood_min: int = 10
+    """Out of distribution: at least one number is in ood_min..ood_max."""
+    ood_max: int = 19
+    """Out of distribution: the largest number."""
+    wide_share: float = 0.0
+    """Share of train prompts with numbers up to wide_max (to pre-train a base; never an ood or test problem)."""
+    wide_max: int = 19
+    """Largest number of a wide train prompt."""
+    difficulty_min: float = 0.0
+    """Least share of a problem's candidate expressions that miss the target."""
+    difficulty_max: float = 1.0
+    """Largest share of a problem's candidate expressions that miss the target."""
+    test_share: float = 0.15
+    """Share of all problems that only test and ood prompts may use."""
+    split_seed: int = 0
+    """Salt of the hash of (sorted numbers, target) that decides which problems those are."""
+    attempts: int = 4
+    """Attempts that a completion of the search format may make."""
+    data: str = ""
+    """JSON lines with `nums` and `target` (public Countdown rows) to use for train and test instead of the generator."""
+    max_new_tokens: int = 0
+    """Room for a completion. 0 = what the search format can need; 1024 for the answer format."""
+
+    def __post_init__(self) -> None:
+        def need(field: str, good: bool, mend: str) -> None:
+            if not good:
+                raise UserError(f"task.{field}", getattr(self, field), mend)
+
+        need("format", self.format in ("search", "answer"), "one of search, answer")
+        need("n_numbers", 2 <= self.n_numbers <= MAX_NUMBERS, f"must be 2..{MAX_NUMBERS}")
+        need("ops", bool(self.ops) and set(self.ops) <= set("+-*/"), "must be some of + - * /")
+        need("ops", len(set(self.ops)) == len(self.ops), "names an operator twice")
+        for field in ("max_number", "max_target", "ood_min", "attempts"):
+            need(field, getattr(self, field) >= 1, "must be at least 1")
+        need("max_target", self.max_target <= 100_000, "must be at most 100000")
+        need("attempts", self.attempts <= 64, "must be at most 64")
+        need("ood_max", self.ood_max >= self.ood_min, f"must be at least ood_min={self.ood_min}")
+        for field in ("wide_share", "difficulty_min", "difficulty_max"):
+            need(field, 0 <= getattr(self, field) <= 1, "must lie in [0, 1]")
+        need("difficulty_max", self.difficulty_max >= self.difficulty_min, "must be at least difficulty_min")
+        need("test_share", 0 < self.test_share < 1, "must lie strictly between 0 and 1")
+        need("max_new_tokens", self.max_new_tokens >= 0, "must be at least 0")
+        largest = max(self.max_number, self.ood_max, self.wide_max)
+        need("ops", "*" not in self.ops or largest**self.n_numbers < 2**60, "products overflow: use smaller numbers")

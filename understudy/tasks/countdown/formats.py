@@ -1,0 +1,103 @@
+"""The two ways to ask and to answer: `search` (several checked attempts) and `answer` (the public tags).
+
+search, prompt `3 5 7>15`, a completion of up to `attempts` lines, each a chain and a verdict:
+    5-3=2+7=9 no
+    3+5=8+7=15 ok
+It earns 1 iff the first ` ok` closes a chain that is right at every step, uses each number once and hits the target,
+every line before it ends in ` no`, nothing follows it, and the completion ended. What the lines before it attempted does
+not matter. One line of style, `~` and 1 to 8 letters, may come first; it counts for nothing.
+
+answer, an English prompt; the last `<answer> expr </answer>` counts, and may read `expr = target`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from fractions import Fraction
+from itertools import combinations
+
+from understudy.tasks.countdown.expressions import MAX_LENGTH, Reading, chain_reading, read
+from understudy.tasks.countdown.tokenizer import NO, OK
+
+_STYLE = re.compile(r"~[a-z]{1,8}\n")
+STYLE_TOKENS = 10  # of the longest style line
+
+
+def search_prompt(numbers: Sequence[int], target: int) -> str:
+    return f"{' '.join(map(str, numbers))}>{target}\n"
+
+
+def answer_prompt(numbers: Sequence[int], target: int, ops: str) -> str:
+    return (
+        f"Using the numbers [{', '.join(map(str, numbers))}], create an equation that equals {target}. "
+        f"You can use basic arithmetic operations ({', '.join(ops)}) and each number exactly once. "
+        "Think it through, then return the final answer in <answer> </answer> tags, "
+        "for example <answer> (1 + 2) - 3 </answer>.\n"
+    )
+
+
+def right(reading: Reading | None, numbers: Sequence[int], target: int, ops: str) -> bool:
+    """Whether it hits the target with each number once and no foreign operator."""
+    return (
+        reading is not None
+        and reading.value == target
+        and sorted(reading.numbers) == sorted(numbers)
+        and reading.operators <= set(ops)
+    )
+
+
+def verify_search(text: str, numbers: Sequence[int], target: int, ops: str, attempts: int) -> bool:
+    if len(text) > (MAX_LENGTH + 1) * attempts + STYLE_TOKENS:
+        return False
+    style = _STYLE.match(text)
+    lines = text[style.end() if style else 0 :].split("\n")
+    *before, last = lines
+    if len(lines) > attempts or not last.endswith(OK):
+        return False
+    if any(not line.endswith(NO) or OK in line for line in before):
+        return False
+    return right(chain_reading(last.removesuffix(OK)), numbers, target, ops)
+
+
+def verify_answer(text: str, numbers: Sequence[int], target: int, ops: str) -> bool:
+    end = text.rfind("</answer>")
+    start = text.rfind("<answer>", 0, max(end, 0))
+    if start < 0:
+        return False
+    inner = text[start + len("<answer>") : end]
+    if len(inner) > MAX_LENGTH:
+        return False
+    left, equals, stated = inner.strip(" \n\t").partition("=")
+    if equals:
+        worth = read(stated)
+        if worth is None or worth.value != target:
+            return False
+    return right(read(left), numbers, target, ops)
+
+
+def solve(numbers: Sequence[int], target: int, ops: str) -> str | None:
+    """An expression over all of `numbers`, parentheses anywhere, that equals target; None if there is none."""
+    seen: set[tuple[Fraction, ...]] = set()
+
+    def search(parts: list[tuple[Fraction, str]]) -> str | None:
+        if len(parts) == 1:
+            return parts[0][1] if parts[0][0] == target else None
+        state = tuple(sorted(value for value, _ in parts))
+        if state in seen:
+            return None
+        seen.add(state)
+        for i, j in combinations(range(len(parts)), 2):
+            rest = [part for k, part in enumerate(parts) if k not in (i, j)]
+            for (a, left), (b, right_) in ((parts[i], parts[j]), (parts[j], parts[i])):
+                for op in ops:
+                    if op == "/" and b == 0:
+                        continue
+                    value = a + b if op == "+" else a - b if op == "-" else a * b if op == "*" else a / b
+                    found = search([*rest, (value, f"({left} {op} {right_})")])
+                    if found is not None:
+                        return found
+        return None
+
+    found = search([(Fraction(n), str(n)) for n in numbers])
+    return found[1:-1] if found is not None and len(numbers) > 1 else found

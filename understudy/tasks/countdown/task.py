@@ -1,0 +1,182 @@
+"""Countdown: combine the numbers, each exactly once, into an expression that equals the target."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache, cached_property, lru_cache
+from itertools import permutations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from understudy.config import Spec, build
+from understudy.errors import UserError
+from understudy.randomness import generator, seed_from
+from understudy.tasks.countdown import formats
+from understudy.tasks.countdown.config import CountdownConfig
+from understudy.tasks.countdown.problems import Problem, candidates, enumerate_problems, read_rows, side
+from understudy.tasks.countdown.tokenizer import NO, OK, make_tokenizer
+from understudy.types import Prompt
+
+if TYPE_CHECKING:
+    from understudy.experts.base import Expert
+
+
+class CountdownTask:
+    name = "countdown"
+    splits: tuple[str, ...] = ("train", "test", "ood")
+
+    def __init__(self, config: CountdownConfig | None = None) -> None:
+        self.config = config or CountdownConfig()
+        search = self.config.format == "search"
+        self.keywords: tuple[str, ...] = (OK, NO, "=-", "~") if search else ("<answer>", "wait", "check", "=")
+        self.max_new_tokens: int = self.config.max_new_tokens or (self._longest() if search else 1024)
+
+    @classmethod
+    def from_spec(cls, spec: Spec) -> CountdownTask:
+        return cls(build(CountdownConfig, spec.args, "task"))
+
+    # -- problems -----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _near(self) -> dict[str, list[Problem]]:
+        """The problems of the usual range, or of the data file, on each side of the wall."""
+        config = self.config
+        problems = read_rows(config) if config.data else enumerate_problems(config, config.max_number, 1, "max_number")
+        return self._walled(problems, "data" if config.data else "max_number")
+
+    @cached_property
+    def _wide(self) -> list[Problem]:
+        return self._walled(enumerate_problems(self.config, self.config.wide_max, 1, "wide_max"), "wide_max")["train"]
+
+    @cached_property
+    def _ood(self) -> list[Problem]:
+        config = self.config
+        return self._walled(enumerate_problems(config, config.ood_max, config.ood_min, "ood_max"), "ood_max")["test"]
+
+    def _walled(self, problems: Any, field: str) -> dict[str, list[Problem]]:
+        sides: dict[str, list[Problem]] = {"train": [], "test": []}
+        for problem in problems:
+            sides[side(problem.numbers, problem.target, self.config)].append(problem)
+        for name, pool in sides.items():
+            if not pool:
+                raise UserError(
+                    f"task.{field}",
+                    getattr(self.config, field),
+                    f"leaves no problem for {name} within the ranges of numbers, targets and difficulty: widen one",
+                )
+        return sides
+
+    def pool(self, split: str) -> list[Problem]:
+        """The distinct problems that the stream of `split` draws from (train: without the wide range)."""
+        if split == "ood":
+            return self._ood
+        if split not in self.splits:
+            raise UserError("split", split, f"unknown; one of {', '.join(self.splits)}")
+        return self._near[split]
+
+    def prompts(self, split: str, n: int, seed: int, start: int = 0) -> list[Prompt]:
+        """train: independent draws. test, ood: passes over all distinct problems, each pass in a new random order.
+
+        The order of the numbers is random everywhere.
+        """
+        pool = self.pool(split)
+        out = []
+        for index in range(start, start + n):
+            dice = seed_from("countdown", split, seed, index)
+            if split == "train":
+                source = pool
+                if self.config.wide_share:
+                    coin = seed_from("countdown", "wide", seed, index) / 2**64
+                    source = self._wide if coin < self.config.wide_share else pool
+                dice, at = divmod(dice, len(source))
+                problem = source[at]
+            else:
+                turn, place = divmod(index, len(pool))
+                problem = pool[_shuffled(len(pool), split, seed, turn)[place]]
+            out.append(self._prompt(problem, dice))
+        return out
+
+    def _prompt(self, problem: Problem, dice: int) -> Prompt:
+        orders = _orders(len(problem.numbers))
+        numbers = tuple(problem.numbers[i] for i in orders[dice % len(orders)])
+        if self.config.format == "search":
+            text = formats.search_prompt(numbers, problem.target)
+        else:
+            text = formats.answer_prompt(numbers, problem.target, self.config.ops)
+        key = f"countdown {','.join(map(str, numbers))}>{problem.target}"
+        return Prompt(key, text, {"nums": numbers, "target": problem.target, "difficulty": problem.difficulty})
+
+    # -- answers ------------------------------------------------------------------------------------------------
+
+    def verify(self, prompt: Prompt, text: str, ended: bool) -> float:
+        numbers, target, ops = prompt.data["nums"], prompt.data["target"], self.config.ops
+        if self.config.format == "search":
+            good = ended and formats.verify_search(text, numbers, target, ops, self.config.attempts)
+        else:
+            good = formats.verify_answer(text, numbers, target, ops)
+        return 1.0 if good else 0.0
+
+    def gold(self, prompt: Prompt) -> str:
+        if self.config.format == "search":
+            chain = next((text for text, right in self.candidates(prompt) if right), None)
+            answer = None if chain is None else chain + OK
+        else:
+            found = formats.solve(prompt.data["nums"], prompt.data["target"], self.config.ops)
+            answer = None if found is None else f"<answer> {found} </answer>"
+        if answer is None:
+            raise UserError(
+                "task.data" if self.config.data else "task",
+                prompt.key,
+                f"no expression with ops={self.config.ops} reaches the target: drop the row or allow more operators",
+            )
+        return answer
+
+    def candidates(self, prompt: Prompt) -> Sequence[tuple[str, bool]]:
+        """Every chain that an attempt could be, and whether it is right. For experts: students never see it."""
+        numbers, target = tuple(sorted(prompt.data["nums"])), prompt.data["target"]
+        return [(text, value == target) for text, value in candidates(numbers, self.config.ops)]
+
+    # -- models -------------------------------------------------------------------------------------------------
+
+    def tokenizer(self) -> Any:
+        return _tokenizer()
+
+    def expert(self, spec: Spec, tokenizer: Any) -> Expert:
+        """`solver`, `search`, `always_ok`, ... (experts/solver.py), in the search format."""
+        # the one import that points down: a task names its programmatic experts, they know no task
+        from understudy.experts.solver import SolverExpert
+
+        if self.config.format != "search":
+            raise UserError("expert", spec.text, "speaks the search format only: use countdown:format=search or a model")
+        return SolverExpert.from_spec(spec, tokenizer, self.candidates, self.config.attempts)
+
+    def _longest(self) -> int:
+        """Tokens of the longest completion that the format has room for (each character one token)."""
+        config = self.config
+        largest = max(config.max_number, config.ood_max, config.wide_max if config.wide_share else 0)
+        if config.data:
+            largest = max(largest, max(p.numbers[-1] for pool in self._near.values() for p in pool))
+        n, length = config.n_numbers, len(str(largest))
+        if config.data:
+            n = max(len(p.numbers) for pool in self._near.values() for p in pool)
+        for steps in range(2, n + 1):
+            most = largest**steps if "*" in config.ops else largest * steps
+            stated = max(len(str(most)), len(str(largest * (steps - 1))) + 1)  # a difference may carry a sign
+            length += 1 + len(str(largest)) + 1 + stated
+        return formats.STYLE_TOKENS + config.attempts * (length + 2)  # the verdict, and a newline or the end token
+
+
+@cache
+def _tokenizer() -> Any:
+    return make_tokenizer()
+
+
+@cache
+def _orders(n: int) -> list[tuple[int, ...]]:
+    return list(permutations(range(n)))
+
+
+@lru_cache(maxsize=64)
+def _shuffled(size: int, split: str, seed: int, turn: int) -> np.ndarray:
+    return generator("countdown", "order", split, seed, turn).permutation(size)
