@@ -36,7 +36,7 @@ REPLAYS = {
 }
 IMPORTANCES = {
     "none": "no ratio",
-    "token": "student / behavior at the acted token (PPO clip range `clip`)",
+    "token": "student / behavior at the acted token (PPO clip range `clip`); for behavior base times the prefix ratio",
     "prefix": "student / base over the tokens before this one, capped at `importance_cap`",
 }
 

@@ -108,6 +108,8 @@ class TrainConfig:
     drift_limit: float = 0.5
     """Stop when recomputed minus recorded log-probs of fresh samples differ by more than this (nats, mean a token)."""
 
+    eval_expert: bool = True
+    """Measure the divergences from the expert, and the expert itself, when evaluating (loads it)."""
     eval_every: int = 25
     """Updates between evaluations. 0 = only at the end."""
     eval_prompts: int = 128

@@ -28,6 +28,8 @@ class Objective:
     beta: float = 0.5
     importance: bool = False  # multiply the surrogate by student / behavior at the acted token
     clip: float | None = None  # PPO clip range of that ratio
+    top_k: int = 0  # coarsen both distributions to this many tokens and one tail bucket; 0 = all
+    top_k_of: str = "student"  # whose top tokens
 
 
 def token_logp(logits_NV: Tensor, ids_N: Tensor) -> Tensor:
@@ -127,13 +129,12 @@ def _piece(logits: Tensor, batch: Batch, objective: Objective, index: Tensor) ->
         return surrogate(logp, behavior, batch.weight_N[index], objective.clip), logp
     student_logp = logits.float().log_softmax(-1) if logits.dtype != torch.float64 else logits.log_softmax(-1)
     logp = student_logp.gather(-1, batch.target_ids_N[index].unsqueeze(-1)).squeeze(-1)
-    if batch.expert_topk is not None:
-        ids, expert_logp = batch.expert_topk[0][index], batch.expert_topk[1][index]
-        expert_logp = torch.cat([expert_logp, maths.log1m_sum_exp(expert_logp).unsqueeze(-1)], -1)
-        student_logp = maths.bucketed(student_logp, ids)
-    elif batch.expert_logp_NV is not None:
-        expert_logp = batch.expert_logp_NV[index]
-    else:
+    if batch.expert_logp_NV is None:
         raise ValueError("a distribution target needs the expert's distribution")
+    expert_logp = batch.expert_logp_NV[index]
+    if objective.top_k:
+        chooser = student_logp if objective.top_k_of == "student" else expert_logp
+        ids = chooser.detach().topk(min(objective.top_k, chooser.shape[-1] - 1), -1).indices
+        student_logp, expert_logp = maths.bucketed(student_logp, ids), maths.bucketed(expert_logp, ids)
     loss = divergence(student_logp, expert_logp, objective.divergence, objective.beta)
     return batch.weight_N[index] * loss, logp

@@ -70,7 +70,6 @@ class Batch:
     weight_N: Tensor  # strength of the pull
     behavior_logp_N: Tensor | None = None  # for the importance ratio; None = no ratio
     expert_logp_NV: Tensor | None = None  # log-probs over the vocabulary, when the target is a distribution
-    expert_topk: tuple[Tensor, Tensor] | None = None  # (ids_NK, logp_NK): the rest is one tail bucket
 
     def __post_init__(self) -> None:
         n = int(self.completion_mask_BT.sum())

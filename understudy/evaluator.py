@@ -1,0 +1,131 @@
+"""When a run evaluates and what it writes: the eval lines of metrics.jsonl, samples.jsonl, and final.json."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+from understudy.config import TrainConfig
+from understudy.evaluate import (
+    Sampled,
+    divergence_per_prompt,
+    eval_seed,
+    held_out,
+    sample_expert,
+    sample_policy,
+)
+from understudy.experts.base import Expert
+from understudy.ledger import Ledger
+from understudy.policy import Policy
+from understudy.run import RunDir
+from understudy.tasks.base import Task
+from understudy.types import Rollout
+
+SHOWN = 6  # prompts whose completions go to samples.jsonl
+
+
+class Evaluator:
+    """Held-out evaluations of one run. What the expert does there is sampled once and kept."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        task: Task,
+        student: Policy,
+        expert: Callable[[], Expert] | None,
+        run: RunDir,
+        ledger: Ledger,
+        show: Callable[[str, int, int, str], None],
+    ) -> None:
+        self.config, self.task, self.student, self.run, self.ledger, self.show = config, task, student, run, ledger, show
+        self._load = expert if config.eval_expert else None
+        self.room = config.max_new_tokens or task.max_new_tokens
+        self.seed = eval_seed(config.seed, config.eval_seed)
+        self._experts: dict[tuple[str, int, int], Sampled | None] = {}
+
+    @cached_property
+    def expert(self) -> Expert | None:
+        return self._load() if self._load else None
+
+    def during(self, step: int) -> None:
+        """One eval line on the test split."""
+        c = self.config
+        self._evaluate(step, "test", c.eval_prompts, c.eval_samples, greedy=True, shown=step == 0)
+
+    def final(self, step: int) -> dict[str, Any]:
+        """The last evaluation, on every split: what final.json holds."""
+        c = self.config
+        splits: dict[str, Any] = {}
+        experts: dict[str, Any] = {}
+        divergences: dict[str, Any] = {}
+        names = [s for s in c.eval_splits.split(",") if s]
+        for i, split in enumerate(names):
+            self.show("final evaluation", i, len(names), split)
+            student, table = self._evaluate(step, split, c.final_prompts, c.final_samples, greedy=True, shown=True)
+            splits[split] = student.outcome()
+            expert = self._expert_on(split, c.final_prompts, c.final_samples)
+            if expert is not None:
+                experts[split] = expert.outcome()
+            if split == "test":
+                divergences = {name: {"per_prompt": values} for name, values in table.items()}
+        self.show("final evaluation", len(names), len(names), "")
+        return {"splits": splits, "expert": experts or None, "divergences": divergences, "step": step}
+
+    def _evaluate(
+        self, step: int, split: str, n: int, k: int, greedy: bool, shown: bool
+    ) -> tuple[Sampled, dict[str, list[float]]]:
+        began = time.perf_counter()
+        prompts = held_out(self.task, self.student, split, n, self.config.eval_seed, self.room)
+        student = sample_policy(self.student, self.task, prompts, k, self.seed, self.room, greedy)
+        expert = self._expert_on(split, n, k)
+        table = self._divergences(student, expert)
+        if shown:
+            self._show_samples(step, split, student, expert)
+        self.ledger.eval_seconds += time.perf_counter() - began
+        record = {"kind": "eval", "step": step, "split": split} | student.summary(self.task.keywords)
+        for name in ("kl_student_expert", "kl_expert_student"):
+            record[name] = sum(table[name]) / len(table[name]) if name in table else None
+        record["expert"] = expert.summary(self.task.keywords) if expert is not None else None
+        self.run.log(record | {"ledger": self.ledger.as_dict()})
+        return student, table
+
+    def _expert_on(self, split: str, n: int, k: int) -> Sampled | None:
+        if self.expert is None or "sample" not in self.expert.capabilities:
+            return None
+        name = (split, n, k)
+        if name not in self._experts:
+            prompts = held_out(self.task, self.student, split, n, self.config.eval_seed, self.room)
+            self._experts[name] = sample_expert(self.expert, self.task, prompts, k, self.seed, self.room)
+        return self._experts[name]
+
+    def _divergences(self, student: Sampled, expert: Sampled | None) -> dict[str, list[float]]:
+        """Both KLs in nats a sequence, per prompt; one sample a prompt is enough for a running estimate."""
+        if self.expert is None or "distribution" not in self.expert.capabilities:
+            return {}
+        first = [r for r in student.rollouts if r.sample == 0]
+        out = {"kl_student_expert": divergence_per_prompt(self.student, self.expert, first, 1)}
+        if expert is not None:
+            first = [r for r in expert.rollouts if r.sample == 0]
+            out["kl_expert_student"] = divergence_per_prompt(self.expert, self.student, first, 1)
+        return out
+
+    def _show_samples(self, step: int, split: str, student: Sampled, expert: Sampled | None) -> None:
+        rows: list[Rollout] = [r for s in (student, expert) if s for r in s.rollouts if r.sample == 0]
+        keys = {p.key for p in student.prompts[:SHOWN]}
+        self.run.samples(
+            {
+                "step": step,
+                "split": split,
+                "prompt": r.prompt.text,
+                "completion": r.text,
+                "reward": r.reward,
+                "actor": r.actor,
+                "key": r.prompt.key,
+                "sample": r.sample,
+                "ended": r.ended,
+            }
+            for r in rows
+            if r.prompt.key in keys
+        )

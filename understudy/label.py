@@ -1,0 +1,154 @@
+"""Rollouts -> what the loss kernels read: per completion token a target, a weight, and the recorded behavior.
+
+Each function here fills one cell of the table; nothing here knows a method's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from understudy import maths
+from understudy.config import TrainConfig
+from understudy.experts.base import Expert
+from understudy.ledger import Ledger
+from understudy.losses import Objective
+from understudy.policy import Policy, pad
+from understudy.randomness import uniforms
+from understudy.sampler import inverse_cdf
+from understudy.types import Batch, Rollout
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """One rollout with its labels, all (T,) over its completion; `expert_logp` is (T, V)."""
+
+    rollout: Rollout
+    target_ids: Tensor
+    weight: Tensor
+    behavior_logp: Tensor
+    expert_logp: Tensor | None = None
+
+
+def objective(config: TrainConfig) -> Objective:
+    return Objective(
+        target="distribution" if config.target == "distribution" else "token",
+        divergence=str(config.divergence),
+        beta=float(config.beta or 0.5),
+        importance=config.importance == "token",
+        clip=config.clip,
+        top_k=config.top_k,
+        top_k_of=config.top_k_of,
+    )
+
+
+def label(
+    rollouts: Sequence[Rollout],
+    config: TrainConfig,
+    student: Policy,
+    expert: Expert | None,
+    ledger: Ledger,
+    targets: Sequence[Tensor] | None = None,
+    distributions: Sequence[Tensor] | None = None,
+) -> list[Labelled]:
+    """Labels by the cells of `config`. `targets` and `distributions` are given where replay has cached them."""
+    if not rollouts:
+        return []
+    acted = [torch.tensor(r.ids) for r in rollouts]
+    behavior = [torch.tensor(r.behavior_logp, dtype=torch.float32) for r in rollouts]
+    if config.target == "distribution" and distributions is None:
+        distributions = _expert(expert).distribution(rollouts)
+        count_scored(ledger, rollouts)
+    if config.target == "expert_token" and targets is None:
+        targets = expert_draws(rollouts, _expert(expert), config.seed)
+        count_scored(ledger, rollouts)
+    weights = _weights(rollouts, behavior, config, student, expert, ledger)
+    return [
+        Labelled(r, acted[i] if targets is None else targets[i], weights[i], behavior[i], distributions and distributions[i])
+        for i, r in enumerate(rollouts)
+    ]
+
+
+def _weights(
+    rollouts: Sequence[Rollout],
+    behavior: list[Tensor],
+    config: TrainConfig,
+    student: Policy,
+    expert: Expert | None,
+    ledger: Ledger,
+) -> list[Tensor]:
+    lengths = [len(r.ids) for r in rollouts]
+    row_N = torch.arange(len(rollouts)).repeat_interleave(torch.tensor(lengths))
+    weight_N = torch.ones(len(row_N))
+    student_N = behavior_N = torch.cat(behavior)
+    if config.behavior == "base":
+        student_N = torch.cat(student.score(rollouts)).cpu()
+    if config.weight == "log_ratio":
+        expert_N = torch.cat(_expert(expert).score(rollouts)).cpu()
+        count_scored(ledger, rollouts)
+        weight_N = maths.discounted_to_go(expert_N - student_N, row_N, float(config.gamma or 0))
+    elif config.weight == "advantage":
+        weight_N = advantages(rollouts, str(config.advantage_norm))[row_N]
+    if config.behavior == "base" and config.importance != "none":
+        log_ratio_N = maths.prefix_log_ratio(student_N, behavior_N, row_N)
+        weight_N = weight_N * log_ratio_N.exp().clamp_max(float(config.importance_cap or 1))
+    return list(weight_N.split(lengths))
+
+
+def advantages(rollouts: Sequence[Rollout], normalise: str) -> Tensor:
+    """(B,) group advantages; groups are the rollouts of one prompt, which must be equally many and adjacent."""
+    group = 1
+    while group < len(rollouts) and rollouts[group].prompt.key == rollouts[0].prompt.key and rollouts[group].sample:
+        group += 1
+    reward_BG = torch.tensor([_reward(r) for r in rollouts]).view(-1, group)
+    return maths.group_advantages(reward_BG, normalise).flatten()
+
+
+def expert_draws(rollouts: Sequence[Rollout], expert: Expert, seed: int) -> list[Tensor]:
+    """A fresh expert token at every prefix of every rollout: DAgger's labels."""
+    out = []
+    for r, logp_TV in zip(rollouts, expert.distribution(rollouts)):
+        u = uniforms(seed, f"label/{r.prompt.key}", r.sample, len(r.ids))
+        out.append(inverse_cdf(logp_TV, u).cpu())
+    return out
+
+
+def count_scored(ledger: Ledger, rollouts: Sequence[Rollout]) -> None:
+    ledger.expert_calls += len(rollouts)
+    ledger.expert_tokens_scored += sum(len(r.ids) for r in rollouts)
+
+
+def batches(labelled: Sequence[Labelled], student: Policy, micro_batch: int) -> Iterator[Batch]:
+    """Batches of rows of similar length (little padding), `micro_batch` rows each; 0 = one batch."""
+    ordered = sorted(labelled, key=lambda x: len(x.rollout.prompt.ids) + len(x.rollout.ids))
+    size = micro_batch or len(ordered)
+    for at in range(0, len(ordered), size):
+        part = ordered[at : at + size]
+        padded = pad([x.rollout for x in part], student.pad_id, student.device)
+        tables = [x.expert_logp for x in part if x.expert_logp is not None]
+        yield Batch(
+            padded.input_ids_BS,
+            padded.attention_mask_BS,
+            padded.position_ids_BS,
+            padded.completion_mask_BT,
+            torch.cat([x.target_ids for x in part]).to(student.device),
+            padded.row_N,
+            torch.cat([x.weight for x in part]).to(student.device),
+            torch.cat([x.behavior_logp for x in part]).to(student.device),
+            torch.cat(tables).to(student.device) if tables else None,
+        )
+
+
+def _reward(rollout: Rollout) -> float:
+    if rollout.reward is None:
+        raise ValueError(f"rollout {rollout.prompt.key} was not verified")
+    return rollout.reward
+
+
+def _expert(expert: Expert | None) -> Expert:
+    if expert is None:
+        raise ValueError("this row's labels need an expert")
+    return expert

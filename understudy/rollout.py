@@ -1,0 +1,271 @@
+"""behavior x replay -> the labelled rollouts of each update. One function for each replay cell.
+
+Everything is a function of (configuration, step, current weights): a resumed run draws what the killed one would have.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from understudy.config import TrainConfig
+from understudy.errors import UserError
+from understudy.experts.base import Expert
+from understudy.label import Labelled, expert_draws, label
+from understudy.ledger import Ledger
+from understudy.policy import Policy
+from understudy.randomness import generator, seed_from
+from understudy.run import RunDir
+from understudy.sampler import Mixture, draw
+from understudy.tasks.base import Task
+from understudy.types import Prompt, Rollout
+
+CACHE_BYTES = 1 << 30  # largest cache of expert distributions on disk
+
+
+class Source:
+    """Where updates get their rollouts. `base` and `expert` are called for only when a cell needs them."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        task: Task,
+        student: Policy,
+        expert: Callable[[], Expert],
+        base: Callable[[], Policy],
+        run: RunDir,
+        ledger: Ledger,
+    ) -> None:
+        self.config, self.task, self.student, self.run, self.ledger = config, task, student, run, ledger
+        self._load_expert, self._load_base = expert, base
+        self.samples = int(config.samples_per_prompt or 1)
+        self.pool = int(config.prompt_pool or 0)
+        self.max_new_tokens = config.max_new_tokens or task.max_new_tokens
+        self._rounds: dict[int, tuple[list[Rollout], list[Tensor] | None]] = {}
+        self._order: tuple[int, np.ndarray] = (-1, np.empty(0))
+        self._reused: tuple[int, list[Labelled]] = (-1, [])
+
+    @cached_property
+    def expert(self) -> Expert:
+        return self._load_expert()
+
+    @cached_property
+    def base(self) -> Policy:
+        return self._load_base()
+
+    def labelled(self, step: int) -> list[Labelled]:
+        """The labelled rollouts of update `step` (0, 1, ...)."""
+        return {
+            "fixed": self._fixed,
+            "fresh": self._fresh,
+            "aggregate": self._aggregate,
+            "round": self._round,
+        }[str(self.config.replay)](step)
+
+    # -- prompts ------------------------------------------------------------------------------------------------
+
+    def prompts(self, start: int, n: int) -> list[Prompt]:
+        """Items start..start+n of the training stream; with a pool, whole shuffled passes over it."""
+        if not self.pool:
+            prompts = self.student.encode(self.task.prompts("train", n, self.config.seed, start))
+        else:
+            prompts = [self._pool[i] for i in self._pool_index(start, n)]
+        self.student.check_room(prompts, self.max_new_tokens)
+        # a stream may come back to a problem: its place in the stream keeps the random numbers apart
+        return [dataclasses.replace(p, key=f"{p.key}@{start + i}") for i, p in enumerate(prompts)]
+
+    def _pool_index(self, start: int, n: int) -> list[int]:
+        out = []
+        for at in range(start, start + n):
+            epoch, i = divmod(at, self.pool)
+            if self._order[0] != epoch:
+                self._order = (epoch, generator("pool", self.config.seed, epoch).permutation(self.pool))
+            out.append(int(self._order[1][i]))
+        return out
+
+    @cached_property
+    def _pool(self) -> list[Prompt]:
+        return self.student.encode(self.task.prompts("train", self.pool, self.config.seed, 0))
+
+    # -- behavior -----------------------------------------------------------------------------------------------
+
+    def act(self, prompts: Sequence[Prompt], name: object, round_: int = 0) -> list[Rollout]:
+        """Verified completions of these prompts by the behavior policy; `name` makes their random numbers."""
+        c = self.config
+        seed = seed_from("act", c.seed, name)
+        behavior = c.behavior
+        if behavior == "mixture_batch":
+            behavior = "student" if generator("coin", seed).random() < float(c.student_share or 0) else "expert"
+        if behavior == "expert":
+            rollouts = self.expert.sample(prompts, self.samples, seed, self.max_new_tokens)
+        elif behavior == "mixture_token":
+            share = float(c.expert_share or 0) ** round_
+            rollouts = self._draw(lambda p: Mixture(self.expert.start(p), self.student.start(p), share), prompts, seed)
+        else:
+            policy = self.base if behavior == "base" else self.student
+            rollouts = self._draw(policy.start, prompts, seed)
+        return self.verified(rollouts)
+
+    def _draw(self, start: Callable[[Sequence[Prompt]], Any], prompts: Sequence[Prompt], seed: int) -> list[Rollout]:
+        c = self.config
+        actor = str(c.behavior)
+        return draw(
+            start, self.student.decode, self.student.end_ids, prompts, self.samples, seed, self.max_new_tokens, actor
+        )
+
+    def verified(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
+        return [dataclasses.replace(r, reward=self.task.verify(r.prompt, r.text, r.ended)) for r in rollouts]
+
+    def count_acted(self, rollouts: Sequence[Rollout]) -> None:
+        tokens = sum(len(r.ids) for r in rollouts)
+        if rollouts and rollouts[0].actor == "expert":
+            self.ledger.expert_calls += len(rollouts)
+            self.ledger.expert_tokens_sampled += tokens
+        else:
+            self.ledger.student_tokens_sampled += tokens
+
+    def _labels(self, rollouts: Sequence[Rollout], **cached: Any) -> list[Labelled]:
+        kept = [r for r in rollouts if r.reward] if self.config.weight == "passed" else list(rollouts)
+        needs = self.config.target != "token" or self.config.weight == "log_ratio"
+        expert = self.expert if needs and not cached.get("distributions") and not cached.get("targets") else None
+        return label(kept, self.config, self.student, expert, self.ledger, **cached)
+
+    # -- replay -------------------------------------------------------------------------------------------------
+
+    def _fresh(self, step: int) -> list[Labelled]:
+        n, reuse = self.config.prompts_per_update, self.config.updates_per_rollout
+        first = step - step % reuse
+        if self._reused[0] != first or reuse == 1:
+            rollouts = self.act(self.prompts(first // reuse * n, n), first)
+            self.count_acted(rollouts)
+            self._reused = (first, self._labels(rollouts))
+        return self._reused[1]
+
+    def _fixed(self, step: int) -> list[Labelled]:
+        n = self.config.prompts_per_update
+        if self.pool:
+            prompts = self._pool_index(step * n, n)
+        else:
+            prompts = list(range(step * n, (step + 1) * n))
+        where = [p * self.samples + s for p in prompts for s in range(self.samples)]
+        rollouts = [self._fixed_rollouts[i] for i in where]
+        # paid for when first used; a pool's later passes are free
+        self.count_acted(rollouts[: max(0, self._total() - step * n * self.samples)])
+        if self._fixed_tables is not None:
+            if step == 0:
+                self.ledger.expert_calls += len(self._fixed_rollouts)
+                self.ledger.expert_tokens_scored += sum(len(r.ids) for r in self._fixed_rollouts)
+            return self._labels(rollouts, distributions=[self._fixed_tables[i] for i in where])
+        return self._labels(rollouts)
+
+    def _total(self) -> int:
+        return (self.pool or self.config.updates * self.config.prompts_per_update) * self.samples
+
+    @cached_property
+    def _fixed_rollouts(self) -> list[Rollout]:
+        prompts = self._pool if self.pool else self.prompts(0, self._total() // self.samples)
+        cached = self.run.cache("fixed", lambda: pack(self.act(prompts, "fixed")))
+        named = [(p, s) for p in prompts for s in range(self.samples)]
+        return self.verified(unpack(cached, named, self.student, str(self.config.behavior)))
+
+    @cached_property
+    def _fixed_tables(self) -> list[Tensor] | None:
+        """The expert's distributions on a re-used pool, scored once: later passes load no expert."""
+        if not self.pool or self.config.target != "distribution":
+            return None
+        rollouts = self._fixed_rollouts
+        size = sum(len(r.ids) for r in rollouts) * self.student.vocabulary * 4
+        if size > CACHE_BYTES:
+            raise UserError(
+                "prompt_pool", self.pool, f"its expert distributions need {size >> 20} MiB of cache: use a smaller pool, or 0"
+            )
+        table = self.run.cache(
+            "expert-distributions", lambda: {"logp": torch.cat(self.expert.distribution(rollouts)).cpu()}
+        )
+        return list(table["logp"].split([len(r.ids) for r in rollouts]))
+
+    def _of_round(self, round_: int) -> tuple[list[Rollout], list[Tensor] | None]:
+        """What round `round_` sampled (with DAgger's labels), from the cache when a killed run has been there."""
+        if round_ not in self._rounds:
+            n = self.config.prompts_per_update * int(self.config.round_updates or 1)
+            prompts = self.prompts(round_ * n, n)
+            relabel = self.config.target == "expert_token"
+
+            def make() -> dict[str, Tensor]:
+                rollouts = self.act(prompts, f"round-{round_}", round_)
+                tensors = pack(rollouts)
+                if relabel:
+                    tensors["targets"] = torch.cat(expert_draws(rollouts, self.expert, self.config.seed))
+                return tensors
+
+            cached = self.run.cache(f"round-{round_:04d}", make)
+            named = [(p, s) for p in prompts for s in range(self.samples)]
+            rollouts = self.verified(unpack(cached, named, self.student, str(self.config.behavior)))
+            targets = list(cached["targets"].split(cached["lengths"].tolist())) if relabel else None
+            self._rounds[round_] = (rollouts, targets)
+        return self._rounds[round_]
+
+    def _count_round(self, step: int) -> int:
+        round_, update = divmod(step, int(self.config.round_updates or 1))
+        if update == 0:
+            rollouts, targets = self._of_round(round_)
+            self.count_acted(rollouts)
+            if targets is not None:
+                self.ledger.expert_calls += len(rollouts)
+                self.ledger.expert_tokens_scored += sum(len(r.ids) for r in rollouts)
+        return round_
+
+    def _round(self, step: int) -> list[Labelled]:
+        """The passed completions of this round, dealt evenly to its updates."""
+        round_ = self._count_round(step)
+        rollouts, _ = self._of_round(round_)
+        kept = [r for r in rollouts if r.reward] if self.config.weight == "passed" else rollouts
+        size = int(self.config.round_updates or 1)
+        order = generator("deal", self.config.seed, round_).permutation(len(kept))
+        return self._labels([kept[i] for i in order[step % size :: size]])
+
+    def _aggregate(self, step: int) -> list[Labelled]:
+        """A uniform draw from all rounds so far."""
+        round_ = self._count_round(step)
+        parts = [self._of_round(r) for r in range(round_ + 1)]
+        everything = [r for rollouts, _ in parts for r in rollouts]
+        size = min(len(everything), self.config.prompts_per_update * self.samples)
+        which = generator("aggregate", self.config.seed, step).choice(len(everything), size, replace=False)
+        rollouts = [everything[i] for i in which]
+        if parts[0][1] is None:
+            return self._labels(rollouts)
+        targets = [t for _, ts in parts for t in ts or []]
+        return self._labels(rollouts, targets=[targets[i] for i in which])
+
+
+def pack(rollouts: Sequence[Rollout]) -> dict[str, Tensor]:
+    """Rollouts as flat tensors for the run directory's cache; prompts are not in it, they are a seeded stream."""
+    return {
+        "ids": torch.tensor([i for r in rollouts for i in r.ids], dtype=torch.int32),
+        "behavior_logp": torch.tensor([x for r in rollouts for x in r.behavior_logp], dtype=torch.float32),
+        "lengths": torch.tensor([len(r.ids) for r in rollouts], dtype=torch.int32),
+        "ended": torch.tensor([r.ended for r in rollouts]),
+        "expert": torch.tensor([r.actor == "expert" for r in rollouts]),
+    }
+
+
+def unpack(
+    tensors: dict[str, Tensor], named: Sequence[tuple[Prompt, int]], policy: Policy, behavior: str
+) -> list[Rollout]:
+    lengths = tensors["lengths"].tolist()
+    if len(lengths) != len(named):
+        raise UserError("data", len(lengths), f"cached completions, but {len(named)} are due: delete the run's data/ folder")
+    ids = [tuple(x.tolist()) for x in tensors["ids"].split(lengths)]
+    logps = [tuple(x.tolist()) for x in tensors["behavior_logp"].split(lengths)]
+    ended, expert = tensors["ended"].tolist(), tensors["expert"].tolist()
+    texts = policy.decode(ids)
+    return [
+        Rollout(p, s, ids[i], logps[i], ended[i], texts[i], "expert" if expert[i] else behavior)
+        for i, (p, s) in enumerate(named)
+    ]

@@ -1,0 +1,272 @@
+"""The one loop: roll out, label, update, evaluate, save. It reads top to bottom and knows no method's name."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from understudy import algorithms
+from understudy.checkpoint import load_optimizer, optimizer_tensors, random_state, set_random_state
+from understudy.config import VOLATILE, TrainConfig, resolve, to_dict
+from understudy.errors import UserError
+from understudy.evaluator import Evaluator
+from understudy.experts import load_expert
+from understudy.experts.base import Expert
+from understudy.experts.local import made_by
+from understudy.label import Labelled, batches, objective
+from understudy.ledger import Ledger
+from understudy.losses import reduce, token_losses
+from understudy.policy import Policy, check_same_language, load_policy
+from understudy.provenance import provenance
+from understudy.rollout import Source
+from understudy.run import RunDir, to_stderr
+from understudy.tasks import load_task
+
+Progress = Callable[[str, int, int, str], None]
+"""progress(phase, done, total, note): called as work goes on."""
+
+
+class Interrupted(Exception):
+    """Ctrl-C: everything is saved; str() says how to resume."""
+
+
+def train(
+    config: TrainConfig, progress: Progress | None = None, note: Callable[[str], None] = to_stderr
+) -> Path:
+    """Train one run to its end, or resume it, and return its directory. A finished run is returned at once.
+
+    Raises UserError for a mistake that the user can mend (nothing is lost), Interrupted after Ctrl-C.
+    """
+    config = resolve(config)
+    torch.set_num_threads(config.threads)
+    show = progress or (lambda *_: None)
+    task = load_task(config.task)
+    student = load_policy(
+        config.student, "student", task.tokenizer(), config.seed, config.device, config.dtype, config.trust_remote_code
+    )
+    expert = _lazy_expert(config, task, student)
+    if algorithms.needs_expert(config):
+        _check_capabilities(config, expert())
+    with RunDir.open(
+        config.out, to_dict(config), lambda: provenance(device=str(student.device)), volatile=VOLATILE, keep=config.keep,
+        note=note,
+    ) as run, _interruptible() as interrupted:  # fmt: skip
+        if run.done:
+            return run.path
+        ledger = Ledger()
+        optimizer = torch.optim.AdamW(
+            student.model.parameters(), lr=config.lr, betas=(0.9, config.adam_beta2), weight_decay=config.weight_decay
+        )
+        # everything below is a function of (config, step, weights), so this is all that a resume needs
+        first, base = 0, _lazy_base(config, task, student)
+        found = run.restore()
+        if found is not None:
+            first, ledger = found.step, Ledger(**found.state["ledger"])
+            student = _restored(student, found.path)
+            optimizer.param_groups[0]["params"] = list(student.model.parameters())
+            load_optimizer(optimizer, found.tensors, found.state["optimizer"])
+            set_random_state(found.tensors)
+        run.describe(student=student.describe() | made_by(config.student), **_told(config, expert))
+        source = Source(config, task, student, expert, base, run, ledger)
+        evaluator = Evaluator(config, task, student, expert if config.expert else None, run, ledger, show)
+
+        def save(step: int) -> None:
+            tensors, meta = optimizer_tensors(optimizer)
+            state = {"ledger": ledger.as_dict(), "optimizer": meta, "updates": config.updates}
+            run.save(step, student.save, tensors | random_state(), state)
+
+        for step in range(first, config.updates):
+            boundary = step % config.updates_per_rollout == 0
+            if boundary and interrupted():
+                save(step)
+                run.status("stopped", "interrupted", step=step)
+                raise Interrupted(f"saved at update {step} of {config.updates}; the same command resumes from there")
+            if _due(step, config.eval_every):
+                evaluator.during(step)
+            if boundary and step > first and _due(step, config.save_every):
+                save(step)
+            began = time.perf_counter()
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(config, step)
+            labelled = source.labelled(step)
+            told = update(student, optimizer, labelled, config)
+            _check_finite(told, step, labelled, config)
+            ledger.updates += 1
+            ledger.student_tokens_trained += told["tokens"]
+            ledger.train_seconds += time.perf_counter() - began
+            run.log({"kind": "train", "step": step + 1, "lr": learning_rate(config, step)} | told | _ledgered(ledger, began))
+            show("train", step + 1, config.updates, f"loss {told['loss']:.3f}" if told["loss"] is not None else "no data")
+        save(config.updates)
+        final = evaluator.final(config.updates)
+        run.finish(student.save, final)
+        return run.path
+
+
+def update(
+    student: Policy, optimizer: torch.optim.Optimizer, labelled: Sequence[Labelled], config: TrainConfig
+) -> dict[str, Any]:
+    """One optimizer step on these labelled rollouts; what it measured. No rollouts (none passed): no step."""
+    if not labelled:
+        return {"loss": None, "grad_norm": None, "tokens": 0, "reward": None, "length": None, "logp_drift": None}
+    total_tokens = sum(len(x.rollout.ids) for x in labelled)
+    # a row whose weights are all zero has zero gradient: it counts in the mean, but is not computed
+    pulled = [x for x in labelled if bool(x.weight.any())]
+    goal = objective(config)
+    student.model.train()
+    optimizer.zero_grad(set_to_none=False)
+    loss_sum, drift_sum, clipped, tokens = 0.0, 0.0, 0.0, 0
+    for batch in batches(pulled, student, config.micro_batch):
+        loss_N, logp_N = token_losses(student.hidden(batch), student.head, batch, goal, config.logit_chunk)
+        loss = reduce(loss_N, batch.row_N, config.reduction, total_tokens, len(labelled))
+        loss.backward()
+        loss_sum += float(loss.detach())
+        tokens += len(loss_N)
+        if batch.behavior_logp_N is not None:
+            gap_N = logp_N - batch.behavior_logp_N
+            drift_sum += float(gap_N.abs().sum())
+            if config.clip is not None:
+                clipped += float((gap_N.exp() - 1).abs().gt(config.clip).sum())
+    for p in student.model.parameters():  # nothing pulled: zero gradients, as the full computation would have
+        if p.grad is None:
+            p.grad = torch.zeros_like(p)
+    limit = config.grad_clip or math.inf
+    norm = float(torch.nn.utils.clip_grad_norm_(student.model.parameters(), limit))
+    if math.isfinite(loss_sum) and math.isfinite(norm):
+        optimizer.step()
+    rewards = [x.rollout.reward for x in labelled if x.rollout.reward is not None]
+    acted_is_target = config.behavior in ("student",) and config.target != "expert_token"
+    return {
+        "loss": loss_sum,
+        "grad_norm": norm,
+        "tokens": total_tokens,
+        "reward": sum(rewards) / len(rewards) if rewards else None,
+        "length": total_tokens / len(labelled),
+        "logp_drift": drift_sum / tokens if tokens and acted_is_target else None,
+        "ratio_clipped": clipped / tokens if tokens and config.clip is not None else None,
+    }
+
+
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """Linear warm-up to lr, then the schedule, at update `step` (from 0)."""
+    if step < config.warmup:
+        return config.lr * (step + 1) / config.warmup
+    if config.schedule == "constant":
+        return config.lr
+    progress = (step - config.warmup) / max(1, config.updates - config.warmup)
+    return config.lr * (1 - progress if config.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+def _ledgered(ledger: Ledger, began: float) -> dict[str, Any]:
+    return {"seconds": time.perf_counter() - began, "ledger": ledger.as_dict()}
+
+
+def _check_finite(told: dict[str, Any], step: int, labelled: Sequence[Labelled], config: TrainConfig) -> None:
+    """Stop before a bad update reaches a checkpoint: the last good one stays."""
+    keys = ", ".join(x.rollout.prompt.key for x in labelled[:3])
+    where = f"at update {step + 1}, batch {keys}{', ...' if len(labelled) > 3 else ''}"
+    for name in ("loss", "grad_norm"):
+        value = told[name]
+        if value is not None and not math.isfinite(value):
+            raise UserError(
+                name, value, f"not finite {where}; stopped, the last checkpoint is kept: lower --lr or set --grad-clip"
+            )
+    drift = told["logp_drift"]
+    first_use = config.updates_per_rollout == 1 or step % config.updates_per_rollout == 0
+    if drift is not None and first_use and config.replay == "fresh" and drift > config.drift_limit:
+        raise UserError(
+            "logp_drift",
+            f"{drift:.3f}",
+            f"recomputed and recorded log-probs differ {where} by more than drift_limit={config.drift_limit}: the sampler "
+            "and the trainer do not score alike (dtype? sampling transforms?)",
+        )
+
+
+def _lazy_expert(config: TrainConfig, task: Any, student: Policy) -> Callable[[], Expert]:
+    made: list[Expert] = []
+
+    def load() -> Expert:
+        if not made:
+            expert = load_expert(config, task, student)
+            check_same_language(student, expert, config.expert)
+            made.append(expert)
+        return made[0]
+
+    return load
+
+
+def _check_capabilities(config: TrainConfig, expert: Expert) -> None:
+    missing = algorithms.capabilities(config) - expert.capabilities
+    if missing:
+        raise UserError(
+            "expert",
+            config.expert,
+            f"cannot {' or '.join(sorted(missing))}, which method {config.method} needs; it can "
+            f"{', '.join(sorted(expert.capabilities)) or 'nothing'}",
+        )
+
+
+def _lazy_base(config: TrainConfig, task: Any, student: Policy) -> Callable[[], Policy]:
+    if config.behavior != "base":
+        return lambda: student  # never called
+    c = config
+    base = load_policy(
+        c.base or c.student, "base", task.tokenizer(), c.seed, c.device, c.dtype, c.trust_remote_code
+    )
+    check_same_language(student, base, c.base or c.student)
+    return lambda: base
+
+
+def _restored(student: Policy, checkpoint: Path) -> Policy:
+    """The same policy object with the checkpoint's weights: whoever holds it sees them."""
+    from safetensors.torch import load_file
+
+    state: dict[str, Tensor] = {}
+    for file in sorted(checkpoint.glob("model*.safetensors")):
+        state |= load_file(file)
+    missing, unexpected = student.model.load_state_dict(state, strict=False)
+    tied = set(getattr(student.model, "_tied_weights_keys", None) or ())
+    if unexpected or set(missing) - tied:
+        raise UserError("checkpoint", checkpoint, f"does not fit the student: {[*missing, *unexpected][:3]}")
+    student.model.tie_weights()
+    return student
+
+
+def _told(config: TrainConfig, expert: Callable[[], Expert]) -> dict[str, Any]:
+    if not (algorithms.needs_expert(config) or (config.expert and config.eval_expert)):
+        return {}
+    e = expert()
+    return {"expert": {"name": e.name, "capabilities": sorted(e.capabilities), "provenance": e.provenance}}
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """The first Ctrl-C asks for a stop after this update, the second one stops at once."""
+    asked = threading.Event()
+
+    def handler(*_: Any) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+    before = {s: signal.signal(s, handler) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked.is_set
+    finally:
+        for s, old in before.items():
+            signal.signal(s, old)
