@@ -134,8 +134,7 @@ class CountdownTask:
 
     def candidates(self, prompt: Prompt) -> Sequence[tuple[str, bool]]:
         """Every chain that an attempt could be, and whether it is right. For experts: students never see it."""
-        numbers, target = tuple(sorted(prompt.data["nums"])), prompt.data["target"]
-        return [(text, value == target) for text, value in candidates(numbers, self.config.ops)]
+        return _marked(tuple(sorted(prompt.data["nums"])), prompt.data["target"], self.config.ops)
 
     # -- models -------------------------------------------------------------------------------------------------
 
@@ -175,6 +174,11 @@ def _tokenizer() -> Any:
 @cache
 def _orders(n: int) -> list[tuple[int, ...]]:
     return list(permutations(range(n)))
+
+
+@lru_cache(maxsize=8192)
+def _marked(numbers: tuple[int, ...], target: int, ops: str) -> tuple[tuple[str, bool], ...]:
+    return tuple((text, value == target) for text, value in candidates(numbers, ops))
 
 
 @lru_cache(maxsize=64)
