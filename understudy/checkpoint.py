@@ -53,9 +53,13 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, 
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, in memory of their own.
+
+    safetensors maps the file: whoever shortens it later would kill a process that still reads the mapping.
+    """
     from safetensors.torch import load_file
 
-    return dict(load_file(path))
+    return {name: tensor.clone() for name, tensor in load_file(path).items()}
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:

@@ -169,7 +169,7 @@ def files_in(folder: Path) -> list[Path]:
 
 
 def open_up(path: Path, folder: Path) -> None:
-    """Give `path` the permissions any new file in `folder` has: safetensors makes its files private (0600)."""
+    """Give `path` the permissions of any new file in `folder` (safetensors makes its files private, 0600)."""
     os.chmod(path, folder.stat().st_mode & 0o666)
 
 

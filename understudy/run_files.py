@@ -47,7 +47,7 @@ def checkpoints(path: Path) -> list[Path]:
 
 def flatten(value: Any, name: str = "") -> dict[str, Any]:
     """{"a": {"b": 1}} -> {"a.b": 1}; lists stay whole."""
-    if isinstance(value, Mapping) and value:
+    if isinstance(value, Mapping) and (value or not name):
         out: dict[str, Any] = {}
         for key, item in value.items():
             out |= flatten(item, f"{name}.{key}" if name else str(key))
