@@ -121,7 +121,7 @@ def write_checkpoint(
             for path in files_in(tmp)
         }
         content["sha256"] = _own_sha256(content)
-        (tmp / "state.json").write_bytes(dumps(content, indent=2))
+        (tmp / "state.json").write_bytes(dumps(content, readable=True))
 
 
 def read_checkpoint(path: Path) -> Checkpoint | str:

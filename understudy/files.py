@@ -95,14 +95,33 @@ def _key(key: Any) -> str:
     return str(key)
 
 
-def dumps(value: Any, indent: int | None = None) -> bytes:
-    """One JSON value, UTF-8, newline at the end; always valid (see `plain`)."""
+def dumps(value: Any, readable: bool = False) -> bytes:
+    """One JSON value, UTF-8, newline at the end; always valid (see `plain`). One line unless `readable`."""
     value = plain(value)
+    lay_out = _readable if readable else _compact
     try:
-        text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
-        return text.encode() + b"\n"
+        return lay_out(value, False).encode() + b"\n"
     except UnicodeEncodeError:  # half of a surrogate pair, from hostile data: escaped, so that it stays UTF-8
-        return json.dumps(value, indent=indent, allow_nan=False).encode() + b"\n"
+        return lay_out(value, True).encode() + b"\n"
+
+
+def _compact(value: Any, ascii_only: bool) -> str:
+    return json.dumps(value, ensure_ascii=ascii_only, allow_nan=False)
+
+
+def _readable(value: Any, ascii_only: bool, margin: str = "") -> str:
+    """A field a line; lists of plain values on one line, so that results of many prompts stay readable."""
+    inner = margin + "  "
+    if isinstance(value, dict) and value:
+        rows = [
+            f"{_compact(key, ascii_only)}: {_readable(item, ascii_only, inner)}"
+            for key, item in value.items()
+        ]
+        return "{\n" + ",\n".join(inner + row for row in rows) + f"\n{margin}}}"
+    if isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value):
+        rows = [_compact(item, ascii_only) for item in value]
+        return "[\n" + ",\n".join(inner + row for row in rows) + f"\n{margin}]"
+    return _compact(value, ascii_only)
 
 
 def read_json(path: Path, field: str = "run") -> dict[str, Any]:
@@ -147,8 +166,8 @@ def write_bytes(path: Path, data: bytes, durable: bool = True) -> None:
 
 
 def write_json(path: Path, value: Any, durable: bool = True) -> None:
-    """Write `value` as indented JSON, atomically."""
-    write_bytes(path, dumps(value, indent=2), durable)
+    """Write `value` as JSON, a field a line, atomically."""
+    write_bytes(path, dumps(value, readable=True), durable)
 
 
 def sync(path: Path) -> None:

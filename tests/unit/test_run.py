@@ -302,14 +302,13 @@ def without_non_finite(value: Any) -> Any:
 @given(st.dictionaries(st.text(st.characters(exclude_categories=())), values, max_size=5))
 @settings(max_examples=150, deadline=None)
 def test_any_record_is_one_valid_line(record: dict[str, Any]) -> None:
-    line = dumps(record)
-    assert line.count(b"\n") == 1
-    text = line.decode("utf-8")
+    assert dumps(record).count(b"\n") == 1
 
     def no_constants(name: str) -> None:
         raise AssertionError(f"{name} is not JSON")
 
-    assert json.loads(text, parse_constant=no_constants) == without_non_finite(record)
+    for data in (dumps(record), dumps(record, readable=True)):
+        assert json.loads(data.decode("utf-8"), parse_constant=no_constants) == without_non_finite(record)
 
 
 @given(records=st.lists(st.dictionaries(st.text(max_size=3), values, max_size=3), max_size=4), data=st.data())
@@ -357,6 +356,26 @@ def test_what_json_takes_and_what_it_does_not() -> None:
     for bad in (object(), b"bytes", {1.5: 1}, {None: 1}, {True: 1}):
         with pytest.raises(TypeError):
             plain(bad)
+
+
+def test_files_for_people_have_a_field_a_line() -> None:
+    value = {"a": {"b": [1, 2]}, "c": [[1, 0], [0, 0]], "d": [{"e": 1}], "f": {}, "g": []}
+    text = """{
+  "a": {
+    "b": [1, 2]
+  },
+  "c": [
+    [1, 0],
+    [0, 0]
+  ],
+  "d": [
+    {"e": 1}
+  ],
+  "f": {},
+  "g": []
+}
+"""
+    assert dumps(value, readable=True).decode() == text
 
 
 def test_differences_name_what_changed() -> None:
