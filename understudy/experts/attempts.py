@@ -1,7 +1,7 @@
 """The machine inside the solver: a cursor that walks a completion token by token and knows what comes next.
 
-`Candidates` holds the token sequences that an attempt can be, sorted, so that all candidates with a common beginning are
-one interval; a `Node` is such a beginning. `Walk` is the cursor: which attempt, which node, which verdicts.
+`Candidates` holds the token sequences that an attempt can be, sorted, so that all candidates with a common
+beginning are one interval; a `Node` is such a beginning. `Walk` is the cursor: which attempt, which node.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Grammar:
 
 
 class Node:
-    """The candidates lo..hi-1, which share their first `depth` tokens. Children and probabilities are made on demand."""
+    """The candidates lo..hi-1, which share their first `depth` tokens. The rest is worked out on demand."""
 
     __slots__ = ("depth", "hi", "kids", "lo", "next")
 
@@ -40,7 +40,7 @@ class Node:
 
 
 class Candidates:
-    """What an attempt at one problem can be: (token ids, right) pairs, at least one, none the beginning of another."""
+    """What an attempt at a problem can be: (token ids, right) pairs, at least one, none beginning another."""
 
     def __init__(self, grammar: Grammar, sequences: Sequence[tuple[tuple[int, ...], bool]]) -> None:
         ordered = sorted(sequences)
@@ -52,6 +52,7 @@ class Candidates:
             self.right_before.append(self.right_before[-1] + right)
         self.n, self.n_right = len(ordered), self.right_before[-1]
         self.root = Node(0, self.n, 0)
+        self.verdict = {right: self._verdict(right) for right in (False, True)}
 
     def is_whole(self, node: Node) -> bool:
         return node.depth == len(self.sequences[node.lo])
@@ -73,7 +74,7 @@ class Candidates:
         if not tried and node.next is not None:
             return node.next
         if self.is_whole(node):
-            node.next = self._verdict(self.right[node.lo])
+            node.next = self.verdict[self.right[node.lo]]
             return node.next
         kids = self.kids(node)
         if len(kids) == 1:
@@ -102,7 +103,7 @@ class Candidates:
             if weight > 0:
                 tokens.append(token)
                 weights.append(weight)
-        if not tokens:  # someone else's attempt, which the process itself has no weight for: evenly among what is left
+        if not tokens:  # an attempt the process has no weight for: evenly among what is left
             column = 1 if any(untried for _, untried, _ in counts) else 2
             tokens = [row[0] for row in counts if row[column]]
             weights = [float(row[column]) for row in counts if row[column]]
@@ -120,7 +121,7 @@ STYLE, ATTEMPT, AFTER_NO, DONE = range(4)
 
 
 class Walk:
-    """Where a completion is. `next()` is the structured distribution of the next token; `push` takes any token at all."""
+    """Where a completion is. `next`: structured distribution of the next token; `push` takes any token."""
 
     __slots__ = ("attempt", "candidates", "mode", "node", "place", "style", "tried")
 
@@ -136,7 +137,7 @@ class Walk:
         grammar = self.candidates.grammar
         if self.mode == ATTEMPT:
             if self.node is None:
-                return (grammar.no,), (1.0,)
+                return self.candidates.verdict[False]
             return self.candidates.next(self.node, self.tried)
         if self.mode == STYLE:
             token = self.style[self.place] if self.place < len(self.style) else grammar.newline

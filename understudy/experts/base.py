@@ -31,15 +31,20 @@ class Expert(Protocol):
     capabilities: frozenset[str]
     """Subset of CAPABILITIES. `distribution` means the whole vocabulary: a server's top-k is not one."""
     provenance: dict[str, Any]
-    """How it was made, and by which mechanism it is, or is not, in the student's reach. Written to the run directory."""
+    """How it was made, and by which mechanism it is, or is not, in the student's reach. Kept with the run."""
     tokenizer: Any
 
     def start(self, prompts: Sequence[Prompt]) -> Stepper:
         """One row a prompt, nothing written yet. Push a student's tokens to continue from its prefix."""
         ...
 
-    def sample(self, prompts: Sequence[Prompt], samples: int, seed: int, max_new_tokens: int) -> list[Rollout]:
-        """`samples` completions of each prompt, prompt-major. A function of (seed, prompt key, sample index) alone."""
+    def sample(
+        self, prompts: Sequence[Prompt], samples: int, seed: int, max_new_tokens: int
+    ) -> list[Rollout]:
+        """`samples` completions of each prompt, prompt-major.
+
+        A completion is a function of (seed, prompt key, sample index) alone, never of the batch.
+        """
         ...
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Tensor]:

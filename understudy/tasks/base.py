@@ -1,4 +1,4 @@
-"""What a task is: a stream of prompts for each split, a verifier, and what a model made from scratch needs."""
+"""What a task is: streams of prompts, a verifier, and what a model made from scratch needs."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 class Task(Protocol):
     name: str
     splits: tuple[str, ...]
-    """Names of the prompt streams: ("train", "test", "ood"); test and ood share no problem with train."""
+    """Names of the prompt streams, ("train", "test", "ood"); test and ood share no problem with train."""
     max_new_tokens: int
     """Room that the longest sensible completion needs, in tokens of the task's own tokenizer."""
     keywords: tuple[str, ...]
     """Strings whose frequency in completions tells something; the report plots them."""
 
     def prompts(self, split: str, n: int, seed: int, start: int = 0) -> list[Prompt]:
-        """Items start..start+n-1 of the infinite stream that (task, split, seed) names. UserError: unknown split."""
+        """Items start..start+n-1 of the infinite stream (task, split, seed). UserError: unknown split."""
         ...
 
     def verify(self, prompt: Prompt, text: str, ended: bool) -> float:
@@ -44,11 +44,13 @@ class Task(Protocol):
 
 
 def check_task(task: Task, n: int = 8) -> None:
-    """UserError unless the verifier accepts the task's own gold answers on the first `n` prompts of every split."""
+    """UserError unless the verifier accepts the gold answers of the first `n` prompts of every split."""
     for split in task.splits:
         for prompt in task.prompts(split, n, seed=0):
             gold = task.gold(prompt)
             if task.verify(prompt, gold, True) != 1.0:
                 raise UserError(
-                    "task", task.name, f"its verifier rejects its own gold {gold!r} for {split} prompt {prompt.key!r}"
+                    "task",
+                    task.name,
+                    f"its verifier rejects its own gold {gold!r} for {split} prompt {prompt.key!r}",
                 )

@@ -12,7 +12,7 @@ MAX_NUMBERS = 6  # orders of the numbers are enumerated
 @dataclass(frozen=True)
 class CountdownConfig:
     format: str = "search"
-    """search (several attempts, each checked; for tiny models) or answer (the public format: <answer> expr </answer>)."""
+    """search (attempts, each checked; for tiny models) or answer (public: <answer> expr </answer>)."""
     n_numbers: int = 3
     """Numbers a problem."""
     max_number: int = 9
@@ -26,7 +26,7 @@ class CountdownConfig:
     ood_max: int = 19
     """Out of distribution: the largest number."""
     wide_share: float = 0.0
-    """Share of train prompts with numbers up to wide_max (to pre-train a base; never an ood or test problem)."""
+    """Share of train prompts with numbers up to wide_max (to pre-train a base; never a held-out problem)."""
     wide_max: int = 19
     """Largest number of a wide train prompt."""
     difficulty_min: float = 0.0
@@ -40,7 +40,7 @@ class CountdownConfig:
     attempts: int = 4
     """Attempts that a completion of the search format may make."""
     data: str = ""
-    """JSON lines with `nums` and `target` (public Countdown rows) to use for train and test instead of the generator."""
+    """File of JSON lines with `nums` and `target` (public rows) for train and test, not generated ones."""
     max_new_tokens: int = 0
     """Room for a completion. 0 = what the search format can need; 1024 for the answer format."""
 
@@ -64,4 +64,8 @@ class CountdownConfig:
         need("test_share", 0 < self.test_share < 1, "must lie strictly between 0 and 1")
         need("max_new_tokens", self.max_new_tokens >= 0, "must be at least 0")
         largest = max(self.max_number, self.ood_max, self.wide_max)
-        need("ops", "*" not in self.ops or largest**self.n_numbers < 2**60, "products overflow: use smaller numbers")
+        need(
+            "ops",
+            "*" not in self.ops or largest**self.n_numbers < 2**60,
+            "products overflow: use smaller numbers",
+        )

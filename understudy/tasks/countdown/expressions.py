@@ -1,7 +1,7 @@
-"""Arithmetic that a model wrote, read by a parser of our own: model text is data and is never evaluated as code.
+"""Arithmetic that a model wrote, read by a parser of our own: model text is data, never code.
 
-Whatever is not a plain expression of + - * / and parentheses over unsigned ASCII integers is no expression: `read` and
-`read_chain` return None for it, at once, and never raise. All arithmetic is exact (fractions).
+Whatever is not a plain expression of + - * / and parentheses over unsigned ASCII integers is no expression:
+`read` and `read_chain` return None for it, at once, and never raise. All arithmetic is exact (fractions).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class _Refused(Exception):
 
 
 def read(text: str) -> Reading | None:
-    """The reading of `text`, or None if it is not an expression within the bounds above (or divides by zero)."""
+    """The reading of `text`; None if it is no expression within the bounds above, or divides by zero."""
     if len(text) > MAX_LENGTH:
         return None
     parser = _Parser(text)
@@ -137,7 +137,7 @@ def read_chain(text: str) -> Chain | None:
 
 
 def chain_reading(text: str) -> Reading | None:
-    """The reading of a chain in which every stated value is right, else None. Values are canonical: no 07, no -0."""
+    """The reading of a chain if each value it states is right, else None. No 07, no -0."""
     chain = read_chain(text)
     if chain is None:
         return None
@@ -146,6 +146,8 @@ def chain_reading(text: str) -> Reading | None:
         reading = read(chain.nested(i + 1))
         if reading is None or reading.value.denominator != 1 or str(reading.value) != stated:
             return None
-    if reading is None or any(str(int(n)) != n for n in (chain.first, *(number for _, number, _ in chain.steps))):
+    if reading is None or any(
+        str(int(n)) != n for n in (chain.first, *(number for _, number, _ in chain.steps))
+    ):
         return None
     return reading

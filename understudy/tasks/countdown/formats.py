@@ -3,9 +3,9 @@
 search, prompt `3 5 7>15`, a completion of up to `attempts` lines, each a chain and a verdict:
     5-3=2+7=9 no
     3+5=8+7=15 ok
-It earns 1 iff the first ` ok` closes a chain that is right at every step, uses each number once and hits the target,
-every line before it ends in ` no`, nothing follows it, and the completion ended. What the lines before it attempted does
-not matter. One line of style, `~` and 1 to 8 letters, may come first; it counts for nothing.
+It earns 1 iff the first ` ok` closes a chain that is right at every step, uses each number once and hits the
+target, every line before it ends in ` no`, nothing follows it, and the completion ended. What those lines
+attempted does not matter. One line of style, `~` and 1 to 8 letters, may come first; it counts for nothing.
 
 answer, an English prompt; the last `<answer> expr </answer>` counts, and may read `expr = target`.
 """
@@ -77,7 +77,7 @@ def verify_answer(text: str, numbers: Sequence[int], target: int, ops: str) -> b
 
 
 def solve(numbers: Sequence[int], target: int, ops: str) -> str | None:
-    """An expression over all of `numbers`, parentheses anywhere, that equals target; None if there is none."""
+    """An expression over all of `numbers`, parentheses anywhere, that equals target, or None."""
     seen: set[tuple[Fraction, ...]] = set()
 
     def search(parts: list[tuple[Fraction, str]]) -> str | None:

@@ -1,9 +1,9 @@
 """Which problems exist, and which side of the train/test wall each is on.
 
-A problem is (sorted numbers, target). A hash of it alone, salted by split_seed, puts it on the train or the test side,
-so no order of the numbers, no number range and no data file can carry a train problem into test or ood. Whether it
-exists at all is decided by enumerating its candidate chains: all orders of the numbers times all operators, worked from
-left to right ((a op b) op c), every value a whole number.
+A problem is (sorted numbers, target). A hash of it alone, salted by split_seed, puts it on the train or the
+test side, so no order of numbers, no number range and no data file carries a train problem into test or ood.
+Whether it exists at all is decided by enumerating its candidate chains: all orders of the numbers times all
+operators, worked from left to right, (a op b) op c, every value a whole number.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import combinations_with_replacement, permutations, product
 from math import comb, factorial
 from pathlib import Path
@@ -33,7 +32,6 @@ class Problem:
     difficulty: float  # share of its candidate chains that miss the target; nan where not worked out
 
 
-@lru_cache(maxsize=8192)
 def candidates(numbers: tuple[int, ...], ops: str) -> tuple[tuple[str, int], ...]:
     """Every distinct chain over `numbers` as (text, value), in order of text: ("3+5=8+7=15", 15)."""
     found: dict[str, int] = {}
@@ -81,7 +79,7 @@ def side(numbers: tuple[int, ...], target: int, config: CountdownConfig) -> str:
 
 
 def enumerate_problems(config: CountdownConfig, largest: int, at_least: int, field: str) -> Iterator[Problem]:
-    """All problems with numbers in 1..largest of which one is at_least or more, within target and difficulty range."""
+    """All problems of numbers in 1..largest, one of them at_least or more, in the ranges of the config."""
     n, ops = config.n_numbers, config.ops
     chains = factorial(n) * len(ops) ** (n - 1)
     count = comb(largest + n - 1, n) - (comb(at_least + n - 2, n) if at_least > 1 else 0)
@@ -89,7 +87,7 @@ def enumerate_problems(config: CountdownConfig, largest: int, at_least: int, fie
         raise UserError(
             f"task.{field}",
             largest,
-            f"{count:,} number sets of {chains:,} chains each are too many to enumerate: lower it, or n_numbers, or ops",
+            f"{count:,} number sets of {chains:,} chains are too many to try: lower it, n_numbers or ops",
         )
     wanted = (s for s in combinations_with_replacement(range(1, largest + 1), n) if s[-1] >= at_least)
     rows = max(1, CHUNK // chains)
@@ -108,7 +106,7 @@ def _problems_of(sets: list[tuple[int, ...]], config: CountdownConfig) -> Iterat
     hits_KT = np.zeros((len(sets), config.max_target + 1), dtype=np.int32)
     total_K = np.zeros(len(sets), dtype=np.int32)
     rows_K = np.arange(len(sets))
-    # a repeated number makes equal chains, but equally many of each, so the shares below are those of distinct chains
+    # a repeated number makes equal chains, but equally many of each: shares are those of distinct chains
     for order in permutations(range(config.n_numbers)):
         for ops in product(config.ops, repeat=config.n_numbers - 1):
             value_K = numbers_KN[:, order[0]].copy()
@@ -136,8 +134,8 @@ def _problems_of(sets: list[tuple[int, ...]], config: CountdownConfig) -> Iterat
 def read_rows(config: CountdownConfig) -> list[Problem]:
     """The distinct problems of a JSON lines file of public rows {"nums": [3, 5, 7], "target": 15}.
 
-    UserError names the file and the line of a malformed row. In the search format, rows that no chain solves are left
-    out (their solution needs parentheses elsewhere).
+    UserError names the file and the line of a malformed row. In the search format, rows that no chain solves
+    are left out (their solution needs parentheses elsewhere).
     """
     path = Path(config.data)
     try:
@@ -146,7 +144,9 @@ def read_rows(config: CountdownConfig) -> list[Problem]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError("task.data", config.data, f"cannot be read ({error})") from None
     if not found:
-        raise UserError("task.data", config.data, 'holds no rows; one JSON object {"nums": [...], "target": ...} a line')
+        raise UserError(
+            "task.data", config.data, 'holds no rows; one JSON object {"nums": [...], "target": ...} a line'
+        )
     whole_range = config.difficulty_min == 0 and config.difficulty_max == 1
     problems = []
     for numbers, target in found:
@@ -159,7 +159,9 @@ def read_rows(config: CountdownConfig) -> list[Problem]:
                 continue
         problems.append(Problem(numbers, target, hard))
     if not problems:
-        raise UserError("task.data", config.data, f"no row can be solved with ops={config.ops} in the difficulty range")
+        raise UserError(
+            "task.data", config.data, f"no row can be solved with ops={config.ops} in the difficulty range"
+        )
     return problems
 
 

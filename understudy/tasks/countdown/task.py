@@ -28,6 +28,7 @@ class CountdownTask:
 
     def __init__(self, config: CountdownConfig | None = None) -> None:
         self.config = config or CountdownConfig()
+        self.attempts = self.config.attempts
         search = self.config.format == "search"
         self.keywords: tuple[str, ...] = (OK, NO, "=-", "~") if search else ("<answer>", "wait", "check", "=")
         self.max_new_tokens: int = self.config.max_new_tokens or (self._longest() if search else 1024)
@@ -36,23 +37,31 @@ class CountdownTask:
     def from_spec(cls, spec: Spec) -> CountdownTask:
         return cls(build(CountdownConfig, spec.args, "task"))
 
-    # -- problems -----------------------------------------------------------------------------------------------
+    # -- problems --------------------------------------------------------------------------------------------
 
     @cached_property
     def _near(self) -> dict[str, list[Problem]]:
         """The problems of the usual range, or of the data file, on each side of the wall."""
         config = self.config
-        problems = read_rows(config) if config.data else enumerate_problems(config, config.max_number, 1, "max_number")
+        problems = (
+            read_rows(config)
+            if config.data
+            else enumerate_problems(config, config.max_number, 1, "max_number")
+        )
         return self._walled(problems, "data" if config.data else "max_number")
 
     @cached_property
     def _wide(self) -> list[Problem]:
-        return self._walled(enumerate_problems(self.config, self.config.wide_max, 1, "wide_max"), "wide_max")["train"]
+        return self._walled(enumerate_problems(self.config, self.config.wide_max, 1, "wide_max"), "wide_max")[
+            "train"
+        ]
 
     @cached_property
     def _ood(self) -> list[Problem]:
         config = self.config
-        return self._walled(enumerate_problems(config, config.ood_max, config.ood_min, "ood_max"), "ood_max")["test"]
+        return self._walled(enumerate_problems(config, config.ood_max, config.ood_min, "ood_max"), "ood_max")[
+            "test"
+        ]
 
     def _walled(self, problems: Any, field: str) -> dict[str, list[Problem]]:
         sides: dict[str, list[Problem]] = {"train": [], "test": []}
@@ -63,7 +72,7 @@ class CountdownTask:
                 raise UserError(
                     f"task.{field}",
                     getattr(self.config, field),
-                    f"leaves no problem for {name} within the ranges of numbers, targets and difficulty: widen one",
+                    f"leaves no problem for {name}: widen the range of numbers, targets or difficulty",
                 )
         return sides
 
@@ -76,9 +85,9 @@ class CountdownTask:
         return self._near[split]
 
     def prompts(self, split: str, n: int, seed: int, start: int = 0) -> list[Prompt]:
-        """train: independent draws. test, ood: passes over all distinct problems, each pass in a new random order.
+        """train: independent draws. test, ood: passes over all distinct problems, each in a new random order.
 
-        The order of the numbers is random everywhere.
+        The order of the numbers within a prompt is random everywhere.
         """
         pool = self.pool(split)
         out = []
@@ -105,9 +114,11 @@ class CountdownTask:
         else:
             text = formats.answer_prompt(numbers, problem.target, self.config.ops)
         key = f"countdown {','.join(map(str, numbers))}>{problem.target}"
-        return Prompt(key, text, {"nums": numbers, "target": problem.target, "difficulty": problem.difficulty})
+        return Prompt(
+            key, text, {"nums": numbers, "target": problem.target, "difficulty": problem.difficulty}
+        )
 
-    # -- answers ------------------------------------------------------------------------------------------------
+    # -- answers ---------------------------------------------------------------------------------------------
 
     def verify(self, prompt: Prompt, text: str, ended: bool) -> float:
         numbers, target, ops = prompt.data["nums"], prompt.data["target"], self.config.ops
@@ -128,27 +139,36 @@ class CountdownTask:
             raise UserError(
                 "task.data" if self.config.data else "task",
                 prompt.key,
-                f"no expression with ops={self.config.ops} reaches the target: drop the row or allow more operators",
+                f"no expression with ops={self.config.ops} hits the target: drop it or allow more operators",
             )
         return answer
 
-    def candidates(self, prompt: Prompt) -> Sequence[tuple[str, bool]]:
-        """Every chain that an attempt could be, and whether it is right. For experts: students never see it."""
-        return _marked(tuple(sorted(prompt.data["nums"])), prompt.data["target"], self.config.ops)
+    def problem(self, prompt: Prompt) -> tuple[tuple[int, ...], int]:
+        """(sorted numbers, target): prompts that differ only in the order of the numbers are one problem."""
+        return tuple(sorted(prompt.data["nums"])), prompt.data["target"]
 
-    # -- models -------------------------------------------------------------------------------------------------
+    def candidates(self, prompt: Prompt) -> Sequence[tuple[str, bool]]:
+        """Every chain that an attempt can be, and whether it is right. For experts only."""
+        numbers, target = self.problem(prompt)
+        return [(text, value == target) for text, value in candidates(numbers, self.config.ops)]
+
+    # -- models ----------------------------------------------------------------------------------------------
 
     def tokenizer(self) -> Any:
         return _tokenizer()
 
     def expert(self, spec: Spec, tokenizer: Any) -> Expert:
-        """`solver`, `search`, `always_ok`, ... (experts/solver.py), in the search format."""
-        # the one import that points down: a task names its programmatic experts, they know no task
+        """`solver`, `search`, `always_ok`, ... (experts/solver_config.py), in the search format."""
+        # the one import that points down: a task names its programmatic experts; they know no task
         from understudy.experts.solver import SolverExpert
 
         if self.config.format != "search":
-            raise UserError("expert", spec.text, "speaks the search format only: use countdown:format=search or a model")
-        return SolverExpert.from_spec(spec, tokenizer, self.candidates, self.config.attempts)
+            raise UserError(
+                "expert",
+                spec.text,
+                "speaks the search format only: use task countdown:format=search, or a model",
+            )
+        return SolverExpert.from_spec(spec, tokenizer, self)
 
     def _longest(self) -> int:
         """Tokens of the longest completion that the format has room for (each character one token)."""
@@ -163,7 +183,9 @@ class CountdownTask:
             most = largest**steps if "*" in config.ops else largest * steps
             stated = max(len(str(most)), len(str(largest * (steps - 1))) + 1)  # a difference may carry a sign
             length += 1 + len(str(largest)) + 1 + stated
-        return formats.STYLE_TOKENS + config.attempts * (length + 2)  # the verdict, and a newline or the end token
+        return formats.STYLE_TOKENS + config.attempts * (
+            length + 2
+        )  # the verdict, and a newline or the end token
 
 
 @cache
@@ -174,11 +196,6 @@ def _tokenizer() -> Any:
 @cache
 def _orders(n: int) -> list[tuple[int, ...]]:
     return list(permutations(range(n)))
-
-
-@lru_cache(maxsize=8192)
-def _marked(numbers: tuple[int, ...], target: int, ops: str) -> tuple[tuple[str, bool], ...]:
-    return tuple((text, value == target) for text, value in candidates(numbers, ops))
 
 
 @lru_cache(maxsize=64)

@@ -1,9 +1,9 @@
-"""A byte-level BPE tokenizer for models made from scratch: any text round-trips, every digit is its own token.
+"""A byte-level BPE tokenizer for models made from scratch: any text round-trips, a digit is a token.
 
-The split into words is Qwen2's (which splits digits), because transformers 5 rebuilds the tokenizer of a qwen2 folder
-with that class whatever its files say; llama and qwen3 folders keep ours. Two facts of that class remain: it composes
-text to NFC first, so under qwen2 text round-trips up to NFC (plain text is not touched); and it adds its own special
-tokens where ours are missing, so `unk_token` is stated to be none.
+The split into words is Qwen2's (which splits digits), because transformers 5 rebuilds the tokenizer of a
+qwen2 folder with that class whatever its files say; llama and qwen3 folders keep ours. Two facts of that class
+remain: it composes text to NFC first, so under qwen2 a text round-trips up to NFC (ASCII is never touched); and
+it adds its own special tokens where ours are missing, so `unk_token` is stated to be none.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _WORDS = (
 
 
 def make_tokenizer() -> Any:
-    """PreTrainedTokenizerFast of 262 tokens: pad, end, 256 bytes, and the merges that make ` ok` and ` no` one token.
+    """PreTrainedTokenizerFast of 262 tokens: pad, end, 256 bytes, and the merges of ` ok` and ` no`.
 
-    Special tokens spelled out in a text stay text (`split_special_tokens`): a prompt cannot smuggle in an end token.
+    Special tokens spelled out in a text stay text (`split_special_tokens`): no prompt can smuggle in an end.
     """
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, pre_tokenizers
     from tokenizers.models import BPE
