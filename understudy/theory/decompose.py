@@ -1,0 +1,165 @@
+"""Misspecification relative to the reward (section 3): the split L = R + N, Delta, and Theorems 3A to 3C.
+
+L(pi) = KL(pi || e) is the loss of online imitation, F(pi) = KL(e || pi) that of SFT. A statistic phi of the
+action that decides the reward splits L into R (what the reward can see) and N (nuisance). Delta = inf L -
+inf N is all that online imitation can lose, however large inf L is.
+
+Arrays: mu (..., X), students (..., K, X, Y), expert and reward (..., X, Y); leading dimensions are batches
+of instances.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from understudy.theory.instance import Bandit
+from understudy.theory.production import kl_expert_student, kl_student_expert
+from understudy.theory.scalars import Array, bernoulli_kl, kl_inv_lower, logistic, logit, pinsker_lower
+
+
+@dataclass(frozen=True)
+class Split:
+    """Per student (..., K), in nats: L = R + N, SFT's F, the value V; and V_e (...)."""
+
+    reverse: Array  # L = KL(student || expert)
+    relevant: Array  # R
+    nuisance: Array  # N
+    forward: Array  # F = KL(expert || student)
+    value: Array  # V
+    value_expert: Array
+
+    @property
+    def delta(self) -> Array:
+        """Delta_phi = inf L - inf N over the class (>= 0); infinite if no student has finite L."""
+        best = self.reverse.min(-1)
+        return np.where(np.isfinite(best), np.maximum(best - self.nuisance.min(-1), 0.0), np.inf)
+
+    def online(self) -> NDArray[np.int64]:
+        """Index of the reverse-KL minimiser: what online imitation picks with unlimited data."""
+        return self.reverse.argmin(-1)
+
+    def offline(self) -> NDArray[np.int64]:
+        """Index of the forward-KL minimiser: what SFT picks with unlimited data (first one if all are
+        infinite).
+        """
+        return self.forward.argmin(-1)
+
+
+def split(
+    mu: Array, students: Array, expert: Array, reward: Array, phi: NDArray[np.int64] | None = None
+) -> Split:
+    """The chain rule of section 3. `phi` (..., X, Y) are integer labels that determine the reward.
+
+    By default phi = r (one label per distinct reward value). R and N are computed each from its own
+    definition, so that L = R + N is a check and not a definition.
+    """
+    if phi is None:
+        phi = np.unique(reward, return_inverse=True)[1].reshape(reward.shape)
+    member = phi[..., None, :] == np.arange(int(phi.max()) + 1)[:, None]  # (..., X, Z, Y)
+    student, e, member = (
+        students[..., :, :, None, :],
+        expert[..., None, :, None, :],
+        member[..., None, :, :, :],
+    )
+    student_z, expert_z = (student * member).sum(-1), (e * member).sum(-1)  # (..., K, X, Z)
+    relevant = kl_student_expert(student_z, expert_z)
+    within = kl_student_expert(_condition(student, member, student_z), _condition(e, member, expert_z))
+    reached = (student_z > 0) & (expert_z > 0)  # where the expert never goes, R is infinite already
+    nuisance = np.where(reached, student_z * np.where(reached, within, 0.0), 0.0).sum(-1)
+    weight = mu[..., None, :]
+    return Split(
+        reverse=_mean(weight, kl_student_expert(students, expert[..., None, :, :])),
+        relevant=_mean(weight, relevant),
+        nuisance=_mean(weight, nuisance),
+        forward=_mean(weight, kl_expert_student(students, expert[..., None, :, :])),
+        value=(weight * (students * reward[..., None, :, :]).sum(-1)).sum(-1),
+        value_expert=(mu * (expert * reward).sum(-1)).sum(-1),
+    )
+
+
+def split_bandit(bandit: Bandit, phi: NDArray[np.int64] | None = None) -> Split:
+    return split(bandit.mu, bandit.students, bandit.expert, bandit.reward, phi)
+
+
+def _condition(p: Array, member: NDArray[np.bool_], mass: Array) -> Array:
+    """p(. | x, z), uniform where z is never reached (it then carries no weight)."""
+    uniform = member / np.maximum(member.sum(-1, keepdims=True), 1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(mass[..., None] > 0, p * member / mass[..., None], uniform)
+
+
+def _mean(weight: Array, per_context: Array) -> Array:
+    """E_x with 0 * inf = 0: a context of probability zero never happens."""
+    return np.where(weight > 0, weight * np.where(weight > 0, per_context, 0.0), 0.0).sum(-1)
+
+
+# --- Theorem 3A and 3A' ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Guarantee:
+    """What Theorem 3A promises an online learner whose L is within t of the best."""
+
+    delta: float
+    excess: float
+    kl_inverse: float  # V >= min{v : kl(v || V_e) <= delta + t}
+    pinsker: float  # V >= V_e - sqrt((delta + t) / 2)
+
+
+def guarantee(value_expert: float, delta: float, excess: float = 0.0) -> Guarantee:
+    budget = delta + excess
+    return Guarantee(delta, excess, kl_inv_lower(value_expert, budget), pinsker_lower(value_expert, budget))
+
+
+def local_excluded(parts: Split, eta: float) -> bool:
+    """Theorem 3A': does inf L < m(eta) + kl(V_e - eta || V_e) hold, so that V(pi_hat) > V_e - eta is
+    promised?
+
+    m(eta) = inf{N(pi) : V(pi) <= V_e - eta}; infinite if no student is that bad. One instance (no batch).
+    """
+    v_e = float(parts.value_expert)
+    bad = parts.value <= v_e - eta
+    cheapest = parts.nuisance[bad].min() if bad.any() else np.inf
+    return bool(parts.reverse.min() < cheapest + bernoulli_kl(max(v_e - eta, 0.0), v_e))
+
+
+# --- Theorem 3B and 3C -----------------------------------------------------------------------------
+
+
+def conditional_divergence(policy: Array, expert: Array, reward: Array, level: int) -> Array:
+    """D_k = KL(pi(.|r = k) || e(.|r = k)) per context, (..., Y) -> (...); binary reward, both sides
+    positive.
+    """
+    member = reward == level
+    p, e = policy * member, expert * member
+    return kl_student_expert(p / p.sum(-1, keepdims=True), e / e.sum(-1, keepdims=True))
+
+
+def score_reward_covariance(policy: Array, expert: Array, reward: Array) -> Array:
+    """Cov_pi(r, A) per context with A = log e - log pi: dV/dt along the path of Theorem 3E (a)."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        advantage = np.where(policy > 0, np.log(expert) - np.log(policy), 0.0)
+    value = (policy * reward).sum(-1, keepdims=True)
+    return (policy * (reward - value) * advantage).sum(-1)
+
+
+def asymmetry_identity(policy: Array, expert: Array, reward: Array) -> Array:
+    """The right-hand side of Theorem 3B: v(1-v) [logit v_e - logit v - (D_1 - D_0)], per context."""
+    v, v_e = (policy * reward).sum(-1), (expert * reward).sum(-1)
+    d1 = conditional_divergence(policy, expert, reward, 1)
+    d0 = conditional_divergence(policy, expert, reward, 0)
+    return v * (1 - v) * (logit(v_e) - logit(v) - (d1 - d0))
+
+
+def tilt_value(value_expert: float, asymmetry: float) -> float:
+    """Theorem 3C: where online imitation ends in a tilt-closed class, sigma(logit v_e - (D_1 - D_0))."""
+    return float(logistic(logit(value_expert) - asymmetry))
+
+
+def tilt_delta(value_expert: float, d1: float, d0: float) -> float:
+    """Theorem 3C, one conditional pair: -log(v_e e^-D1 + (1 - v_e) e^-D0) - min(D1, D0)."""
+    low = min(d1, d0)  # factored out: exact even when both are huge
+    return float(-np.log(value_expert * np.exp(low - d1) + (1 - value_expert) * np.exp(low - d0)))

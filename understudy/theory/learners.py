@@ -1,0 +1,152 @@
+"""Concrete learners in Family F: online ones in closed form, offline ones by simulation (sections 2 and 6).
+
+The bounds of Theorem 2 are about every learner; these are the ones a reader will think of first.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binom
+
+from understudy.errors import UserError
+from understudy.theory.bandit import FamilyF, check_rounds, miss
+from understudy.theory.scalars import Array, binomial_mean, vote_error
+
+Bits = NDArray[np.int64]
+
+
+# --- ON-G, uniform base on {0, 1}. Importance-weighted loss of action a: sum_j 2 * 1[y_j = a] (c - g_j)
+
+
+def midrange_regret(family: FamilyF, n: int) -> float:
+    """Baseline c = midrange of the two scores: one draw decides, so it attains Theorem 2 (iii) exactly."""
+    check_rounds(n)
+    return family.gap / 2 * family.mean_over_active(lambda q: miss(q, n))
+
+
+def group_centred_regret(family: FamilyF, n: int) -> float:
+    """Baseline c = the prompt's mean score: right iff both actions were drawn, else a coin.
+
+    (gap / 2) sum p [2 (1 - p/2)^n - (1 - p)^n].
+    """
+    check_rounds(n)
+    return family.gap / 2 * family.mean_over_active(lambda q: 2 * miss(q / 2, n) - miss(q, n))
+
+
+def raw_ips_regret(family: FamilyF, n: int) -> float:
+    """No baseline (c = 0): it confuses 'drawn often' with 'scored low'. The baseline is essential."""
+    check_rounds(n)
+    loss_right = -math.log(family.eps * (1 - family.kappa))
+    loss_wrong = -math.log(family.eps * family.kappa) if family.kappa > 0 else math.inf
+
+    def wrong(m: Bits) -> Array:
+        """P(the wrong action has the smaller summed loss), after m draws in this context."""
+        out = np.empty(len(m))
+        for j, draws in enumerate(m.tolist()):
+            right = np.arange(draws + 1)
+            total_right = right * loss_right
+            total_wrong = np.array([(draws - k) * loss_wrong if draws > k else 0.0 for k in right.tolist()])
+            tie = np.isclose(total_right, total_wrong, rtol=1e-12, atol=1e-12)
+            out[j] = binom.pmf(right, draws, 0.5) @ np.where(tie, 0.5, total_right > total_wrong)
+        return out
+
+    return family.gap * family.mean_over_active(lambda q: binomial_mean(n, q, wrong))
+
+
+# --- OFF-S -----------------------------------------------------------------------------------------
+
+
+def perfect_run(family: FamilyF, n: int) -> float:
+    """P(one OFF-S run of majority vote gets every bit right). Section 6: a single lucky run proves nothing.
+
+    Exact for the uniform law: N ~ Bin(n, eps) informative samples, spread over contexts one context at a
+    time.
+    """
+    if family.p is not None or family.active is not None:
+        raise UserError("p", family.p, "perfect_run is for the uniform law with every bit hidden")
+    top = min(n, math.ceil(n * family.eps + 12 * math.sqrt(n * family.eps + 1) + 40))
+    right = 1 - vote_error(np.arange(top + 1), family.kappa)
+    all_right = right.copy()  # over 1 context, given N
+    for contexts in range(2, family.l + 1):
+        longer = np.empty(top + 1)
+        for total in range(top + 1):
+            here = np.arange(total + 1)
+            longer[total] = (binom.pmf(here, total, 1 / contexts) * right[here]) @ all_right[total - here]
+        all_right = longer
+    return float(binom.pmf(np.arange(top + 1), n, family.eps) @ all_right)
+
+
+def _majority(votes: Array, coin: Array) -> Array:
+    return np.where(votes == 0, coin, votes > 0)
+
+
+def vote_majority(votes_RN: Array, coin_R: Array) -> Array:
+    """The Bayes rule: majority of all votes (+1 for bit 1, -1 for bit 0, 0 for an uninformative sample)."""
+    return _majority(votes_RN.sum(1), coin_R)
+
+
+def vote_first(votes_RN: Array, coin_R: Array) -> Array:
+    """Believe the first informative sample."""
+    return _majority(_nth_informative(votes_RN, 1).sum(1), coin_R)
+
+
+def vote_last(votes_RN: Array, coin_R: Array) -> Array:
+    """Believe the last informative sample."""
+    return _majority(_nth_informative(votes_RN[:, ::-1], 1).sum(1), coin_R)
+
+
+def vote_latest3(votes_RN: Array, coin_R: Array) -> Array:
+    """Majority of the latest three informative samples."""
+    return _majority(_nth_informative(votes_RN[:, ::-1], 3).sum(1), coin_R)
+
+
+def vote_biased(votes_RN: Array, coin_R: Array) -> Array:
+    """Bit 1 unless bit 0 leads by two or more."""
+    return (votes_RN.sum(1) > -2).astype(float)
+
+
+def vote_coin(votes_RN: Array, coin_R: Array) -> Array:
+    """Ignore the data."""
+    return coin_R
+
+
+def _nth_informative(votes_RN: Array, count: int) -> Array:
+    """Keep the first `count` non-zero votes of each row."""
+    return np.where(np.cumsum(votes_RN != 0, axis=1) <= count, votes_RN, 0)
+
+
+OFFLINE_LEARNERS: dict[str, Callable[[Array, Array], Array]] = {
+    "majority": vote_majority,
+    "first": vote_first,
+    "last": vote_last,
+    "latest 3": vote_latest3,
+    "biased": vote_biased,
+    "coin": vote_coin,
+}
+
+
+def simulate_regret(
+    family: FamilyF, learner: Callable[[Array, Array], Array], n: int, runs: int, rng: np.random.Generator
+) -> tuple[float, float]:
+    """(mean, standard error) of an OFF-S learner's regret, theta uniform: the family average that F1 is
+    about.
+
+    A learner maps the votes of one context, (runs, n) in {-1, 0, 1}, and a fair coin (runs,) to a bit
+    (runs,). Only the active contexts of one probability are simulated, one context a run: contexts are
+    exchangeable given p.
+    """
+    mean = variance = 0.0
+    values, counts = np.unique(family.active_law, return_counts=True)
+    for q, count in zip(values.tolist(), counts.tolist()):
+        theta = rng.integers(0, 2, runs)
+        informative = rng.random((runs, n)) < q * family.eps
+        right = rng.random((runs, n)) >= family.kappa
+        votes = np.where(informative, np.where(right, 1, -1), 0) * (2 * theta - 1)[:, None]
+        wrong = learner(votes.astype(float), rng.integers(0, 2, runs).astype(float)) != theta
+        mean += family.gap * count * q * wrong.mean()
+        variance += (family.gap * count * q) ** 2 * wrong.var() / runs
+    return mean, math.sqrt(variance)

@@ -1,0 +1,240 @@
+"""Point the falsifiers at one instance of your own (`understudy theory falsify --instance file.json`,
+section 6).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from understudy.theory import improvement
+from understudy.theory.bandit import hellinger2, le_cam
+from understudy.theory.decompose import (
+    Split,
+    asymmetry_identity,
+    guarantee,
+    score_reward_covariance,
+    split_bandit,
+)
+from understudy.theory.falsify import (
+    ETAS,
+    ROUNDING,
+    chosen_values,
+    local_violations,
+    monte_carlo_tolerance,
+    theorem4_violations,
+)
+from understudy.theory.instance import Bandit
+from understudy.theory.scalars import Array, bernoulli_kl
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the verdict. `refuted` is None where the statement does not apply to this instance."""
+
+    code: str
+    statement: str
+    observed: float
+    bound: float
+    refuted: bool | None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Examination:
+    """Everything the theory says about one instance, and whether any of it fails there."""
+
+    bandit: Bandit
+    parts: Split
+    findings: tuple[Finding, ...]
+
+    @property
+    def refuted(self) -> bool:
+        return any(f.refuted for f in self.findings)
+
+    @property
+    def delta(self) -> float:
+        return float(self.parts.delta)
+
+    @property
+    def story(self) -> list[str]:
+        """The instance in plain words."""
+        p, b = self.parts, self.bandit
+        v_e = float(p.value_expert)
+        online, offline = int(p.online()), int(p.offline())
+        lines = [
+            f"expert V_e = {v_e:.6g}; best student V* = {p.value.max():.6g}; "
+            f"smallest KL(student || expert) = {p.reverse.min():.6g} nats",
+        ]
+        if math.isinf(self.delta):
+            lines.append(
+                "every student does something the expert never does: Delta is infinite, 3A is silent"
+            )
+        else:
+            promise = guarantee(v_e, self.delta)
+            lines.append(
+                f"Delta = {self.delta:.6g} nats: online imitation is promised V >= {promise.kl_inverse:.6g}"
+            )
+            lines.append(f"online (reverse KL) picks {b.label(online)}: V = {p.value[online]:.6g}")
+        if math.isinf(float(p.forward.min())):
+            lines.append("SFT (forward KL): every student has infinite loss, so SFT is undefined here")
+        else:
+            lines.append(f"SFT (forward KL) picks {b.label(offline)}: V = {p.value[offline]:.6g}")
+        return lines
+
+
+def examine(bandit: Bandit, n: int = 64, runs: int = 2000, delta: float = 0.1, seed: int = 0) -> Examination:
+    """All falsifiers and identities that apply to `bandit`. n rounds and `runs` data sets for F1 and F4."""
+    parts = split_bandit(bandit)
+    findings = [*_population(bandit, parts), *_identities(bandit, parts)]
+    findings += _finite_sample(bandit, parts, n, runs, delta, seed)
+    if bandit.alternatives:
+        findings += _offline(bandit, n, runs, seed)
+    else:
+        findings.append(Finding("F1", _F1, math.nan, math.nan, None, "give 'alternatives' to test it"))
+    return Examination(bandit, parts, tuple(findings))
+
+
+_F1 = "no offline learner beats the Bayes regret"
+
+
+def _population(bandit: Bandit, parts: Split) -> list[Finding]:
+    finite = np.isfinite(parts.reverse)
+    residual = np.abs(parts.reverse - parts.relevant - parts.nuisance)[finite]
+    scale = 1 + float(parts.reverse[finite].max(initial=0.0))
+    worst = float(residual.max(initial=0.0))
+    out = [_identity("3", "chain rule: L = R + N for every student", worst, scale)]
+    if not finite.any():
+        return [
+            *out,
+            Finding("F2", "online keeps its guarantee", math.nan, math.inf, None, "Delta is infinite"),
+        ]
+    v_e, delta = float(parts.value_expert), float(parts.delta)
+    online = float(parts.value[int(parts.online())])
+    distance = float(bernoulli_kl(online, v_e))
+    statement = "kl(V_online || V_e) <= Delta (Theorem 3A)"
+    out.append(Finding("F2", statement, distance, delta, distance > delta + ROUNDING))
+    batch = Split(**{f.name: np.asarray(getattr(parts, f.name))[None] for f in fields(parts)})
+    broken = bool(local_violations(batch, chosen_values(batch)[0])[0])
+    statement = f"no loss V_e - V that Theorem 3A' excludes ({len(ETAS)} levels)"
+    return [*out, Finding("F3", statement, v_e - online, math.nan, broken)]
+
+
+def _identity(code: str, statement: str, residual: float, scale: float = 1.0) -> Finding:
+    return Finding(code, statement, residual, ROUNDING * scale, residual > ROUNDING * scale)
+
+
+def _identities(bandit: Bandit, parts: Split) -> list[Finding]:
+    """3B, 3D, 3E and 3F, on the online choice, the SFT choice and the first student."""
+    mu, e, r = bandit.mu, bandit.expert, bandit.reward
+    binary = bool(np.isin(r, (0.0, 1.0)).all())
+    uniform = np.full(r.shape, 1 / r.shape[1])
+    with np.errstate(divide="ignore"):
+        score = np.log(e)
+    residuals: dict[str, list[float]] = {"3B": [], "3D": [], "3E": [], "3F": []}
+    chosen = sorted({0, int(parts.online()), int(parts.offline())})
+    first = bandit.students[chosen[0]]
+    for k in chosen:
+        pi = bandit.students[k]
+        if binary:
+            pairs = improvement.best_of_two_gain(mu, pi, score, r)
+            residuals["3F"].append(pairs - improvement.best_of_two_identity(mu, pi, score, r))
+        if not bool((e[pi > 0] > 0).all()):
+            continue
+        advantage = improvement.advantage(pi, e)
+        if np.ptp(advantage[pi > 0]) < 60:  # sharper paths need more quadrature nodes
+            rest = e * (pi > 0)
+            gain = (rest / rest.sum(-1, keepdims=True) * r).sum(-1) - (pi * r).sum(-1)
+            residuals["3E"] += list(improvement.path_value_gain(pi, e, r, nodes=200) - gain)
+        v = (pi * r).sum(-1)
+        if binary and bool(((v > 0) & (v < 1)).all()):
+            residuals["3B"] += list(score_reward_covariance(pi, e, r) - asymmetry_identity(pi, e, r))
+        if k != chosen[0] and bool((e > 0).all()):
+            terms = improvement.alignment(mu, (first, pi), e, r, 0.7, uniform, np.zeros(len(mu)))
+            truth = float(parts.value[chosen[0]] - parts.value[k])
+            scale = 1 + abs(terms.entropy) + abs(terms.imitation) + abs(terms.misalignment)
+            residuals["3D"].append((terms.value_difference - truth) / scale)
+    statements = {
+        "3B": ("Cov(r, A) = v(1-v)[logit v_e - logit v - (D1 - D0)]", "needs binary reward and 0 < v < 1"),
+        "3D": ("alignment decomposition of V differences", "needs two choices inside the expert's support"),
+        "3E": (
+            "integral of Cov(r, A) along the path = V gained",
+            "needs a student inside the expert's support",
+        ),
+        "3F": ("best-of-2 gain = v(1-v)(2 AUC - 1)", "needs binary reward"),
+    }
+    out = []
+    for code, (statement, need) in statements.items():
+        if residuals[code]:
+            out.append(_identity(code, statement, float(np.abs(residuals[code]).max())))
+        else:
+            out.append(Finding(code, statement, math.nan, ROUNDING, None, need))
+    return out
+
+
+def _finite_sample(bandit: Bandit, parts: Split, n: int, runs: int, delta: float, seed: int) -> list[Finding]:
+    if not np.isfinite(parts.reverse).all():
+        note = "some student has infinite KL to the expert: B is infinite"
+        return [Finding("F4", "Theorem 4 at confidence 1 - delta", math.nan, delta, None, note)]
+    return [
+        Finding(
+            "F4",
+            f"Theorem {row.theorem}: excess above its bound, n = {n}",
+            row.share,
+            row.allowed,
+            row.refutes,
+            f"{row.trials} data sets; largest excess / bound {row.worst_ratio:.3g}",
+        )
+        for row in theorem4_violations([bandit], n, runs, delta, seed)
+    ]
+
+
+def _offline(bandit: Bandit, n: int, runs: int, seed: int) -> list[Finding]:
+    """F1 (and C5 for two worlds): regrets of the MLE and of the Bayes learner, averaged over the worlds."""
+    rng = np.random.default_rng(seed)
+    worlds = bandit.alternatives
+    values = np.stack([(bandit.students * r).sum(-1) @ bandit.mu for _, r in worlds])  # (J, K)
+    best = values.max(1)
+    joint = np.stack([(bandit.mu[:, None] * e).ravel() for e, _ in worlds])
+    joint = joint / joint.sum(1, keepdims=True)
+    with np.errstate(divide="ignore"):
+        log_joint = np.maximum(np.log(joint), -1e9)  # finite, so that 0 counts times it is 0
+        flat = np.maximum(np.log(bandit.students.reshape(len(bandit.students), -1)), -1e9)
+    bayes, mle = np.empty((len(worlds), runs)), np.empty((len(worlds), runs))
+    for j in range(len(worlds)):
+        counts = rng.multinomial(n, joint[j], runs).astype(float)
+        posterior = _softmax_rows(counts @ log_joint.T)
+        bayes[j] = best[j] - values[j][(posterior @ values).argmax(1)]
+        mle[j] = best[j] - values[j][(counts @ flat.T).argmax(1)]
+    difference = (mle - bayes).mean(0)
+    error = float(math.sqrt(((mle - bayes).var(1) / runs).sum()) / len(worlds))
+    below = float(difference.mean())
+    out = [
+        Finding(
+            "F1",
+            f"{_F1}: SFT (MLE) minus Bayes, n = {n}",
+            below,
+            -monte_carlo_tolerance(error),
+            below < -monte_carlo_tolerance(error),
+            f"mean over {len(worlds)} worlds: Bayes {bayes.mean():.4g}, SFT {mle.mean():.4g}",
+        )
+    ]
+    if len(worlds) == 2:
+        separation = float((best.sum() - values.sum(0)).min())
+        d2 = hellinger2(bandit.mu, worlds[0][0], worlds[1][0])
+        bound = le_cam(separation, d2, n)
+        errors = bayes.std(1) / math.sqrt(runs)
+        worst = int(bayes.mean(1).argmax())
+        observed = float(bayes.mean(1)[worst])
+        slack = monte_carlo_tolerance(float(errors[worst]))
+        out.append(
+            Finding("C5", f"Le Cam: worst-world regret, n = {n}", observed, bound, observed < bound - slack)
+        )
+    return out
+
+
+def _softmax_rows(logits: Array) -> Array:
+    weight = np.exp(logits - logits.max(1, keepdims=True))
+    return np.asarray(weight / weight.sum(1, keepdims=True))

@@ -1,0 +1,283 @@
+"""Tabular softmax students for the real training rows, so that the theory is about the program that trains.
+
+One-token completions: a prompt is a context x, the completion is one action. `train_row` runs the real
+configuration, rollouts (`Source`), labels and `update` of the train loop; `expected_flow` feeds the same
+labels' kernel every action with its exact probability, so that it must converge to the exact projection.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from understudy.config import TrainConfig, resolve
+from understudy.label import objective
+from understudy.ledger import Ledger
+from understudy.losses import token_losses
+from understudy.randomness import generator
+from understudy.rollout import Source
+from understudy.sampler import draw
+from understudy.theory.production import log_table
+from understudy.theory.scalars import Array
+from understudy.train import learning_rate, update
+from understudy.types import Batch, Prompt, Rollout
+
+
+class FreeTable(nn.Module):
+    """Free softmax logits per context on the actions where `playable` (Y,) is true; probability 0
+    elsewhere.
+    """
+
+    def __init__(self, contexts: int, playable: Sequence[bool]) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.zeros(contexts, len(playable), dtype=torch.float64))
+        self.register_buffer("mask", torch.tensor([0.0 if p else -torch.inf for p in playable]).double())
+
+    def forward(self) -> Tensor:
+        """(X, Y) log-probs."""
+        return (self.logits + cast(Tensor, self.mask)).log_softmax(-1)
+
+
+class SmoothedTable(nn.Module):
+    """Family F's students smoothed: fixed mass tau shared by '+' and '-', free softmax on {0, 1}. SFT needs
+    tau > 0.
+    """
+
+    def __init__(self, contexts: int, tau: float = 0.01) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.zeros(contexts, 2, dtype=torch.float64))
+        self.tau = tau
+
+    def forward(self) -> Tensor:
+        own = self.logits.log_softmax(-1) + float(np.log1p(-self.tau))
+        return torch.cat([own, torch.full_like(own, float(np.log(self.tau / 2)))], -1)
+
+
+class MixtureTable(nn.Module):
+    """Softmax weights over fixed students (K, X, Y): the hull of a finite class, trained by gradient."""
+
+    def __init__(self, students: Array) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.zeros(len(students), dtype=torch.float64))
+        self.register_buffer("log_students", log_table(students))
+
+    def forward(self) -> Tensor:
+        weight = self.logits.log_softmax(-1)[:, None, None]
+        return (weight + cast(Tensor, self.log_students)).logsumexp(0)
+
+
+class TablePolicy:
+    """A table with the interface of `policy.Policy` that rollouts, labels and updates read."""
+
+    pad_id = 0
+    end_ids: tuple[int, ...] = ()  # one action and stop: no end token
+
+    def __init__(self, model: nn.Module, name: str = "student") -> None:
+        self.model, self.name, self.device = model, name, torch.device("cpu")
+        self.vocabulary = int(self.log_probs().shape[1])
+
+    @torch.no_grad()
+    def log_probs(self) -> Tensor:
+        return cast(Tensor, self.model())
+
+    def probabilities(self) -> Array:
+        return np.asarray(self.log_probs().exp().numpy())
+
+    def encode(self, prompts: Sequence[Prompt]) -> list[Prompt]:
+        return [p.encoded((int(p.data["x"]),)) for p in prompts]
+
+    def check_room(self, prompts: Sequence[Prompt], max_new_tokens: int) -> None:
+        """One token always fits."""
+
+    def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
+        return [str(i[0]) for i in ids]
+
+    def start(self, prompts: Sequence[Prompt]) -> _Step:
+        return _Step(self.log_probs()[[p.ids[0] for p in prompts]])
+
+    def hidden(self, batch: Any) -> Tensor:
+        """(N, Y) log-probs of each row's context; `head` leaves them as they are."""
+        return cast(Tensor, self.model())[batch.input_ids_BS[:, 0]]
+
+    @property
+    def head(self) -> Callable[[Tensor], Tensor]:
+        return _identity
+
+    def score(self, rollouts: Sequence[Rollout]) -> list[Tensor]:
+        table = self.log_probs()
+        return [table[r.prompt.ids[0], list(r.ids)] for r in rollouts]
+
+    def distribution(self, rollouts: Sequence[Rollout]) -> list[Tensor]:
+        table = self.log_probs()
+        return [table[r.prompt.ids[0]][None] for r in rollouts]
+
+
+class TableExpert(TablePolicy):
+    """A fixed table with the interface of `experts.base.Expert`."""
+
+    capabilities = frozenset({"sample", "score", "distribution"})
+
+    def __init__(self, table: Array) -> None:
+        super().__init__(_Fixed(table), "table")
+        self.provenance = {"made": "a table of probabilities (theory lab)"}
+        self.tokenizer: Any = None
+
+    def sample(
+        self, prompts: Sequence[Prompt], samples: int, seed: int, max_new_tokens: int
+    ) -> list[Rollout]:
+        return draw(self.start, self.decode, self.end_ids, prompts, samples, seed, max_new_tokens, "expert")
+
+
+@dataclass(frozen=True)
+class TableTask:
+    """Prompts are contexts drawn from mu, the reward is a table: the part of `tasks.base.Task` that
+    training reads.
+    """
+
+    mu: Array
+    reward: Array
+    max_new_tokens: int = 1
+
+    def prompts(self, split: str, n: int, seed: int, start: int = 0) -> list[Prompt]:
+        rows = [
+            generator("context", seed, i).choice(len(self.mu), p=self.mu) for i in range(start, start + n)
+        ]
+        return [Prompt(f"x{x}", str(x), {"x": int(x)}) for x in rows]
+
+    def verify(self, prompt: Prompt, text: str, ended: bool) -> float:
+        return float(self.reward[prompt.ids[0], int(text)])
+
+
+def train_row(
+    method: str, student: nn.Module, mu: Array, expert: Array, reward: Array, **settings: Any
+) -> TablePolicy:
+    """Train a table by the real row `method`: resolve, Source, label and update of the train loop.
+
+    `settings` are fields of TrainConfig. No run directory: caches stay in memory, nothing is evaluated.
+    """
+    config = resolve(
+        TrainConfig(method=method, student="table", expert="table", max_new_tokens=1, **settings)
+    )
+    policy, teacher = TablePolicy(student), TableExpert(expert)
+    source = Source(
+        config,
+        cast(Any, TableTask(mu, reward)),
+        cast(Any, policy),
+        lambda: cast(Any, teacher),
+        lambda: cast(Any, policy),
+        cast(Any, _Memory()),
+        Ledger(),
+    )
+    optimizer = torch.optim.AdamW(
+        student.parameters(), lr=config.lr, betas=(0.9, config.adam_beta2), weight_decay=config.weight_decay
+    )
+    for step in range(config.updates):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(config, step)
+        update(cast(Any, policy), optimizer, source.labelled(step), config)
+    return policy
+
+
+def expected_flow(
+    method: str, student: nn.Module, mu: Array, expert: Array, steps: int = 600, lr: float = 0.2
+) -> TablePolicy:
+    """Adam on a row's loss kernel in exact expectation over contexts and actions (no sampling
+    noise).
+
+    Every (x, y) is one row of a Batch whose weight is its probability under the row's behavior policy times
+    the row's weight. Rows of the table with behavior expert or student and a token or distribution target.
+    """
+    config = resolve(TrainConfig(method=method, student="table", expert="table", max_new_tokens=1))
+    goal, policy = objective(config), TablePolicy(student)
+    log_expert, contexts = log_table(expert), expert.shape[0]
+    grid = torch.cartesian_prod(torch.arange(contexts), torch.arange(expert.shape[1]))
+    x_N, y_N = grid[:, 0], grid[:, 1]
+    mu_N = torch.from_numpy(mu)[x_N]
+    optimizer = torch.optim.Adam(student.parameters(), lr=lr, betas=(0.5, 0.9))
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = lr * 0.5 * (1 + math.cos(math.pi * step / steps))
+        log_student = policy.log_probs()
+        behavior_N = (log_expert if config.behavior == "expert" else log_student)[x_N, y_N]
+        acted = (behavior_N > -torch.inf) & (mu_N > 0)
+        x, y, behavior = x_N[acted], y_N[acted], behavior_N[acted]
+        weight = mu_N[acted] * behavior.exp()
+        if config.weight == "log_ratio":
+            weight = weight * (log_expert - log_student)[x, y]
+        batch = _every_action(x, y, weight, behavior, log_expert)
+        loss_N, _ = token_losses(policy.hidden(batch), policy.head, batch, goal)
+        optimizer.zero_grad()
+        loss_N.sum().backward()
+        optimizer.step()
+    return policy
+
+
+def _every_action(
+    x_N: Tensor, y_N: Tensor, weight_N: Tensor, behavior_N: Tensor, log_expert: Tensor
+) -> Batch:
+    inputs = torch.stack([x_N, y_N], 1)
+    return Batch(
+        input_ids_BS=inputs,
+        attention_mask_BS=torch.ones_like(inputs),
+        position_ids_BS=torch.zeros_like(inputs),
+        completion_mask_BT=torch.ones(len(x_N), 1, dtype=torch.bool),
+        target_ids_N=y_N,
+        row_N=torch.arange(len(x_N)),
+        weight_N=weight_N,
+        behavior_logp_N=behavior_N,
+        expert_logp_NV=log_expert[x_N],
+    )
+
+
+class _Fixed(nn.Module):
+    def __init__(self, table: Array) -> None:
+        super().__init__()
+        self.register_buffer("table", log_table(table))
+
+    def forward(self) -> Tensor:
+        return cast(Tensor, self.table)
+
+
+class _Step:
+    """One decoding step from a table."""
+
+    def __init__(self, logp_BV: Tensor) -> None:
+        self.logp_BV = logp_BV
+
+    def next_logp(self) -> Tensor:
+        return self.logp_BV
+
+    def advance(self, tokens_B: Tensor, keep_B: Tensor) -> None:
+        self.logp_BV = self.logp_BV[keep_B]
+
+
+class _Memory:
+    """A run directory's cache, in memory."""
+
+    def __init__(self) -> None:
+        self.made: dict[str, dict[str, Tensor]] = {}
+
+    def cache(self, name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        if name not in self.made:
+            self.made[name] = make()
+        return self.made[name]
+
+
+def _identity(x: Tensor) -> Tensor:
+    return x
+
+
+def settings_of(config: TrainConfig) -> dict[str, Any]:
+    """The non-default fields of a configuration, for the report."""
+    default = TrainConfig()
+    return {
+        f.name: getattr(config, f.name)
+        for f in dataclasses.fields(config)
+        if getattr(config, f.name) != getattr(default, f.name)
+    }
