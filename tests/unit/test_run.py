@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 import time
@@ -425,6 +426,54 @@ def test_readers_of_nothing(tmp_path: Path) -> None:
     RunDir.open(tmp_path / "new", CONFIG).close()
     assert read_metrics(tmp_path / "new") == []
     assert read_ledger(tmp_path / "new") == {}
+
+
+# ---------------------------------------------------------------- docs/run-directory.md
+
+
+def documented() -> list[str]:
+    text = (ROOT / "docs" / "run-directory.md").read_text(encoding="utf-8")
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+
+
+def test_the_documented_way_to_write_and_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import torch
+
+    reading, writing = documented()
+    monkeypatch.chdir(tmp_path)
+    model = torch.nn.Linear(1, 1)
+    around = {
+        "optimizer": torch.optim.AdamW(model.parameters()),
+        "learn": lambda: 0.5,
+        "write_model": write_model,
+    }
+    exec(writing, around)  # noqa: S102
+    exec(writing, around)  # noqa: S102
+    assert is_done(tmp_path / "runs" / "mine")
+    assert len(read_metrics(tmp_path / "runs" / "mine")) == 10
+    with RunDir.open("runs/opd-0", {"method": "opd"}) as run:
+        run.log(
+            {
+                "kind": "eval",
+                "step": 1,
+                "split": "test",
+                "sampled": 0.5,
+                "ledger": {"expert_tokens_scored": 7},
+            }
+        )
+        run.finish(write_model, {"splits": {"test": {"sampled": [[1, 0], [1, 1]]}}})
+    exec(reading, {})  # noqa: S102
+    assert capsys.readouterr().out == "opd done 7\n1 test 0.5\n3\n"
+
+
+def test_the_documented_examples_are_json() -> None:
+    text = (ROOT / "docs" / "run-directory.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) == 7
+    for block in blocks:
+        json.loads(block)
 
 
 # ---------------------------------------------------------------- the rest
