@@ -241,7 +241,7 @@ class SolverExpert:
         return int(ids[0])
 
     def _plain_table(self) -> dict[str, int] | None:
-        """Character -> id, if each pair of PLAIN characters stays two tokens (then no longer merge exists)."""
+        """Character -> id, if each pair of PLAIN characters stays two tokens (so no longer merge exists)."""
         pairs = [a + b for a, b in product(PLAIN, PLAIN)]
         ids = self.tokenizer(pairs, add_special_tokens=False)["input_ids"]
         table = {pair[0]: row[0] for pair, row in zip(pairs, ids)}

@@ -90,14 +90,13 @@ class CountdownTask:
         The order of the numbers within a prompt is random everywhere.
         """
         pool = self.pool(split)
+        wide = self._wide if split == "train" and self.config.wide_share else pool
         out = []
         for index in range(start, start + n):
             dice = seed_from("countdown", split, seed, index)
             if split == "train":
-                source = pool
-                if self.config.wide_share:
-                    coin = seed_from("countdown", "wide", seed, index) / 2**64
-                    source = self._wide if coin < self.config.wide_share else pool
+                coin = seed_from("countdown", "wide", seed, index) / 2**64
+                source = wide if coin < self.config.wide_share else pool
                 dice, at = divmod(dice, len(source))
                 problem = source[at]
             else:

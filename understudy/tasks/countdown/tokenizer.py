@@ -1,9 +1,9 @@
 """A byte-level BPE tokenizer for models made from scratch: any text round-trips, a digit is a token.
 
 The split into words is Qwen2's (which splits digits), because transformers 5 rebuilds the tokenizer of a
-qwen2 folder with that class whatever its files say; llama and qwen3 folders keep ours. Two facts of that class
-remain: it composes text to NFC first, so under qwen2 a text round-trips up to NFC (ASCII is never touched); and
-it adds its own special tokens where ours are missing, so `unk_token` is stated to be none.
+qwen2 folder with that class whatever its files say; llama and qwen3 folders keep ours. Two facts of that
+class remain: it composes text to NFC first, so under qwen2 a text round-trips up to NFC (ASCII is never
+touched); and it adds its own special tokens where ours are missing, so `unk_token` is stated to be none.
 """
 
 from __future__ import annotations
