@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from itertools import product
+from typing import Any
 
 import numpy as np
 
+from understudy.theory.bandit import FamilyF
 from understudy.theory.horizon import HZ
 from understudy.theory.information import Info
+from understudy.theory.realizable import StochasticRealizable, Unvisited
 from understudy.theory.scalars import Array
 
 Law = Mapping[Hashable, float]
@@ -68,7 +71,7 @@ def learner_regret(
     mu: Array,
     best: Array,
     n: int,
-    decide: Callable[[tuple[Hashable, ...]], Array],
+    decide: Callable[[tuple[Any, ...]], Array],
 ) -> float:
     """E[V* - V] of one learner: `decide` maps a data set (n observations) to a policy (X, A) over playable
     actions.
@@ -100,6 +103,91 @@ def _likelihoods(laws: Sequence[Law], n: int) -> Array:
 
 def _prior(laws: Sequence[Law], prior: Array | None) -> Array:
     return np.full(len(laws), 1 / len(laws)) if prior is None else prior
+
+
+# --- Family F and R-stoch -------------------------------------------------------------------------
+
+
+def family_worlds(
+    family: FamilyF, info: Info, truncated: bool = False
+) -> tuple[list[Law], Array, Array, Array]:
+    """(laws, payoff, mu, best) of Family F over every theta, for `bayes_regret` and `learner_regret`.
+
+    Payoffs are those of the class's own policies, context by context: b_i = 0 or 1. `truncated`: expert
+    samples come from e(. | {+, -}) while scores come from e (C3).
+    """
+    thetas = family.bits()
+    if family.active is not None:
+        thetas = thetas[(np.delete(thetas, list(family.active), axis=1) == 0).all(1)]
+    experts = np.stack([family.expert(theta) for theta in thetas])
+    base = np.tile([0.5, 0.5, 0.0, 0.0], (family.l, 1))
+    if truncated:
+        laws = [_truncated_law(info, family.law, e) for e in experts]
+    else:
+        laws = observation_laws(info, family.law, experts, base)
+    own = np.stack([family.student(np.full(family.l, b)) for b in (0, 1)], 1)  # (X, 2, 4)
+    payoff = np.stack([(own * family.reward(theta)[:, None, :]).sum(-1) for theta in thetas])
+    return laws, payoff, family.law, np.full(len(thetas), family.value_best)
+
+
+def family_regret(family: FamilyF, info: Info, n: int, truncated: bool = False) -> float:
+    """Theorem 2 by enumeration. Tiny l and n only."""
+    laws, payoff, mu, best = family_worlds(family, info, truncated)
+    return bayes_regret(laws, payoff, mu, best, n)
+
+
+def _truncated_law(info: Info, mu: Array, expert: Array) -> Law:
+    acted = np.concatenate([expert[:, :2] * 0, expert[:, 2:]], 1)
+    acted = acted / acted.sum(-1, keepdims=True)
+    law: dict[Hashable, float] = {}
+    for x, y in product(range(expert.shape[0]), range(expert.shape[1])):
+        label = (x, y, _score(expert[x, y])) if info is Info.OFF_G else (x, y)
+        law[label] = law.get(label, 0.0) + float(mu[x] * acted[x, y])
+    return law
+
+
+def ips_regret(family: FamilyF, n: int, baseline: str) -> float:
+    """The ON-G importance-weighting learner of section 2 itself, on every data set. baseline: midrange,
+    group, none.
+    """
+    laws, payoff, mu, best = family_worlds(family, Info.ON_G)
+    scores = np.log([family.eps * (1 - family.kappa), family.eps * family.kappa])
+
+    def decide(data: tuple[Any, ...]) -> Array:
+        loss = np.zeros((family.l, 2))
+        for x in range(family.l):
+            samples = [(y, g) for context, y, g in data if context == x]
+            centre = {"midrange": scores.mean(), "none": 0.0}.get(baseline)
+            if centre is None:
+                centre = np.mean([g for _, g in samples]) if samples else 0.0
+            for y, g in samples:
+                loss[x, y] += 2 * (centre - g)
+        tie = np.isclose(loss[:, 0], loss[:, 1], rtol=1e-9, atol=1e-9)
+        one = np.where(tie, 0.5, loss[:, 1] < loss[:, 0])
+        return np.stack([1 - one, one], -1)
+
+    return learner_regret(laws, payoff, mu, best, n, decide)
+
+
+def stochastic_regret(family: StochasticRealizable, info: Info, n: int) -> float:
+    """Family R-stoch by enumeration; the base of ON-G is uniform."""
+    thetas = (np.arange(2**family.l)[:, None] >> np.arange(family.l)) & 1
+    experts = np.stack([family.expert(theta) for theta in thetas])
+    mu = np.full(family.l, 1 / family.l)
+    laws = observation_laws(info, mu, experts, np.full((family.l, 2), 0.5))
+    soft = np.array([[0.5 + family.g, 0.5 - family.g], [0.5 - family.g, 0.5 + family.g]])
+    payoff = np.stack([np.eye(2)[theta] @ soft for theta in thetas])  # r = 1[y = theta]
+    return bayes_regret(laws, payoff, mu, np.full(len(thetas), 0.5 + family.g), n)
+
+
+def unvisited_regret(family: Unvisited, info: Info, n: int) -> float:
+    """Theorem 1c's family by enumeration: the last context is known, the others hide one bit each."""
+    hidden = family.l - 1
+    thetas = np.pad((np.arange(2**hidden)[:, None] >> np.arange(hidden)) & 1, ((0, 0), (0, 1)))
+    experts = np.stack([np.eye(2)[theta] for theta in thetas])
+    mu = np.array([family.zeta] * hidden + [1 - hidden * family.zeta])
+    laws = observation_laws(info, mu, experts, np.full((family.l, 2), 0.5))
+    return bayes_regret(laws, experts, mu, np.ones(len(thetas)), n)
 
 
 # --- sequence families ----------------------------------------------------------------------------

@@ -184,12 +184,12 @@ def _mean(counts: NDArray[np.int64], table: Array) -> Array:
 def random_instance(
     rng: np.random.Generator, contexts: int = 3, playable: int = 5, reserved: int = 2, k: int = 64
 ) -> Bandit:
-    """Section 4's simulation: `reserved` actions only the expert plays (mass about .999), K students on the
+    """Section 4's simulation: `reserved` actions only the expert plays (mass about .99), K students on the
     rest.
     """
-    own = rng.dirichlet(np.ones(playable), contexts)
+    own = 0.9 * rng.dirichlet(np.ones(playable), contexts) + 0.1 / playable
     style = rng.dirichlet(np.ones(reserved), contexts)
-    mass = rng.uniform(5e-4, 2e-3, (contexts, 1))
+    mass = rng.uniform(0.005, 0.02, (contexts, 1))
     expert = np.concatenate([own * mass, style * (1 - mass)], -1)
     students = np.zeros((k, contexts, playable + reserved))
     students[..., :playable] = rng.dirichlet(np.ones(playable), (k, contexts))

@@ -14,7 +14,7 @@ import numpy as np
 from understudy.errors import UserError
 from understudy.theory.bandit import check_rounds, miss
 from understudy.theory.information import Info
-from understudy.theory.scalars import Array, binomial_mean, vote_error
+from understudy.theory.scalars import Array, binomial_mean, logistic, vote_error
 
 ONLINE_RATIO_LIMIT = 2 * math.e * math.log(2)  # 3.768...: Theorem 1c with 1a, as K and n grow
 
@@ -126,12 +126,16 @@ class TokenClass:
 
     @classmethod
     def random(cls, k: int, horizon: int, contexts: int, rng: np.random.Generator) -> TokenClass:
-        """Autoregressive: an independent coin at every prefix, drawn once per policy. X = `contexts`,
-        uniform mu.
+        """Autoregressive: a coin at every prefix. Policy j is the expert with its coins' logits jittered by
+        s_j / sqrt(H), s_j log-uniform on [.05, 1.5], so that a whole sequence moves about as much for
+        every H. X contexts, uniform mu.
         """
         table = np.ones((k, contexts, 1))
+        scale = np.exp(rng.uniform(np.log(0.05), np.log(1.5), (k, 1, 1))) / math.sqrt(horizon)
+        scale[0] = 0.0
         for t in range(horizon):
-            coin = rng.uniform(0.05, 0.95, (k, contexts, 2**t))
+            logits = rng.normal(0, 1, (contexts, 2**t)) + scale * rng.normal(0, 1, (k, contexts, 2**t))
+            coin = logistic(logits)
             table = np.stack([table * coin, table * (1 - coin)], -1).reshape(k, contexts, 2 ** (t + 1))
         return cls(table, np.full(contexts, 1 / contexts))
 

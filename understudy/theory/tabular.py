@@ -146,10 +146,12 @@ class TableTask:
     max_new_tokens: int = 1
 
     def prompts(self, split: str, n: int, seed: int, start: int = 0) -> list[Prompt]:
-        rows = [
-            generator("context", seed, i).choice(len(self.mu), p=self.mu) for i in range(start, start + n)
+        stream = [
+            (i, int(generator("context", seed, i).choice(len(self.mu), p=self.mu)))
+            for i in range(start, start + n)
         ]
-        return [Prompt(f"x{x}", str(x), {"x": int(x)}) for x in rows]
+        # the key names the draw, not the context: samples at one context must be independent
+        return [Prompt(f"{split}{i}", str(x), {"x": x}) for i, x in stream]
 
     def verify(self, prompt: Prompt, text: str, ended: bool) -> float:
         return float(self.reward[prompt.ids[0], int(text)])

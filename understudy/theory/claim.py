@@ -1,0 +1,134 @@
+"""What a claim is: something computed, compared with a bound, and a plain-words account of what it does not
+say.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+
+from understudy.errors import UserError
+from understudy.randomness import generator
+from understudy.theory.falsify import monte_carlo_tolerance
+
+EXACT = 1e-9
+N_GRID = (1, 8, 16, 64, 256, 1024, 4096)
+H_GRID = (1, 2, 4, 8, 16)
+
+Number = TypeVar("Number", int, float)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Parameters of a claim; None means the claim's own default or grid."""
+
+    l: int | None = None  # noqa: E741
+    eps: float | None = None
+    kappa: float | None = None
+    n: int | None = None
+    H: int | None = None
+    seed: int = 0
+
+    def given(self) -> set[str]:
+        return {
+            f.name for f in dataclasses.fields(self) if f.name != "seed" and getattr(self, f.name) is not None
+        }
+
+    def rng(self, name: str) -> np.random.Generator:
+        """Random numbers of one claim: a function of (claim, seed) alone."""
+        return generator("theory", name, self.seed)
+
+    def value(self, name: str, default: Number) -> Number:
+        got = getattr(self, name)
+        return default if got is None else got
+
+    def grid(self, name: str, default: tuple[Number, ...]) -> tuple[Number, ...]:
+        """The default grid, or just the value that was given."""
+        got = getattr(self, name)
+        return default if got is None else (got,)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One check: `observed` stands in `relation` to `bound`, up to `tolerance`."""
+
+    computed: str
+    relation: Literal["=", "<=", ">="]
+    bound: float
+    observed: float
+    tolerance: float = EXACT
+    headline: bool = False
+    note: str = ""
+
+    @property
+    def holds(self) -> bool:
+        if math.isnan(self.observed) or math.isnan(self.bound):
+            return False
+        if self.relation == "=":
+            return self.observed == self.bound or abs(self.observed - self.bound) <= self.tolerance
+        if self.relation == "<=":
+            return self.observed <= self.bound + self.tolerance
+        return self.observed >= self.bound - self.tolerance
+
+
+def equal(computed: str, bound: float, observed: float, tolerance: float = EXACT, **more: Any) -> Row:
+    return Row(computed, "=", float(bound), float(observed), tolerance, **more)
+
+
+def at_most(computed: str, bound: float, observed: float, tolerance: float = EXACT, **more: Any) -> Row:
+    return Row(computed, "<=", float(bound), float(observed), tolerance, **more)
+
+
+def at_least(computed: str, bound: float, observed: float, tolerance: float = EXACT, **more: Any) -> Row:
+    return Row(computed, ">=", float(bound), float(observed), tolerance, **more)
+
+
+def monte_carlo(computed: str, exact: float, mean: float, error: float, **more: Any) -> Row:
+    """A simulation against its exact value: 4 standard errors + 2e-4."""
+    return Row(computed, "=", float(exact), float(mean), monte_carlo_tolerance(error), **more)
+
+
+@dataclass(frozen=True)
+class Result:
+    """The rows of one claim and what its figures draw."""
+
+    rows: list[Row]
+    data: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def holds(self) -> bool:
+        return all(row.holds for row in self.rows)
+
+    @property
+    def headlines(self) -> list[Row]:
+        """Rows for the short table; a failing row is always among them."""
+        return [r for r in self.rows if r.headline or not r.holds] or self.rows[:1]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement of docs/theory.md, what computes it, and how a sceptic would break it."""
+
+    name: str
+    title: str
+    section: str
+    statement: str
+    not_said: str
+    refuted_by: str
+    test: str
+    run: Callable[[Options], Result]
+    options: frozenset[str] = frozenset()
+
+    def checked(self, options: Options) -> Result:
+        """Run with `options`; UserError for an option that this claim does not read."""
+        for name in sorted(options.given() - self.options):
+            reads = ", ".join(f"--{o}" for o in sorted(self.options)) or "none but --seed"
+            raise UserError(
+                f"--{name}", getattr(options, name), f"claim '{self.name}' does not read it; {reads}"
+            )
+        return self.run(options)
