@@ -85,6 +85,15 @@ def test_ranges() -> None:
     assert max(max(p.data["nums"]) for p in wide) == 30
 
 
+def test_ranges_follow_the_usual_numbers_unless_stated(tmp_path: Path) -> None:
+    config = CountdownTask(CountdownConfig(max_number=12)).config
+    assert (config.ood_min, config.ood_max, config.wide_max) == (13, 22, 22)
+    path = rows(tmp_path / "rows.jsonl", *({"nums": [n, 25], "target": n + 25} for n in range(1, 60)))
+    task = CountdownTask(CountdownConfig(data=path, n_numbers=2))
+    assert (task.config.ood_min, task.config.ood_max) == (60, 69)
+    assert min(max(p.data["nums"]) for p in task.prompts("ood", 100, 0)) >= 60
+
+
 def test_difficulty_range() -> None:
     task = CountdownTask(CountdownConfig(difficulty_min=0.8, difficulty_max=0.9))
     for split in task.splits:
@@ -207,7 +216,9 @@ BAD_OPTIONS = {
     "ops=++": "task.ops",
     "max_number=0": "task.max_number",
     "max_target=0": "task.max_target",
-    "ood_min=20": "task.ood_max",
+    "ood_min=9": "task.ood_min",  # not out of distribution
+    "ood_min=20,ood_max=19": "task.ood_max",
+    "ood_min=-1": "task.ood_min",
     "attempts=0": "task.attempts",
     "test_share=0": "task.test_share",
     "test_share=1": "task.test_share",
@@ -215,7 +226,7 @@ BAD_OPTIONS = {
     "difficulty_min=0.9,difficulty_max=0.1": "task.difficulty_max",
     "difficulty_min=0.999": "task.max_number",  # no problem is that hard
     "max_number=1,n_numbers=2,ops=-": "task.max_number",  # 1-1 is no target
-    "n_numbers=6,max_number=99,ood_max=99": "task.max_number",  # too many to enumerate
+    "n_numbers=6,max_number=99": "task.max_number",  # too many to enumerate
     "n_numbers=6,max_number=2000,ops=*": "task.ops",  # products overflow
     "numbers=3": "task.numbers",
 }

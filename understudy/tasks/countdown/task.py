@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache, cached_property, lru_cache
 from itertools import permutations
 from typing import TYPE_CHECKING, Any
@@ -27,8 +27,11 @@ class CountdownTask:
     splits: tuple[str, ...] = ("train", "test", "ood")
 
     def __init__(self, config: CountdownConfig | None = None) -> None:
-        self.config = config or CountdownConfig()
-        self.attempts = self.config.attempts
+        config = config or CountdownConfig()
+        self._rows = read_rows(config) if config.data else None
+        usual = max(p.numbers[-1] for p in self._rows) if self._rows else config.max_number
+        self.config = config.resolved(usual)
+        self.attempts = config.attempts
         search = self.config.format == "search"
         self.keywords: tuple[str, ...] = (OK, NO, "=-", "~") if search else ("<answer>", "wait", "check", "=")
         self.max_new_tokens: int = self.config.max_new_tokens or (self._longest() if search else 1024)
@@ -42,28 +45,23 @@ class CountdownTask:
     @cached_property
     def _near(self) -> dict[str, list[Problem]]:
         """The problems of the usual range, or of the data file, on each side of the wall."""
-        config = self.config
-        problems = (
-            read_rows(config)
-            if config.data
-            else enumerate_problems(config, config.max_number, 1, "max_number")
+        if self._rows is not None:
+            return self._walled(self._rows, "data")
+        return self._walled(
+            enumerate_problems(self.config, self.config.max_number, 1, "max_number"), "max_number"
         )
-        return self._walled(problems, "data" if config.data else "max_number")
 
     @cached_property
     def _wide(self) -> list[Problem]:
-        return self._walled(enumerate_problems(self.config, self.config.wide_max, 1, "wide_max"), "wide_max")[
-            "train"
-        ]
+        problems = enumerate_problems(self.config, self.config.wide_max, 1, "wide_max")
+        return self._walled(problems, "wide_max")["train"]
 
     @cached_property
     def _ood(self) -> list[Problem]:
-        config = self.config
-        return self._walled(enumerate_problems(config, config.ood_max, config.ood_min, "ood_max"), "ood_max")[
-            "test"
-        ]
+        problems = enumerate_problems(self.config, self.config.ood_max, self.config.ood_min, "ood_max")
+        return self._walled(problems, "ood_max")["test"]
 
-    def _walled(self, problems: Any, field: str) -> dict[str, list[Problem]]:
+    def _walled(self, problems: Iterable[Problem], field: str) -> dict[str, list[Problem]]:
         sides: dict[str, list[Problem]] = {"train": [], "test": []}
         for problem in problems:
             sides[side(problem.numbers, problem.target, self.config)].append(problem)
@@ -172,12 +170,9 @@ class CountdownTask:
     def _longest(self) -> int:
         """Tokens of the longest completion that the format has room for (each character one token)."""
         config = self.config
-        largest = max(config.max_number, config.ood_max, config.wide_max if config.wide_share else 0)
-        if config.data:
-            largest = max(largest, max(p.numbers[-1] for pool in self._near.values() for p in pool))
-        n, length = config.n_numbers, len(str(largest))
-        if config.data:
-            n = max(len(p.numbers) for pool in self._near.values() for p in pool)
+        largest = max(config.ood_max, config.wide_max if config.wide_share else 0)
+        n = max([config.n_numbers, *(len(p.numbers) for p in self._rows or ())])
+        length = len(str(largest))
         for steps in range(2, n + 1):
             most = largest**steps if "*" in config.ops else largest * steps
             stated = max(len(str(most)), len(str(largest * (steps - 1))) + 1)  # a difference may carry a sign
