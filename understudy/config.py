@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from understudy import algorithms
+from understudy import algorithms, ledger
 from understudy.errors import UserError
 
 T = TypeVar("T")
@@ -74,6 +74,10 @@ class TrainConfig:
 
     updates: int = 200
     """Optimizer updates."""
+    budget_axis: str = "updates"
+    """Ledger column that `budget` limits, such as train_seconds or expert_tokens_scored."""
+    budget: float = 0.0
+    """Stop once that column has reached this much, or at `updates`, whichever comes first. 0 = no limit."""
     prompts_per_update: int = 64
     """Prompts an update."""
     samples_per_prompt: int | None = None
@@ -138,7 +142,17 @@ class TrainConfig:
     """Run code that comes with a model. Off unless you ask for it."""
 
 
-VOLATILE = frozenset({"out"})
+SECTIONS = {
+    "who and what": "method",
+    "cells of the method's row": "behavior",
+    "budget": "updates",
+    "optimizer": "lr",
+    "evaluation": "eval_expert",
+    "checkpoints and machine": "save_every",
+}
+"""Headings of the help, by the first field under each."""
+
+VOLATILE = frozenset({"out", "keep"})
 """Fields that may differ when a run is resumed: they do not touch the result."""
 
 _FALLBACK: dict[str, Any] = {
@@ -151,13 +165,14 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "importance": tuple(algorithms.IMPORTANCES), "schedule": ("constant", "linear", "cosine"),
     "divergence": ("", "kl_expert_student", "kl_student_expert", "jsd"),
     "reduction": ("token_mean", "sequence_mean", "sequence_sum"), "top_k_of": ("student", "expert"),
-    "advantage_norm": ("std", "none"), "dtype": ("float32", "bfloat16"),
+    "advantage_norm": ("std", "none"), "dtype": ("float32", "bfloat16"), "budget_axis": ledger.COLUMNS,
 }  # fmt: skip
 _AT_LEAST = {
     "updates": 1, "prompts_per_update": 1, "samples_per_prompt": 1, "updates_per_rollout": 1, "prompt_pool": 0,
     "max_new_tokens": 0, "warmup": 0, "micro_batch": 0, "logit_chunk": 0, "eval_every": 0, "eval_prompts": 1,
     "eval_samples": 1, "final_prompts": 1, "final_samples": 1, "save_every": 0, "keep": 1, "threads": 1,
     "round_updates": 1, "top_k": 0, "lr": 0, "grad_clip": 0, "weight_decay": 0, "importance_cap": 1,
+    "budget": 0,
 }  # fmt: skip
 
 
@@ -251,20 +266,23 @@ def build(cls: type[T], args: Mapping[str, Any], field: str) -> T:
     """`cls(**args)` with strings converted to the annotated types; UserError names the key, the value and the mend."""
     hints = typing.get_type_hints(cls)
     known = {f.name: hints[f.name] for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    values = {}
+    values, prefix = {}, f"{field}." if field else ""
     for key, value in args.items():
         if key not in known:
-            raise UserError(f"{field}.{key}", value, f"unknown; one of {', '.join(known)}")
-        values[key] = _convert(value, known[key], f"{field}.{key}")
+            raise UserError(prefix + key, value, f"unknown; one of {', '.join(known)}")
+        values[key] = _convert(value, known[key], prefix + key)
     return cls(**values)
 
 
-def _convert(value: Any, kind: Any, field: str) -> Any:
-    options = typing.get_args(kind) or (kind,)
+def _convert(value: Any, hint: Any, field: str) -> Any:
+    options = typing.get_args(hint) or (hint,)
     if value is None and type(None) in options:
         return None
     kind = next(k for k in options if k is not type(None))
     try:
+        if typing.get_origin(hint) is tuple:
+            items = value if isinstance(value, (list, tuple)) else str(value).split(",")
+            return tuple(_convert(item, options[0], field) for item in items)
         if kind is bool:
             return {"true": True, "1": True, "false": False, "0": False}[str(value).lower()]
         if kind is int:

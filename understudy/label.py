@@ -124,7 +124,7 @@ def count_scored(ledger: Ledger, rollouts: Sequence[Rollout]) -> None:
 def batches(labelled: Sequence[Labelled], student: Policy, micro_batch: int) -> Iterator[Batch]:
     """Batches of rows of similar length (little padding), `micro_batch` rows each; 0 = one batch."""
     ordered = sorted(labelled, key=lambda x: len(x.rollout.prompt.ids) + len(x.rollout.ids))
-    size = micro_batch or len(ordered)
+    size = micro_batch or max(1, len(ordered))
     for at in range(0, len(ordered), size):
         part = ordered[at : at + size]
         padded = pad([x.rollout for x in part], student.pad_id, student.device)

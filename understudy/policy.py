@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from understudy.checkpoint import load_tensors
 from understudy.config import Spec, build, parse_spec
 from understudy.errors import UserError
 from understudy.types import Prompt, Rollout
@@ -38,6 +39,8 @@ class Scratch:
     """Longest input in tokens."""
     arch: str = "llama"
     """llama, qwen2 or qwen3."""
+    init: float = 0.08
+    """Standard deviation of the initial weights. The libraries' 0.02 is meant for widths in the thousands."""
 
 
 @dataclass(frozen=True)
@@ -183,6 +186,21 @@ class Policy:
             self.model.save_pretrained(folder)
             self.tokenizer.save_pretrained(folder)
 
+    def load_weights(self, folder: Path) -> None:
+        """Take the weights of a checkpoint in place: whoever holds this policy or its parameters sees them."""
+        state: dict[str, Tensor] = {}
+        for file in sorted(folder.glob("model*.safetensors")):
+            state |= load_tensors(file)
+        parameters = dict(self.model.named_parameters())
+        own = parameters | dict(self.model.named_buffers())
+        odd = [n for n, t in state.items() if n not in own or own[n].shape != t.shape]
+        odd += sorted(set(parameters) - set(state))
+        if odd:
+            raise UserError("checkpoint", folder, f"does not fit the student: {odd[0]} differs; use the run's own model")
+        with torch.no_grad():
+            for name, tensor in state.items():
+                own[name].copy_(tensor)
+
     def describe(self) -> dict[str, Any]:
         return {
             "name": self.name,
@@ -316,13 +334,14 @@ def make_scratch(spec: Spec, tokenizer: Any, seed: int, field: str = "student") 
     config = AutoConfig.for_model(
         shape.arch,
         hidden_size=shape.width,
-        intermediate_size=4 * shape.width,
+        intermediate_size=8 * round(shape.width / 3),  # 8/3: as many weights as a plain MLP of ratio 4
         num_hidden_layers=shape.layers,
         num_attention_heads=shape.heads,
         num_key_value_heads=shape.heads,
         vocab_size=len(tokenizer),
         max_position_embeddings=shape.context,
         tie_word_embeddings=True,
+        initializer_range=shape.init,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,

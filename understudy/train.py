@@ -7,12 +7,11 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from understudy import algorithms
 from understudy.checkpoint import load_optimizer, optimizer_tensors, random_state, set_random_state
@@ -28,7 +27,7 @@ from understudy.losses import reduce, token_losses
 from understudy.policy import Policy, check_same_language, load_policy
 from understudy.provenance import provenance
 from understudy.rollout import Source
-from understudy.run import RunDir, to_stderr
+from understudy.run import RunDir, is_run, to_stderr
 from understudy.tasks import load_task
 
 Progress = Callable[[str, int, int, str], None]
@@ -49,19 +48,27 @@ def train(
     config = resolve(config)
     torch.set_num_threads(config.threads)
     show = progress or (lambda *_: None)
-    task = load_task(config.task)
-    student = load_policy(
-        config.student, "student", task.tokenizer(), config.seed, config.device, config.dtype, config.trust_remote_code
-    )
-    expert = _lazy_expert(config, task, student)
-    if algorithms.needs_expert(config):
-        _check_capabilities(config, expert())
-    with RunDir.open(
-        config.out, to_dict(config), lambda: provenance(device=str(student.device)), volatile=VOLATILE, keep=config.keep,
-        note=note,
-    ) as run, _interruptible() as interrupted:  # fmt: skip
-        if run.done:
-            return run.path
+
+    def opened() -> RunDir:
+        told = {"provenance": lambda: provenance(device=config.device), "volatile": VOLATILE, "keep": config.keep}
+        return RunDir.open(config.out, to_dict(config), note=note, **told)  # type: ignore[arg-type]
+
+    with ExitStack() as stack:
+        run = None
+        if is_run(Path(config.out)):  # another's run is refused before a model is loaded
+            run = stack.enter_context(opened())
+            if run.done:
+                return run.path
+        task = load_task(config.task)
+        student = load_policy(
+            config.student, "student", task.tokenizer(), config.seed, config.device, config.dtype,
+            config.trust_remote_code,
+        )  # fmt: skip
+        expert = _lazy_expert(config, task, student)
+        if algorithms.needs_expert(config) and not (Path(config.out) / "data" / "fixed.safetensors").exists():
+            expert()  # a mistake in it should show before anything is written
+        run = run or stack.enter_context(opened())
+        interrupted = stack.enter_context(_interruptible())
         ledger = Ledger()
         optimizer = torch.optim.AdamW(
             student.model.parameters(), lr=config.lr, betas=(0.9, config.adam_beta2), weight_decay=config.weight_decay
@@ -71,8 +78,7 @@ def train(
         found = run.restore()
         if found is not None:
             first, ledger = found.step, Ledger(**found.state["ledger"])
-            student = _restored(student, found.path)
-            optimizer.param_groups[0]["params"] = list(student.model.parameters())
+            student.load_weights(found.path)
             load_optimizer(optimizer, found.tensors, found.state["optimizer"])
             set_random_state(found.tensors)
         run.describe(student=student.describe() | made_by(config.student), **_told(config, expert))
@@ -85,15 +91,17 @@ def train(
             run.save(step, student.save, tensors | random_state(), state)
 
         for step in range(first, config.updates):
+            if config.budget and getattr(ledger, config.budget_axis) >= config.budget:
+                break
             boundary = step % config.updates_per_rollout == 0
             if boundary and interrupted():
                 save(step)
                 run.status("stopped", "interrupted", step=step)
                 raise Interrupted(f"saved at update {step} of {config.updates}; the same command resumes from there")
+            if boundary and step > first and _due(step, config.save_every):
+                save(step)  # before the evaluation: a resume repeats it and must not log it twice
             if _due(step, config.eval_every):
                 evaluator.during(step)
-            if boundary and step > first and _due(step, config.save_every):
-                save(step)
             began = time.perf_counter()
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(config, step)
@@ -105,8 +113,8 @@ def train(
             ledger.train_seconds += time.perf_counter() - began
             run.log({"kind": "train", "step": step + 1, "lr": learning_rate(config, step)} | told | _ledgered(ledger, began))
             show("train", step + 1, config.updates, f"loss {told['loss']:.3f}" if told["loss"] is not None else "no data")
-        save(config.updates)
-        final = evaluator.final(config.updates)
+        save(ledger.updates)
+        final = evaluator.final(ledger.updates)
         run.finish(student.save, final)
         return run.path
 
@@ -201,6 +209,7 @@ def _lazy_expert(config: TrainConfig, task: Any, student: Policy) -> Callable[[]
         if not made:
             expert = load_expert(config, task, student)
             check_same_language(student, expert, config.expert)
+            _check_capabilities(config, expert)
             made.append(expert)
         return made[0]
 
@@ -227,21 +236,6 @@ def _lazy_base(config: TrainConfig, task: Any, student: Policy) -> Callable[[], 
     )
     check_same_language(student, base, c.base or c.student)
     return lambda: base
-
-
-def _restored(student: Policy, checkpoint: Path) -> Policy:
-    """The same policy object with the checkpoint's weights: whoever holds it sees them."""
-    from safetensors.torch import load_file
-
-    state: dict[str, Tensor] = {}
-    for file in sorted(checkpoint.glob("model*.safetensors")):
-        state |= load_file(file)
-    missing, unexpected = student.model.load_state_dict(state, strict=False)
-    tied = set(getattr(student.model, "_tied_weights_keys", None) or ())
-    if unexpected or set(missing) - tied:
-        raise UserError("checkpoint", checkpoint, f"does not fit the student: {[*missing, *unexpected][:3]}")
-    student.model.tie_weights()
-    return student
 
 
 def _told(config: TrainConfig, expert: Callable[[], Expert]) -> dict[str, Any]:

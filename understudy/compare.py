@@ -1,0 +1,239 @@
+"""Experts x methods x seeds at equal budgets, in parallel, finished runs re-used; then one report.
+
+A comparison is fair when its runs differ only in what is studied. What else a method is told to change is put on
+record as a flag, or refused with --strict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from understudy import algorithms, options
+from understudy.config import TrainConfig, build, parse_spec, resolve, to_dict
+from understudy.errors import UserError
+from understudy.experts import is_programmatic
+from understudy.files import write_json
+from understudy.jobs import Job, run_all
+from understudy.run_files import is_run, read_config
+from understudy.terminal import Board, console
+
+STUDIED = frozenset({"method", "expert", "seed", "out", "student"})
+_ROW = frozenset({"behavior", "target", "weight", "replay", "importance", "divergence"})
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    student: str = ""
+    """Where every student starts: a model directory, run directory or hub id. {seed} stands for the seed."""
+    experts: tuple[str, ...] = ()
+    """LABEL=SPEC each: a model or a programmatic expert. {seed} stands for the seed."""
+    methods: tuple[str, ...] = ("sft", "opd_full")
+    """Rows of the table; NAME:field=value,... changes a field for one of them, on record: sft:updates=1000."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Seeds: prompts, samples and order."""
+    task: str = "countdown"
+    """Prompts and verifier, with options."""
+    out: str = "runs/compare"
+    """Where the runs and the report go."""
+    axis: str = "updates"
+    """What is held equal: updates (and prompts), or any ledger column, up to --budget of it."""
+    budget: float = 0.0
+    """How much of the axis each run may spend. 0 = the runs' --updates."""
+    set: tuple[str, ...] = ()
+    """field=value for every run (see understudy train --help): updates=200 lr=1e-3."""
+    workers: int = 2
+    """Runs at a time."""
+    strict: bool = False
+    """Refuse runs that differ in more than the studied field, instead of flagging them."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One expert x method x seed, as the report reads it."""
+
+    expert: str
+    method: str
+    seed: int
+    budget: float
+    config: TrainConfig
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A comparison before it runs. `experts`: label -> {"spec", "mechanism", "realizable"}."""
+
+    title: str
+    out: Path
+    axis: str
+    experts: dict[str, dict[str, Any]]
+    arms: list[Arm]
+    base: dict[str, dict[str, str]]
+    settings: dict[str, Any]
+    command: list[str]
+    before: tuple[Job, ...] = ()  # runs that make the base and the experts
+
+    def jobs(self) -> list[Job]:
+        made = {str(Path(j.config.out)): j.name for j in self.before}
+        jobs = list(self.before)
+        for arm in self.arms:
+            needs = [made[str(Path(p))] for p in (arm.config.student, arm.config.expert) if str(Path(p)) in made]
+            jobs.append(Job(_name(arm), arm.config, tuple(needs)))
+        return jobs
+
+    def write(self) -> None:
+        """compare.json: what the report reads."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        runs = [
+            {"expert": a.expert, "method": a.method, "seed": a.seed, "budget": a.budget,
+             "path": str(Path(a.config.out).relative_to(self.out))}
+            for a in self.arms
+        ]  # fmt: skip
+        write_json(
+            self.out / "compare.json",
+            {
+                "title": self.title, "axis": self.axis, "experts": self.experts,
+                "methods": list(dict.fromkeys(a.method for a in self.arms)), "runs": runs, "base": self.base,
+                "settings": self.settings, "command": self.command, "flags": flags(self.arms),
+            },
+        )  # fmt: skip
+
+
+def _name(arm: Arm) -> str:
+    times = "" if arm.budget == 1 else f" x{arm.budget:g}"
+    return f"{arm.method}{times} on {arm.expert}, seed {arm.seed}"
+
+
+def flags(arms: Sequence[Arm]) -> list[str]:
+    """Fields, beyond the studied ones and the cells of the method's row, in which arms on one expert differ."""
+    out = []
+    for expert in dict.fromkeys(a.expert for a in arms):
+        group = [a for a in arms if a.expert == expert]
+        configs = [to_dict(resolve(a.config)) for a in group]
+        for name in configs[0]:
+            values = {str(c[name]): a for c, a in zip(configs, group)}
+            if name in STUDIED | _ROW or len(values) == 1:
+                continue
+            told = "; ".join(f"{_name(a)}: {v}" for v, a in values.items())
+            out.append(f"{expert}: runs differ in {name} ({told})")
+    return out
+
+
+def run(plan: Plan, workers: int, quiet: bool = False) -> Path:
+    """Run what is not finished and draw the report; the page's path."""
+    from understudy import report
+
+    plan.write()
+    jobs = plan.jobs()
+    with Board(total_jobs=len(jobs), quiet=quiet) as board:
+        run_all(jobs, workers, board.show)
+    page = report.build([plan.out])
+    if not quiet:
+        _print(plan, page)
+    return page
+
+
+def _print(plan: Plan, page: Path) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from understudy import report
+
+    comparison = report.load([plan.out])
+    table = Table(title=Text(plan.title), title_justify="left")
+    for header in report.headers(comparison):
+        table.add_column(Text(header))
+    for row in report.table(comparison):
+        table.add_row(*(Text(cell) for cell in row.cells))
+    console.print(table)
+    for sentence in report.finding(comparison):
+        console.print(f"- {sentence}", markup=False)
+    console.print(f"report: {page}", markup=False)
+
+
+def plan_of(config: CompareConfig, command: Sequence[str]) -> Plan:
+    """The runs of a comparison; UserError for anything that could not run."""
+    if not config.student:
+        raise UserError("student", "", "missing: the model from which every student starts")
+    if not config.experts:
+        raise UserError("experts", "", "missing: give LABEL=SPEC, for example --experts search=solver rl=runs/grpo-0")
+    if len(set(config.seeds)) != len(config.seeds) or not config.seeds:
+        raise UserError("seeds", config.seeds, "must be different numbers, at least one")
+    common: dict[str, Any] = {"task": config.task, "budget_axis": config.axis, "budget": config.budget}
+    for item in config.set:
+        name, equals, value = item.partition("=")
+        if not equals or name in STUDIED:
+            raise UserError("set", item, "write field=value; method, expert, seed, student and out are the comparison's")
+        common[name] = value
+    experts: dict[str, dict[str, Any]] = {}
+    arms = []
+    for item in config.experts:
+        label, equals, spec = item.partition("=")
+        if not equals or not label or not spec or label in experts:
+            raise UserError("experts", item, "write a new LABEL=SPEC")
+        experts[label] = describe_expert(spec.replace("{seed}", str(config.seeds[0])), config.student, config.task)
+        for text in config.methods:
+            method = parse_spec(text, "methods")
+            for seed in config.seeds:
+                known = {"method": method.name, "expert": spec.replace("{seed}", str(seed)),
+                         "student": config.student.replace("{seed}", str(seed)), "seed": seed}  # fmt: skip
+                known["out"] = str(Path(config.out) / f"{slug(label)}-{slug(text)}-{seed}")
+                train = build(TrainConfig, common | dict(method.args) | known, "methods")
+                reference = build(TrainConfig, common | known, "set")
+                arms.append(Arm(label, method_label(method.name, method.args), seed, train.updates / reference.updates, train))
+                resolve(train)
+    found = flags(arms)
+    if config.strict and found:
+        raise UserError("methods", found[0], "differ in more than the studied field: drop the change, or --strict")
+    settings = {k: v for k, v in to_dict(resolve(arms[0].config)).items() if k not in STUDIED | _ROW}
+    base = {str(s): {"path": config.student.replace("{seed}", str(s))} for s in config.seeds}
+    return Plan("Offline or online imitation", Path(config.out), config.axis, experts, arms, base, settings, list(command))
+
+
+def method_label(name: str, args: Any) -> str:
+    """A method's name; changes other than the budget are part of it."""
+    rest = {k: v for k, v in args.items() if k != "updates"}
+    return name + (":" + ",".join(f"{k}={v}" for k, v in rest.items()) if rest else "")
+
+
+def slug(text: str) -> str:
+    return "".join(c if c.isalnum() or c in "._" else "-" for c in text).strip("-")
+
+
+def describe_expert(spec: str, student: str, task_text: str) -> dict[str, Any]:
+    """Who an expert is and, where it can be known, by which mechanism it is in or out of the student's reach."""
+    if is_programmatic(spec):
+        from understudy.tasks import load_task
+
+        task = load_task(task_text)
+        told = task.expert(parse_spec(spec, "experts"), task.tokenizer()).provenance
+        return {"spec": spec, "mechanism": told.get("mechanism", ""), "realizable": told.get("realizable")}
+    folder = Path(spec)
+    made = read_config(folder) if is_run(folder) else {}
+    if made and made.get("method") in algorithms.TABLE and Path(made.get("student", "")) == Path(student):
+        told = f"{made['method']} from the student's own base: the student can represent it exactly (same class, same start)"
+        return {"spec": spec, "mechanism": told, "realizable": True}
+    return {"spec": spec, "mechanism": "another model: whether the student can represent it is not known", "realizable": None}
+
+
+def compare_command(args: Sequence[str]) -> int:
+    """understudy compare"""
+    config, _ = options.parse(
+        CompareConfig,
+        args,
+        "understudy compare",
+        "Train experts x methods x seeds at equal budgets and draw one report. Finished runs are re-used; the same\n"
+        "command goes on where it was stopped.",
+        epilog="example\n  understudy compare --student runs/base-{seed} --experts rl=runs/grpo-{seed} search=solver \\\n"
+        "      --methods sft opd_full sft:updates=1000 --seeds 0 1 2 --set updates=200 lr=1e-3",
+    )
+    plan = plan_of(config, ["understudy", "compare", *args])
+    for flag in flags(plan.arms):
+        console.print(f"flag: {flag}", markup=False)
+    run(plan, config.workers)
+    return 0
+
+
+__all__ = ["Arm", "CompareConfig", "Plan", "compare_command", "describe_expert", "flags", "plan_of", "run"]

@@ -1,0 +1,73 @@
+"""Accuracy of one model, run or programmatic expert: what `understudy eval` prints."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+
+from understudy import stats
+from understudy.config import TrainConfig
+from understudy.errors import UserError
+from understudy.evaluate import Sampled, eval_seed, held_out, sample_expert, sample_policy
+from understudy.experts import is_programmatic, load_expert
+from understudy.policy import load_policy
+from understudy.tasks import load_task
+
+
+class Options(Protocol):
+    """The fields of commands.EvalConfig that are read here."""
+
+    model: str
+    task: str
+    split: str
+    prompts: int
+    samples: int
+    k: tuple[int, ...]
+    max_new_tokens: int
+    seed: int
+    eval_seed: int
+    device: str
+    trust_remote_code: bool
+
+
+def evaluate_model(o: Options) -> dict[str, Any]:
+    """{"measures": {name: {"value", "low", "high"}}, "prompts", "samples", "length", "ended"}; 95% intervals."""
+    task = load_task(o.task)
+    if o.split not in task.splits:
+        raise UserError("split", o.split, f"unknown; one of {', '.join(task.splits)}")
+    room = o.max_new_tokens or task.max_new_tokens
+    seed = eval_seed(o.seed, o.eval_seed)
+    if is_programmatic(o.model) and not o.model.startswith("scratch"):
+        scratch = load_policy("scratch", "model", task.tokenizer())  # only for its tokenizer and context
+        expert = load_expert(TrainConfig(expert=o.model), task, scratch)
+        prompts = held_out(task, scratch, o.split, o.prompts, o.eval_seed, room)
+        done = sample_expert(expert, task, prompts, o.samples, seed, room)
+    else:
+        policy = load_policy(o.model, "model", task.tokenizer(), o.seed, o.device, trust_remote_code=o.trust_remote_code)
+        prompts = held_out(task, policy, o.split, o.prompts, o.eval_seed, room)
+        done = sample_policy(policy, task, prompts, o.samples, seed, room)
+    return summary(done, o.k)
+
+
+def summary(done: Sampled, ks: tuple[int, ...]) -> dict[str, Any]:
+    """Measures with bootstrap intervals over prompts."""
+    outcome = done.outcome()
+    sampled = np.array(outcome["sampled"], dtype=float)
+    rows: dict[str, np.ndarray | None] = {
+        "greedy": np.array(outcome["greedy"], dtype=float) if outcome["greedy"] is not None else None,
+        f"avg@{done.samples}": stats.avg_at_k(sampled),
+    }
+    rows |= {f"pass@{k}": stats.pass_at_k(sampled, k) for k in ks}
+    measures = {}
+    for name, per_prompt in rows.items():
+        if per_prompt is not None:
+            i = stats.bootstrap_prompts(per_prompt)
+            measures[name] = {"value": i.value, "low": i.low, "high": i.high}
+    return {
+        "measures": measures,
+        "prompts": len(done.prompts),
+        "samples": done.samples,
+        "length": float(np.mean(outcome["lengths"])),
+        "ended": float(np.mean([r.ended for r in done.rollouts])),
+    }
