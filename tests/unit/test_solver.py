@@ -39,7 +39,7 @@ TINY_PROMPT = Prompt(
 PROCESSES: dict[str, dict[str, Any]] = {
     "search": {"p_right": 0.995},
     "repeating liar": {"p_right": 0.3, "false_ok": 0.25, "false_no": 0.4},
-    "mediocre": {"p_right": 0.12, "false_ok": 0.4, "false_no": 0.05, "repeat": False},
+    "mediocre": {"p_right": 0.12, "lucky": True, "false_ok": 0.4, "false_no": 0.05, "repeat": False},
     "never right": {"p_right": 0, "repeat": False},
     "always right": {"p_right": 1, "false_no": 0.5, "repeat": False},
 }
@@ -83,6 +83,8 @@ def completions(expert: SolverExpert, prompt: Prompt) -> Iterator[tuple[str, flo
         p = c.p_right if right and wrong else float(bool(right))
         for line in open_:
             drawn = p / len(right) if lines[line] else (1 - p) / len(wrong)
+            if c.lucky and right and wrong:
+                drawn = lines[line] * c.p_right / len(right) + (1 - c.p_right) / len(open_)
             says_no = c.false_no if lines[line] else 1 - c.false_ok
             if drawn * (1 - says_no):
                 yield f"{line} ok$", drawn * (1 - says_no)
@@ -361,9 +363,9 @@ def test_settings_do_what_their_names_say() -> None:
     assert accuracy(solver("half"))[0] == pytest.approx(0.5, abs=0.07)
     assert accuracy(solver("half"))[2] == 0
     good, attempts, no = accuracy(solver("mediocre"))
-    assert 0.18 < good < 0.29
-    assert attempts > 1.8
-    assert no > 0.5
+    assert 0.44 < good < 0.57
+    assert attempts > 1.6
+    assert no > 0.35
     good, attempts, no = accuracy(solver("good"))
     assert good > 0.9
     assert 0.4 < no < 0.65

@@ -23,9 +23,16 @@ class Grammar:
     end: int
     attempts: int
     p_right: float
+    lucky: bool
     false_ok: float
     false_no: float
     repeat: bool
+
+    def right_share(self, right: int, wrong: int) -> float:
+        """Probability that an attempt is right when so many right and wrong candidates are open."""
+        if not right or not wrong:
+            return float(right > 0)
+        return self.p_right + (1 - self.p_right) * right / (right + wrong) if self.lucky else self.p_right
 
 
 class Node:
@@ -89,7 +96,7 @@ class Candidates:
         tried_right = sum(self.right[i] for i in tried)
         r_left = self.n_right - tried_right
         w_left = self.n - self.n_right - (len(tried) - tried_right)
-        p = self.grammar.p_right if r_left and w_left else float(r_left > 0)
+        p = self.grammar.right_share(r_left, w_left)
         each_right, each_wrong = p / max(1, r_left), (1 - p) / max(1, w_left)
         tokens, weights, counts = [], [], []
         for token, kid in kids.items():

@@ -1,8 +1,8 @@
 """An expert that finds the answer by hidden search, writes attempts and verdicts, and scores any prefix.
 
 The process, attempt by attempt: with probability p_right draw uniformly among the right candidates, else
-among the wrong ones; write it; give a verdict on it (` ok` or ` no`, each mistaken with its own probability);
-after ` ok` end; after ` no` a newline and the next attempt, or the end after the last one.
+among the wrong ones (`lucky`: among all); write it; give a verdict on it, ` ok` or ` no`, each mistaken with
+its own probability; after ` ok` end; after ` no` a newline and the next attempt, or the end after the last.
 
 Any prefix is scored exactly, a student's too. The next token's distribution is
     (1 - smoothing) structured + smoothing / vocabulary,
@@ -72,6 +72,7 @@ class SolverExpert:
             end,
             space.attempts,
             config.p_right,
+            config.lucky,
             config.false_ok,
             config.false_no,
             config.repeat,
@@ -162,7 +163,7 @@ class SolverExpert:
                 return 0.0
             if right + wrong == 0:  # every candidate was tried: all are open again
                 right, wrong = all_right, all_wrong
-            p = config.p_right if right and wrong else float(right > 0)
+            p = self.grammar.right_share(right, wrong)
             total = _coin(p)
             for share, left, p_no, used in (
                 (p, right, config.false_no, (1, 0)),

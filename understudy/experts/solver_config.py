@@ -12,6 +12,8 @@ from understudy.errors import UserError
 class SolverConfig:
     p_right: float = 0.995
     """Probability that an attempt is right; uniform among the right ones, else among the wrong ones."""
+    lucky: bool = False
+    """Draw those others among all candidates instead, so that some are right by luck."""
     false_ok: float = 0.0
     """Probability that a wrong attempt is called ok."""
     false_no: float = 0.0
@@ -47,7 +49,14 @@ PRESETS: dict[str, dict[str, Any]] = {
     "always_ok": {"false_ok": 1.0},
     "half": {"p_right": 0.5, "false_ok": 1.0},
     "styled": {"style": "hash"},
-    "mediocre": {"p_right": 0.12, "false_ok": 0.4, "false_no": 0.05, "repeat": False, "smoothing": 0.0},
+    "mediocre": {
+        "p_right": 0.12,
+        "lucky": True,
+        "false_ok": 0.4,
+        "false_no": 0.05,
+        "repeat": False,
+        "smoothing": 0.0,
+    },
     "good": {"p_right": 0.5, "false_ok": 0.02, "false_no": 0.02, "repeat": False, "smoothing": 0.0},
 }
 """search (= solver) almost never errs and its verdicts are honest; always_ok and half call every attempt ok;
@@ -58,7 +67,8 @@ def provenance(config: SolverConfig, attempts: int) -> dict[str, Any]:
     """Which mechanism puts this expert out of a student's reach: for the run directory and the report."""
     told = [
         "hidden search: the first token already depends on a solution that the student cannot have computed",
-        f"an attempt is right with probability {config.p_right:g}",
+        f"an attempt is right with probability {config.p_right:g}"
+        + (", else random" if config.lucky else ""),
         f"a wrong attempt is called ok with probability {config.false_ok:g}, "
         f"a right one no with probability {config.false_no:g}",
     ]
