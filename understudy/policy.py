@@ -39,7 +39,7 @@ class Scratch:
     """Longest input in tokens."""
     arch: str = "llama"
     """llama, qwen2 or qwen3."""
-    init: float = 0.08
+    init: float = 0.05
     """Standard deviation of the initial weights. The libraries' 0.02 is meant for widths in the thousands."""
 
 
@@ -83,7 +83,7 @@ class Policy:
     """A causal LM with its tokenizer. Training code reads `hidden` and `head`; everything else is no-gradient."""
 
     def __init__(self, model: Any, tokenizer: Any, name: str) -> None:
-        self.model, self.tokenizer, self.name = model, tokenizer, name
+        self.model, self.tokenizer, self.name = model.eval(), tokenizer, name
         self.device = next(model.parameters()).device
         self.vocabulary: int = model.get_output_embeddings().weight.shape[0]
         ends = getattr(model.generation_config, "eos_token_id", None) or tokenizer.eos_token_id
@@ -281,12 +281,14 @@ def _identity(x: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def _evaluating(model: Any) -> Iterator[None]:
-    was = model.training
+    if not model.training:  # switching visits every module: not at every decoding step
+        yield
+        return
     model.eval()
     try:
         yield
     finally:
-        model.train(was)
+        model.train()
 
 
 @contextlib.contextmanager

@@ -143,6 +143,7 @@ def update(
             drift_sum += float(gap_N.abs().sum())
             if config.clip is not None:
                 clipped += float((gap_N.exp() - 1).abs().gt(config.clip).sum())
+    student.model.eval()
     for p in student.model.parameters():  # nothing pulled: zero gradients, as the full computation would have
         if p.grad is None:
             p.grad = torch.zeros_like(p)
