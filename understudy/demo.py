@@ -48,7 +48,7 @@ def base(out: Path, seed: int, task: str) -> TrainConfig:
     return TrainConfig(
         method="sft", student="scratch:width=64,layers=2", expert="mediocre:false_ok=0.15,false_no=0.02", task=f"{task},wide_share=0.2",
         seed=seed, out=str(out), updates=1400, prompts_per_update=48, lr=4e-3, schedule="cosine", warmup=50,
-        eval_expert=False, **COMMON,
+        prompt_pool=24_000, eval_expert=False, **COMMON,
     )  # fmt: skip
 
 

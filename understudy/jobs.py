@@ -129,10 +129,13 @@ class _Pool:
 def _child(job: Job, messages: Any) -> None:
     from understudy.train import Interrupted, train
 
-    last = [0.0]
+    os.setpgid(0, 0)  # Ctrl-C reaches the parent alone, which asks each child once: a second ask would not save
+    last, server = [0.0], os.getppid()
 
     def progress(phase: str, done: int, total: int, note: str) -> None:
         now = time.monotonic()
+        if os.getppid() != server:  # the parent was killed: save and stop, as after Ctrl-C
+            os.kill(os.getpid(), signal.SIGTERM)
         if now - last[0] > 0.3 or done == total:
             last[0] = now
             messages.put((job.name, phase, done, total, note))

@@ -26,6 +26,7 @@ from understudy.sampler import Mixture, draw
 from understudy.tasks.base import Task
 from understudy.types import Prompt, Rollout
 
+AT_ONCE = 2048  # prompts sampled between two signs of progress
 CACHE_BYTES = 1 << 30  # largest cache of expert distributions on disk
 
 
@@ -41,8 +42,10 @@ class Source:
         base: Callable[[], Policy],
         run: RunDir,
         ledger: Ledger,
+        show: Callable[[str, int, int, str], None] = lambda *_: None,
     ) -> None:
         self.config, self.task, self.student, self.run, self.ledger = config, task, student, run, ledger
+        self.show = show
         self._load_expert, self._load_base = expert, base
         self.samples = int(config.samples_per_prompt or 1)
         self.pool = int(config.prompt_pool or 0)
@@ -170,9 +173,18 @@ class Source:
     @cached_property
     def _fixed_rollouts(self) -> list[Rollout]:
         prompts = self._pool if self.pool else self.prompts(0, self._total() // self.samples)
-        cached = self.run.cache("fixed", lambda: pack(self.act(prompts, "fixed")))
+
+        def make() -> dict[str, Tensor]:
+            rollouts: list[Rollout] = []
+            for at in range(0, len(prompts), AT_ONCE):
+                self.show("sampling", at, len(prompts), "")
+                rollouts += self.act(prompts[at : at + AT_ONCE], "fixed")
+            self.show("sampling", len(prompts), len(prompts), "")
+            return pack(rollouts)
+
+        cached = self.run.cache("fixed", make)
         named = [(p, s) for p in prompts for s in range(self.samples)]
-        return self.verified(unpack(cached, named, self.student, str(self.config.behavior)))
+        return unpack(cached, named, self.student, str(self.config.behavior))
 
     @cached_property
     def _fixed_tables(self) -> list[Tensor] | None:
@@ -206,7 +218,7 @@ class Source:
 
             cached = self.run.cache(f"round-{round_:04d}", make)
             named = [(p, s) for p in prompts for s in range(self.samples)]
-            rollouts = self.verified(unpack(cached, named, self.student, str(self.config.behavior)))
+            rollouts = unpack(cached, named, self.student, str(self.config.behavior))
             targets = list(cached["targets"].split(cached["lengths"].tolist())) if relabel else None
             self._rounds[round_] = (rollouts, targets)
         return self._rounds[round_]
@@ -251,6 +263,7 @@ def pack(rollouts: Sequence[Rollout]) -> dict[str, Tensor]:
         "behavior_logp": torch.tensor([x for r in rollouts for x in r.behavior_logp], dtype=torch.float32),
         "lengths": torch.tensor([len(r.ids) for r in rollouts], dtype=torch.int32),
         "ended": torch.tensor([r.ended for r in rollouts]),
+        "reward": torch.tensor([float(r.reward or 0) for r in rollouts]),
         "expert": torch.tensor([r.actor == "expert" for r in rollouts]),
     }
 
@@ -263,9 +276,9 @@ def unpack(
         raise UserError("data", len(lengths), f"cached completions, but {len(named)} are due: delete the run's data/ folder")
     ids = [tuple(x.tolist()) for x in tensors["ids"].split(lengths)]
     logps = [tuple(x.tolist()) for x in tensors["behavior_logp"].split(lengths)]
-    ended, expert = tensors["ended"].tolist(), tensors["expert"].tolist()
+    ended, expert, reward = (tensors[name].tolist() for name in ("ended", "expert", "reward"))
     texts = policy.decode(ids)
     return [
-        Rollout(p, s, ids[i], logps[i], ended[i], texts[i], "expert" if expert[i] else behavior)
+        Rollout(p, s, ids[i], logps[i], ended[i], texts[i], "expert" if expert[i] else behavior, reward[i])
         for i, (p, s) in enumerate(named)
     ]

@@ -82,7 +82,7 @@ def train(
             load_optimizer(optimizer, found.tensors, found.state["optimizer"])
             set_random_state(found.tensors)
         run.describe(student=student.describe() | made_by(config.student), **_told(config, expert))
-        source = Source(config, task, student, expert, base, run, ledger)
+        source = Source(config, task, student, expert, base, run, ledger, show)
         evaluator = Evaluator(config, task, student, expert if config.expert else None, run, ledger, show)
 
         def save(step: int) -> None:
