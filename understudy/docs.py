@@ -1,0 +1,304 @@
+"""python -m understudy.docs: write docs/algorithms.md from the table, its rules and the defaults.
+
+The page repeats nothing by hand: even its examples of refusals are found by asking `config.resolve`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from understudy import algorithms
+from understudy.algorithms import RULES, TABLE, Row
+from understudy.config import TrainConfig, resolve
+from understudy.errors import UserError
+from understudy.options import field_docs
+
+CELLS: dict[str, Mapping[str, str]] = {
+    "behavior": algorithms.BEHAVIORS,
+    "target": algorithms.TARGETS,
+    "weight": algorithms.WEIGHTS,
+    "replay": algorithms.REPLAYS,
+    "importance": algorithms.IMPORTANCES,
+    "divergence": {
+        "kl_expert_student": "KL(expert || student): the student must cover whatever the expert may do",
+        "kl_student_expert": "KL(student || expert): the student must do nothing that the expert would not",
+        "jsd": "beta KL(expert || m) + (1 - beta) KL(student || m), m = beta expert + (1 - beta) student",
+    },
+}
+QUESTIONS = {
+    "behavior": "who acts",
+    "target": "what each position is pulled toward",
+    "weight": "how strongly",
+    "replay": "how fresh the data is",
+    "importance": "the ratio that corrects for the behavior policy",
+    "divergence": "for a distribution target",
+}
+KNOBS = (
+    "beta", "gamma", "clip", "importance_cap", "advantage_norm", "student_share", "expert_share", "round_updates",
+    "top_k", "top_k_of", "reduction", "samples_per_prompt", "updates_per_rollout", "prompt_pool", "temperature",
+    "top_p",
+)  # fmt: skip
+"""Fields beside the cells that change what a method computes."""
+
+_PROBES: dict[str, tuple[Any, ...]] = {
+    **{name: tuple(values) for name, values in CELLS.items()},
+    "samples_per_prompt": (1,), "updates_per_rollout": (2,), "clip": (0.2,), "gamma": (1.0, 2.0), "beta": (1.0,),
+    "top_k": (16,), "temperature": (0.7,),
+}  # fmt: skip
+"""What is tried, alone and in pairs, to find an example that each rule refuses."""
+
+
+def algorithms_page() -> str:
+    """The text of docs/algorithms.md."""
+    parts = [_INTRO, _overview(), _NOTATION, _cells(), _KERNELS]
+    parts += ["## The rows, one by one\n", *(_row(row) for row in TABLE.values())]
+    parts += [_knobs(), _rules(), _IDENTITIES, _OWN]
+    return "\n".join(part.strip("\n") + "\n" for part in parts)
+
+
+_INTRO = """
+# The algorithms
+
+Written by `python -m understudy.docs` from `understudy/algorithms.py`; edit that file, not this page.
+
+Every training method is one row of one table. There is one training loop (`understudy/train.py`); it reads the
+cells of a row and knows no method's name. To run a row: `understudy train --method NAME ...`. To change a cell of
+it, add the option of the same name: `--method opd --gamma 1`. A combination that makes no sense is refused before
+anything is loaded, with the reason ([below](#what-is-refused-and-why)).
+
+## The table
+"""
+
+_NOTATION = """
+## Notation
+
+- `expert(. | y_<t)`, `student(. | y_<t)`: probabilities of the next token, given the prompt (left out here) and
+  the completion so far. The expert is also called teacher; the base is the student before training.
+- `sum_t` runs over the tokens of a completion, its end token included if the policy sampled one. The equations
+  show sums; the loss is reduced as `reduction` says, by default to the mean over all tokens of an update.
+- `KL(p || q) = sum_v p(v) log(p(v) / q(v))`, in nats. In code it is `maths.kl`, with p first, and a name such as
+  `kl_student_expert` gives the order of the two arguments.
+- `E_{y ~ p}`: over prompts of the training stream and completions sampled from `p`. No gradient flows through the
+  sampling, nor through any weight.
+- `r(y)`: the verifier's reward, 0 or 1.
+"""
+
+_KERNELS = """
+## The two loss kernels
+
+Both are in `understudy/losses.py` and give one loss a token:
+
+- `surrogate`, for a token target: `-weight log student(target)`; with the token ratio
+  `-weight student(token) / behavior(token)`, as PPO clips it to `1 - clip .. 1 + clip` where `clip` is set.
+- `divergence`, for a distribution target: `weight` times the divergence of the two next-token distributions.
+
+One `reduction` makes a scalar of them:
+
+- `token_mean`: the sum over all completion tokens of the update, divided by their number;
+- `sequence_mean`: the mean over completions of each one's token mean, which weighs states by 1 / length;
+- `sequence_sum`: the mean over completions of each one's token sum.
+"""
+
+_IDENTITIES = """
+## What holds exactly
+
+Of the gradients, in expectation over the sampling and at the same weights. Each is a test that enumerates all
+completions of a small vocabulary in float64, through the losses that training uses
+(`tests/identities/test_gradients.py`).
+
+- opd at gamma 0 is opd_full; it is not the gradient of KL(student || expert) over whole completions.
+- opd at gamma 1 is the gradient of KL(student || expert) over whole completions.
+- sft is word_kd, and both are the gradient of KL(expert || student) over whole completions.
+- base_opd without its cap is opd_full, from distributions or, with the token ratio, from the base's tokens; without
+  the ratio it is not.
+- Group advantages that are not divided by a deviation, in groups of G: 1 - 1/G of the gradient of accuracy.
+- The first update of a round of rft is the gradient of accuracy, up to scale.
+"""
+
+_OWN = """
+## A method that is not a row
+
+It gets a loop of its own in a file of its own, never an `if` in `train.py`. How to add a row is told in
+[CONTRIBUTING](../CONTRIBUTING.md#adding-a-row-of-the-table).
+"""
+
+
+def _overview() -> str:
+    lines = ["| method | behavior | target | weight | replay | importance | what it is |", "|" + "---|" * 7]
+    for row in TABLE.values():
+        target = row.target + (f": {row.divergence}" if row.divergence else "")
+        cells = (
+            f"[{row.name}](#{row.name})",
+            row.behavior,
+            target,
+            row.weight,
+            row.replay,
+            row.importance,
+            row.summary,
+        )
+        lines.append(_table_line(cells))
+    return "\n".join(lines)
+
+
+def _cells() -> str:
+    lines = ["## What the cells mean", ""]
+    for field, values in CELLS.items():
+        lines += [f"### {field}: {QUESTIONS[field]}", "", "| value | meaning |", "|---|---|"]
+        lines += [_table_line((f"`{value}`", meaning)) for value, meaning in values.items()]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _row(row: Row) -> str:
+    cells = ", ".join(
+        f"{name} `{getattr(row, name)}`" for name in CELLS if getattr(row, name) not in ("", "none")
+    )
+    config = _resolved(row.name)
+    needs = sorted(algorithms.capabilities(config))
+    lines = [
+        f"### {row.name}",
+        "",
+        f"{row.summary[0].upper()}{row.summary[1:]}.",
+        "",
+        "```",
+        row.equation,
+        "```",
+        "",
+    ]
+    lines += [f"- Cells: {cells}."]
+    if row.defaults:
+        lines.append(
+            "- Its other defaults: " + ", ".join(f"{k} {_shown(v)}" for k, v in row.defaults.items()) + "."
+        )
+    lines.append(f"- Asks the expert to: {', '.join(needs) if needs else 'nothing; it needs no expert'}.")
+    lines.append(f"- Source: {_linked(row.source)}.")
+    lines.append(f"- Deviations: {_linked(row.deviations)}.")
+    changes = _legal_changes(row)
+    if changes:
+        lines.append(f"- Legal changes of one cell: {', '.join(changes)}.")
+    return "\n".join(lines)
+
+
+def _legal_changes(row: Row) -> list[str]:
+    out = []
+    for name, values in CELLS.items():
+        for value in values:
+            if value != getattr(row, name) and isinstance(_asked(row.name, ((name, value),)), TrainConfig):
+                out.append(f"`{_flag(name)} {value}`")
+    return out
+
+
+def _knobs() -> str:
+    docs, default = field_docs(TrainConfig), _resolved("sft")
+    lines = [
+        "## What else is visible",
+        "",
+        "Elsewhere these hide in the code; here each is a field. A row may have its own default (above).",
+        "",
+        "| option | default | meaning |",
+        "|---|---|---|",
+    ]
+    for name in KNOBS:
+        value = getattr(default, name)
+        meaning = docs[name].split(" Default:")[0]
+        lines.append(_table_line((f"`{_flag(name)}`", _shown(value), meaning)))
+    return "\n".join(lines)
+
+
+def _rules() -> str:
+    lines = [
+        "## What is refused, and why",
+        "",
+        "Before anything is loaded, in one line, with exit status 2:",
+        "",
+        "```",
+        "error: clip: 0.2: not legal for method sft: there is no token ratio to clip in this row: drop --clip",
+        "```",
+        "",
+        "The field that the line names, an example (what follows `understudy train`), and the reason:",
+        "",
+        "| field | for example | reason |",
+        "|---|---|---|",
+    ]
+    lines += [_table_line((rule.field, f"`{told}`", rule.reason)) for rule, told in zip(RULES, refusals())]
+    return "\n".join(lines)
+
+
+def refusals() -> list[str]:
+    """Per rule the options of a run that it refuses, the shortest there are; "" where none was found."""
+    found: dict[int, str] = {}
+    for method, changes in _attempts():
+        answer = _asked(method, changes)
+        if isinstance(answer, TrainConfig):
+            continue
+        for i, rule in enumerate(RULES):
+            if i not in found and answer.field == rule.field and answer.mend.endswith(rule.reason):
+                told = " ".join(f"{_flag(name)} {_shown(value)}" for name, value in changes)
+                found[i] = f"--method {method} {told}"
+        if len(found) == len(RULES):
+            break
+    return [found.get(i, "") for i in range(len(RULES))]
+
+
+def _attempts() -> Iterator[tuple[str, tuple[tuple[str, Any], ...]]]:
+    single = [(name, value) for name, values in _PROBES.items() for value in values]
+    for method in TABLE:
+        for one in single:
+            yield method, (one,)
+    for method in TABLE:
+        for pair in itertools.combinations(single, 2):
+            if pair[0][0] != pair[1][0]:
+                yield method, pair
+
+
+def _asked(method: str, changes: Sequence[tuple[str, Any]]) -> TrainConfig | UserError:
+    try:
+        return resolve(TrainConfig(method=method, student="scratch", expert="solver", **dict(changes)))
+    except UserError as error:
+        return error
+
+
+@cache
+def _resolved(method: str) -> TrainConfig:
+    return resolve(TrainConfig(method=method, student="scratch", expert="solver"))
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _shown(value: Any) -> str:
+    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _table_line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _linked(text: str) -> str:
+    return re.sub(r"arXiv (\d{4}\.\d{4,5})", r"[arXiv \1](https://arxiv.org/abs/\1)", text)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Write the generated pages into docs/ of the working directory; with --check only say whether they are due."""
+    page = Path("docs/algorithms.md")
+    due = not page.is_file() or page.read_text(encoding="utf-8") != algorithms_page()
+    if "--check" in argv:
+        print(f"{page}: {'out of date: run make docs' if due else 'up to date'}")
+        return int(due)
+    if not page.parent.is_dir():
+        print("error: docs: is not here: run this from the root of the source tree", file=sys.stderr)
+        return 2
+    page.write_text(algorithms_page(), encoding="utf-8")
+    print(page)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
