@@ -192,6 +192,11 @@ def plan_of(config: CompareConfig, command: Sequence[str]) -> Plan:
     return Plan("Offline or online imitation", Path(config.out), config.axis, experts, arms, base, settings, list(command))
 
 
+def compare(config: CompareConfig, quiet: bool = False) -> Path:
+    """Plan, run what is not finished, draw the report; the page's path. UserError for what could not run."""
+    return run(plan_of(config, ["understudy", "compare"]), config.workers, quiet)
+
+
 def method_label(name: str, args: Any) -> str:
     """A method's name; changes other than the budget are part of it."""
     rest = {k: v for k, v in args.items() if k != "updates"}
@@ -236,4 +241,4 @@ def compare_command(args: Sequence[str]) -> int:
     return 0
 
 
-__all__ = ["Arm", "CompareConfig", "Plan", "compare_command", "describe_expert", "flags", "plan_of", "run"]
+__all__ = ["Arm", "CompareConfig", "Plan", "compare", "compare_command", "describe_expert", "flags", "plan_of", "run"]

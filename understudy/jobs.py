@@ -14,6 +14,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +51,28 @@ def run_all(jobs: Sequence[Job], workers: int, show: Show) -> list[str]:
         if job.name in reused:
             _check_same(job)
             show(job.name, "finished before", 1, 1, "re-used")
+    waiting = [j for j in jobs if j.name not in reused]
+    if workers <= 1:
+        _run_here(waiting, show)
+        return reused
     pool = _Pool(show)
     try:
-        return pool.run([j for j in jobs if j.name not in reused], workers, set(reused)) or reused
+        pool.run(waiting, workers, set(reused))
     finally:
         pool.close()
+    return reused
+
+
+def _run_here(jobs: Sequence[Job], show: Show) -> None:
+    """One after the other in this process (a notebook, a script without a __main__ guard)."""
+    from understudy.train import Interrupted, train
+
+    for job in jobs:  # jobs come after those they need
+        try:
+            train(job.config, partial(show, job.name), partial(show, job.name, "note", 0, 0))
+        except Interrupted as stop:
+            raise KeyboardInterrupt(str(stop)) from None
+        show(job.name, "done", 1, 1, "")
 
 
 def _check_same(job: Job) -> None:
