@@ -204,9 +204,15 @@ def _draw_crossed(values: list[Floats], rng: np.random.Generator, draws: int) ->
     n_seeds, n_prompts = value_SP.shape
     if n_seeds == 1:
         return _draw_nested(values, rng, draws)  # one seed: the two designs are the same, number for number
-    seeds_DS = rng.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), size=draws) / n_seeds
-    prompts_DP = rng.multinomial(n_prompts, np.full(n_prompts, 1 / n_prompts), size=draws) / n_prompts
-    return np.asarray(((seeds_DS @ value_SP) * prompts_DP).sum(axis=1))
+    means_D = np.empty(draws)
+    step = max(1, _CHUNK // n_prompts)
+    for start in range(0, draws, step):
+        d = min(step, draws - start)
+        seed_DS = rng.integers(0, n_seeds, size=(d, n_seeds))
+        prompt_DP = rng.integers(0, n_prompts, size=(d, n_prompts))
+        weight_DS = (seed_DS[:, :, None] == np.arange(n_seeds)).mean(axis=1)
+        means_D[start : start + d] = np.take_along_axis(weight_DS @ value_SP, prompt_DP, axis=1).mean(axis=1)
+    return means_D
 
 
 def _per_prompt(outcomes: ArrayLike) -> Floats:

@@ -1,0 +1,15 @@
+"""The report: one self-contained HTML page from run directories, and the finding in words.
+
+`build(paths, out)` writes the page. `load(paths)` gives a Comparison: `finding` makes sentences of it, `table`
+rows, `terminal` a table for a terminal. Needs no torch and no models: a page can be rebuilt wherever the run
+directories are.
+"""
+
+from __future__ import annotations
+
+from understudy.report.html import build
+from understudy.report.load import Comparison, load
+from understudy.report.table import Row, headers, table, terminal
+from understudy.report.words import finding
+
+__all__ = ["Comparison", "Row", "build", "finding", "headers", "load", "table", "terminal"]

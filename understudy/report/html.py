@@ -1,0 +1,48 @@
+"""Writes the page: one file, no network, no scripts, every text escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+from understudy.errors import UserError
+from understudy.files import trouble, write_bytes
+from understudy.report.load import Comparison, load
+from understudy.report.page import context
+
+_HERE = Path(__file__).parent
+
+
+def build(paths: Sequence[Path], out: Path | None = None) -> Path:
+    """Write the report on one comparison directory, or on one or more run directories; returns its path.
+
+    out: the HTML file, by default report.html in the first directory. The file is replaced whole or not at
+    all. UserError when a path is no such directory or `out` cannot be written.
+    """
+    comparison = load(paths)
+    target = Path(out) if out is not None else Path(paths[0]) / "report.html"
+    if target.is_dir():
+        target = target / "report.html"
+    page = render(comparison)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(target, page.encode("utf-8", errors="replace"))
+    except OSError as error:
+        raise UserError("out", target, trouble(error) or str(error)) from error
+    return target
+
+
+def render(comparison: Comparison) -> str:
+    """The page as text."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE),
+        autoescape=True,  # for every file name: model text is data, never markup
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    style = Markup((_HERE / "style.css").read_text(encoding="utf-8"))
+    return environment.get_template("template.html.j2").render(style=style, **context(comparison))

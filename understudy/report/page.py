@@ -1,0 +1,253 @@
+"""What the template shows, section by section: figures, tables, words. Texts are plain here; it escapes."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup, escape
+
+from understudy.report import plots
+from understudy.report.flags import all_flags, limits, machines, versions
+from understudy.report.lines import panel_width, trace
+from understudy.report.load import Comparison
+from understudy.report.panels import curve_rows, divergence_rows
+from understudy.report.runs import mapping
+from understudy.report.samples import keyword_rows, length_panel, side_by_side
+from understudy.report.summary import LEDGER, Summary, summarise
+from understudy.report.svg import colour, drawing
+from understudy.report.table import Row, table
+from understudy.report.text import (
+    between,
+    count,
+    flat,
+    label,
+    method_name,
+    percent,
+    plain_value,
+    points,
+    points_interval,
+    seconds,
+    visible,
+    with_interval,
+)
+from understudy.report.words import discrepancies, discrepancy, finding
+from understudy.stats import Interval
+
+TRACES = (
+    ("loss", "Loss"), ("reward", "Reward of training rollouts"), ("length", "Tokens a completion"),
+    ("grad_norm", "Gradient norm"), ("logp_drift", "Log-prob drift, nats"), ("lr", "Learning rate"),
+)  # fmt: skip
+
+
+def context(c: Comparison) -> dict[str, Any]:
+    """Everything the template needs."""
+    s = summarise(c)
+    lines = finding(c)
+    with drawing():
+        return {
+            "c": c,
+            "title": c.title,
+            "headline": tinted(lines[0], s),
+            "points": [_point(line, s) for line in lines[1:]],
+            "n_seeds": len(s.seeds),
+            "hero": _hero(s),
+            "experts": [_expert(s, name) for name in s.experts] if not c.single else [],
+            "curve_rows": curve_rows(s),
+            "table": _table(s),
+            "online": method_name(s.online) if s.online else "",
+            "offline": method_name(s.offline) if s.offline else "",
+            "forest": _forest(s),
+            "divergences": divergence_rows(s),
+            "lesson": _point(discrepancy(s), s)[1],
+            "nats": _nats(s),
+            "looks": _looks(s),
+            "samples": [(label(e, 40), rows) for e in s.experts if (rows := side_by_side(s, e))],
+            "traces": _traces(s) if c.single else [],
+            "budgets": _budgets(s),
+            "budget_names": [name.replace("_", " ") for name in LEDGER],
+            "flags": all_flags(s),
+            "notes": [visible(note, 400) for note in c.notes],
+            "limits": limits(s),
+            "command": visible(c.command, 2000),
+            "settings": flat(c.settings),
+            "versions": versions(s),
+            "machines": machines(s),
+            "run_names": [label(e.run.name, 120) for e in c.entries],
+        }
+
+
+def tinted(line: str, s: Summary) -> Markup:
+    """Escaped text with the methods' names in their colours."""
+    names = {arm.name: colour(arm.method, s.c.methods) for arm in s.arms}
+    names |= {method_name(m): colour(m, s.c.methods) for m in s.c.methods}
+    if not names:
+        return escape(line)
+    pattern = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
+    out = Markup("")
+    for part in re.split(rf"(?<!\w)({pattern})(?!\w)", line):
+        tint = Markup('<b style="color:{}">{}</b>').format(names.get(part, ""), part)
+        out += tint if part in names else escape(part)
+    return out
+
+
+def _point(line: str, s: Summary) -> tuple[str, Markup]:
+    """What a line is about, and what it says."""
+    about, colon, said = line.partition(": ")
+    said = said if colon else line
+    return (about if colon else ""), tinted(said[:1].upper() + said[1:], s)
+
+
+def _hero(s: Summary) -> list[Markup]:
+    if not any(s.accuracy(arm) for arm in s.arms):
+        return []
+    return [plots.accuracies(s, "hero", plots.WIDE), plots.accuracies(s, "hero-narrow", plots.NARROW)]
+
+
+def _expert(s: Summary, name: str) -> dict[str, Any]:
+    info, own, gain = s.c.experts[name], s.expert_accuracy(name), s.expert_gain(name)
+    ood = s.expert_accuracy(name, "ood")
+    records = [entry.run.provenance.get("expert") for arm in s.of(name) for entry in arm.entries]
+    record = next((r for r in records if isinstance(r, dict)), {})
+    facts = flat(mapping(record.get("provenance")))[:12]
+    if isinstance(record.get("capabilities"), list):
+        facts.append(("can", ", ".join(label(x) for x in sorted(map(str, record["capabilities"])))))
+    if info.get("spec") and info["spec"] != name:
+        facts.insert(0, ("spec", plain_value(info["spec"])))
+    return {
+        "name": label(name, 40),
+        "reach": {True: "within reach", False: "out of reach", None: "reach not known"}[s.realizable(name)],
+        "mechanism": visible(s.mechanism(name) or "No mechanism was stated for this expert.", 1200),
+        "own": percent(own.value) if own else "–",
+        "own_interval": between(own) if own else "",
+        "ood": percent(ood.value) if ood else "",
+        "gain": points(gain.value) if gain else "",
+        "facts": facts,
+    }
+
+
+def _table(s: Summary) -> list[dict[str, Any]]:
+    rows: list[Row] = table(s.c)
+    arms = [arm for arm in s.arms if arm.finished]
+    out: list[dict[str, Any]] = []
+    before = None
+    for row, arm in zip(rows, arms, strict=True):
+        name = row.expert if arm.expert != before else ""  # once for each expert
+        own = s.expert_accuracy(arm.expert)
+        if name and own:
+            greedy, ood = s.expert_accuracy(arm.expert, kind="greedy"), s.expert_accuracy(arm.expert, "ood")
+            numbers = _cells(own, greedy, ood, s.expert_gain(arm.expert))
+            out.append(numbers | {"expert": name, "method": "the expert itself", "reference": True})
+            name = ""
+        online = s.arm(arm.expert, s.online)
+        ood_gap = s.difference(online, arm, "ood") if online is not arm else None
+        numbers = _cells(row.sampled, row.greedy, row.ood, row.gain, row.difference, ood_gap)
+        line = {"expert": name, "method": row.method, "hue": colour(arm.method, s.c.methods)}
+        out.append(numbers | line | {"seeds": str(len(arm.finished)), "reference": False})
+        before = arm.expert
+    return out
+
+
+def _cells(
+    sampled: Interval | None,
+    greedy: Interval | None,
+    ood: Interval | None,
+    gain: Interval | None,
+    gap: Interval | None = None,
+    ood_gap: Interval | None = None,
+) -> dict[str, Any]:
+    return {
+        "sampled": with_interval(sampled),
+        "greedy": percent(greedy.value) if greedy else "–",
+        "ood": with_interval(ood),
+        "gain": points(gain.value) if gain else "–",
+        "gap": points_interval(gap) if gap else "",
+        "ood_gap": points_interval(ood_gap) if ood_gap else "",
+        "sure": gap is not None and gap.excludes_zero,
+        "ood_sure": ood_gap is not None and ood_gap.excludes_zero,
+        "hue": "",
+        "seeds": "",
+    }
+
+
+def _forest(s: Summary) -> list[Markup]:
+    rows = []
+    for expert in s.experts:
+        online = s.arm(expert, s.online)
+        for arm in s.of(expert):
+            if arm is online or online is None:
+                continue
+            for split, word in (("test", ""), ("ood", ", out of distribution")):
+                if (gap := s.difference(online, arm, split)) and (not word or arm.budget == 1):
+                    rows.append((expert, f"{online.name} {chr(0x2212)} {arm.name}{word}", gap))
+    if not rows:
+        return []
+    return [
+        plots.differences(rows, "forest", plots.WIDE),
+        plots.differences(rows, "forest-narrow", plots.NARROW),
+    ]
+
+
+def _nats(s: Summary) -> list[dict[str, str]]:
+    """Where the divergence from the expert ended, what gap it would have allowed, and the gap there was."""
+    rows = []
+    for d in discrepancies(s):
+        rows.append(
+            {
+                "expert": label(d.expert, 40),
+                "method": d.arm.name,
+                "before": f"{d.nats[0]:.2f}",
+                "after": f"{d.nats[1]:.2f}",
+                "rise": f"{percent(d.accuracy[0])} → {percent(d.accuracy[1])}",
+                "allowed": f"{100 * d.allowed:.0f} points",
+                "gap": f"{100 * d.gap:.1f} points".replace("-", chr(0x2212)) if d.gap is not None else "–",
+            }
+        )
+    return rows
+
+
+def _looks(s: Summary) -> dict[str, Any]:
+    n = len(s.experts)
+    lengths = [
+        found
+        for i, e in enumerate(s.experts)
+        if (found := length_panel(s, e, f"lengths-{i}", panel_width(n)))
+    ]
+    words = []
+    for i, expert in enumerate(s.experts):
+        rows = keyword_rows(s, expert)
+        shown = list(rows[-1][2] if rows else {})[:8]
+        if shown:
+            words.append(plots.keywords(shown, rows, f"words-{i}", label(expert, 30), panel_width(n)))
+    hues = {arm.name: colour(arm.method, s.c.methods) for arm in s.arms}
+    return {
+        "lengths": lengths,
+        "keywords": words,
+        "hues": hues,
+        "dashed": [a.name for a in s.arms if a.budget != 1],
+    }
+
+
+def _traces(s: Summary) -> list[Markup]:
+    run = s.c.entries[0].run
+    figures = []
+    for name, title in TRACES:
+        pairs = [(x["step"], x[name]) for x in run.train if isinstance(x.get(name), (int, float))]
+        if len(pairs) > 1 and len({value for _, value in pairs}) > 1:
+            steps, values = (np.array(part, dtype=float) for part in zip(*pairs, strict=True))
+            figures.append(trace(steps, values, f"trace-{name}", title))
+    return figures
+
+
+def _budgets(s: Summary) -> list[dict[str, Any]]:
+    rows = []
+    for arm in s.arms:
+        ledger = s.ledger(arm)
+        cells = [seconds(v) if name.endswith("seconds") else count(v) for name, v in ledger.items()]
+        hue = colour(arm.method, s.c.methods)
+        runs = f"{len(arm.finished)} of {len(arm.entries)}"
+        rows.append(
+            {"expert": label(arm.expert, 40), "method": arm.name, "hue": hue, "cells": cells, "runs": runs}
+        )
+    return rows

@@ -1,0 +1,191 @@
+"""Reads one run directory as it is on disk, finished or not. No torch, no models.
+
+Tolerant by design, because a report on a dead run is when one needs it: a missing final.json is an unfinished
+run, a half-written line is skipped, and everything skipped is said in `notes`. Schema: docs/run-directory.md.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from understudy.errors import UserError
+from understudy.report.text import label
+from understudy.run_files import read_status
+from understudy.stats import Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """Verified completions of one split, per prompt: sampled (P, K), greedy (P,), lengths flat in tokens."""
+
+    keys: tuple[str, ...]
+    sampled: Floats
+    greedy: Floats | None
+    lengths: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One run directory. `final` is None while the run is unfinished."""
+
+    name: str
+    config: dict[str, Any]
+    provenance: dict[str, Any]
+    status: dict[str, Any]
+    train: list[dict[str, Any]]
+    evals: list[dict[str, Any]]
+    ledger: dict[str, Any]
+    samples: list[dict[str, Any]]
+    final: dict[str, Outcome] | None
+    expert: dict[str, Outcome]
+    divergences: dict[str, Floats]
+    notes: list[str]
+
+    @property
+    def finished(self) -> bool:
+        return bool(self.final)
+
+    def evaluations(self, split: str) -> list[dict[str, Any]]:
+        return [line for line in self.evals if line["split"] == split]
+
+
+def is_run(path: Path) -> bool:
+    # a model directory also holds a config.json
+    return (path / "config.json").is_file() and any(
+        (path / name).is_file() for name in ("provenance.json", "status.json", "metrics.jsonl")
+    )
+
+
+def load_run(path: Path, name: str) -> Run:
+    """One run directory, whatever state it is in."""
+    notes: list[str] = []
+    lines = _read_lines(path / "metrics.jsonl", notes)
+    train = _last_of([x for x in lines if x.get("kind") == "train"], ("step",))
+    evals = [x for x in lines if x.get("kind") == "eval" and isinstance(x.get("split"), str)]
+    evals = _last_of([x for x in evals if finite(x.get("sampled"))], ("step", "split"))
+    final = read_json(path / "final.json", notes, required=False)
+    ledger = read_json(path / "ledger.json", notes, required=False)
+    for line in reversed(lines):
+        ledger = ledger or mapping(line.get("ledger"))
+    final_outcomes = outcomes(final.get("splits"), "final.json", notes)
+    status = _status(path, notes)
+    if not final_outcomes:
+        state = label(status.get("state") or "unknown")
+        reason = label(status.get("reason") or "no final.json", 160)
+        at = label(status.get("step", evals[-1]["step"] if evals else 0))
+        notes.append(f"unfinished at step {at} ({state}: {reason}); left out of the final numbers")
+    return Run(
+        name=name,
+        config=read_json(path / "config.json", notes),
+        provenance=read_json(path / "provenance.json", notes, required=False),
+        status=status,
+        train=train,
+        evals=evals,
+        ledger=ledger,
+        samples=[
+            x for x in _read_lines(path / "samples.jsonl", notes) if isinstance(x.get("completion"), str)
+        ],
+        final=final_outcomes or None,
+        expert=outcomes(final.get("expert"), "final.json", notes),
+        divergences=_divergences(final.get("divergences")),
+        notes=[f"{name}: {note}" for note in notes],
+    )
+
+
+def _status(path: Path, notes: list[str]) -> dict[str, Any]:
+    try:
+        return read_status(path)  # knows that a run nobody writes any more is not running
+    except UserError:
+        return read_json(path / "status.json", notes, required=False)
+
+
+def outcomes(raw: Any, where: str, notes: list[str]) -> dict[str, Outcome]:
+    found = {}
+    for split, item in mapping(raw).items():
+        try:
+            sampled = np.asarray(item["sampled"], dtype=np.float64)
+            sampled = sampled[:, None] if sampled.ndim == 1 else sampled
+            keys = tuple(str(key) for key in item.get("keys") or range(len(sampled)))
+            greedy = None if item.get("greedy") is None else np.asarray(item["greedy"], dtype=np.float64)
+            lengths = [float(x) for row in item.get("lengths") or [] for x in np.atleast_1d(row)]
+            whole = sampled.ndim == 2 and sampled.size > 0 and len(keys) == len(sampled)
+            if (
+                not whole
+                or not np.isfinite(sampled).all()
+                or (greedy is not None and len(greedy) != len(keys))
+            ):
+                raise ValueError("shapes do not fit")
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            notes.append(f"{where}: the outcomes of split {label(split)} are malformed ({label(error)})")
+            continue
+        found[str(split)] = Outcome(keys, sampled, greedy, np.array(lengths))
+    return found
+
+
+def _divergences(raw: Any) -> dict[str, Floats]:
+    found = {}
+    for name, item in mapping(raw).items():
+        values = [float(x) for x in mapping(item).get("per_prompt") or [] if finite(x)]
+        if values:
+            found[str(name)] = np.array(values)
+    return found
+
+
+def _last_of(lines: Iterable[dict[str, Any]], fields: tuple[str, ...]) -> list[dict[str, Any]]:
+    """In order of steps; of lines with the same step (written again after a resume) the last one."""
+    last = {tuple(line.get(name) for name in fields): line for line in lines if finite(line.get("step"))}
+    return sorted(last.values(), key=lambda line: float(line["step"]))
+
+
+def read_json(path: Path, notes: list[str], required: bool = True) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if required:
+            notes.append(f"{path.name} is missing")
+        return {}
+    except (OSError, ValueError, RecursionError):
+        notes.append(f"{path.name} cannot be read and was skipped")
+        return {}
+    return mapping(value)
+
+
+def _read_lines(path: Path, notes: list[str]) -> list[dict[str, Any]]:
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError:
+        return []
+    found = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError):
+            last = number == len(lines)  # no newline after it: the writer died, or is writing right now
+            notes.append(
+                f"{path.name} line {number} is {'half written' if last else 'damaged'} and was skipped"
+            )
+            continue
+        if isinstance(value, dict):
+            found.append(value)
+    return found
+
+
+def mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def finite(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def number(value: Any) -> float | None:
+    return float(value) if finite(value) else None
