@@ -172,7 +172,7 @@ RULES: tuple[Rule, ...] = (
         lambda c: c.weight == "log_ratio" and c.behavior not in ("student", "base"),
         "behavior",
         "a log-ratio is a policy-gradient signal, unbiased only on the student's own samples (or the base's with "
-        "--importance token): on expert samples it descends no divergence",
+        "--importance token); on expert samples it descends no divergence: use --behavior student",
     ),
     Rule(
         lambda c: c.weight == "advantage" and c.behavior != "student",
@@ -208,12 +208,13 @@ RULES: tuple[Rule, ...] = (
     Rule(
         lambda c: c.behavior == "base" and c.target == "token" and c.importance != "token",
         "importance",
-        "tokens sampled from the base without the ratio student / base descend another objective: use --importance token",
+        "tokens sampled from the base without the ratio student / base descend another objective: use --weight log_ratio "
+        "with --importance token",
     ),
     Rule(
         lambda c: c.importance == "prefix" and c.behavior != "base",
         "importance",
-        "the prefix ratio corrects prefixes that the base sampled: use --behavior base",
+        "the prefix ratio corrects prefixes that the base sampled: use --importance none, or --behavior base",
     ),
     Rule(
         lambda c: c.importance == "token" and not _on_policy_signal(c),
@@ -258,9 +259,14 @@ RULES: tuple[Rule, ...] = (
         "only a distribution target can be coarsened to its top tokens: use --top-k 0",
     ),
     Rule(
-        lambda c: (c.temperature != 1 or c.top_p != 1) and c.behavior != "expert",
+        lambda c: c.temperature != 1 and c.behavior != "expert",
         "temperature",
-        "sampling under another temperature or top-p while scoring the full softmax is not on-policy: use 1 and 1",
+        "sampling under another temperature while scoring the full softmax is not on-policy: use 1",
+    ),
+    Rule(
+        lambda c: c.top_p != 1 and c.behavior != "expert",
+        "top_p",
+        "sampling from a nucleus while scoring the full softmax is not on-policy: use 1",
     ),
 )
 

@@ -187,14 +187,14 @@ def resolve(config: TrainConfig) -> TrainConfig:
             cell = getattr(row, name, None)
             value = row.defaults.get(name, cell if cell is not None else _FALLBACK.get(name))
             fill[name] = value
-    if config.clip is None and config.updates_per_rollout == 1 and fill.get("importance", config.importance) != "token":
-        fill["clip"] = None
     # changing a cell away from the row's also drops what only made sense there
+    other_weight = config.weight not in (None, row.weight)
     if config.target not in (None, "distribution") and config.divergence is None:
         fill["divergence"] = ""
-    if config.weight not in (None, row.weight) and config.importance is None:
+    if other_weight and config.importance is None:
         fill["importance"] = "token" if config.weight in ("log_ratio", "advantage") else "none"
-        fill["clip"] = config.clip
+    if config.clip is None and (other_weight or fill.get("importance", config.importance) != "token"):
+        fill["clip"] = None  # a function of resolved cells alone, so that config.json means the same when read back
     if not config.out:
         fill["out"] = f"runs/{config.method}-{config.seed}"
     config = dataclasses.replace(config, **fill)
@@ -209,9 +209,11 @@ def _check(config: TrainConfig) -> None:
     for name, least in _AT_LEAST.items():
         if not getattr(config, name) >= least:
             raise UserError(name, getattr(config, name), f"must be at least {least}")
-    for name in ("student_share", "expert_share", "top_p"):
+    for name in ("student_share", "expert_share"):
         if not 0 <= getattr(config, name) <= 1:
             raise UserError(name, getattr(config, name), "must lie in [0, 1]")
+    if not 0 < config.top_p <= 1:
+        raise UserError("top_p", config.top_p, "must lie in (0, 1]: a nucleus of no mass holds no token")
     if not config.temperature > 0:
         raise UserError("temperature", config.temperature, "must be positive (greedy accuracy is always evaluated)")
     for rule in algorithms.RULES:

@@ -134,10 +134,12 @@ class Source:
             self.ledger.student_tokens_sampled += tokens
 
     def _labels(self, rollouts: Sequence[Rollout], **cached: Any) -> list[Labelled]:
-        kept = [r for r in rollouts if r.reward] if self.config.weight == "passed" else list(rollouts)
+        # what is cached is cached for every rollout: drop its rows together with the failed completions
+        kept = [i for i, r in enumerate(rollouts) if r.reward or self.config.weight != "passed"]
+        cached = {name: [rows[i] for i in kept] for name, rows in cached.items() if rows is not None}
         needs = self.config.target != "token" or self.config.weight == "log_ratio"
-        expert = self.expert if needs and not cached.get("distributions") and not cached.get("targets") else None
-        return label(kept, self.config, self.student, expert, self.ledger, **cached)
+        expert = self.expert if needs and not cached else None
+        return label([rollouts[i] for i in kept], self.config, self.student, expert, self.ledger, **cached)
 
     # -- replay -------------------------------------------------------------------------------------------------
 
@@ -236,11 +238,12 @@ class Source:
     def _round(self, step: int) -> list[Labelled]:
         """The passed completions of this round, dealt evenly to its updates."""
         round_ = self._count_round(step)
-        rollouts, _ = self._of_round(round_)
-        kept = [r for r in rollouts if r.reward] if self.config.weight == "passed" else rollouts
+        rollouts, targets = self._of_round(round_)
+        passed = [i for i, r in enumerate(rollouts) if r.reward or self.config.weight != "passed"]
         size = int(self.config.round_updates or 1)
-        order = generator("deal", self.config.seed, round_).permutation(len(kept))
-        return self._labels([kept[i] for i in order[step % size :: size]])
+        order = generator("deal", self.config.seed, round_).permutation(len(passed))
+        mine = [passed[i] for i in order[step % size :: size]]
+        return self._labels([rollouts[i] for i in mine], targets=targets and [targets[i] for i in mine])
 
     def _aggregate(self, step: int) -> list[Labelled]:
         """A uniform draw from all rounds so far."""

@@ -25,8 +25,9 @@ def is_programmatic(spec: str) -> bool:
 def load_expert(config: TrainConfig, task: Task, student: Any) -> Expert:
     """The expert that `config.expert` names, in the student's language."""
     if is_programmatic(config.expert):
-        if config.temperature != 1 or config.top_p != 1:
-            raise UserError("temperature", config.temperature, "a programmatic expert samples from what it scores: use 1")
+        for name in ("temperature", "top_p"):
+            if getattr(config, name) != 1:
+                raise UserError(name, getattr(config, name), "a programmatic expert samples from what it scores: use 1")
         return task.expert(parse_spec(config.expert, "expert"), student.tokenizer)
     policy = load_policy(
         config.expert, "expert", None, 0, config.device, config.dtype, config.trust_remote_code

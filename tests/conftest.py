@@ -1,0 +1,41 @@
+"""Models made from scratch, once a session: tiny Hugging Face directories that anything can load."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach a model hub
+
+import pytest
+import torch
+
+ARCHITECTURES = ("llama", "qwen2", "qwen3")
+
+
+@pytest.fixture(autouse=True)
+def _coin_task(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The task `coin` (tiny.py): a verifier that about half of all completions pass."""
+    from tiny import CoinTask
+    from understudy import tasks
+
+    monkeypatch.setitem(tasks.TASKS, "coin", CoinTask.from_spec)
+    yield
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Architecture -> a model directory (width 16, one block, two heads, the task's own tokenizer)."""
+    from understudy.config import parse_spec
+    from understudy.policy import make_scratch
+    from understudy.tasks import load_task
+
+    torch.set_num_threads(1)
+    tokenizer = load_task("countdown").tokenizer()
+    root = tmp_path_factory.mktemp("models")
+    for i, arch in enumerate(ARCHITECTURES):
+        spec = parse_spec(f"scratch:width=16,layers=1,heads=2,context=128,arch={arch},init=0.5", "student")
+        make_scratch(spec, tokenizer, seed=10 + i).save(root / arch)
+    return {arch: root / arch for arch in ARCHITECTURES}

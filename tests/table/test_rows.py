@@ -1,0 +1,182 @@
+"""Every row of the table trains, pays what it says it pays, and leaves a model that anybody can load."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny import CountingExpert, check_labels, config
+
+from understudy import rollout as rollout_module
+from understudy import train as train_module
+from understudy.algorithms import TABLE, needs_expert
+from understudy.config import TrainConfig, resolve
+from understudy.run import read_ledger, read_metrics, read_status
+from understudy.train import train
+
+
+class Watched:
+    """One run with an account of its own: what the expert was asked, and what the student sampled."""
+
+    def __init__(self, c: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.experts: list[CountingExpert] = []
+        self.drawn = 0
+        resolved = resolve(c)
+        load_expert, draw, update = train_module.load_expert, rollout_module.draw, train_module.update
+
+        def counting_expert(*args: Any) -> CountingExpert:
+            self.experts.append(CountingExpert(load_expert(*args)))
+            return self.experts[-1]
+
+        def counting_draw(*args: Any, **options: Any) -> Any:
+            out = draw(*args, **options)
+            self.drawn += sum(len(r.ids) for r in out)
+            return out
+
+        def checking_update(student: Any, optimizer: Any, labelled: Any, *rest: Any) -> Any:
+            check_labels(labelled, resolved, lambda: self.experts[0].expert)
+            return update(student, optimizer, labelled, *rest)
+
+        monkeypatch.setattr(train_module, "load_expert", counting_expert)
+        monkeypatch.setattr(rollout_module, "draw", counting_draw)
+        monkeypatch.setattr(train_module, "update", checking_update)
+        self.path = train(c)
+        self.ledger = read_ledger(self.path)
+        self.lines = read_metrics(self.path, "train")
+        self.trained = sum(line["tokens"] for line in self.lines)
+
+    @property
+    def asked(self) -> dict[str, int]:
+        """The ledger's columns, from the oracles."""
+        return {
+            "expert_calls": sum(e.calls for e in self.experts),
+            "expert_tokens_scored": sum(e.scored for e in self.experts),
+            "expert_tokens_sampled": sum(e.sampled for e in self.experts),
+            "student_tokens_sampled": self.drawn,
+            "student_tokens_trained": self.trained,
+            "updates": len(self.lines),
+        }
+
+
+def check_run(run: Watched, c: TrainConfig) -> None:
+    """Finished, finite, loadable, moved, and the ledger agrees with the oracles in every column."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    assert read_status(run.path)["state"] == "done"
+    assert len(run.lines) == c.updates
+    for line in run.lines:
+        for name in ("loss", "grad_norm", "length"):
+            assert line[name] is not None and math.isfinite(line[name]), f"{name} of update {line['step']}"
+        assert line["tokens"] > 0
+        if line["logp_drift"] is not None:
+            assert line["logp_drift"] < 1e-5, "recomputed and recorded log-probs differ"
+    for line in read_metrics(run.path, "eval"):
+        assert math.isfinite(line["sampled"])
+    paid = {name: run.ledger[name] for name in run.asked}
+    assert paid == run.asked
+    model = AutoModelForCausalLM.from_pretrained(run.path / "final")
+    AutoTokenizer.from_pretrained(run.path / "final")
+    trained = model.get_input_embeddings().weight.detach()
+    assert torch.isfinite(trained).all()
+    from understudy.policy import load_policy
+    from understudy.tasks import load_task
+
+    start = load_policy(c.student, "student", load_task(c.task).tokenizer(), c.seed, "cpu")
+    assert (trained - start.model.get_input_embeddings().weight).abs().max() > 1e-5, "the student did not move"
+    assert json.loads((run.path / "final.json").read_text())["splits"]["test"]["keys"]
+
+
+CASES = [(m, e) for m in TABLE for e in ("solver", "model") if e == "solver" or needs_expert(resolve(config(m, Path("x"))))]
+
+
+@pytest.mark.parametrize(("method", "expert"), CASES)
+def test_row_trains_and_pays(method: str, expert: str, models: dict[str, Path], tmp_path: Path,
+                             monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    """Catches a row that crashes, does not learn, mixes up labels, or whose ledger forgets or double-counts.
+
+    Hand-checked columns, in tokens: T = trained, by row.
+    """
+    spec = str(models["llama"]) if expert == "model" else expert
+    changes = {"expert": spec if needs_expert(resolve(config(method, tmp_path))) else ""}
+    if method == "base_opd":
+        changes |= {"prompt_pool": 8, "updates": 4}  # two passes over the pool
+    if method == "gkd":
+        changes |= {"updates": 4, "seed": 1}  # both sides of the coin come up
+    c = config(method, tmp_path / "run", **changes)
+    run = Watched(c, monkeypatch)
+    check_run(run, c)
+    t, paid, rows = run.trained, run.ledger, 8
+    columns = [paid[k] for k in ("expert_calls", "expert_tokens_sampled", "expert_tokens_scored", "student_tokens_sampled")]
+    if method in ("sft", "seq_kd"):  # the expert writes everything and scores nothing
+        assert columns == [2 * rows, t, 0, 0]
+    elif method == "word_kd":  # it writes, then scores its own
+        assert columns == [2 * 2 * rows, t, t, 0]
+    elif method == "gkd":  # whoever writes, it scores
+        written = paid["expert_tokens_sampled"]
+        assert 0 < written < t
+        by_expert = columns[0] - 4 * rows
+        assert by_expert % rows == 0
+        assert columns[1:] == [written, t, t - written]
+    elif method == "dagger":  # each round's tokens are labelled once; old rounds are used again for nothing
+        acted = paid["student_tokens_sampled"]
+        assert columns == [2 * rows, 0, acted, acted]
+    elif method in ("opd", "opd_full"):  # exactly the student's tokens are scored
+        assert columns == [2 * rows, 0, t, t]
+    elif method == "base_opd":  # scored once, used twice
+        assert columns == [2 * rows, 0, t // 2, t // 2]
+        assert t % 2 == 0
+    elif method == "grpo":
+        assert columns == [0, 0, 0, t]
+    elif method == "rft":  # failed completions are paid for and not trained
+        assert columns[:3] == [0, 0, 0]
+        assert t < columns[3]
+    else:
+        pytest.fail(f"no hand-checked ledger for {method}: add one")
+
+
+KINDS: list[dict[str, Any]] = [
+    {"divergence": "kl_expert_student"},
+    {"divergence": "kl_student_expert"},
+    *({"divergence": "jsd", "beta": beta} for beta in (0.1, 0.5, 0.9)),
+]
+
+
+@pytest.mark.parametrize("cells", KINDS, ids=lambda c: "-".join(map(str, c.values())))
+def test_divergence_trains(cells: dict[str, Any], tmp_path: Path) -> None:
+    """Catches a divergence that is not finite where the expert puts (nearly) nothing, or one that goes negative.
+
+    A coarsened divergence is a lower bound of the whole one on the same rollouts (data processing), it grows with
+    the tokens kept, and keeping all but one loses nothing.
+    """
+
+    def first_loss(name: str, **changes: Any) -> float:
+        c = config("opd_full", tmp_path / name, updates=1, final_prompts=1, **(cells | changes))
+        return float(read_metrics(train(c), "train")[0]["loss"])
+
+    whole = first_loss("whole")
+    assert 0 < whole < 50
+    for whose in ("student", "expert"):
+        coarse = [first_loss(f"{whose}-{k}", top_k=k, top_k_of=whose) for k in (1, 16)]
+        assert 0 <= coarse[0] <= coarse[1] + 1e-4 <= whole + 2e-4
+    assert first_loss("all", top_k=1000) == pytest.approx(whole, abs=1e-3)
+
+
+def test_opd_with_gamma(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches gamma that is read from the configuration and then not used: weights must accumulate to the left."""
+    seen: dict[float, list[torch.Tensor]] = {}
+    update = train_module.update
+    for gamma in (0.0, 0.5, 1.0):
+        monkeypatch.setattr(
+            train_module, "update",
+            lambda s, o, labelled, c, g=gamma: seen.setdefault(g, [x.weight for x in labelled]) and update(s, o, labelled, c),
+        )  # fmt: skip
+        train(config("opd", tmp_path / str(gamma), updates=1, gamma=gamma))
+    for now, half, whole in zip(seen[0.0], seen[0.5], seen[1.0]):
+        n = len(now)
+        torch.testing.assert_close(whole, now.flip(0).cumsum(0).flip(0), atol=1e-3, rtol=1e-5)
+        by_hand = [sum(0.5 ** (s - t) * float(now[s]) for s in range(t, n)) for t in range(n)]
+        torch.testing.assert_close(half, torch.tensor(by_hand), atol=1e-3, rtol=1e-5)

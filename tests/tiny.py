@@ -1,0 +1,94 @@
+"""The smallest things that train: one configuration, a task with a cheap reward, and labels that check themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from understudy.config import TrainConfig
+from understudy.label import Labelled, expert_draws
+from understudy.tasks.countdown import CountdownTask
+from understudy.types import Prompt, Rollout
+
+STUDENT = "scratch:width=16,layers=1,heads=2,context=128"
+
+
+class CoinTask(CountdownTask):
+    """Countdown whose verifier likes texts of even length: about half of what any policy writes passes."""
+
+    name = "coin"
+
+    def verify(self, prompt: Prompt, text: str, ended: bool) -> float:
+        return 1.0 if len(text) % 2 == 0 or text == self.gold(prompt) else 0.0
+
+
+def config(method: str, out: Path, **changes: Any) -> TrainConfig:
+    """A run of a fraction of a second. The expert is not evaluated, so that the ledger is all that it was asked."""
+    fields: dict[str, Any] = {
+        "method": method, "out": str(out), "student": STUDENT, "expert": "solver", "task": "coin", "updates": 2,
+        "prompts_per_update": 4, "samples_per_prompt": 2, "max_new_tokens": 16, "round_updates": 1, "eval_every": 0,
+        "eval_prompts": 2, "final_prompts": 2, "final_samples": 1, "eval_splits": "test", "eval_expert": False,
+        "save_every": 0, "device": "cpu",
+    }  # fmt: skip
+    return TrainConfig(**(fields | changes))
+
+
+class CountingExpert:
+    """An expert that keeps its own account of what it is asked, as an oracle for the run's ledger."""
+
+    def __init__(self, expert: Any) -> None:
+        self.expert = expert
+        self.calls = self.scored = self.sampled = self.started = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.expert, name)
+
+    def start(self, prompts: Sequence[Prompt]) -> Any:
+        self.started += len(prompts)
+        return self.expert.start(prompts)
+
+    def sample(self, *args: Any, **options: Any) -> list[Rollout]:
+        out = self.expert.sample(*args, **options)
+        self.calls += len(out)
+        self.sampled += sum(len(r.ids) for r in out)
+        return out
+
+    def score(self, rollouts: Sequence[Rollout]) -> list[torch.Tensor]:
+        self._count(rollouts)
+        return self.expert.score(rollouts)
+
+    def distribution(self, rollouts: Sequence[Rollout]) -> list[torch.Tensor]:
+        self._count(rollouts)
+        return self.expert.distribution(rollouts)
+
+    def _count(self, rollouts: Sequence[Rollout]) -> None:
+        self.calls += len(rollouts)
+        self.scored += sum(len(r.ids) for r in rollouts)
+
+
+def check_labels(labelled: Sequence[Labelled], c: TrainConfig, expert: Callable[[], Any]) -> None:
+    """Every label belongs to its own rollout: targets, distributions and weights are worked out again, one by one."""
+    for x in labelled:
+        r = x.rollout
+        assert x.target_ids.shape == x.weight.shape == x.behavior_logp.shape == (len(r.ids),)
+        assert x.behavior_logp.tolist() == torch.tensor(r.behavior_logp).tolist()
+        assert torch.isfinite(x.weight).all()
+        if c.weight == "passed":
+            assert r.reward == 1.0, "a failed completion was kept"
+        if c.target == "expert_token":
+            assert x.target_ids.tolist() == expert_draws([r], expert(), c.seed)[0].tolist(), "another rollout's labels"
+        else:
+            assert x.target_ids.tolist() == list(r.ids)
+        if c.target == "distribution":
+            assert x.expert_logp is not None
+            torch.testing.assert_close(x.expert_logp, expert().distribution([r])[0], atol=2e-5, rtol=0)
+        else:
+            assert x.expert_logp is None
+        if c.weight == "log_ratio" and c.behavior == "student" and c.gamma == 0:
+            own = expert().score([r])[0] - x.behavior_logp
+            torch.testing.assert_close(x.weight, own, atol=2e-5, rtol=0)
+        if c.weight in ("one", "passed") and c.importance == "none":
+            assert bool((x.weight == 1).all())
