@@ -136,18 +136,10 @@ def run(plan: Plan, workers: int, quiet: bool = False) -> Path:
 
 
 def _print(plan: Plan, page: Path) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
     from understudy import report
 
     comparison = report.load([plan.out])
-    table = Table(title=Text(plan.title), title_justify="left")
-    for header in report.headers(comparison):
-        table.add_column(Text(header))
-    for row in report.table(comparison):
-        table.add_row(*(Text(cell) for cell in row.cells))
-    console.print(table)
+    console.print(report.terminal(comparison, console.width))
     for sentence in report.finding(comparison):
         console.print(f"- {sentence}", markup=False)
     console.print(f"report: {page}", markup=False)

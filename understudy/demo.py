@@ -55,8 +55,9 @@ def base(out: Path, seed: int, task: str) -> TrainConfig:
 def rl_expert(out: Path, seed: int, task: str, student: str) -> TrainConfig:
     """Expert (a), realizable: the base itself after reinforcement learning."""
     return TrainConfig(
-        method="grpo", student=student, task=task, seed=seed, out=str(out), updates=100, lr=6e-4, **COMMON
-    )
+        method="grpo", student=student, task=task, seed=seed, out=str(out), updates=100, lr=6e-4,
+        **(COMMON | {"micro_batch": 64}),
+    )  # fmt: skip
 
 
 def larger_expert(out: Path, seed: int, task: str) -> TrainConfig:
@@ -75,10 +76,11 @@ MECHANISM = {
     "hidden search": "Out of reach by information: it knows a solution before its first token, which the student would "
     "have to compute. It almost never errs, so its samples never show how to recover from a wrong attempt. That it "
     "recovers when asked (verdict no, try again) is built into it: online scoring reaches that, offline samples do not.",
-    "hidden search, styled": "As hidden search, behind a first line that is a secret hash of the prompt: style that the "
+    "styled search": "As hidden search, behind a first line that is a secret hash of the prompt: style that the "
     "student cannot predict and that the reward ignores.",
 }
-LARGER, SEARCH, STYLED, RL = "larger network", "hidden search", "hidden search, styled", "RL of the base"
+LARGER, SEARCH, STYLED, RL = "larger network", "hidden search", "styled search", "RL of the base"
+EXPECT = {RL: "none", LARGER: None, SEARCH: "better", STYLED: None}  # online against offline; None: open
 
 
 def plan_of(config: DemoConfig, command: Sequence[str]) -> Plan:
@@ -104,12 +106,12 @@ def plan_of(config: DemoConfig, command: Sequence[str]) -> Plan:
         for label in labels:
             if label not in experts:
                 known = describe_expert(specs[label], start, task)
-                experts[label] = {"spec": specs[label], "mechanism": MECHANISM[label],
+                experts[label] = {"spec": specs[label], "mechanism": MECHANISM[label], "expect": EXPECT[label],
                                   "realizable": label == RL or (None if label == LARGER else known["realizable"])}  # fmt: skip
             for method, times in (("sft", 1), ("opd_full", 1), ("sft", 5)):
                 if times > 1 and label != SEARCH:
                     continue
-                name = f"{method}{f'-x{times}' if times > 1 else ''}-{label.replace(', ', '-').replace(' ', '-').lower()}"
+                name = f"{method}{f'-x{times}' if times > 1 else ''}-{label.replace(' ', '-').lower()}"
                 train = TrainConfig(method=method, student=start, expert=specs[label], task=task, seed=seed,
                                     out=str(place / name), **COMMON, **IMITATE)  # fmt: skip
                 train = replace(train, updates=UPDATES * times)

@@ -49,9 +49,11 @@ class Sampled:
         }
 
     def summary(self, keywords: Sequence[str]) -> dict[str, Any]:
-        """Means, the length histogram and keyword counts as an eval line of metrics.jsonl holds them."""
+        """Means, right samples a prompt, the length histogram and keyword counts as an eval line of metrics.jsonl holds them."""
         lengths = np.array([len(r.ids) for r in self.rollouts])
+        correct = np.array([r.reward for r in self.rollouts]).reshape(-1, self.samples).sum(1)
         return {
+            "correct": correct.astype(int).tolist(),
             "sampled": float(np.mean([r.reward for r in self.rollouts])),
             "greedy": float(np.mean([r.reward for r in self.greedy])) if self.greedy is not None else None,
             "k": self.samples,
