@@ -64,7 +64,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  echo "making .venv with $$($$python --version)"; \
 	  rm -rf $(VENV) && $$python -m venv $(VENV); }
 	@echo "installing torch into .venv (the largest download, once)"
-	@$(BIN)/python -m pip install --quiet $(PIP_FLAGS) -c constraints.txt torch
+	@$(BIN)/python -m pip install -qq $(PIP_FLAGS) -c constraints.txt torch
 	@echo "installing understudy and its tools into .venv"
-	@$(BIN)/python -m pip install --quiet $(PIP_FLAGS) -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -m pip install -qq $(PIP_FLAGS) -c constraints.txt -e '.[dev]'
 	@touch $@
