@@ -75,13 +75,13 @@ class Source:
 
     def prompts(self, start: int, n: int) -> list[Prompt]:
         """Items start..start+n of the training stream; with a pool, whole shuffled passes over it."""
-        if not self.pool:
-            prompts = self.student.encode(self.task.prompts("train", n, self.config.seed, start))
-        else:
-            prompts = [self._pool[i] for i in self._pool_index(start, n)]
+        prompts = self._stream(start, n) if not self.pool else [self._pool[i] for i in self._pool_index(start, n)]
+        return _placed(prompts, start)
+
+    def _stream(self, start: int, n: int) -> list[Prompt]:
+        prompts = self.student.encode(self.task.prompts("train", n, self.config.seed, start))
         self.student.check_room(prompts, self.max_new_tokens)
-        # a stream may come back to a problem: its place in the stream keeps the random numbers apart
-        return [dataclasses.replace(p, key=f"{p.key}@{start + i}") for i, p in enumerate(prompts)]
+        return prompts
 
     def _pool_index(self, start: int, n: int) -> list[int]:
         out = []
@@ -94,7 +94,7 @@ class Source:
 
     @cached_property
     def _pool(self) -> list[Prompt]:
-        return self.student.encode(self.task.prompts("train", self.pool, self.config.seed, 0))
+        return _placed(self._stream(0, self.pool), 0)
 
     # -- behavior -----------------------------------------------------------------------------------------------
 
@@ -257,6 +257,11 @@ class Source:
             return self._labels(rollouts)
         targets = [t for _, ts in parts for t in ts or []]
         return self._labels(rollouts, targets=[targets[i] for i in which])
+
+
+def _placed(prompts: Sequence[Prompt], start: int) -> list[Prompt]:
+    """A stream may come back to a problem: its place in the stream keeps the random numbers apart."""
+    return [dataclasses.replace(p, key=f"{p.key}@{start + i}") for i, p in enumerate(prompts)]
 
 
 def pack(rollouts: Sequence[Rollout]) -> dict[str, Tensor]:
