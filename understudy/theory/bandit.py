@@ -43,15 +43,15 @@ class FamilyF:
 
     def __post_init__(self) -> None:
         if self.l < 1:
-            raise UserError("--l", self.l, "at least one context")
+            raise UserError("l", self.l, "at least one context")
         if not 0 < self.eps <= 1:
             raise UserError(
-                "--eps", self.eps, "a probability in (0, 1]: the mass the expert puts on playable actions"
+                "eps", self.eps, "a probability in (0, 1]: the mass the expert puts on playable actions"
             )
         if not 0 <= self.kappa < 0.5:
-            raise UserError("--kappa", self.kappa, "an error rate in [0, 0.5)")
+            raise UserError("kappa", self.kappa, "an error rate in [0, 0.5)")
         if self.students not in ("D", "S"):
-            raise UserError("--students", self.students, "D (deterministic) or S (soft)")
+            raise UserError("students", self.students, "D (deterministic) or S (soft)")
         if self.p is not None and (len(self.p) != self.l or min(self.p) < 0 or abs(sum(self.p) - 1) > 1e-9):
             raise UserError("p", self.p, f"{self.l} probabilities that sum to 1")
         if self.active is not None and not set(self.active) <= set(range(self.l)):
@@ -122,7 +122,7 @@ class FamilyF:
         check_rounds(n)
         if coverage < 1:
             raise UserError(
-                "--coverage", coverage, "the base policy puts mass 1/C on playable actions, so C >= 1"
+                "coverage", coverage, "the base policy puts mass 1/C on playable actions, so C >= 1"
             )
         if info is Info.OFF_S:
             return self.gap * self.mean_over_active(
@@ -141,7 +141,7 @@ class FamilyF:
 
 def check_rounds(n: int) -> None:
     if n < 0:
-        raise UserError("--n", n, "a number of rounds, at least 0")
+        raise UserError("n", n, "a number of rounds, at least 0")
 
 
 def miss(q: float, n: int) -> float:
@@ -163,11 +163,11 @@ def rate_instance(l: int, eps: float, n: int, kappa: float = 0.0) -> FamilyF:  #
     The last context is heavy and its bit is known. Needs l - 1 <= eps (n + 1).
     """
     if l < 2:
-        raise UserError("--l", l, "C4 needs at least two contexts")
+        raise UserError("l", l, "C4 needs at least two contexts")
     zeta = 1 / (eps * (n + 1))
     if (l - 1) * zeta > 1 + 1e-12:
         mend = f"l - 1 must be at most eps (n + 1) = {eps * (n + 1):.4g}: raise n or eps, or lower l"
-        raise UserError("--l", l, mend)
+        raise UserError("l", l, mend)
     heavy = max(0.0, 1 - (l - 1) * zeta)
     return FamilyF(l=l, eps=eps, kappa=kappa, p=(zeta,) * (l - 1) + (heavy,), active=tuple(range(l - 1)))
 

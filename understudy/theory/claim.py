@@ -75,6 +75,29 @@ class Row:
             return self.observed <= self.bound + self.tolerance
         return self.observed >= self.bound - self.tolerance
 
+    @property
+    def bound_text(self) -> str:
+        """'≤ 0.5', or '= 0.469223 ± 0.03' where the tolerance is more than rounding."""
+        sign = {"=": "=", "<=": "≤", ">=": "≥"}[self.relation]
+        slack = f" ± {self.tolerance:.1g}" if self.tolerance > 1e-5 else ""
+        if slack and self.relation != "=":
+            slack = f" {'+' if self.relation == '<=' else '−'} {self.tolerance:.1g}"
+        return f"{sign} {number(self.bound)}{slack}"
+
+
+def number(x: float) -> str:
+    """Six significant digits; tiny numbers with a real superscript."""
+    if math.isnan(x):
+        return "not a number"
+    if math.isinf(x):
+        return "∞" if x > 0 else "−∞"
+    x += 0.0  # no minus zero
+    if x == 0 or 1e-4 <= abs(x) < 1e6:
+        return f"{x:.6g}".replace("-", "−")
+    mantissa, exponent = f"{x:.2e}".split("e")
+    power = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"{mantissa}·10{power}".replace("-", "−")
+
 
 def equal(computed: str, bound: float, observed: float, tolerance: float = EXACT, **more: Any) -> Row:
     return Row(computed, "=", float(bound), float(observed), tolerance, **more)
@@ -124,11 +147,13 @@ class Claim:
     run: Callable[[Options], Result]
     options: frozenset[str] = frozenset()
 
-    def checked(self, options: Options) -> Result:
-        """Run with `options`; UserError for an option that this claim does not read."""
+    def check(self, options: Options) -> None:
+        """UserError for an option that this claim does not read."""
         for name in sorted(options.given() - self.options):
-            reads = ", ".join(f"--{o}" for o in sorted(self.options)) or "none but --seed"
-            raise UserError(
-                f"--{name}", getattr(options, name), f"claim '{self.name}' does not read it; {reads}"
-            )
+            reads = " ".join(sorted(self.options)) or "seed only"
+            mend = f"claim '{self.name}' does not read it (it reads: {reads})"
+            raise UserError(name, getattr(options, name), mend)
+
+    def checked(self, options: Options) -> Result:
+        self.check(options)
         return self.run(options)

@@ -154,27 +154,23 @@ def rate(o: Options) -> Result:
 
 def two_point(o: Options) -> Result:
     """C5: Le Cam for any two worlds."""
-    rng, rows, worst, n_worlds = o.rng("two-point"), [], math.inf, 60
-    n = o.value("n", 4)
-    slacks = []
-    for _ in range(n_worlds):
-        mu = rng.dirichlet(np.ones(2))
-        experts = rng.dirichlet(np.ones(3), (2, 2))
+    rng, n = o.rng("two-point"), o.value("n", 4)
+    ratios: list[float] = []
+    while len(ratios) < 60:
+        mu, experts = rng.dirichlet(np.ones(2)), rng.dirichlet(np.ones(3), (2, 2))
         payoff = rng.random((2, 2, 2))
-        best = np.einsum("x,jxa->j", mu, payoff.max(-1)[..., None])
-        regrets = best[:, None] - np.array(
-            [[mu @ payoff[j, [0, 1], [a, b]] for a in (0, 1) for b in (0, 1)] for j in (0, 1)]
-        )
+        best = payoff.max(-1) @ mu
+        policies = [(a, b) for a in (0, 1) for b in (0, 1)]
+        value = np.array([[mu @ payoff[j, [0, 1], list(p)] for p in policies] for j in (0, 1)])
+        separation = float((best[:, None] - value).sum(0).min())
+        if separation < 0.02:
+            continue  # one policy is good in both worlds: nothing to learn
         laws = brute.observation_laws(Info.OFF_S, mu, experts)
+        # the mean over the two worlds is below the larger one, so this is the harder check
         bayes = brute.bayes_regret(laws, payoff, mu, best, n)
-        bound = le_cam(float(regrets.sum(0).min()), hellinger2(mu, experts[0], experts[1]), n)
-        slacks.append(bayes - bound)  # the mean over worlds is below the max, so this is the harder check
-        worst = min(worst, slacks[-1])
-    rows.append(
-        at_least(
-            f"Bayes regret minus Le Cam bound, {n_worlds} random pairs, n = {n}", 0.0, worst, headline=True
-        )
-    )
+        ratios.append(bayes / le_cam(separation, hellinger2(mu, experts[0], experts[1]), n))
+    name = f"Bayes regret over Le Cam bound, smallest of 60 random pairs, n = {n}"
+    rows = [at_least(name, 1.0, min(ratios), headline=True)]
     family = FamilyF(1, o.value("eps", 0.01), o.value("kappa", 0.1))
     zero, one = np.array([0]), np.array([1])
     d2 = hellinger2(family.law, family.expert(zero), family.expert(one))

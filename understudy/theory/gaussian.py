@@ -33,7 +33,7 @@ class Fig3:
 
     def __post_init__(self) -> None:
         if self.cls not in ("A", "B"):
-            raise UserError("--cls", self.cls, "A (mean_x = 0) or B (mean_y = mean_x)")
+            raise UserError("cls", self.cls, "A (mean_x = 0) or B (mean_y = mean_x)")
 
     def mean(self, t: float) -> tuple[float, float]:
         return (0.0, t) if self.cls == "A" else (t, t)
@@ -121,7 +121,7 @@ class Bottleneck:
 
     def __post_init__(self) -> None:
         if not self.M > 0:
-            raise UserError("--M", self.M, "a positive distance")
+            raise UserError("M", self.M, "a positive distance")
 
     @property
     def eps(self) -> float:
@@ -152,9 +152,7 @@ class Bottleneck:
             return self.lower_bound(n)
         if info in (Info.ON_G, Info.ON_G_STAR):  # one own draw right of -M/2, probability 1 - eps, decides
             return 0.5 * self.eps**n * min(self.gaps())
-        raise UserError(
-            "--info", info, "a real-valued action has no token distribution: OFF-S, OFF-G or ON-G"
-        )
+        raise UserError("info", info, "a real-valued action has no token distribution: OFF-S, OFF-G or ON-G")
 
     def _regret_given(self, k: Array) -> Array:
         """E min over m of posterior cost, given k informative samples: threshold the sum S at log(g- / g+)

@@ -42,17 +42,17 @@ class HZ:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise UserError("--kind", self.kind, f"one of {', '.join(KINDS)}")
+            raise UserError("kind", self.kind, f"one of {', '.join(KINDS)}")
         if self.l < 1:
-            raise UserError("--l", self.l, "at least one context")
+            raise UserError("l", self.l, "at least one context")
         if not 0 < self.eps <= 1:
-            raise UserError("--eps", self.eps, "a probability in (0, 1]")
+            raise UserError("eps", self.eps, "a probability in (0, 1]")
         if not 0 <= self.kappa < 0.5:
-            raise UserError("--kappa", self.kappa, "an error rate in [0, 0.5)")
+            raise UserError("kappa", self.kappa, "an error rate in [0, 0.5)")
         if self.H < 1:
-            raise UserError("--H", self.H, "at least one content token")
+            raise UserError("H", self.H, "at least one content token")
         if self.kappa > 0 and self.kind not in ("R-shared", "M-mode-shared"):
-            raise UserError("--kappa", self.kappa, f"content noise is not defined for {self.kind}: use 0")
+            raise UserError("kappa", self.kappa, f"content noise is not defined for {self.kind}: use 0")
 
     @property
     def gap(self) -> float:

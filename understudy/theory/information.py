@@ -42,7 +42,7 @@ _SEES = {
 }
 
 
-def parse_info(text: str, field: str = "--info") -> Info:
+def parse_info(text: str, field: str = "info") -> Info:
     """The information model named `text`; a UserError that lists them otherwise."""
     try:
         return Info(text.upper())

@@ -103,9 +103,9 @@ def load(path: str | Path) -> Bandit:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise UserError("--instance", path, f"cannot be read ({error.strerror})") from None
+        raise UserError("instance", path, f"cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
-        raise UserError("--instance", path, "is not UTF-8 text: give a JSON file") from None
+        raise UserError("instance", path, "is not UTF-8 text: give a JSON file") from None
     try:
         data = json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
@@ -114,7 +114,7 @@ def load(path: str | Path) -> Bandit:
             if isinstance(error, json.JSONDecodeError)
             else "nesting"
         )
-        raise UserError("--instance", path, f"is not JSON ({where})") from None
+        raise UserError("instance", path, f"is not JSON ({where})") from None
     return parse(data, path.stem)
 
 

@@ -62,9 +62,9 @@ class Unvisited:
 
     def __post_init__(self) -> None:
         if self.l < 2:
-            raise UserError("--l", self.l, "at least two contexts: one of them is known")
+            raise UserError("l", self.l, "at least two contexts: one of them is known")
         if not 0 < self.zeta <= 1 / (self.l - 1):
-            raise UserError("--zeta", self.zeta, f"a mass in (0, 1/(l-1)] = (0, {1 / (self.l - 1):.6g}]")
+            raise UserError("zeta", self.zeta, f"a mass in (0, 1/(l-1)] = (0, {1 / (self.l - 1):.6g}]")
 
     def regret(self, info: Info, n: int) -> float:
         check_rounds(n)
@@ -95,9 +95,9 @@ class StochasticRealizable:
 
     def __post_init__(self) -> None:
         if self.l < 1:
-            raise UserError("--l", self.l, "at least one context")
+            raise UserError("l", self.l, "at least one context")
         if not 0 < self.g <= 0.5:
-            raise UserError("--g", self.g, "a margin in (0, 1/2]")
+            raise UserError("g", self.g, "a margin in (0, 1/2]")
 
     def regret(self, info: Info, n: int) -> float:
         """Exact Bayes regret over learners that mix students context by context."""

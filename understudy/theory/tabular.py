@@ -158,11 +158,18 @@ class TableTask:
 
 
 def train_row(
-    method: str, student: nn.Module, mu: Array, expert: Array, reward: Array, **settings: Any
+    method: str,
+    student: nn.Module,
+    mu: Array,
+    expert: Array,
+    reward: Array,
+    watch: Callable[[int, TablePolicy], None] | None = None,
+    **settings: Any,
 ) -> TablePolicy:
     """Train a table by the real row `method`: resolve, Source, label and update of the train loop.
 
-    `settings` are fields of TrainConfig. No run directory: caches stay in memory, nothing is evaluated.
+    `settings` are fields of TrainConfig. No run directory: caches stay in memory, nothing is evaluated;
+    `watch(step, policy)` is called before every update and after the last one.
     """
     config = resolve(
         TrainConfig(method=method, student="table", expert="table", max_new_tokens=1, **settings)
@@ -183,7 +190,11 @@ def train_row(
     for step in range(config.updates):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(config, step)
+        if watch:
+            watch(step, policy)
         update(cast(Any, policy), optimizer, source.labelled(step), config)
+    if watch:
+        watch(config.updates, policy)
     return policy
 
 

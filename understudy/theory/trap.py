@@ -31,7 +31,7 @@ class Trap:
     def __post_init__(self) -> None:
         for name in ("rho", "eps", "t1", "t2", "v2"):
             if not 0 < getattr(self, name) < 1:
-                raise UserError(f"--{name}", getattr(self, name), "a probability strictly between 0 and 1")
+                raise UserError(name, getattr(self, name), "a probability strictly between 0 and 1")
 
     @property
     def value_expert(self) -> float:
