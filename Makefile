@@ -56,10 +56,11 @@ $(STAMP): pyproject.toml constraints.txt
 	    then python=$$p; break; fi; \
 	  done; \
 	  test -n "$$python" || { \
-	    echo "Understudy needs Python 3.11 or newer with venv and pip, and found none: here python3 is" \
-	      "$$(python3 --version 2>/dev/null || echo absent)."; \
+	    p=$(or $(PYTHON),python3); \
+	    echo "Understudy needs Python 3.11 or newer with venv and pip;" \
+	      "$$p here is $$($$p --version 2>/dev/null || echo absent)."; \
 	    echo "Install one (on Debian and Ubuntu also its package python3-venv)," \
-	      "or name it: make $(or $(MAKECMDGOALS),install) PYTHON=/path/to/python3"; \
+	      "or name one: make $(or $(MAKECMDGOALS),install) PYTHON=/path/to/python3"; \
 	    exit 1; }; \
 	  echo "making .venv with $$($$python --version)"; \
 	  rm -rf $(VENV) && $$python -m venv $(VENV); }

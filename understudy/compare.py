@@ -165,7 +165,8 @@ def plan_of(config: CompareConfig, command: Sequence[str]) -> Plan:
         label, equals, spec = item.partition("=")
         if not equals or not label or not spec or label in experts:
             raise UserError("experts", item, "write a new LABEL=SPEC")
-        experts[label] = describe_expert(spec.replace("{seed}", str(config.seeds[0])), config.student, config.task)
+        first_spec, first_student = (text.replace("{seed}", str(config.seeds[0])) for text in (spec, config.student))
+        experts[label] = describe_expert(first_spec, first_student, config.task)
         for text in config.methods:
             method = parse_spec(text, "methods")
             for seed in config.seeds:
@@ -205,8 +206,8 @@ def describe_expert(spec: str, student: str, task_text: str) -> dict[str, Any]:
         from understudy.tasks import load_task
 
         task = load_task(task_text)
-        told = task.expert(parse_spec(spec, "experts"), task.tokenizer()).provenance
-        return {"spec": spec, "mechanism": told.get("mechanism", ""), "realizable": told.get("realizable")}
+        known = task.expert(parse_spec(spec, "experts"), task.tokenizer()).provenance
+        return {"spec": spec, "mechanism": known.get("mechanism", ""), "realizable": known.get("realizable")}
     folder = Path(spec)
     made = read_config(folder) if is_run(folder) else {}
     if made and made.get("method") in algorithms.TABLE and Path(made.get("student", "")) == Path(student):

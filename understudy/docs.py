@@ -49,7 +49,7 @@ KNOBS = (
 _PROBES: dict[str, tuple[Any, ...]] = {
     **{name: tuple(values) for name, values in CELLS.items()},
     "samples_per_prompt": (1,), "updates_per_rollout": (2,), "clip": (0.2,), "gamma": (1.0, 2.0), "beta": (1.0,),
-    "top_k": (16,), "temperature": (0.7,), "top_p": (0.9,), "top_p": (0.9,),
+    "top_k": (16,), "temperature": (0.7,), "top_p": (0.9,),
 }  # fmt: skip
 """What is tried, alone and in pairs, to find an example that each rule refuses."""
 

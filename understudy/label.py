@@ -66,8 +66,9 @@ def label(
         targets = expert_draws(rollouts, _expert(expert), config.seed)
         count_scored(ledger, rollouts)
     weights = _weights(rollouts, behavior, config, student, expert, ledger)
+    tables = [None] * len(rollouts) if distributions is None else distributions
     return [
-        Labelled(r, acted[i] if targets is None else targets[i], weights[i], behavior[i], distributions and distributions[i])
+        Labelled(r, acted[i] if targets is None else targets[i], weights[i], behavior[i], tables[i])
         for i, r in enumerate(rollouts)
     ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,24 +14,11 @@ from understudy.experts import is_programmatic, load_expert
 from understudy.policy import load_policy
 from understudy.tasks import load_task
 
-
-class Options(Protocol):
-    """The fields of commands.EvalConfig that are read here."""
-
-    model: str
-    task: str
-    split: str
-    prompts: int
-    samples: int
-    k: tuple[int, ...]
-    max_new_tokens: int
-    seed: int
-    eval_seed: int
-    device: str
-    trust_remote_code: bool
+if TYPE_CHECKING:
+    from understudy.commands import EvalConfig
 
 
-def evaluate_model(o: Options) -> dict[str, Any]:
+def evaluate_model(o: EvalConfig) -> dict[str, Any]:
     """{"measures": {name: {"value", "low", "high"}}, "prompts", "samples", "length", "ended"}; 95% intervals."""
     task = load_task(o.task)
     if o.split not in task.splits:
