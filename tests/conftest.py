@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -16,13 +15,13 @@ ARCHITECTURES = ("llama", "qwen2", "qwen3")
 
 
 @pytest.fixture(autouse=True)
-def _coin_task(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _coin_task(monkeypatch: pytest.MonkeyPatch) -> None:
     """The task `coin` (tiny.py): a verifier that about half of all completions pass."""
     from tiny import CoinTask
+
     from understudy import tasks
 
     monkeypatch.setitem(tasks.TASKS, "coin", CoinTask.from_spec)
-    yield
 
 
 @pytest.fixture(scope="session")

@@ -172,7 +172,7 @@ _AT_LEAST = {
     "max_new_tokens": 0, "warmup": 0, "micro_batch": 0, "logit_chunk": 0, "eval_every": 0, "eval_prompts": 1,
     "eval_samples": 1, "final_prompts": 1, "final_samples": 1, "save_every": 0, "keep": 1, "threads": 1,
     "round_updates": 1, "top_k": 0, "lr": 0, "grad_clip": 0, "weight_decay": 0, "importance_cap": 1,
-    "budget": 0,
+    "budget": 0, "drift_limit": 0,
 }  # fmt: skip
 
 
@@ -193,8 +193,9 @@ def resolve(config: TrainConfig) -> TrainConfig:
         fill["divergence"] = ""
     if other_weight and config.importance is None:
         fill["importance"] = "token" if config.weight in ("log_ratio", "advantage") else "none"
+    # by resolved cells alone, so that config.json means the same when it is read back
     if config.clip is None and (other_weight or fill.get("importance", config.importance) != "token"):
-        fill["clip"] = None  # a function of resolved cells alone, so that config.json means the same when read back
+        fill["clip"] = None
     if not config.out:
         fill["out"] = f"runs/{config.method}-{config.seed}"
     config = dataclasses.replace(config, **fill)
@@ -214,6 +215,14 @@ def _check(config: TrainConfig) -> None:
             raise UserError(name, getattr(config, name), "must lie in [0, 1]")
     if not 0 < config.top_p <= 1:
         raise UserError("top_p", config.top_p, "must lie in (0, 1]: a nucleus of no mass holds no token")
+    if not 0 <= config.adam_beta2 < 1:
+        raise UserError("adam_beta2", config.adam_beta2, "must lie in [0, 1)")
+    if config.clip is not None and not config.clip > 0:
+        raise UserError("clip", config.clip, "must be positive: it is the width of the range around a ratio of 1")
+    if not -(2**63) <= config.seed < 2**63:
+        raise UserError("seed", config.seed, "must fit in 64 bits")
+    if not any(name.strip() for name in config.eval_splits.split(",")):
+        raise UserError("eval_splits", config.eval_splits, "must name at least one split, for example test,ood")
     if not config.temperature > 0:
         raise UserError("temperature", config.temperature, "must be positive (greedy accuracy is always evaluated)")
     for rule in algorithms.RULES:
@@ -237,7 +246,7 @@ def load(path: str | Path) -> TrainConfig:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError("config", path, "no such file; give a run directory or its config.json") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError("config", path, f"cannot be read as JSON ({error})") from None
     if not isinstance(data, dict):
         raise UserError("config", path, "must be a JSON object of configuration fields")
@@ -276,6 +285,9 @@ def build(cls: type[T], args: Mapping[str, Any], field: str) -> T:
     return cls(**values)
 
 
+_KINDS = {int: "a whole number", float: "a finite number", bool: "true or false", str: "text"}
+
+
 def _convert(value: Any, hint: Any, field: str) -> Any:
     options = typing.get_args(hint) or (hint,)
     if value is None and type(None) in options:
@@ -299,5 +311,5 @@ def _convert(value: Any, hint: Any, field: str) -> Any:
         if kind is str and isinstance(value, str):
             return value
         raise ValueError
-    except (KeyError, ValueError, TypeError):
-        raise UserError(field, value, f"must be a {kind.__name__}") from None
+    except (KeyError, ValueError, TypeError, OverflowError):
+        raise UserError(field, value, f"must be {_KINDS.get(kind, kind.__name__)}") from None

@@ -70,7 +70,8 @@ def parse(
         if field.name in starts:
             group = parser.add_argument_group(starts[field.name])
         _add(group, field, hints[field.name], docs.get(field.name, ""), field.name == positional)
-    given = {k: v for k, v in vars(parser.parse_args(list(argv))).items() if v is not None}
+    # bare words that were not given come as an empty list, which must not replace a default
+    given = {k: v for k, v in vars(parser.parse_args(list(argv))).items() if v is not None and v != []}
     extras = {name: given.pop(name) for name in (extra or {}) if name in given}
     start = dataclasses.asdict(default) if default is not None else {}  # type: ignore[call-overload]
     return build(cls, start | given, ""), extras

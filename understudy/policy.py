@@ -86,7 +86,9 @@ class Policy:
         self.model, self.tokenizer, self.name = model.eval(), tokenizer, name
         self.device = next(model.parameters()).device
         self.vocabulary: int = model.get_output_embeddings().weight.shape[0]
-        ends = getattr(model.generation_config, "eos_token_id", None) or tokenizer.eos_token_id
+        ends = getattr(model.generation_config, "eos_token_id", None)
+        if ends is None or ends == []:  # 0 is a token id like any other
+            ends = tokenizer.eos_token_id
         if ends is None:
             raise UserError("student", name, "has no end token: set eos_token in its tokenizer")
         self.end_ids: tuple[int, ...] = tuple(sorted({ends} if isinstance(ends, int) else set(ends)))
@@ -213,12 +215,15 @@ class Policy:
 
     @torch.no_grad()
     def _probe_head(self) -> bool:
-        """Whether logits are exactly head(last hidden state); some models scale or cap them."""
+        """Whether logits are exactly head(last hidden state); some models scale or cap them.
+
+        Bit for bit: a soft cap is nearly the identity on the small logits of an untrained model.
+        """
         ids = torch.tensor([[self.end_ids[0], self.pad_id, 1]], device=self.device) % self.vocabulary
         with _evaluating(self.model):
             full = self.model(input_ids=ids, use_cache=False).logits
             body = self.model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
-            return bool(torch.allclose(full, self.model.get_output_embeddings()(body), atol=1e-5))
+            return torch.equal(full, self.model.get_output_embeddings()(body))
 
 
 class CachedSteps:
@@ -317,7 +322,8 @@ def resolve_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
+        # something must come back: `meta` takes tensors and computes nothing
+        torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError) as error:
         raise UserError("device", name, f"not available here: {str(error).splitlines()[0]}") from None
     return device
@@ -330,6 +336,11 @@ def make_scratch(spec: Spec, tokenizer: Any, seed: int, field: str = "student") 
 
     if shape.arch not in ("llama", "qwen2", "qwen3"):
         raise UserError(f"{field}.arch", shape.arch, "one of llama, qwen2, qwen3")
+    for name in ("width", "layers", "heads", "context"):
+        if getattr(shape, name) < 1:
+            raise UserError(f"{field}.{name}", getattr(shape, name), "must be at least 1")
+    if not 0 <= shape.init <= 1:
+        raise UserError(f"{field}.init", shape.init, "must lie in [0, 1]")
     if shape.width % shape.heads or (shape.width // shape.heads) % 2:
         raise UserError(f"{field}.width", shape.width, f"must be an even multiple of heads={shape.heads}")
     extra = {"head_dim": shape.width // shape.heads} if shape.arch == "qwen3" else {}
@@ -368,6 +379,7 @@ def load_policy(
     spec = parse_spec(spec_text, field) if spec_text.startswith("scratch") else None
     if spec is not None and spec.name == "scratch":
         policy = make_scratch(spec, tokenizer, seed, field)
+        policy.model.to(getattr(torch, dtype))
     else:
         policy = _load_pretrained(spec_text, field, dtype, trust_remote_code)
     policy.model.to(resolve_device(device))
@@ -389,31 +401,34 @@ def _load_pretrained(path: str, field: str, dtype: str, trust_remote_code: bool)
     try:
         with _quiet():
             tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
-            model = AutoModelForCausalLM.from_pretrained(
-                name, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code, use_safetensors=True
-            )
+            model, told = AutoModelForCausalLM.from_pretrained(
+                name, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code, use_safetensors=True,
+                output_loading_info=True,
+            )  # fmt: skip
     except Exception as error:  # transformers raises many kinds here, all meaning: not a model we can load
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(field, path, f"cannot be loaded as a causal LM in safetensors ({reason})") from None
+    if told["missing_keys"]:  # transformers would go on with random numbers in their place
+        missing = sorted(told["missing_keys"])
+        raise UserError(field, path, f"lacks {len(missing)} of its weights ({missing[0]}, ...): copy the whole model")
     return Policy(model, tokenizer, path)
 
 
 def check_same_language(student: Any, expert: Any, expert_name: str) -> None:
     """Refuse an expert whose scores of the student's tokens would be nonsense (DESIGN.md, trap 7)."""
     ours, theirs = student.tokenizer, expert.tokenizer
-    if ours is theirs:
-        return
     if len(ours) != len(theirs):
         raise UserError(
             "expert", expert_name, f"its tokenizer has {len(theirs)} tokens, the student's {len(ours)}: use the same"
         )
-    if tokenizer_sha(ours) != tokenizer_sha(theirs):
+    if ours is not theirs and tokenizer_sha(ours) != tokenizer_sha(theirs):
         raise UserError("expert", expert_name, "its tokenizer gives other ids than the student's: use the same one")
     if getattr(expert, "vocabulary", student.vocabulary) != student.vocabulary:
         raise UserError(
             "expert",
             expert_name,
-            f"its vocabulary (padded) is {expert.vocabulary}, the student's {student.vocabulary}: resize one of them",
+            f"its vocabulary (padded) is {expert.vocabulary}, the student's {student.vocabulary}: resize one of them "
+            f"(a programmatic expert takes vocabulary={student.vocabulary})",
         )
     if tuple(getattr(expert, "end_ids", student.end_ids)) != student.end_ids:
         raise UserError(

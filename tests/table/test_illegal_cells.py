@@ -185,7 +185,13 @@ def test_a_pool_used_twice_with_dropped_completions(
     behavior: str, target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Catches cached expert distributions that shift by one row when a failed completion is dropped."""
-    cells = {"behavior": behavior, "target": target, "weight": "passed", "replay": "fixed", "importance": "none"}
+    cells = {
+        "behavior": behavior,
+        "target": target,
+        "weight": "passed",
+        "replay": "fixed",
+        "importance": "none",
+    }
     if told({"method": "opd"} | completed(cells)) is not None:
         pytest.skip("not legal")
     run = Watched(config("opd", tmp_path / "run", prompt_pool=4, updates=3, **completed(cells)), monkeypatch)

@@ -70,7 +70,8 @@ def check_run(run: Watched, c: TrainConfig) -> None:
     assert len(run.lines) == c.updates
     for line in run.lines:
         for name in ("loss", "grad_norm", "length"):
-            assert line[name] is not None and math.isfinite(line[name]), f"{name} of update {line['step']}"
+            value = math.nan if line[name] is None else line[name]
+            assert math.isfinite(value), f"{name} of update {line['step']}"
         assert line["tokens"] > 0
         if line["logp_drift"] is not None:
             assert line["logp_drift"] < 1e-5, "recomputed and recorded log-probs differ"
@@ -86,11 +87,18 @@ def check_run(run: Watched, c: TrainConfig) -> None:
     from understudy.tasks import load_task
 
     start = load_policy(c.student, "student", load_task(c.task).tokenizer(), c.seed, "cpu")
-    assert (trained - start.model.get_input_embeddings().weight).abs().max() > 1e-5, "the student did not move"
+    assert (trained - start.model.get_input_embeddings().weight).abs().max() > 1e-5, (
+        "the student did not move"
+    )
     assert json.loads((run.path / "final.json").read_text())["splits"]["test"]["keys"]
 
 
-CASES = [(m, e) for m in TABLE for e in ("solver", "model") if e == "solver" or needs_expert(resolve(config(m, Path("x"))))]
+CASES = [
+    (m, e)
+    for m in TABLE
+    for e in ("solver", "model")
+    if e == "solver" or needs_expert(resolve(config(m, Path("x"))))
+]
 
 
 @pytest.mark.parametrize(("method", "expert"), CASES)
@@ -110,7 +118,8 @@ def test_row_trains_and_pays(method: str, expert: str, models: dict[str, Path], 
     run = Watched(c, monkeypatch)
     check_run(run, c)
     t, paid, rows = run.trained, run.ledger, 8
-    columns = [paid[k] for k in ("expert_calls", "expert_tokens_sampled", "expert_tokens_scored", "student_tokens_sampled")]
+    names = ("expert_calls", "expert_tokens_sampled", "expert_tokens_scored", "student_tokens_sampled")
+    columns = [paid[name] for name in names]
     if method in ("sft", "seq_kd"):  # the expert writes everything and scores nothing
         assert columns == [2 * rows, t, 0, 0]
     elif method == "word_kd":  # it writes, then scores its own
@@ -170,10 +179,12 @@ def test_opd_with_gamma(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     seen: dict[float, list[torch.Tensor]] = {}
     update = train_module.update
     for gamma in (0.0, 0.5, 1.0):
-        monkeypatch.setattr(
-            train_module, "update",
-            lambda s, o, labelled, c, g=gamma: seen.setdefault(g, [x.weight for x in labelled]) and update(s, o, labelled, c),
-        )  # fmt: skip
+
+        def watched(student: Any, optimizer: Any, labelled: Any, c: TrainConfig, gamma: float = gamma) -> Any:
+            seen[gamma] = [x.weight for x in labelled]
+            return update(student, optimizer, labelled, c)
+
+        monkeypatch.setattr(train_module, "update", watched)
         train(config("opd", tmp_path / str(gamma), updates=1, gamma=gamma))
     for now, half, whole in zip(seen[0.0], seen[0.5], seen[1.0]):
         n = len(now)

@@ -1,0 +1,268 @@
+"""Rollouts -> labels -> one update: weights worked out by hand, and the same gradient however the batch is cut."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny import config
+
+from understudy.config import TrainConfig, resolve
+from understudy.experts.local import LocalExpert
+from understudy.label import Labelled, advantages, batches, expert_draws, label, objective
+from understudy.ledger import Ledger
+from understudy.policy import Policy, load_policy
+from understudy.sampler import draw
+from understudy.train import update
+from understudy.types import Prompt, Rollout
+
+OUT = Path("unused")
+
+
+def rollout(key: str, sample: int, reward: float, ids: tuple[int, ...] = (5, 6)) -> Rollout:
+    return Rollout(Prompt(key, key, ids=(3,)), sample, ids, (-1.0,) * len(ids), False, "", "student", reward)
+
+
+@pytest.fixture
+def student(models: dict[str, Path]) -> Policy:
+    policy = load_policy(str(models["llama"]), "student", device="cpu")
+    policy.end_ids = tuple(range(1, policy.vocabulary, 16))
+    return policy
+
+
+@pytest.fixture
+def expert(models: dict[str, Path]) -> LocalExpert:
+    return LocalExpert(load_policy(str(models["qwen3"]), "expert", device="cpu"))
+
+
+def sampled(student: Policy, n: int = 6, samples: int = 2) -> list[Rollout]:
+    prompts = student.encode([Prompt(f"p{i}@{i}", "3 5 7>15\n"[: 2 + i]) for i in range(n)])
+    rollouts = draw(student.start, student.decode, student.end_ids, prompts, samples, 4, 14, "student")
+    return [dataclasses.replace(r, reward=float((i * 7) % 3 == 0)) for i, r in enumerate(rollouts)]
+
+
+def test_advantages_by_hand() -> None:
+    """Catches groups of the wrong size or over the wrong axis: two prompts, three samples each."""
+    rows = [rollout("a@0", s, r) for s, r in enumerate((1, 0, 0))] + [rollout("b@1", s, 1) for s in range(3)]
+    assert torch.allclose(advantages(rows, "none"), torch.tensor([2 / 3, -1 / 3, -1 / 3, 0, 0, 0]))
+    std = (2 / 9) ** 0.5 + 1e-4
+    want = torch.tensor([2 / 3 / std, -1 / 3 / std, -1 / 3 / std, 0, 0, 0])
+    assert torch.allclose(advantages(rows, "std"), want)
+
+
+def test_a_problem_that_comes_twice_is_two_groups() -> None:
+    """Catches a group found by the problem: the same one at two places of the stream must not share a baseline."""
+    rows = [
+        rollout("same@0", 0, 1),
+        rollout("same@0", 1, 0),
+        rollout("same@7", 0, 1),
+        rollout("same@7", 1, 1),
+    ]
+    assert advantages(rows, "none").tolist() == [0.5, -0.5, 0, 0]
+
+
+def test_expert_draws_follow_the_expert(student: Policy, expert: LocalExpert) -> None:
+    """Catches labels drawn at a shifted prefix or from a sharpened expert. 3000 labelled positions; the tokens' mean
+    log-prob under the expert must be its mean negative entropy within 5 standard errors (seeded; odds else 6e-7)."""
+    rollouts = sampled(student, 12, 20)
+    drawn = torch.cat(expert_draws(rollouts, expert, seed=1))
+    table = torch.cat(expert.distribution(rollouts))
+    assert len(drawn) > 1500
+    got = table.gather(-1, drawn[:, None])[:, 0].double()
+    p = table.double().exp()
+    mean = (p * table).sum(-1)
+    variance = (p * table.double() ** 2).sum(-1) - mean**2
+    assert abs(float((got - mean).sum())) < 5 * float(variance.sum().sqrt())
+    again = expert_draws(rollouts[5:6], expert, seed=1)[0]
+    assert torch.equal(again, expert_draws(rollouts, expert, seed=1)[5]), (
+        "a label depends on its rollout alone"
+    )
+    other = torch.cat(expert_draws(rollouts, expert, seed=2))
+    assert (other == drawn).double().mean() < 0.9
+
+
+def test_base_weights_by_hand(student: Policy, models: dict[str, Path]) -> None:
+    """Catches a ratio that includes its own token, runs over row borders, or is inverted; and the cap."""
+    base = load_policy(str(models["qwen2"]), "base", device="cpu")
+    base.end_ids = student.end_ids
+    prompts = student.encode([Prompt(f"p{i}", "3 5 7>15\n"[: 2 + i]) for i in range(4)])
+    rollouts = draw(base.start, base.decode, base.end_ids, prompts, 2, 4, 10, "base")
+    c = resolve(config("base_opd", OUT, importance_cap=3.0))
+    expert = LocalExpert(load_policy(str(models["llama"]), "expert", device="cpu"))
+    got = label(rollouts, c, student, expert, Ledger())
+    for x, r, now in zip(got, rollouts, student.score(rollouts)):
+        gap = (now - torch.tensor(r.behavior_logp)).tolist()
+        want = [min(3.0, float(np.exp(sum(gap[:t])))) for t in range(len(gap))]
+        torch.testing.assert_close(x.weight, torch.tensor(want), atol=1e-4, rtol=1e-4)
+    token = resolve(config("opd", OUT, behavior="base", importance_cap=3.0))
+    scored = label(rollouts, token, student, expert, Ledger())
+    for x, y, now, e in zip(scored, got, student.score(rollouts), expert.score(rollouts)):
+        torch.testing.assert_close(x.weight, (e - now) * y.weight, atol=1e-4, rtol=1e-4)
+
+
+def test_batches_keep_rows_together(student: Policy) -> None:
+    """Catches weights or targets left behind when rows are sorted by length."""
+    rows = sampled(student)
+    labelled = [
+        Labelled(
+            r, torch.tensor(r.ids) + 1, torch.full((len(r.ids),), float(i)), torch.tensor(r.behavior_logp)
+        )
+        for i, r in enumerate(rows)
+    ]
+    seen = []
+    for batch in batches(labelled, student, 5):
+        assert len(batch.input_ids_BS) <= 5
+        for row in range(len(batch.input_ids_BS)):
+            mine = batch.row_N == row
+            (i,) = {int(w) for w in batch.weight_N[mine]}
+            seen.append(i)
+            assert (batch.target_ids_N[mine] - 1).tolist() == list(rows[i].ids)
+            inputs = batch.input_ids_BS[row][batch.attention_mask_BS[row].bool()].tolist()
+            assert inputs == [*rows[i].prompt.ids, *rows[i].ids]
+            assert batch.behavior_logp_N is not None
+            assert batch.behavior_logp_N[mine].tolist() == torch.tensor(rows[i].behavior_logp).tolist()
+    assert sorted(seen) == list(range(len(rows)))
+
+
+# ---------------------------------------------------------------- one update
+
+METHODS: dict[str, dict[str, Any]] = {
+    "sft": {},
+    "opd": {"gamma": 0.5},
+    "opd_full": {},
+    "opd_full top-k": {"top_k": 8, "divergence": "jsd"},
+    "word_kd": {},
+    "dagger": {},
+    "grpo": {},
+    "grpo mean": {"reduction": "sequence_mean"},
+    "opd_full sum": {"reduction": "sequence_sum"},
+}
+
+
+def labelled_for(c: TrainConfig, student: Policy, expert: LocalExpert) -> list[Labelled]:
+    return label(sampled(student), c, student, expert, Ledger())
+
+
+def step(
+    labelled: list[Labelled], c: TrainConfig, folder: Path
+) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """What one plain gradient step of size 1 does to fresh weights: told, and minus the gradient by parameter."""
+    student = load_policy(str(folder), "student", device="cpu")
+    before = {n: p.detach().clone() for n, p in student.model.named_parameters()}
+    optimizer = torch.optim.SGD(student.model.parameters(), lr=1.0)
+    told = update(student, optimizer, labelled, c)
+    return told, {n: p.detach() - before[n] for n, p in student.model.named_parameters()}
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    scale = max(float(t.abs().max()) for t in b.values())
+    assert scale > 1e-3, "nothing was learned: the test shows nothing"
+    for name in b:
+        assert float((a[name] - b[name]).abs().max()) <= 1e-6 * max(1.0, scale), name
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_same_step_however_the_batch_is_cut(
+    name: str, student: Policy, expert: LocalExpert, models: dict[str, Path]
+) -> None:
+    """Catches a micro-batch that divides by its own size, a chunk that drops its last tokens, or gradients that are
+    kept from before. One SGD step of size 1, so weights differ by gradients: equal to 1e-6."""
+    c = resolve(config(name.split()[0], OUT, grad_clip=0.0, **METHODS[name]))
+    labelled = labelled_for(c, student, expert)
+    told, whole = step(labelled, c, models["llama"])
+    for cut in (
+        {"micro_batch": 1},
+        {"micro_batch": 5},
+        {"logit_chunk": 7},
+        {"micro_batch": 5, "logit_chunk": 1000},
+    ):
+        other, got = step(labelled, dataclasses.replace(c, **cut), models["llama"])
+        same(got, whole)
+        assert other["tokens"] == told["tokens"]
+        for key in ("loss", "grad_norm", "logp_drift", "ratio_clipped"):
+            if told[key] is None:
+                assert other[key] is None
+            else:
+                assert other[key] == pytest.approx(told[key], rel=1e-4, abs=1e-5), key
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_step_is_that_of_the_plain_formula(
+    name: str, student: Policy, expert: LocalExpert, models: dict[str, Path]
+) -> None:
+    """Catches anything between labels and weights: padding, sorting, dropped rows whose advantage is zero, reductions.
+    The oracle writes each loss down again, row by row, unpadded, dropping nothing, and lets autograd do the rest."""
+    c = resolve(config(name.split()[0], OUT, grad_clip=0.0, **METHODS[name]))
+    labelled = labelled_for(c, student, expert)
+    if c.weight == "advantage":
+        flat = [x for x in labelled if not x.weight.any()]
+        assert flat, "no group of equal rewards: the test shows nothing"
+        assert len(flat) < len(labelled)
+    told, got = step(labelled, c, models["llama"])
+    model = load_policy(str(models["llama"]), "student", device="cpu").model
+    total = sum(len(x.rollout.ids) for x in labelled)
+    loss = torch.zeros(())
+    for x in labelled:
+        r = x.rollout
+        logits = model(input_ids=torch.tensor([r.prompt.ids + r.ids]), use_cache=False).logits[0]
+        logp_TV = logits[len(r.prompt.ids) - 1 : -1].log_softmax(-1)
+        now_T = logp_TV.gather(-1, x.target_ids[:, None])[:, 0]
+        if c.target == "distribution":
+            q_TV = x.expert_logp
+            assert q_TV is not None
+            if c.top_k:
+                ids = logp_TV.detach().topk(c.top_k).indices
+                logp_TV, q_TV = (
+                    torch.cat(
+                        [t.gather(-1, ids), (1 - t.gather(-1, ids).exp().sum(-1, keepdim=True)).log()], -1
+                    )
+                    for t in (logp_TV, q_TV)
+                )
+            p, q = logp_TV.exp(), q_TV.exp()
+            m = (c.beta or 0.5) * q + (1 - (c.beta or 0.5)) * p
+            each_T = {
+                "kl_expert_student": (q * (q_TV - logp_TV)).sum(-1),
+                "kl_student_expert": (p * (logp_TV - q_TV)).sum(-1),
+                "jsd": 0.5 * (q * (q_TV - m.log())).sum(-1) + 0.5 * (p * (logp_TV - m.log())).sum(-1),
+            }[str(c.divergence)]
+        elif c.importance == "token":
+            each_T = -x.weight * (now_T - torch.tensor(r.behavior_logp)).exp()
+        else:
+            each_T = -now_T
+        loss = (
+            loss
+            + {
+                "token_mean": each_T.sum() / total,
+                "sequence_mean": each_T.mean() / len(labelled),
+                "sequence_sum": each_T.sum() / len(labelled),
+            }[c.reduction]
+        )
+    loss.backward()
+    want = {n: -p.grad for n, p in model.named_parameters()}
+    same(got, want)
+    assert told["loss"] == pytest.approx(float(loss.detach()), rel=1e-4, abs=1e-5)
+
+
+def test_no_rollouts_no_step(models: dict[str, Path]) -> None:
+    """Catches an optimizer that moves by its momentum on an update without data (nothing passed)."""
+    c = resolve(config("rft", OUT))
+    policy = load_policy(str(models["llama"]), "student", device="cpu")
+    before = policy.model.get_input_embeddings().weight.detach().clone()
+    optimizer = torch.optim.AdamW(policy.model.parameters(), lr=0.1)
+    told = update(policy, optimizer, [], c)
+    assert told["loss"] is None
+    assert told["tokens"] == 0
+    assert torch.equal(before, policy.model.get_input_embeddings().weight)
+
+
+def test_objective_reads_every_knob() -> None:
+    """Catches a knob of the configuration that never reaches the kernel."""
+    c = resolve(config("gkd", OUT, beta=0.3, top_k=5, top_k_of="expert"))
+    o = objective(c)
+    assert (o.target, o.divergence, o.beta, o.top_k, o.top_k_of) == ("distribution", "jsd", 0.3, 5, "expert")
+    o = objective(resolve(config("grpo", OUT, clip=0.1)))
+    assert (o.target, o.importance, o.clip) == ("token", True, 0.1)

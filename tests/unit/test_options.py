@@ -1,0 +1,181 @@
+"""The command line is made from dataclasses: every field, its words, its type, and one line for every mistake."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from understudy import options
+from understudy.commands import EvalConfig, ReportConfig
+from understudy.compare import CompareConfig
+from understudy.config import SECTIONS, TrainConfig, load, parse_spec, resolve, to_dict
+from understudy.errors import UserError
+
+
+@dataclass(frozen=True)
+class Sample:
+    name: str = "x"
+    """A name with 50% in it."""
+    count: int = 3
+    """How many."""
+    rate: float | None = None
+    """A rate. Default: the row's."""
+    on: bool = True
+    """A switch."""
+    off: bool = False
+    """Another."""
+    items: tuple[int, ...] = (1, 2)
+    """Some numbers."""
+    words: tuple[str, ...] = ()
+    """Bare words."""
+
+
+def parsed(*args: str, **more: Any) -> Sample:
+    return options.parse(Sample, args, "prog", "What it does.", positional="words", **more)[0]
+
+
+def test_defaults_and_types() -> None:
+    """Catches text that stays text, and an unset option that overrides a default."""
+    assert parsed() == Sample()
+    got = parsed("--count", "7", "--rate", "1e-3", "--no-on", "--off", "--items", "4", "5", "--name=y z")
+    assert got == Sample("y z", 7, 1e-3, False, True, (4, 5))
+    assert parsed("a", "b").words == ("a", "b")
+    assert parsed("--rate", "-0.5").rate == -0.5
+
+
+def test_default_from_a_file_gives_way_to_the_command_line() -> None:
+    """Catches --config winning over the option beside it."""
+    start = Sample("file", 9, 0.5, False, True, (3,), ("w",))
+    assert parsed(default=start) == start
+    assert parsed("--count", "1", "--on", default=start) == dataclasses.replace(start, count=1, on=True)
+
+
+@pytest.mark.parametrize(
+    ("args", "field"),
+    [
+        (["--count", "many"], "count"),
+        (["--count", "1.5"], "count"),
+        (["--count", ""], "count"),
+        (["--rate", "fast"], "rate"),
+        (["--rate", "nan"], "rate"),
+        (["--rate", "1e999"], "rate"),
+        (["--items", "1", "b"], "items"),
+        (["--cuont", "1"], "command line"),
+        (["--cou", "1"], "command line"),
+        (["--count"], "command line"),
+        (["--on=maybe"], "command line"),
+    ],
+)
+def test_every_mistake_is_one_line(args: list[str], field: str) -> None:
+    """Catches argparse's own usage dump and SystemExit, an abbreviation that changes meaning when a field is added, and
+    NaN, which passes every comparison."""
+    with pytest.raises(UserError) as caught:
+        parsed(*args)
+    assert caught.value.field == field
+    assert "\n" not in str(caught.value)
+    assert caught.value.mend
+
+
+@pytest.mark.parametrize("cls", [TrainConfig, EvalConfig, CompareConfig, ReportConfig])
+def test_every_field_has_words(cls: type) -> None:
+    """Catches a field without a docstring: its --help would be empty."""
+    docs = options.field_docs(cls)
+    for field in dataclasses.fields(cls):
+        assert len(docs.get(field.name, "")) > 3, field.name
+
+
+def test_help_shows_every_option_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """Catches an option that is missing from the help, a % that argparse trips over, or a heading without fields."""
+    with pytest.raises(SystemExit) as stop:
+        options.parse(TrainConfig, ["--help"], "understudy train", "Words.", sections=SECTIONS)
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    for field in dataclasses.fields(TrainConfig):
+        flag = "--" + field.name.replace("_", "-")
+        assert (
+            sum(
+                line.split()[:1] == [flag] or line.strip().startswith(f"{flag},")
+                for line in text.splitlines()
+            )
+            == 1
+        )
+    for heading, first in SECTIONS.items():
+        assert f"\n{heading}:" in text
+        assert first in {f.name for f in dataclasses.fields(TrainConfig)}
+    with pytest.raises(SystemExit):
+        parsed("--help")
+    assert "50% in it" in capsys.readouterr().out
+    assert max(map(len, text.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("text", ["x", "x:a=1", "x:a=1,b=2", "x: a = 1 , b=2"])
+def test_spec(text: str) -> None:
+    """Catches blanks that become part of a name."""
+    spec = parse_spec(text, "f")
+    assert spec.name == "x"
+    assert set(spec.args) <= {"a", "b"}
+    assert all(v == v.strip() for v in spec.args.values())
+
+
+@pytest.mark.parametrize("text", ["x:a", "x:=1", "x:a=1,a=2", "x:a=1, a=2"])
+def test_bad_spec(text: str) -> None:
+    """Catches a key without a value, and a key given twice of which one is silently dropped."""
+    with pytest.raises(UserError) as caught:
+        parse_spec(text, "f")
+    assert caught.value.field == "f"
+
+
+HOSTILE = {
+    "not json": "{",
+    "not an object": "[1]",
+    "infinite int": '{"updates": Infinity}',
+    "huge float": f'{{"lr": 1{"0" * 400}}}',
+    "deep": "[" * 100_000,
+    "unknown field": '{"learning_rate": 1}',
+    "wrong type": '{"lr": "fast"}',
+    "null": '{"updates": null}',
+    "bool for int": '{"updates": true}',
+    "list for text": '{"method": ["sft"]}',
+    "not utf-8": "\udcff",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_config_file_mistakes(name: str, tmp_path: Path) -> None:
+    """Catches a traceback for a damaged or hand-edited config.json."""
+    file = tmp_path / "config.json"
+    file.write_bytes(HOSTILE[name].encode("utf-8", "surrogateescape"))
+    with pytest.raises(UserError) as caught:
+        load(file)
+    assert caught.value.field.startswith("config")
+    assert "\n" not in str(caught.value)
+
+
+def test_config_file_round_trip(tmp_path: Path) -> None:
+    """Catches a field that JSON changes on the way (a tuple, an infinity): a re-run would differ."""
+    c = resolve(TrainConfig(method="grpo", student="s", lr=3e-4, gamma=0.0, clip=0.3))
+    (tmp_path / "config.json").write_text(json.dumps(to_dict(c)))
+    assert load(tmp_path) == c
+    assert resolve(load(tmp_path / "config.json")) == c
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"lr": -1.0}, {"adam_beta2": 1.0}, {"adam_beta2": -0.1}, {"clip": 0.0, "method": "grpo"}, {"drift_limit": -1.0},
+        {"temperature": 0.0}, {"top_p": 0.0}, {"top_p": 1.1}, {"student_share": 2.0}, {"updates": 0}, {"threads": 0},
+        {"seed": 2**64}, {"seed": -(2**63) - 1}, {"schedule": "step"}, {"budget_axis": "joules"}, {"eval_splits": ""},
+        {"method": "sftt"}, {"importance_cap": 0.5}, {"keep": 0},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_values_out_of_range(bad: dict[str, Any]) -> None:
+    """Catches a value that torch or NumPy would refuse with a traceback after the model was loaded."""
+    with pytest.raises(UserError) as caught:
+        resolve(TrainConfig(**({"student": "s", "expert": "e"} | bad)))
+    assert caught.value.field in bad
