@@ -21,8 +21,9 @@ from understudy.terminal import console
 
 UPDATES = 200
 # no more prompts than there are distinct test problems, so that a prompt is a unit of replication
-EVALUATION: dict[str, Any] = {"eval_every": 25, "eval_prompts": 128, "final_prompts": 144, "final_samples": 8}
-QUICK: dict[str, Any] = {"eval_every": 50, "eval_prompts": 128, "final_prompts": 144, "final_samples": 4}
+EVALUATION: dict[str, Any] = {"eval_every": 25, "eval_prompts": 128, "final_prompts": 240, "final_samples": 4}
+QUICK: dict[str, Any] = {"eval_every": 40, "eval_prompts": 96, "final_prompts": 240, "final_samples": 2}
+QUICK_UPDATES = {"sft": 1000, "grpo": 70}  # the base and its RL; imitation itself takes 120
 COMMON: dict[str, Any] = {"micro_batch": 16, "save_every": 100}
 IMITATE: dict[str, Any] = {"updates": UPDATES, "lr": 1e-3}
 
@@ -46,7 +47,7 @@ class DemoConfig:
 def base(out: Path, seed: int, task: str) -> TrainConfig:
     """The student before post-training: sft from scratch on traces of a mediocre solver, on a wider number range."""
     return TrainConfig(
-        method="sft", student="scratch:width=64,layers=2", expert="mediocre:false_ok=0.15,false_no=0.02", task=f"{task},wide_share=0.2",
+        method="sft", student="scratch:width=64,layers=2", expert="mediocre:false_ok=0.1,false_no=0.02", task=f"{task},wide_share=0.2",
         seed=seed, out=str(out), updates=1400, prompts_per_update=48, lr=4e-3, schedule="cosine", warmup=50,
         prompt_pool=24_000, eval_expert=False, **COMMON,
     )  # fmt: skip
@@ -55,7 +56,7 @@ def base(out: Path, seed: int, task: str) -> TrainConfig:
 def rl_expert(out: Path, seed: int, task: str, student: str) -> TrainConfig:
     """Expert (a), realizable: the base itself after reinforcement learning."""
     return TrainConfig(
-        method="grpo", student=student, task=task, seed=seed, out=str(out), updates=100, lr=6e-4,
+        method="grpo", student=student, task=task, seed=seed, out=str(out), updates=150, lr=1e-3,
         **(COMMON | {"micro_batch": 64}),
     )  # fmt: skip
 
@@ -63,15 +64,16 @@ def rl_expert(out: Path, seed: int, task: str, student: str) -> TrainConfig:
 def larger_expert(out: Path, seed: int, task: str) -> TrainConfig:
     """Expert (b), out of reach by capacity and training: a larger network on better traces."""
     return TrainConfig(
-        method="sft", student="scratch:width=128,layers=3,heads=8", expert="good", task=task, seed=seed, out=str(out),
-        updates=600, prompts_per_update=48, lr=2e-3, schedule="cosine", warmup=50, eval_expert=False, **COMMON,
+        method="sft", student="scratch:width=128,layers=2,heads=8", expert="good", task=task, seed=seed, out=str(out),
+        updates=1000, prompts_per_update=48, lr=2e-3, schedule="cosine", warmup=50, prompt_pool=24_000,
+        eval_expert=False, **COMMON,
     )  # fmt: skip
 
 
 MECHANISM = {
     "RL of the base": "Realizable by construction: it is the student's own base after GRPO on the verifier's reward, so "
     "the student can represent it exactly.",
-    "larger network": "Out of reach by capacity and training: a network with more layers and width, trained from scratch "
+    "larger network": "Out of reach by capacity and training: a network four times the size, trained from scratch "
     "on better traces than the base ever saw.",
     "hidden search": "Out of reach by information: it knows a solution before its first token, which the student would "
     "have to compute. It almost never errs, so its samples never show how to recover from a wrong attempt. That it "
@@ -87,7 +89,7 @@ def plan_of(config: DemoConfig, command: Sequence[str]) -> Plan:
     """All runs of the demo, as a comparison."""
     if config.seeds < 1:
         raise UserError("seeds", config.seeds, "must be at least 1")
-    root, task = Path(config.out), f"countdown:split_seed={config.split_seed},test_share=0.3"
+    root, task = Path(config.out), f"countdown:max_number=12,ood_min=13,ood_max=20,wide_max=20,test_share=0.2,split_seed={config.split_seed}"
     labels = [RL, SEARCH] if config.quick else [RL, LARGER, SEARCH, STYLED]
     evaluation = QUICK if config.quick else EVALUATION
     before: list[Job] = []
@@ -109,14 +111,16 @@ def plan_of(config: DemoConfig, command: Sequence[str]) -> Plan:
                 experts[label] = {"spec": specs[label], "mechanism": MECHANISM[label], "expect": EXPECT[label],
                                   "realizable": label == RL or (None if label == LARGER else known["realizable"])}  # fmt: skip
             for method, times in (("sft", 1), ("opd_full", 1), ("sft", 5)):
-                if times > 1 and label != SEARCH:
+                if times > 1 and (label != SEARCH or config.quick):
                     continue
                 name = f"{method}{f'-x{times}' if times > 1 else ''}-{label.replace(' ', '-').lower()}"
                 train = TrainConfig(method=method, student=start, expert=specs[label], task=task, seed=seed,
                                     out=str(place / name), **COMMON, **IMITATE)  # fmt: skip
-                train = replace(train, updates=UPDATES * times)
+                train = replace(train, updates=(120 if config.quick else UPDATES) * times)
                 arms.append(Arm(label, method, seed, times, train))
     before = [replace(j, config=replace(j.config, **evaluation)) for j in before]
+    if config.quick:
+        before = [replace(j, config=replace(j.config, updates=QUICK_UPDATES[j.config.method])) for j in before]
     arms = [
         replace(a, config=replace(a.config, **evaluation))
         for a in arms
