@@ -6,6 +6,7 @@ import ast
 import contextlib
 import importlib
 import io
+import itertools
 import re
 import shlex
 from collections.abc import Iterator
@@ -185,7 +186,7 @@ def test_python_imports_what_exists(page: Path):
 def test_the_output_in_concepts_is_what_its_python_prints():
     blocks = list(fences(ROOT / "docs/concepts.md"))
     ran = 0
-    for (language, source), (_, shown) in zip(blocks, blocks[1:]):
+    for (language, source), (_, shown) in itertools.pairwise(blocks):
         if language == "python":
             out = io.StringIO()
             with contextlib.redirect_stdout(out):
