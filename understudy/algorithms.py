@@ -208,8 +208,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         lambda c: c.behavior == "base" and c.target == "token" and c.importance != "token",
         "importance",
-        "tokens sampled from the base without the ratio student / base descend another objective: use --weight log_ratio "
-        "with --importance token",
+        "tokens sampled from the base without the ratio student / base descend another objective: "
+        "use --weight log_ratio with --importance token",
     ),
     Rule(
         lambda c: c.importance == "prefix" and c.behavior != "base",

@@ -79,7 +79,9 @@ class Plan:
         made = {str(Path(j.config.out)): j.name for j in self.before}
         jobs = list(self.before)
         for arm in self.arms:
-            needs = [made[str(Path(p))] for p in (arm.config.student, arm.config.expert) if str(Path(p)) in made]
+            needs = [
+                made[str(Path(p))] for p in (arm.config.student, arm.config.expert) if str(Path(p)) in made
+            ]
             jobs.append(Job(_name(arm), arm.config, tuple(needs)))
         return jobs
 
@@ -150,14 +152,18 @@ def plan_of(config: CompareConfig, command: Sequence[str]) -> Plan:
     if not config.student:
         raise UserError("student", "", "missing: the model from which every student starts")
     if not config.experts:
-        raise UserError("experts", "", "missing: give LABEL=SPEC, for example --experts search=solver rl=runs/grpo-0")
+        raise UserError(
+            "experts", "", "missing: give LABEL=SPEC, for example --experts search=solver rl=runs/grpo-0"
+        )
     if len(set(config.seeds)) != len(config.seeds) or not config.seeds:
         raise UserError("seeds", config.seeds, "must be different numbers, at least one")
     common: dict[str, Any] = {"task": config.task, "budget_axis": config.axis, "budget": config.budget}
     for item in config.set:
         name, equals, value = item.partition("=")
         if not equals or name in STUDIED:
-            raise UserError("set", item, "write field=value; method, expert, seed, student and out are the comparison's")
+            raise UserError(
+                "set", item, "write field=value; method, expert, seed, student and out are the comparison's"
+            )
         common[name] = value
     experts: dict[str, dict[str, Any]] = {}
     arms = []
@@ -165,7 +171,9 @@ def plan_of(config: CompareConfig, command: Sequence[str]) -> Plan:
         label, equals, spec = item.partition("=")
         if not equals or not label or not spec or label in experts:
             raise UserError("experts", item, "write a new LABEL=SPEC")
-        first_spec, first_student = (text.replace("{seed}", str(config.seeds[0])) for text in (spec, config.student))
+        first_spec, first_student = (
+            text.replace("{seed}", str(config.seeds[0])) for text in (spec, config.student)
+        )
         experts[label] = describe_expert(first_spec, first_student, config.task)
         for text in config.methods:
             method = parse_spec(text, "methods")
@@ -175,14 +183,33 @@ def plan_of(config: CompareConfig, command: Sequence[str]) -> Plan:
                 known["out"] = str(Path(config.out) / f"{slug(label)}-{slug(text)}-{seed}")
                 train = build(TrainConfig, common | dict(method.args) | known, "methods")
                 reference = build(TrainConfig, common | known, "set")
-                arms.append(Arm(label, method_label(method.name, method.args), seed, train.updates / reference.updates, train))
+                arms.append(
+                    Arm(
+                        label,
+                        method_label(method.name, method.args),
+                        seed,
+                        train.updates / reference.updates,
+                        train,
+                    )
+                )
                 resolve(train)
     found = flags(arms)
     if config.strict and found:
-        raise UserError("methods", found[0], "differ in more than the studied field: drop the change, or --strict")
+        raise UserError(
+            "methods", found[0], "differ in more than the studied field: drop the change, or --strict"
+        )
     settings = {k: v for k, v in to_dict(resolve(arms[0].config)).items() if k not in STUDIED | _ROW}
     base = {str(s): {"path": config.student.replace("{seed}", str(s))} for s in config.seeds}
-    return Plan("Offline or online imitation", Path(config.out), config.axis, experts, arms, base, settings, list(command))
+    return Plan(
+        "Offline or online imitation",
+        Path(config.out),
+        config.axis,
+        experts,
+        arms,
+        base,
+        settings,
+        list(command),
+    )
 
 
 def compare(config: CompareConfig, quiet: bool = False) -> Path:
@@ -211,9 +238,14 @@ def describe_expert(spec: str, student: str, task_text: str) -> dict[str, Any]:
     folder = Path(spec)
     made = read_config(folder) if is_run(folder) else {}
     if made and made.get("method") in algorithms.TABLE and Path(made.get("student", "")) == Path(student):
-        told = f"{made['method']} from the student's own base: the student can represent it exactly (same class, same start)"
+        how = "the student can represent it exactly (same class, same start)"
+        told = f"{made['method']} from the student's own base: {how}"
         return {"spec": spec, "mechanism": told, "realizable": True}
-    return {"spec": spec, "mechanism": "another model: whether the student can represent it is not known", "realizable": None}
+    return {
+        "spec": spec,
+        "mechanism": "another model: whether the student can represent it is not known",
+        "realizable": None,
+    }
 
 
 def compare_command(args: Sequence[str]) -> int:
@@ -224,7 +256,8 @@ def compare_command(args: Sequence[str]) -> int:
         "understudy compare",
         "Train experts x methods x seeds at equal budgets and draw one report. Finished runs are re-used; the same\n"
         "command goes on where it was stopped.",
-        epilog="example\n  understudy compare --student runs/base-{seed} --experts rl=runs/grpo-{seed} search=solver \\\n"
+        epilog="example\n"
+        "  understudy compare --student runs/base-{seed} --experts rl=runs/grpo-{seed} search=solver \\\n"
         "      --methods sft opd_full sft:updates=1000 --seeds 0 1 2 --set updates=200 lr=1e-3",
     )
     plan = plan_of(config, ["understudy", "compare", *args])
@@ -234,4 +267,14 @@ def compare_command(args: Sequence[str]) -> int:
     return 0
 
 
-__all__ = ["Arm", "CompareConfig", "Plan", "compare", "compare_command", "describe_expert", "flags", "plan_of", "run"]
+__all__ = [
+    "Arm",
+    "CompareConfig",
+    "Plan",
+    "compare",
+    "compare_command",
+    "describe_expert",
+    "flags",
+    "plan_of",
+    "run",
+]

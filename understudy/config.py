@@ -206,7 +206,9 @@ def resolve(config: TrainConfig) -> TrainConfig:
 def _check(config: TrainConfig) -> None:
     for name, choices in _CHOICES.items():
         if getattr(config, name) not in choices:
-            raise UserError(name, getattr(config, name), f"unknown; one of {', '.join(c for c in choices if c)}")
+            raise UserError(
+                name, getattr(config, name), f"unknown; one of {', '.join(c for c in choices if c)}"
+            )
     for name, least in _AT_LEAST.items():
         if not getattr(config, name) >= least:
             raise UserError(name, getattr(config, name), f"must be at least {least}")
@@ -218,20 +220,34 @@ def _check(config: TrainConfig) -> None:
     if not 0 <= config.adam_beta2 < 1:
         raise UserError("adam_beta2", config.adam_beta2, "must lie in [0, 1)")
     if config.clip is not None and not config.clip > 0:
-        raise UserError("clip", config.clip, "must be positive: it is the width of the range around a ratio of 1")
+        raise UserError(
+            "clip", config.clip, "must be positive: it is the width of the range around a ratio of 1"
+        )
     if not -(2**63) <= config.seed < 2**63:
         raise UserError("seed", config.seed, "must fit in 64 bits")
     if not any(name.strip() for name in config.eval_splits.split(",")):
-        raise UserError("eval_splits", config.eval_splits, "must name at least one split, for example test,ood")
+        raise UserError(
+            "eval_splits", config.eval_splits, "must name at least one split, for example test,ood"
+        )
     if not config.temperature > 0:
-        raise UserError("temperature", config.temperature, "must be positive (greedy accuracy is always evaluated)")
+        raise UserError(
+            "temperature", config.temperature, "must be positive (greedy accuracy is always evaluated)"
+        )
     for rule in algorithms.RULES:
         if rule.illegal(config):
-            raise UserError(rule.field, getattr(config, rule.field), f"not legal for method {config.method}: {rule.reason}")
+            raise UserError(
+                rule.field,
+                getattr(config, rule.field),
+                f"not legal for method {config.method}: {rule.reason}",
+            )
     if not config.student:
-        raise UserError("student", "", "missing: give a model directory, a hub id, or scratch:width=64,layers=2")
+        raise UserError(
+            "student", "", "missing: give a model directory, a hub id, or scratch:width=64,layers=2"
+        )
     if algorithms.needs_expert(config) and not config.expert:
-        raise UserError("expert", "", f"missing: method {config.method} imitates one; give a model or `solver`")
+        raise UserError(
+            "expert", "", f"missing: method {config.method} imitates one; give a model or `solver`"
+        )
 
 
 def to_dict(config: TrainConfig) -> dict[str, Any]:

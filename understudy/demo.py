@@ -1,8 +1,9 @@
 """understudy demo: the paper's central question on one machine, from nothing to a report.
 
 A base is pre-trained on traces of a mediocre solver. Four experts differ in how far out of the base's reach they are.
-From the base, each is imitated offline (sft) and online (opd_full) with equal updates and equal prompts; the hidden-search
-expert also offline with five times the updates. Settings were frozen on other seeds and problems (LAB_LOG.md).
+From the base, each is imitated offline (sft) and online (opd_full) with equal updates and equal prompts; the
+hidden-search expert also offline with five times the updates. Settings were frozen on other seeds and problems
+(LAB_LOG.md).
 """
 
 from __future__ import annotations
@@ -47,9 +48,9 @@ class DemoConfig:
 def base(out: Path, seed: int, task: str) -> TrainConfig:
     """The student before post-training: sft from scratch on traces of a mediocre solver, on a wider number range."""
     return TrainConfig(
-        method="sft", student="scratch:width=64,layers=2", expert="mediocre:false_ok=0.1,false_no=0.02", task=f"{task},wide_share=0.2",
-        seed=seed, out=str(out), updates=1400, prompts_per_update=48, lr=4e-3, schedule="cosine", warmup=50,
-        prompt_pool=24_000, eval_expert=False, **COMMON,
+        method="sft", student="scratch:width=64,layers=2", expert="mediocre:false_ok=0.1,false_no=0.02",
+        task=f"{task},wide_share=0.2", seed=seed, out=str(out), updates=1400, prompts_per_update=48, lr=4e-3,
+        schedule="cosine", warmup=50, prompt_pool=24_000, eval_expert=False, **COMMON,
     )  # fmt: skip
 
 
@@ -71,13 +72,14 @@ def larger_expert(out: Path, seed: int, task: str) -> TrainConfig:
 
 
 MECHANISM = {
-    "RL of the base": "Realizable by construction: it is the student's own base after GRPO on the verifier's reward, so "
-    "the student can represent it exactly.",
+    "RL of the base": "Realizable by construction: it is the student's own base after GRPO on the verifier's reward, "
+    "so the student can represent it exactly.",
     "larger network": "Out of reach by capacity and training: a network four times the size, trained from scratch "
     "on better traces than the base ever saw.",
     "hidden search": "Out of reach by information: it knows a solution before its first token, which the student would "
     "have to compute. It almost never errs, so its samples never show how to recover from a wrong attempt. That it "
-    "recovers when asked (verdict no, try again) is built into it: online scoring reaches that, offline samples do not.",
+    "recovers when asked (verdict no, try again) is built into it: online scoring reaches that, offline samples do "
+    "not.",
     "styled search": "As hidden search, behind a first line that is a secret hash of the prompt: style that the "
     "student cannot predict and that the reward ignores.",
 }
@@ -89,7 +91,8 @@ def plan_of(config: DemoConfig, command: Sequence[str]) -> Plan:
     """All runs of the demo, as a comparison."""
     if config.seeds < 1:
         raise UserError("seeds", config.seeds, "must be at least 1")
-    root, task = Path(config.out), f"countdown:max_number=12,ood_min=13,ood_max=20,wide_max=20,test_share=0.2,split_seed={config.split_seed}"
+    root = Path(config.out)
+    task = f"countdown:max_number=12,ood_min=13,ood_max=20,wide_max=20,test_share=0.2,split_seed={config.split_seed}"
     labels = [RL, SEARCH] if config.quick else [RL, LARGER, SEARCH, STYLED]
     evaluation = QUICK if config.quick else EVALUATION
     before: list[Job] = []
@@ -99,17 +102,27 @@ def plan_of(config: DemoConfig, command: Sequence[str]) -> Plan:
     for seed in seeds:
         place = root / f"seed-{seed}"
         start = str(place / "base")
-        specs = {RL: str(place / "expert-rl"), LARGER: str(place / "expert-larger"), SEARCH: "solver", STYLED: "styled"}
+        specs = {
+            RL: str(place / "expert-rl"),
+            LARGER: str(place / "expert-larger"),
+            SEARCH: "solver",
+            STYLED: "styled",
+        }
         first = Job(f"base, seed {seed}", base(place / "base", seed, task))
         before.append(first)
-        before.append(Job(f"expert: {RL}, seed {seed}", rl_expert(Path(specs[RL]), seed, task, start), (first.name,)))
+        before.append(
+            Job(f"expert: {RL}, seed {seed}", rl_expert(Path(specs[RL]), seed, task, start), (first.name,))
+        )
         if LARGER in labels:
-            before.append(Job(f"expert: {LARGER}, seed {seed}", larger_expert(Path(specs[LARGER]), seed, task)))
+            before.append(
+                Job(f"expert: {LARGER}, seed {seed}", larger_expert(Path(specs[LARGER]), seed, task))
+            )
         for label in labels:
             if label not in experts:
                 known = describe_expert(specs[label], start, task)
+                realizable = label == RL or (None if label == LARGER else known["realizable"])
                 experts[label] = {"spec": specs[label], "mechanism": MECHANISM[label], "expect": EXPECT[label],
-                                  "realizable": label == RL or (None if label == LARGER else known["realizable"])}  # fmt: skip
+                                  "realizable": realizable}  # fmt: skip
             for method, times in (("sft", 1), ("opd_full", 1), ("sft", 5)):
                 if times > 1 and (label != SEARCH or config.quick):
                     continue
@@ -120,12 +133,15 @@ def plan_of(config: DemoConfig, command: Sequence[str]) -> Plan:
                 arms.append(Arm(label, method, seed, times, train))
     before = [replace(j, config=replace(j.config, **evaluation)) for j in before]
     if config.quick:
-        before = [replace(j, config=replace(j.config, updates=QUICK_UPDATES[j.config.method])) for j in before]
-    arms = [
-        replace(a, config=replace(a.config, **evaluation))
-        for a in arms
-    ]
-    settings = {k: v for k, v in to_dict(resolve(arms[0].config)).items() if k not in ("method", "expert", "out", "student")}
+        before = [
+            replace(j, config=replace(j.config, updates=QUICK_UPDATES[j.config.method])) for j in before
+        ]
+    arms = [replace(a, config=replace(a.config, **evaluation)) for a in arms]
+    settings = {
+        k: v
+        for k, v in to_dict(resolve(arms[0].config)).items()
+        if k not in ("method", "expert", "out", "student")
+    }
     bases = {str(s): {"path": f"seed-{s}/base"} for s in seeds}
     return Plan("Offline or online? Countdown on one laptop", root, "updates", experts, arms, bases, settings,
                 list(command), tuple(before))  # fmt: skip

@@ -24,7 +24,9 @@ from understudy.types import Prompt, Rollout
 class Actor(Protocol):
     """What can be evaluated: an expert, or a policy through `as_actor`."""
 
-    def sample(self, prompts: Sequence[Prompt], samples: int, seed: int, max_new_tokens: int) -> list[Rollout]: ...
+    def sample(
+        self, prompts: Sequence[Prompt], samples: int, seed: int, max_new_tokens: int
+    ) -> list[Rollout]: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Sampled:
         }
 
     def summary(self, keywords: Sequence[str]) -> dict[str, Any]:
-        """Means, right samples a prompt, the length histogram and keyword counts as an eval line of metrics.jsonl holds them."""
+        """Means, right samples a prompt, length histogram, keyword counts: what an eval line of metrics.jsonl holds."""
         lengths = np.array([len(r.ids) for r in self.rollouts])
         correct = np.array([r.reward for r in self.rollouts]).reshape(-1, self.samples).sum(1)
         return {
@@ -72,7 +74,13 @@ def held_out(task: Task, policy: Policy, split: str, n: int, seed: int, max_new_
 
 
 def sample_policy(
-    policy: Policy, task: Task, prompts: list[Prompt], samples: int, seed: int, max_new_tokens: int, greedy: bool = True
+    policy: Policy,
+    task: Task,
+    prompts: list[Prompt],
+    samples: int,
+    seed: int,
+    max_new_tokens: int,
+    greedy: bool = True,
 ) -> Sampled:
     """Sampled (T = 1, top-p = 1) and greedy completions of a policy, verified."""
 

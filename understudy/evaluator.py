@@ -39,7 +39,8 @@ class Evaluator:
         ledger: Ledger,
         show: Callable[[str, int, int, str], None],
     ) -> None:
-        self.config, self.task, self.student, self.run, self.ledger, self.show = config, task, student, run, ledger, show
+        self.config, self.task, self.student = config, task, student
+        self.run, self.ledger, self.show = run, ledger, show
         self._load = expert if config.eval_expert else None
         self.room = config.max_new_tokens or task.max_new_tokens
         self.seed = eval_seed(config.seed, config.eval_seed)
@@ -63,7 +64,9 @@ class Evaluator:
         names = [s for s in c.eval_splits.split(",") if s]
         for i, split in enumerate(names):
             self.show("final evaluation", i, len(names), split)
-            student, table = self._evaluate(step, split, c.final_prompts, c.final_samples, greedy=True, shown=True)
+            student, table = self._evaluate(
+                step, split, c.final_prompts, c.final_samples, greedy=True, shown=True
+            )
             splits[split] = student.outcome()
             expert = self._expert_on(split, c.final_prompts, c.final_samples)
             if expert is not None:

@@ -1,6 +1,7 @@
 """Runs that depend on runs, some at a time: one process a run, one progress line each, finished runs re-used.
 
-A child is forked from a clean server process that has the heavy imports done, so a run starts in a fraction of a second.
+A child is forked from a clean server process that has the heavy imports done, so a run starts in a fraction of a
+second.
 """
 
 from __future__ import annotations
@@ -82,7 +83,9 @@ def _check_same(job: Job) -> None:
 
     changed = differences(read_config(job.config.out), to_dict(resolve(job.config)), VOLATILE)
     if changed:
-        raise UserError("out", job.config.out, f"holds another run ({', '.join(changed[:4])}): choose another --out")
+        raise UserError(
+            "out", job.config.out, f"holds another run ({', '.join(changed[:4])}): choose another --out"
+        )
 
 
 class _Pool:
@@ -130,9 +133,11 @@ class _Pool:
                 if self.messages.empty():
                     del self.running[name]
                     return UserError(
-                        "run", name, f"its process ended with status {child.exitcode} (killed? out of memory?): the same "
-                        "command resumes it"
-                    )  # fmt: skip
+                        "run",
+                        name,
+                        f"its process ended with status {child.exitcode} (killed? out of memory?): "
+                        "the same command resumes it",
+                    )
         return None
 
     def close(self) -> None:
@@ -147,7 +152,8 @@ class _Pool:
 def _child(job: Job, messages: Any) -> None:
     from understudy.train import Interrupted, train
 
-    os.setpgid(0, 0)  # Ctrl-C reaches the parent alone, which asks each child once: a second ask would not save
+    # Ctrl-C reaches the parent alone, which asks each child once: a second ask would not save
+    os.setpgid(0, 0)
     last, server = [0.0], os.getppid()
 
     def progress(phase: str, done: int, total: int, note: str) -> None:
@@ -168,7 +174,9 @@ def _child(job: Job, messages: Any) -> None:
         value = f"{error.value} (run {job.config.out})"
         messages.put((job.name, "failed", 0, 0, (error.field, value, error.mend)))
     except (Interrupted, KeyboardInterrupt):
-        messages.put((job.name, "failed", 0, 0, ("run", job.name, "interrupted; the same command resumes it")))
+        messages.put(
+            (job.name, "failed", 0, 0, ("run", job.name, "interrupted; the same command resumes it"))
+        )
     except BaseException as error:
         traceback.print_exc(file=sys.stderr)
         messages.put((job.name, "failed", 0, 0, ("run", job.name, f"{type(error).__name__}: {error}")))

@@ -102,7 +102,11 @@ def _weights(
 def advantages(rollouts: Sequence[Rollout], normalise: str) -> Tensor:
     """(B,) group advantages; groups are the rollouts of one prompt, which must be equally many and adjacent."""
     group = 1
-    while group < len(rollouts) and rollouts[group].prompt.key == rollouts[0].prompt.key and rollouts[group].sample:
+    while (
+        group < len(rollouts)
+        and rollouts[group].prompt.key == rollouts[0].prompt.key
+        and rollouts[group].sample
+    ):
         group += 1
     reward_BG = torch.tensor([_reward(r) for r in rollouts], dtype=torch.float32).view(-1, group)
     return maths.group_advantages(reward_BG, normalise).flatten()

@@ -73,7 +73,11 @@ def divergence(student_logp: Tensor, expert_logp: Tensor, kind: str, beta: float
 
 
 def reduce(
-    loss_N: Tensor, row_N: Tensor, reduction: str, total_tokens: int | None = None, total_rows: int | None = None
+    loss_N: Tensor,
+    row_N: Tensor,
+    reduction: str,
+    total_tokens: int | None = None,
+    total_rows: int | None = None,
 ) -> Tensor:
     """Sum of per-token losses over its denominator; a scalar.
 

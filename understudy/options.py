@@ -60,7 +60,9 @@ def parse(
     sections: heading -> its first field. positional: a tuple field that takes bare words. default: where unset fields
     come from. extra: more options, name -> help, returned as text.
     """
-    parser = Parser(prog=prog, description=description, epilog=epilog, formatter_class=_Help, allow_abbrev=False)
+    parser = Parser(
+        prog=prog, description=description, epilog=epilog, formatter_class=_Help, allow_abbrev=False
+    )
     starts = {first: heading for heading, first in (sections or {}).items()}
     docs, hints = field_docs(cls), typing.get_type_hints(cls)
     group: Any = parser
@@ -87,13 +89,17 @@ def _add(group: Any, field: dataclasses.Field[Any], hint: Any, doc: str, bare: b
         shown += f" [{value}]"
     if typing.get_origin(hint) is tuple:
         if bare:
-            group.add_argument(field.name, nargs="*", metavar=field.name.upper().rstrip("S"), help=shown, default=None)
+            group.add_argument(
+                field.name, nargs="*", metavar=field.name.upper().rstrip("S"), help=shown, default=None
+            )
         else:
             group.add_argument(flag, nargs="+", metavar=kinds[0].__name__.upper(), help=shown)
     elif kinds[0] is bool:
         group.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=shown)
     else:
-        group.add_argument(flag, metavar={"str": "NAME", "int": "N", "float": "X"}[kinds[0].__name__], help=shown)
+        group.add_argument(
+            flag, metavar={"str": "NAME", "int": "N", "float": "X"}[kinds[0].__name__], help=shown
+        )
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
@@ -103,7 +109,9 @@ class _Help(argparse.RawDescriptionHelpFormatter):
     def add_usage(self, usage: Any, actions: Any, groups: Any, prefix: Any = None) -> None:
         # forty options on the usage line help nobody
         words = [a.metavar or a.dest for a in actions if not a.option_strings]
-        super().add_usage(f"{self._prog} [options] {' '.join(f'[{w} ...]' for w in words)}".strip(), actions, groups, prefix)
+        super().add_usage(
+            f"{self._prog} [options] {' '.join(f'[{w} ...]' for w in words)}".strip(), actions, groups, prefix
+        )
 
 
 def fail(error: UserError) -> int:

@@ -198,7 +198,9 @@ class Policy:
         odd = [n for n, t in state.items() if n not in own or own[n].shape != t.shape]
         odd += sorted(set(parameters) - set(state))
         if odd:
-            raise UserError("checkpoint", folder, f"does not fit the student: {odd[0]} differs; use the run's own model")
+            raise UserError(
+                "checkpoint", folder, f"does not fit the student: {odd[0]} differs; use the run's own model"
+            )
         with torch.no_grad():
             for name, tensor in state.items():
                 own[name].copy_(tensor)
@@ -249,14 +251,18 @@ class CachedSteps:
 
     def _forward(self, ids: Tensor, positions: Tensor) -> Tensor:
         with _evaluating(self.model):
-            return self.model(
-                input_ids=ids,
-                attention_mask=self.mask,
-                position_ids=positions,
-                past_key_values=self.cache,
-                use_cache=True,
-                logits_to_keep=1,
-            ).logits[:, -1].float()
+            return (
+                self.model(
+                    input_ids=ids,
+                    attention_mask=self.mask,
+                    position_ids=positions,
+                    past_key_values=self.cache,
+                    use_cache=True,
+                    logits_to_keep=1,
+                )
+                .logits[:, -1]
+                .float()
+            )
 
     @torch.no_grad()
     def next_logp(self) -> Tensor:
@@ -394,7 +400,9 @@ def _load_pretrained(path: str, field: str, dtype: str, trust_remote_code: bool)
     if (folder / "final" / "config.json").is_file():  # a run directory stands for its final model
         folder = folder / "final"
     if folder.is_dir() and not (folder / "config.json").is_file():
-        raise UserError(field, path, "is not a model: it has no config.json (a run directory needs its final/ folder)")
+        raise UserError(
+            field, path, "is not a model: it has no config.json (a run directory needs its final/ folder)"
+        )
     if not folder.is_dir() and (folder.exists() or path.startswith((".", "/", "~")) or path.count("/") != 1):
         raise UserError(field, path, "is not a model: no such folder, and not a hub id (OWNER/NAME)")
     name = str(folder) if folder.is_dir() else path
@@ -410,7 +418,9 @@ def _load_pretrained(path: str, field: str, dtype: str, trust_remote_code: bool)
         raise UserError(field, path, f"cannot be loaded as a causal LM in safetensors ({reason})") from None
     if told["missing_keys"]:  # transformers would go on with random numbers in their place
         missing = sorted(told["missing_keys"])
-        raise UserError(field, path, f"lacks {len(missing)} of its weights ({missing[0]}, ...): copy the whole model")
+        raise UserError(
+            field, path, f"lacks {len(missing)} of its weights ({missing[0]}, ...): copy the whole model"
+        )
     return Policy(model, tokenizer, path)
 
 
@@ -419,10 +429,14 @@ def check_same_language(student: Any, expert: Any, expert_name: str) -> None:
     ours, theirs = student.tokenizer, expert.tokenizer
     if len(ours) != len(theirs):
         raise UserError(
-            "expert", expert_name, f"its tokenizer has {len(theirs)} tokens, the student's {len(ours)}: use the same"
+            "expert",
+            expert_name,
+            f"its tokenizer has {len(theirs)} tokens, the student's {len(ours)}: use the same",
         )
     if ours is not theirs and tokenizer_sha(ours) != tokenizer_sha(theirs):
-        raise UserError("expert", expert_name, "its tokenizer gives other ids than the student's: use the same one")
+        raise UserError(
+            "expert", expert_name, "its tokenizer gives other ids than the student's: use the same one"
+        )
     if getattr(expert, "vocabulary", student.vocabulary) != student.vocabulary:
         raise UserError(
             "expert",

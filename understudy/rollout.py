@@ -75,7 +75,9 @@ class Source:
 
     def prompts(self, start: int, n: int) -> list[Prompt]:
         """Items start..start+n of the training stream; with a pool, whole shuffled passes over it."""
-        prompts = self._stream(start, n) if not self.pool else [self._pool[i] for i in self._pool_index(start, n)]
+        prompts = (
+            self._stream(start, n) if not self.pool else [self._pool[i] for i in self._pool_index(start, n)]
+        )
         return _placed(prompts, start)
 
     def _stream(self, start: int, n: int) -> list[Prompt]:
@@ -104,22 +106,35 @@ class Source:
         seed = seed_from("act", c.seed, name)
         behavior = c.behavior
         if behavior == "mixture_batch":
-            behavior = "student" if generator("coin", seed).random() < float(c.student_share or 0) else "expert"
+            behavior = (
+                "student" if generator("coin", seed).random() < float(c.student_share or 0) else "expert"
+            )
         if behavior == "expert":
             rollouts = self.expert.sample(prompts, self.samples, seed, self.max_new_tokens)
         elif behavior == "mixture_token":
             share = float(c.expert_share or 0) ** round_
-            rollouts = self._draw(lambda p: Mixture(self.expert.start(p), self.student.start(p), share), prompts, seed)
+            rollouts = self._draw(
+                lambda p: Mixture(self.expert.start(p), self.student.start(p), share), prompts, seed
+            )
         else:
             policy = self.base if behavior == "base" else self.student
             rollouts = self._draw(policy.start, prompts, seed)
         return self.verified(rollouts)
 
-    def _draw(self, start: Callable[[Sequence[Prompt]], Any], prompts: Sequence[Prompt], seed: int) -> list[Rollout]:
+    def _draw(
+        self, start: Callable[[Sequence[Prompt]], Any], prompts: Sequence[Prompt], seed: int
+    ) -> list[Rollout]:
         c = self.config
         actor = str(c.behavior)
         return draw(
-            start, self.student.decode, self.student.end_ids, prompts, self.samples, seed, self.max_new_tokens, actor
+            start,
+            self.student.decode,
+            self.student.end_ids,
+            prompts,
+            self.samples,
+            seed,
+            self.max_new_tokens,
+            actor,
         )
 
     def verified(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
@@ -197,7 +212,9 @@ class Source:
         size = sum(len(r.ids) for r in rollouts) * self.student.vocabulary * 4
         if size > CACHE_BYTES:
             raise UserError(
-                "prompt_pool", self.pool, f"its expert distributions need {size >> 20} MiB of cache: use a smaller pool, or 0"
+                "prompt_pool",
+                self.pool,
+                f"its expert distributions need {size >> 20} MiB of cache: use a smaller pool, or 0",
             )
         table = self.run.cache(
             "expert-distributions", lambda: {"logp": torch.cat(self.expert.distribution(rollouts)).cpu()}
@@ -281,7 +298,11 @@ def unpack(
 ) -> list[Rollout]:
     lengths = tensors["lengths"].tolist()
     if len(lengths) != len(named):
-        raise UserError("data", len(lengths), f"cached completions, but {len(named)} are due: delete the run's data/ folder")
+        raise UserError(
+            "data",
+            len(lengths),
+            f"cached completions, but {len(named)} are due: delete the run's data/ folder",
+        )
     ids = [tuple(x.tolist()) for x in tensors["ids"].split(lengths)]
     logps = [tuple(x.tolist()) for x in tensors["behavior_logp"].split(lengths)]
     ended, expert, reward = (tensors[name].tolist() for name in ("ended", "expert", "reward"))

@@ -25,7 +25,8 @@ def transform(logp_BV: Tensor, temperature: float, top_p: float) -> Tensor:
         logp_BV = (logp_BV / temperature).log_softmax(-1)
     if top_p < 1:
         ordered, index = logp_BV.sort(-1, descending=True)
-        before = ordered.exp().cumsum(-1) - ordered.exp()  # mass strictly before a token; the first always stays
+        # mass strictly before a token: the first always stays
+        before = ordered.exp().cumsum(-1) - ordered.exp()
         ordered = ordered.masked_fill(before >= top_p, -torch.inf)
         logp_BV = torch.empty_like(logp_BV).scatter_(-1, index, ordered).log_softmax(-1)
     return logp_BV
@@ -80,7 +81,9 @@ def draw(
         _draw_rows(
             start([names[i][0] for i in rows]),
             rows,
-            None if greedy else np.stack([uniforms(seed, names[i][0].key, names[i][1], max_new_tokens) for i in rows]),
+            None
+            if greedy
+            else np.stack([uniforms(seed, names[i][0].key, names[i][1], max_new_tokens) for i in rows]),
             set(end_ids),
             max_new_tokens,
             temperature,

@@ -31,7 +31,9 @@ def evaluate_model(o: EvalConfig) -> dict[str, Any]:
         prompts = held_out(task, scratch, o.split, o.prompts, o.eval_seed, room)
         done = sample_expert(expert, task, prompts, o.samples, seed, room)
     else:
-        policy = load_policy(o.model, "model", task.tokenizer(), o.seed, o.device, trust_remote_code=o.trust_remote_code)
+        policy = load_policy(
+            o.model, "model", task.tokenizer(), o.seed, o.device, trust_remote_code=o.trust_remote_code
+        )
         prompts = held_out(task, policy, o.split, o.prompts, o.eval_seed, room)
         done = sample_policy(policy, task, prompts, o.samples, seed, room)
     return summary(done, o.k)

@@ -50,7 +50,9 @@ class Board:
             self.bars[""] = self.progress.add_task("all runs", total=self.total_jobs, note="")
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.progress.stop()
 
     def show(self, job: str, phase: str, done: int, total: int, note: str) -> None:
@@ -64,7 +66,9 @@ class Board:
         key = job or phase
         if key not in self.bars:
             self.bars[key] = self.progress.add_task(label, total=max(total, 1), note=note)
-        self.progress.update(self.bars[key], description=label, total=max(total, 1), completed=done, note=note)
+        self.progress.update(
+            self.bars[key], description=label, total=max(total, 1), completed=done, note=note
+        )
         self.fraction[key] = 1.0 if phase in ("done", "finished before") else min(0.99, done / max(total, 1))
         if self.total_jobs:
             self.progress.update(self.bars[""], completed=sum(self.fraction.values()))

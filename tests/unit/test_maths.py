@@ -34,8 +34,12 @@ def test_hand_worked_numbers_and_direction():
     assert float(maths.kl(p, q)) == pytest.approx(0.5 * math.log(0.5 / 0.9) + 0.5 * math.log(0.5 / 0.1))
     assert float(maths.kl(q, p)) == pytest.approx(0.9 * math.log(1.8) + 0.1 * math.log(0.2))
     student, expert = p, q
-    assert float(losses.divergence(student, expert, "kl_student_expert")) == pytest.approx(float(maths.kl(p, q)))
-    assert float(losses.divergence(student, expert, "kl_expert_student")) == pytest.approx(float(maths.kl(q, p)))
+    assert float(losses.divergence(student, expert, "kl_student_expert")) == pytest.approx(
+        float(maths.kl(p, q))
+    )
+    assert float(losses.divergence(student, expert, "kl_expert_student")) == pytest.approx(
+        float(maths.kl(q, p))
+    )
 
 
 def test_zero_probabilities_give_finite_values_and_gradients():

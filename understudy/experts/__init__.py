@@ -27,7 +27,9 @@ def load_expert(config: TrainConfig, task: Task, student: Any) -> Expert:
     if is_programmatic(config.expert):
         for name in ("temperature", "top_p"):
             if getattr(config, name) != 1:
-                raise UserError(name, getattr(config, name), "a programmatic expert samples from what it scores: use 1")
+                raise UserError(
+                    name, getattr(config, name), "a programmatic expert samples from what it scores: use 1"
+                )
         return task.expert(parse_spec(config.expert, "expert"), student.tokenizer)
     policy = load_policy(
         config.expert, "expert", None, 0, config.device, config.dtype, config.trust_remote_code

@@ -29,7 +29,9 @@ class LocalExpert:
     def start(self, prompts: Sequence[Prompt]) -> CachedSteps:
         return self.policy.start(prompts)
 
-    def sample(self, prompts: Sequence[Prompt], samples: int, seed: int, max_new_tokens: int) -> list[Rollout]:
+    def sample(
+        self, prompts: Sequence[Prompt], samples: int, seed: int, max_new_tokens: int
+    ) -> list[Rollout]:
         return self._draw(prompts, samples, seed, max_new_tokens, greedy=False)
 
     def greedy(self, prompts: Sequence[Prompt], max_new_tokens: int) -> list[Rollout]:
@@ -61,6 +63,10 @@ def made_by(path: str) -> dict[str, Any]:
                 config, ledger = read_config(run), read_ledger(run)
             except UserError:
                 return {}
-            told = {k: config[k] for k in ("method", "student", "expert", "task", "seed", "updates") if k in config}
+            told = {
+                k: config[k]
+                for k in ("method", "student", "expert", "task", "seed", "updates")
+                if k in config
+            }
             return {"made_by": told, "ledger": ledger}
     return {}
