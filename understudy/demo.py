@@ -26,7 +26,7 @@ EVALUATION: dict[str, Any] = {"eval_every": 25, "eval_prompts": 128, "final_prom
 QUICK: dict[str, Any] = {"eval_every": 40, "eval_prompts": 96, "final_prompts": 240, "final_samples": 2}
 QUICK_UPDATES = {"sft": 1000, "grpo": 70}  # the base and its RL; imitation itself takes 120
 COMMON: dict[str, Any] = {"micro_batch": 16, "save_every": 100}
-IMITATE: dict[str, Any] = {"updates": UPDATES, "lr": 1e-3}
+IMITATE: dict[str, Any] = {"lr": 1.5e-3, "schedule": "cosine", "warmup": 10}
 
 
 @dataclass(frozen=True)
