@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -217,6 +218,8 @@ def _check(config: TrainConfig) -> None:
             raise UserError(name, getattr(config, name), "must lie in [0, 1]")
     if not 0 < config.top_p <= 1:
         raise UserError("top_p", config.top_p, "must lie in (0, 1]: a nucleus of no mass holds no token")
+    if config.lr > 1e30:
+        raise UserError("lr", config.lr, "must be at most 1e30: beyond it a step overflows float32")
     if not 0 <= config.adam_beta2 < 1:
         raise UserError("adam_beta2", config.adam_beta2, "must lie in [0, 1)")
     if config.clip is not None and not config.clip > 0:
@@ -257,7 +260,7 @@ def to_dict(config: TrainConfig) -> dict[str, Any]:
 def load(path: str | Path) -> TrainConfig:
     """A resolved configuration from a run directory's config.json."""
     path = Path(path)
-    path = path / "config.json" if path.is_dir() else path
+    path = path / "config.json" if os.path.isdir(path) else path
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

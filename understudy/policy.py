@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from torch import Tensor
 from understudy.checkpoint import load_tensors
 from understudy.config import Spec, build, parse_spec
 from understudy.errors import UserError
+from understudy.run_files import is_run
 from understudy.types import Prompt, Rollout
 
 SCORE_ROWS = 256  # rows of one no-gradient forward pass
@@ -397,15 +399,22 @@ def _load_pretrained(path: str, field: str, dtype: str, trust_remote_code: bool)
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     folder = Path(path)
-    if (folder / "final" / "config.json").is_file():  # a run directory stands for its final model
+    if os.path.isfile(folder / "final" / "config.json"):  # a run directory stands for its final model
         folder = folder / "final"
-    if folder.is_dir() and not (folder / "config.json").is_file():
+    elif is_run(folder):
+        raise UserError(
+            field, path, "is a run that has not finished: resume it, or give one of its checkpoints"
+        )
+    is_folder = os.path.isdir(
+        folder
+    )  # os.path: a name that is too long for the system is no folder, not an error
+    if is_folder and not (folder / "config.json").is_file():
         raise UserError(
             field, path, "is not a model: it has no config.json (a run directory needs its final/ folder)"
         )
-    if not folder.is_dir() and (folder.exists() or path.startswith((".", "/", "~")) or path.count("/") != 1):
+    if not is_folder and (os.path.exists(folder) or path.startswith((".", "/", "~")) or path.count("/") != 1):
         raise UserError(field, path, "is not a model: no such folder, and not a hub id (OWNER/NAME)")
-    name = str(folder) if folder.is_dir() else path
+    name = str(folder) if is_folder else path
     try:
         with _quiet():
             tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)

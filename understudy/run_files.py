@@ -6,6 +6,7 @@ Needs neither torch nor transformers. `understudy.run` exports these names too.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,8 +21,9 @@ _STEP = re.compile(r"step-(\d+)")
 
 def is_run(path: Path) -> bool:
     """Whether `path` holds a run. (A model folder has a config.json too, but none of the others.)"""
-    return (path / "config.json").is_file() and any(
-        (path / name).is_file() for name in ("provenance.json", "status.json")
+    # os.path, not Path.is_file: a name that is too long for the system is no run, not an error
+    return os.path.isfile(path / "config.json") and any(
+        os.path.isfile(path / name) for name in ("provenance.json", "status.json")
     )
 
 

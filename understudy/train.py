@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
 import threading
 import time
@@ -17,6 +18,7 @@ from understudy import algorithms
 from understudy.checkpoint import load_optimizer, optimizer_tensors, random_state, set_random_state
 from understudy.config import VOLATILE, TrainConfig, resolve, to_dict
 from understudy.errors import UserError
+from understudy.evaluate import held_out
 from understudy.evaluator import Evaluator
 from understudy.experts import load_expert
 from understudy.experts.base import Expert
@@ -24,11 +26,11 @@ from understudy.experts.local import made_by
 from understudy.label import Labelled, batches, objective
 from understudy.ledger import Ledger
 from understudy.losses import reduce, token_losses
-from understudy.policy import Policy, check_same_language, load_policy
+from understudy.policy import Policy, check_same_language, load_policy, resolve_device
 from understudy.provenance import provenance
 from understudy.rollout import Source
 from understudy.run import RunDir, is_run, to_stderr
-from understudy.tasks import load_task
+from understudy.tasks import Task, load_task
 
 Progress = Callable[[str, int, int, str], None]
 """progress(phase, done, total, note): called as work goes on."""
@@ -50,12 +52,10 @@ def train(
     show = progress or (lambda *_: None)
 
     def opened() -> RunDir:
-        told = {
-            "provenance": lambda: provenance(device=config.device),
-            "volatile": VOLATILE,
-            "keep": config.keep,
-        }
-        return RunDir.open(config.out, to_dict(config), note=note, **told)  # type: ignore[arg-type]
+        def made() -> dict[str, Any]:
+            return provenance(device=str(resolve_device(config.device)))
+
+        return RunDir.open(config.out, to_dict(config), made, volatile=VOLATILE, keep=config.keep, note=note)
 
     with ExitStack() as stack:
         run = None
@@ -68,9 +68,12 @@ def train(
             config.student, "student", task.tokenizer(), config.seed, config.device, config.dtype,
             config.trust_remote_code,
         )  # fmt: skip
-        expert = _lazy_expert(config, task, student)
-        if algorithms.needs_expert(config) and not (Path(config.out) / "data" / "fixed.safetensors").exists():
-            expert()  # a mistake in it should show before anything is written
+        expert, base = _lazy_expert(config, task, student), _lazy_base(config, task, student)
+        # a mistake should show before anything is written; a script that is cached needs no expert
+        cached = os.path.exists(Path(config.out) / "data" / "fixed.safetensors")
+        wanted = (config.expert and config.eval_expert) or (algorithms.needs_expert(config) and not cached)
+        facts = _facts(expert()) if wanted else {}
+        _preflight(config, task, student)
         run = run or stack.enter_context(opened())
         interrupted = stack.enter_context(_interruptible())
         ledger = Ledger()
@@ -81,21 +84,27 @@ def train(
             weight_decay=config.weight_decay,
         )
         # everything below is a function of (config, step, weights), so this is all that a resume needs
-        first, base = 0, _lazy_base(config, task, student)
-        found = run.restore()
+        first, found = 0, run.restore()
         if found is not None:
             first, ledger = found.step, Ledger(**found.state["ledger"])
             student.load_weights(found.path)
             load_optimizer(optimizer, found.tensors, found.state["optimizer"])
             set_random_state(found.tensors)
-        run.describe(student=student.describe() | made_by(config.student), **_told(config, expert))
+        run.describe(student=student.describe() | made_by(config.student), **facts)
         source = Source(config, task, student, expert, base, run, ledger, show)
         evaluator = Evaluator(config, task, student, expert if config.expert else None, run, ledger, show)
 
         def save(step: int) -> None:
+            _check_weights(student, step)
             tensors, meta = optimizer_tensors(optimizer)
             state = {"ledger": ledger.as_dict(), "optimizer": meta, "updates": config.updates}
             run.save(step, student.save, tensors | random_state(), state)
+
+        def stopped(step: int) -> Interrupted:
+            run.status("stopped", "interrupted", step=step)
+            return Interrupted(
+                f"saved at update {step} of {config.updates}; the same command resumes from there"
+            )
 
         for step in range(first, config.updates):
             if config.budget and getattr(ledger, config.budget_axis) >= config.budget:
@@ -103,10 +112,7 @@ def train(
             boundary = step % config.updates_per_rollout == 0
             if boundary and interrupted():
                 save(step)
-                run.status("stopped", "interrupted", step=step)
-                raise Interrupted(
-                    f"saved at update {step} of {config.updates}; the same command resumes from there"
-                )
+                raise stopped(step)
             if boundary and step > first and _due(step, config.save_every):
                 save(step)  # before the evaluation: a resume repeats it and must not log it twice
             if _due(step, config.eval_every):
@@ -132,6 +138,8 @@ def train(
                 f"loss {told['loss']:.3f}" if told["loss"] is not None else "no data",
             )
         save(ledger.updates)
+        if interrupted():
+            raise stopped(ledger.updates)
         final = evaluator.final(ledger.updates)
         run.finish(student.save, final)
         return run.path
@@ -232,6 +240,14 @@ def _check_finite(told: dict[str, Any], step: int, labelled: Sequence[Labelled],
         )
 
 
+def _check_weights(student: Policy, step: int) -> None:
+    """A finite loss can still make an infinite step: no such weights may replace a good checkpoint."""
+    for name, p in student.model.named_parameters():
+        if not bool(torch.isfinite(p).all()):
+            mend = f"not finite after update {step}; stopped, the last checkpoint is kept: lower --lr"
+            raise UserError("weights", name, mend)
+
+
 def _lazy_expert(config: TrainConfig, task: Any, student: Policy) -> Callable[[], Expert]:
     made: list[Expert] = []
 
@@ -268,11 +284,18 @@ def _lazy_base(config: TrainConfig, task: Any, student: Policy) -> Callable[[], 
     return lambda: base
 
 
-def _told(config: TrainConfig, expert: Callable[[], Expert]) -> dict[str, Any]:
-    if not (algorithms.needs_expert(config) or (config.expert and config.eval_expert)):
-        return {}
-    e = expert()
+def _facts(e: Expert) -> dict[str, Any]:
     return {"expert": {"name": e.name, "capabilities": sorted(e.capabilities), "provenance": e.provenance}}
+
+
+def _preflight(config: TrainConfig, task: Task, student: Policy) -> None:
+    """Refuse now what would stop the run at its first batch, or after hours at its last evaluation."""
+    room = config.max_new_tokens or task.max_new_tokens
+    for split in filter(None, config.eval_splits.split(",")):
+        if split not in task.splits:
+            raise UserError("eval_splits", split, f"unknown; one of {', '.join(task.splits)}")
+        held_out(task, student, split, config.final_prompts, config.eval_seed, room)
+    student.check_room(student.encode(task.prompts("train", config.prompts_per_update, config.seed)), room)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 from typing import TYPE_CHECKING, Any
 
 from understudy.config import TrainConfig, parse_spec
@@ -19,7 +19,7 @@ __all__ = ["Expert", "LocalExpert", "Stepper", "is_programmatic", "load_expert"]
 
 def is_programmatic(spec: str) -> bool:
     """A bare word with options, not a path and not OWNER/NAME."""
-    return "/" not in spec.partition(":")[0] and not Path(spec).exists()
+    return "/" not in spec.partition(":")[0] and not os.path.exists(spec)
 
 
 def load_expert(config: TrainConfig, task: Task, student: Any) -> Expert:

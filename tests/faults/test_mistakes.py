@@ -1,0 +1,647 @@
+"""Everything that a user can get wrong, told in one line with exit status 2, and nothing lost.
+
+One table: a mistake, the field that must be named, and words of the mend. Each test would catch a traceback, a second
+line, a wrong exit status, a mistake that is noticed only after something was written, and a file that was touched.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import hashlib
+import json
+import os
+import pickle  # noqa: TID251 - to lay a trap
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny import STUDENT, CoinTask, config
+from transformers import AutoModelForCausalLM
+
+from understudy import checkpoint as checkpoint_module
+from understudy import rollout as rollout_module
+from understudy import tasks
+from understudy.checkpoint import load_tensors, save_tensors
+from understudy.cli import main
+from understudy.config import to_dict
+from understudy.label import Labelled
+from understudy.run import RunDir, checkpoints, read_metrics, read_status
+
+
+def arguments(out: Path, method: str = "sft", **changes: Any) -> list[str]:
+    """`understudy train ...` of a tiny run; a field set to None is left out."""
+    fields = to_dict(config(method, out, **{k: v for k, v in changes.items() if v is not None}))
+    words = ["train"]
+    for name, value in fields.items():
+        flag = name.replace("_", "-")
+        if value is None or (name in changes and changes[name] is None):
+            continue
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            words += [f"--{flag}", str(value)]
+    return words
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Digest of every file under `folder`, locks aside (they say who held them last)."""
+    return {
+        str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in sorted(folder.rglob("*"))
+        if p.is_file() and p.name != ".lock"
+    }
+
+
+class Told:
+    """What a command said."""
+
+    def __init__(self, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+        capsys.readouterr()
+        self.code = main(words)
+        self.out, self.err = capsys.readouterr()
+        assert "Traceback" not in self.out + self.err
+        lines = self.err.splitlines()
+        self.errors = [line for line in lines if line.startswith("error: ")]
+        self.notes = [line for line in lines if line.startswith("note: ")]
+        strange = [line for line in lines if line not in self.errors + self.notes]
+        assert not strange, f"neither an error nor a note: {strange}"
+
+    def is_mistake(self, field: str, words: str) -> None:
+        assert self.code == 2
+        assert len(self.errors) == 1, self.errors
+        assert re.match(rf"error: {re.escape(field)}: ", self.errors[0]), self.errors[0]
+        assert re.search(words, self.errors[0]), self.errors[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """What a mistake is made with: a folder of its own, and models."""
+
+    tmp: Path
+    models: dict[str, Path]
+
+    @property
+    def out(self) -> Path:
+        return self.tmp / "run"
+
+    def file(self, name: str, text: str | bytes) -> Path:
+        path = self.tmp / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text.encode() if isinstance(text, str) else text)
+        return path
+
+    def model(self, name: str = "model", of: str = "llama") -> Path:
+        return Path(shutil.copytree(self.models[of], self.tmp / name))
+
+
+Make = Callable[[Place], list[str]]
+CASES: dict[str, tuple[Make, str, str]] = {}
+
+
+def case(name: str, field: str, words: str) -> Callable[[Make], Make]:
+    def add(make: Make) -> Make:
+        assert name not in CASES
+        CASES[name] = (make, field, words)
+        return make
+
+    return add
+
+
+def simple(name: str, field: str, words: str, method: str = "sft", **changes: Any) -> None:
+    case(name, field, words)(lambda place: arguments(place.out, method, **changes))
+
+
+LONG = "x" * 5000
+
+# -- words and numbers
+case("unknown command", "command", "unknown; one of demo, train")(lambda p: ["trian"])
+case("unknown option", "command line", "unrecognized arguments: --learning-rate")(
+    lambda p: [*arguments(p.out), "--learning-rate", "1"]
+)
+case("option without value", "command line", "expected one argument")(lambda p: [*arguments(p.out), "--lr"])
+simple("bad number", "updates", "whole number", updates="many")
+simple("a fraction of an update", "updates", "whole number", updates="1.5")
+simple("a step that overflows", "lr", "at most 1e30", lr="1e38")
+simple("not a number", "lr", "finite number", lr="nan")
+simple("no update", "updates", "at least 1", updates=0)
+case("unknown method", "method", "unknown; one of sft, seq_kd")(
+    lambda p: [*arguments(p.out), "--method", "sftt"]
+)
+simple("illegal cell", "replay", "not legal for method sft: .*use --replay fixed", replay="aggregate")
+simple("clip without a ratio", "clip", "drop --clip", clip=0.2)
+simple("unknown schedule", "schedule", "one of constant", schedule="step")
+simple("unknown split", "eval_splits", "unknown; one of train, test, ood", eval_splits="tset")
+
+# -- tasks
+simple("unknown task", "task", "unknown; one of countdown", task="countup")
+simple("unknown task option", "task.max_numbr", "unknown; one of format", task="coin:max_numbr=9")
+simple("bad task option", "task.n_numbers", "must be 2..6", task="coin:n_numbers=1")
+simple("malformed task", "task", "not a new key=value", task="coin:max_number")
+simple("broken verifier", "task", "its verifier rejects its own gold", task="broken")
+simple("missing data file", "task.data", "cannot be read", task="coin:data=/nowhere/rows.jsonl")
+
+
+@case("empty data file", "task.data", "holds no rows")
+def _(p: Place) -> list[str]:
+    return arguments(p.out, task=f"coin:data={p.file('rows.jsonl', '')}")
+
+
+@case("malformed data row", "task.data", r"rows.jsonl, line 3: is not JSON")
+def _(p: Place) -> list[str]:
+    good = '{"nums": [1, 2, 3], "target": 6}\n'
+    file = p.file("rows.jsonl", good + "\n" + '{"nums": [1,\n' + good)
+    return arguments(p.out, task=f"coin:data={file}")
+
+
+@case(
+    "data row without a target",
+    "task.data",
+    r"rows.jsonl, line 2: must be an object with `nums` and `target`",
+)
+def _(p: Place) -> list[str]:
+    rows = '{"nums": [1, 2, 3], "target": 6}\n{"nums": [1, 2, 3]}\n'
+    return arguments(p.out, task=f"coin:data={p.file('rows.jsonl', rows)}")
+
+
+# -- models
+simple("missing student", "student", "missing", student=None)
+simple("missing expert", "expert", "missing: method sft imitates one", expert=None)
+simple("no such student", "student", "no such folder", student="/nowhere/at/all")
+simple("no such student, no slash", "student", "no such folder", student="nowhere")
+simple("student with an endless name", "student", "not a model", student=LONG)
+simple("expert with an endless name", "expert", "unknown; one of solver", expert=LONG)
+simple("unknown expert", "expert", "unknown; one of solver", expert="oracle")
+simple("unknown expert option", "expert.p_rigth", "unknown; one of p_right", expert="solver:p_rigth=1")
+simple(
+    "expert that cannot score",
+    "expert",
+    "cannot score, which method opd needs; it can sample",
+    "opd",
+    expert="mediocre",
+)
+simple(
+    "expert that cannot give distributions",
+    "expert",
+    "cannot distribution, .*word_kd",
+    "word_kd",
+    expert="mediocre",
+)
+simple("scratch without heads", "student.heads", "at least 1", student="scratch:heads=0")
+simple("tempered solver", "temperature", "samples from what it scores", temperature=0.5)
+simple("nucleus of the solver", "top_p", "samples from what it scores", top_p=0.5)
+SHORT = "scratch:width=16,layers=1,heads=2,context=20"
+simple(
+    "prompts longer than the context", "max_new_tokens", "tokens and the context of .* is 20", student=SHORT
+)
+simple("no such base", "base", "no such folder", "base_opd", base="/nowhere/at/all")
+
+
+@case("expert that is only needed to evaluate", "expert", "unknown; one of solver")
+def _(p: Place) -> list[str]:
+    return arguments(p.out, "grpo", expert="oracle", eval_expert=True)
+
+
+@case("a folder that is not a model", "student", "has no config.json")
+def _(p: Place) -> list[str]:
+    return arguments(p.out, student=str(p.file("folder/notes.txt", "hello").parent))
+
+
+@case("a file that is not a model", "student", "is not a model")
+def _(p: Place) -> list[str]:
+    return arguments(p.out, student=str(p.file("notes.txt", "hello")))
+
+
+@case("a run that has not finished", "expert", "has not finished: resume it")
+def _(p: Place) -> list[str]:
+    run = p.file("other/config.json", "{}").parent
+    p.file("other/status.json", "{}")
+    return arguments(p.out, expert=str(run))
+
+
+@case("garbage in config.json", "student", "cannot be loaded")
+def _(p: Place) -> list[str]:
+    folder = p.model()
+    (folder / "config.json").write_text("{")
+    return arguments(p.out, student=str(folder))
+
+
+@case("pickled weights", "expert", "safetensors")
+def _(p: Place) -> list[str]:
+    folder = p.model()
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Bomb(str(p.tmp / "went-off"))))
+    return arguments(p.out, expert=str(folder))
+
+
+class Bomb:
+    """Leaves a file behind when it is unpickled: the test then finds a new file."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return (os.mkdir, (self.path,))
+
+
+@case("weights cut short", "student", "cannot be loaded")
+def _(p: Place) -> list[str]:
+    file = p.model() / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-64])
+    return arguments(p.out, student=str(file.parent))
+
+
+@case("weights missing", "student", "lacks 1 of its weights")
+def _(p: Place) -> list[str]:
+    file = p.model() / "model.safetensors"
+    weights = load_tensors(file)
+    save_tensors(file, {k: v for k, v in weights.items() if "down_proj" not in k}, {"format": "pt"})
+    return arguments(p.out, student=str(file.parent))
+
+
+@case("other tokens of the same number", "expert", "gives other ids")
+def _(p: Place) -> list[str]:
+    file = p.model() / "tokenizer.json"
+    data = json.loads(file.read_text())
+    vocabulary = data["model"]["vocab"]
+    vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
+    file.write_text(json.dumps(data))
+    return arguments(p.out, student=str(p.models["llama"]), expert=str(file.parent))
+
+
+@case("another number of tokens", "expert", "has 263 tokens, the student's 262")
+def _(p: Place) -> list[str]:
+    file = p.model() / "tokenizer.json"
+    data = json.loads(file.read_text())
+    data["added_tokens"].append(dict(data["added_tokens"][0], id=262, content="<|new|>"))
+    file.write_text(json.dumps(data))
+    return arguments(p.out, student=str(p.models["llama"]), expert=str(file.parent))
+
+
+def padded_model(p: Place) -> Path:
+    folder = p.model("padded")
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    model.resize_token_embeddings(272)
+    model.save_pretrained(folder)
+    return folder
+
+
+@case("another padded vocabulary", "expert", r"vocabulary \(padded\) is 272, the student's 262")
+def _(p: Place) -> list[str]:
+    return arguments(p.out, student=str(p.models["llama"]), expert=str(padded_model(p)))
+
+
+@case("a solver next to a padded vocabulary", "expert", "is 262, the student's 272.*takes vocabulary=272")
+def _(p: Place) -> list[str]:
+    return arguments(p.out, student=str(padded_model(p)), expert="solver")
+
+
+@case("other end tokens", "expert", r"end tokens \[1, 5\] are not the student's \[1\]")
+def _(p: Place) -> list[str]:
+    file = p.model() / "generation_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"eos_token_id": [1, 5]}))
+    return arguments(p.out, student=str(p.models["llama"]), expert=str(file.parent))
+
+
+simple("a device that is not there", "device", "not available here", device="cuda:99")
+simple("a device that does not exist", "device", "not available here", device="quantum")
+
+# -- evaluation and reports
+for k in ("5", "0"):
+    case(f"k = {k}", "k", "must be 1..samples=4")(
+        lambda p, k=k: ["eval", "--model", "solver", "--task", "coin", "--samples", "4", "--k", "1", k]
+    )
+case("eval without a model", "model", "missing")(lambda p: ["eval"])
+case("eval of nothing", "model", "no such folder")(lambda p: ["eval", "--model", "/nowhere/at/all"])
+case("eval of an unknown split", "split", "one of train, test, ood")(
+    lambda p: ["eval", "--model", "solver", "--split", "dev"]
+)
+case("report without runs", "runs", "missing")(lambda p: ["report"])
+case("report on nothing", "paths", "does not exist")(lambda p: ["report", str(p.tmp / "nowhere")])
+case("report on a file", "paths", "is not a directory")(lambda p: ["report", str(p.file("x", "x"))])
+case("report on a model", "paths", "no compare.json, no run")(lambda p: ["report", str(p.model())])
+case("compare without a student", "student", "missing")(lambda p: ["compare"])
+case("compare without experts", "experts", "missing")(lambda p: ["compare", "--student", STUDENT])
+case("compare with an unlabelled expert", "experts", "LABEL=SPEC")(
+    lambda p: ["compare", "--student", STUDENT, "--experts", "solver"]
+)
+case("compare with an unknown method", "method", "unknown")(
+    lambda p: [
+        "compare",
+        "--student",
+        STUDENT,
+        "--experts",
+        "s=solver",
+        "--methods",
+        "sftt",
+        "--out",
+        str(p.out),
+    ]
+)
+case("compare with a seed twice", "seeds", "different numbers")(
+    lambda p: [
+        "compare",
+        "--student",
+        STUDENT,
+        "--experts",
+        "s=solver",
+        "--seeds",
+        "1",
+        "1",
+        "--out",
+        str(p.out),
+    ]
+)
+
+# -- configuration files
+case("no such configuration", "config", "no such file")(
+    lambda p: ["train", "--config", str(p.tmp / "c.json")]
+)
+case("configuration without a value", "config", "needs a value")(lambda p: ["train", "--config"])
+case("configuration that is not JSON", "config", "cannot be read as JSON")(
+    lambda p: ["train", "--config", str(p.file("c.json", "{'lr': 1}"))]
+)
+case("configuration with an unknown field", "config.learning_rate", "unknown; one of method")(
+    lambda p: ["train", "--config", str(p.file("c.json", '{"learning_rate": 1}'))]
+)
+case("configuration with a bad value", "config.updates", "whole number")(
+    lambda p: ["train", "--config", str(p.file("c.json", '{"updates": Infinity}'))]
+)
+case("configuration with an endless name", "config", "cannot be read|no such file")(
+    lambda p: ["train", "--config", LONG]
+)
+
+
+# -- where the run goes
+@case("a folder that is somebody else's", "out", "is not empty and not a run .it holds thesis.tex")
+def _(p: Place) -> list[str]:
+    return arguments(p.file("run/thesis.tex", "years of work").parent)
+
+
+@case("a file where the run should go", "out", "is a file, not a folder")
+def _(p: Place) -> list[str]:
+    return arguments(p.file("run", "hello"))
+
+
+@case("a file where a parent should be", "out", "part of this path is a file")
+def _(p: Place) -> list[str]:
+    return arguments(p.file("parent", "hello") / "run")
+
+
+case("a run with an endless name", "out", "name is too long")(lambda p: arguments(p.tmp / LONG[:300]))
+
+
+@case("a run of another configuration", "out", r"another configuration: seed 0 -> 1, lr 0.001 -> 0.01;")
+def _(p: Place) -> list[str]:
+    assert main(arguments(p.out)) == 0
+    return arguments(p.out, lr=0.01, seed=1)
+
+
+@case("a run without its config.json", "out", "is a run without its config.json")
+def _(p: Place) -> list[str]:
+    assert main(arguments(p.out)) == 0
+    (p.out / "config.json").unlink()
+    return arguments(p.out)
+
+
+@case("a run with half a config.json", "out", "is not valid JSON")
+def _(p: Place) -> list[str]:
+    assert main(arguments(p.out)) == 0
+    (p.out / "config.json").write_bytes((p.out / "config.json").read_bytes()[:40])
+    return arguments(p.out)
+
+
+@case("a model folder as the run", "out", "is not empty and not a run")
+def _(p: Place) -> list[str]:
+    return arguments(p.model())
+
+
+class BrokenTask(CoinTask):
+    """Its verifier never passes anything."""
+
+    name = "broken"
+
+    def verify(self, prompt: Any, text: str, ended: bool) -> float:
+        return 0.0
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_mistake(
+    name: str,
+    models: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """See the top of this file."""
+    monkeypatch.setitem(tasks.TASKS, "broken", BrokenTask.from_spec)
+    monkeypatch.chdir(tmp_path)
+    make, field, words = CASES[name]
+    command = make(Place(tmp_path, models))
+    before, model_files = contents(tmp_path), contents(models["llama"])
+    Told(command, capsys).is_mistake(field, words)
+    assert contents(tmp_path) == before, "something was written, changed or removed"
+    assert contents(models["llama"]) == model_files
+
+
+# ---------------------------------------------------------------- mistakes that happen on the way
+
+
+def finished(out: Path) -> bytes:
+    assert read_status(out)["state"] == "done"
+    return (out / "final" / "model.safetensors").read_bytes()
+
+
+LONGER: dict[str, Any] = {"updates": 6, "save_every": 2, "keep": 3}
+
+
+def whole(tmp: Path) -> bytes:
+    """The weights of the same run that nothing happened to."""
+    assert main(arguments(tmp / "whole", **LONGER)) == 0
+    return finished(tmp / "whole")
+
+
+def stopped_run(out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Told:
+    """A run whose fifth update gets a weight that is not a number."""
+    label, calls = rollout_module.label, [0]
+
+    def poisoned(*args: Any, **options: Any) -> list[Labelled]:
+        calls[0] += 1
+        out = label(*args, **options)
+        if calls[0] == 5:
+            out[0] = dataclasses.replace(out[0], weight=torch.full_like(out[0].weight, torch.nan))
+        return out
+
+    with monkeypatch.context() as m:
+        m.setattr(rollout_module, "label", poisoned)
+        return Told(arguments(out, **LONGER), capsys)
+
+
+def damage(path: Path) -> None:
+    file = path / "model.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-20] ^= 0xFF
+    file.write_bytes(data)
+
+
+def test_not_a_number_stops_and_resumes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Catches NaN that reaches the weights, the optimizer or a checkpoint, a message without step and batch, and a run
+    that cannot go on once the cause is gone (here: it goes on to the very same weights)."""
+    want = whole(tmp_path)
+    out = tmp_path / "run"
+    told = stopped_run(out, monkeypatch, capsys)
+    told.is_mistake(
+        "loss", "not finite at update 5, batch countdown .*, ...; stopped, the last checkpoint is kept"
+    )
+    assert [p.name for p in checkpoints(out)] == ["step-00000002", "step-00000004"]
+    status = read_status(out)
+    assert status["state"] == "stopped"
+    assert "update 5" in status["reason"]
+    assert all(
+        torch.isfinite(t).all() for t in load_tensors(checkpoints(out)[-1] / "model.safetensors").values()
+    )
+    assert Told(arguments(out, **LONGER), capsys).code == 0
+    assert finished(out) == want
+
+
+@pytest.mark.parametrize("lr", [1e10, 1e30])
+def test_a_learning_rate_that_explodes(lr: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Catches infinite weights that are saved because the loss before the step was still finite."""
+    out = tmp_path / "run"
+    told = Told(arguments(out, lr=lr, updates=4, save_every=1), capsys)
+    assert told.code == 2
+    assert re.match(r"error: (loss|grad_norm|weights): .* update [1-4].*lower --lr", told.errors[0]), (
+        told.errors
+    )
+    for path in checkpoints(out):
+        assert all(torch.isfinite(t).all() for t in load_tensors(path / "model.safetensors").values())
+    assert not (out / "final").exists()
+
+
+def test_drift_between_sampler_and_trainer_stops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Catches training on samples whose recorded log-probs are not the student's (DESIGN.md, trap 6)."""
+    draw = rollout_module.draw
+
+    def shifted(*args: Any, **options: Any) -> Any:
+        return [
+            dataclasses.replace(r, behavior_logp=tuple(x - 1 for x in r.behavior_logp))
+            for r in draw(*args, **options)
+        ]
+
+    monkeypatch.setattr(rollout_module, "draw", shifted)
+    told = Told(arguments(tmp_path / "run", "opd"), capsys)
+    told.is_mistake("logp_drift", "at update 1, batch countdown .* drift_limit=0.5")
+
+
+def test_a_corrupt_checkpoint_falls_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Catches a resume from damaged bytes, a silent fall-back, and one that ends with other weights."""
+    want, out = whole(tmp_path), tmp_path / "run"
+    stopped_run(out, monkeypatch, capsys)
+    damage(checkpoints(out)[-1])
+    told = Told(arguments(out, **LONGER), capsys)
+    assert told.code == 0
+    (note,) = told.notes
+    assert re.search("step-00000004 is damaged: model.safetensors .*using step-00000002 instead", note)
+    assert finished(out) == want
+    assert [line["step"] for line in read_metrics(out, "train")] == [1, 2, 3, 4, 5, 6]
+
+
+def test_all_checkpoints_corrupt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Catches a run that is lost, or one that starts anew without a word or keeps the lines of its first life."""
+    want, out = whole(tmp_path), tmp_path / "run"
+    stopped_run(out, monkeypatch, capsys)
+    for path in checkpoints(out):
+        damage(path)
+    told = Told(arguments(out, **LONGER), capsys)
+    assert told.code == 0
+    assert len(told.notes) == 2
+    assert all("no good one is left, starting from the beginning" in note for note in told.notes)
+    assert finished(out) == want
+    assert [line["step"] for line in read_metrics(out, "train")] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("where", ["state", "model"])
+def test_a_full_disk(
+    where: str, models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """Catches a half-written checkpoint, the loss of the ones before, and a message without the way on."""
+    from safetensors import SafetensorError
+
+    from understudy.policy import Policy
+
+    want, out = whole(tmp_path), tmp_path / "run"
+    save_state, save_model, calls = checkpoint_module.save_tensors, Policy.save, [0]
+
+    def state_full(path: Path, *args: Any) -> None:
+        calls[0] += path.name == "state.safetensors"
+        if calls[0] == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save_state(path, *args)
+
+    def model_full(self: Policy, folder: Path) -> None:
+        calls[0] += 1
+        if calls[0] == 2:
+            (folder / "model.safetensors").write_bytes(b"half")
+            raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+        save_model(self, folder)
+
+    with monkeypatch.context() as m:
+        if where == "state":
+            m.setattr(checkpoint_module, "save_tensors", state_full)
+        else:
+            m.setattr(Policy, "save", model_full)
+        told = Told(arguments(out, **LONGER), capsys)
+    told.is_mistake(
+        "out", "the disk is full; free some space, then run the same command again: it resumes from step 2"
+    )
+    assert [p.name for p in (out / "checkpoints").iterdir()] == ["step-00000002"]
+    assert Told(arguments(out, **LONGER), capsys).code == 0
+    assert finished(out) == want
+
+
+def test_a_run_that_is_being_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Catches two processes that write one run."""
+    from understudy.config import VOLATILE, resolve
+
+    out = tmp_path / "run"
+    c = resolve(config("sft", out))
+    with RunDir.open(out, to_dict(c), {}, volatile=VOLATILE):
+        before = contents(out)
+        Told(arguments(out), capsys).is_mistake("out", f"in use by process {os.getpid()}")
+        assert contents(out) == before
+
+
+def test_a_finished_run_is_not_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Catches a second run over the results of the first; --keep may differ, it changes no number."""
+    out = tmp_path / "run"
+    assert Told(arguments(out), capsys).code == 0
+    before = contents(out)
+    assert Told(arguments(out, keep=1), capsys).code == 0
+    assert contents(out) == before
+
+
+def test_a_kill_before_anything_is_lost_on_the_way_in(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Catches a half-written beginning that blocks the folder: killed after the lock, before config.json."""
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / ".lock").write_text("123\n")
+    (out / "provenance.json").write_text("{}")
+    (out / ".tmp-config.json-123").write_text('{"method"')
+    assert Told(arguments(out), capsys).code == 0
+    assert read_status(out)["state"] == "done"
+    assert not list(out.glob(".tmp*"))
