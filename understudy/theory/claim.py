@@ -34,6 +34,16 @@ class Options:
     H: int | None = None
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        for name, low, high in (("l", 2, 10**6), ("n", 1, 10**6), ("H", 1, 10**6)):
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise UserError(name, value, f"from {low} to {high}")
+        if self.eps is not None and not 0 < self.eps <= 1:
+            raise UserError("eps", self.eps, "a probability in (0, 1]")
+        if self.kappa is not None and not 0 <= self.kappa < 0.5:
+            raise UserError("kappa", self.kappa, "an error rate in [0, 0.5)")
+
     def given(self) -> set[str]:
         return {
             f.name for f in dataclasses.fields(self) if f.name != "seed" and getattr(self, f.name) is not None
@@ -46,6 +56,12 @@ class Options:
     def value(self, name: str, default: Number) -> Number:
         got = getattr(self, name)
         return default if got is None else got
+
+    def positive_kappa(self, default: float) -> float:
+        """kappa of a claim that takes its logarithm."""
+        if self.kappa == 0:
+            raise UserError("kappa", 0, "this claim takes log kappa: use a positive error rate")
+        return self.value("kappa", default)
 
     def grid(self, name: str, default: tuple[Number, ...]) -> tuple[Number, ...]:
         """The default grid, or just the value that was given."""

@@ -40,30 +40,15 @@ def base_policy(o: Options) -> Result:
         certified[name] = [float(np.mean([p.bounds(n, delta)[name] for p in own])) for n in ns]
     spread = float(np.mean([p.loss.max() - p.loss.min() for p in own]))
     last = ns[-1]
-    for name in ESTIMATORS:
-        rows.append(
-            at_most(
-                f"mean excess L of {name} against raw IPS, n = {last}",
-                student_base[RAW][-1],
-                student_base[name][-1],
-            )
-        )
-    rows.append(
-        at_most(
-            f"mean excess L of ips, student base, n = {last}",
-            certified["ips"][-1],
-            student_base["ips"][-1],
-            headline=True,
-        )
-    )
-    rows.append(
-        at_least(
-            f"mean excess L of ips with base = expert, n = {last}, against student base",
-            student_base["ips"][-1],
-            expert_base["ips"][-1],
-            headline=True,
-        )
-    )
+    found = student_base["ips"][-1]
+    name = f"mean excess L of ips, student base, n = {last}: certified"
+    rows.append(at_most(name, certified["ips"][-1], found, headline=True))
+    if last >= 800:  # orderings that a reader will expect; with less data they are noise
+        for name in ESTIMATORS:
+            text = f"mean excess L of {name} against raw IPS, n = {last}"
+            rows.append(at_most(text, student_base[RAW][-1], student_base[name][-1]))
+        text = f"mean excess L of ips with base = expert, n = {last}: against the student base"
+        rows.append(at_least(text, found, expert_base["ips"][-1], headline=True))
     data = {
         "n": ns,
         "student": student_base,

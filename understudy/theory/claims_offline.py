@@ -154,7 +154,7 @@ def rate(o: Options) -> Result:
 
 def two_point(o: Options) -> Result:
     """C5: Le Cam for any two worlds."""
-    rng, n = o.rng("two-point"), o.value("n", 4)
+    rng, n = o.rng("two-point"), 4
     ratios: list[float] = []
     while len(ratios) < 60:
         mu, experts = rng.dirichlet(np.ones(2)), rng.dirichlet(np.ones(3), (2, 2))
@@ -174,7 +174,7 @@ def two_point(o: Options) -> Result:
     family = FamilyF(1, o.value("eps", 0.01), o.value("kappa", 0.1))
     zero, one = np.array([0]), np.array([1])
     d2 = hellinger2(family.law, family.expert(zero), family.expert(one))
-    for m in (64, 1024):
+    for m in o.grid("n", (64, 1024)):
         rows.append(
             at_least(
                 f"Family F (l = 1) OFF-S regret, n = {m}",
@@ -226,7 +226,7 @@ def coverage(o: Options) -> Result:
         rows.append(at_least(f"regret grows with C = 1, 10, 100, n = {n}", 0.0, min(np.diff(values))))
     theta = np.zeros(l, dtype=np.int64)
     expert, student = family.expert(theta), family.student(theta)
-    needed = float(family.law @ np.where(student > 0, student**2 / expert, 0.0).sum(-1))
+    needed = float(family.law @ np.where(student > 0, student**2 / np.maximum(expert, 1e-300), 0.0).sum(-1))
     rows.append(equal("E_pi[pi/e] in Family F", 1 / (eps * (1 - kappa)), needed, 1e-6 * needed))
     rng = o.rng("coverage")
     worst = math.inf

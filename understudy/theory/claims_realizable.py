@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from understudy.errors import UserError
 from understudy.theory import enumerate as brute
 from understudy.theory.claim import N_GRID, Options, Result, Row, at_least, at_most, equal
 from understudy.theory.information import Info
@@ -31,6 +32,8 @@ def realizable(o: Options) -> Result:
     """Theorem 1a: the MLE's error does not know the horizon."""
     rng, k, runs = o.rng("realizable"), 64, 400
     ns, horizons = o.grid("n", (8, 32, 128, 512)), o.grid("H", (1, 2, 4, 8))
+    if max(horizons) > 12:
+        raise UserError("H", max(horizons), "at most 12 here: the class is a table over 2^H sequences")
     rows: list[Row] = []
     means: dict[int, list[float]] = {}
     for horizon in horizons:
@@ -111,9 +114,9 @@ def _worst_survivor(k: int, n: int, runs: int, rng: np.random.Generator) -> Arra
 def constant(o: Options) -> Result:
     """Theorem 1c: with a deterministic realizable expert, online is better by a constant at most."""
     rows, l = [], o.value("l", 8)  # noqa: E741
-    for n in o.grid("n", N_GRID):
-        if (l - 1) > n + 1:
-            continue
+    for n in o.grid("n", tuple(n for n in N_GRID if n + 1 >= l - 1)):
+        if l - 1 > n + 1:
+            raise UserError("n", n, f"zeta = 1/(n+1) needs l - 1 <= n + 1: at least {l - 2}")
         family = Unvisited(l, 1 / (n + 1))
         regret = family.regret(Info.ON_G, n)
         rows.append(

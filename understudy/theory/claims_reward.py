@@ -129,7 +129,7 @@ def alignment(o: Options) -> Result:
         truth = float(b.value(b.students[0]) - b.value(b.students[1]))
         worst = max(worst, abs(terms.value_difference - truth))
     rows = [equal("largest residual over 200 instances, random beta, nu, a", 0.0, worst, headline=True)]
-    family = FamilyF(3, o.value("eps", 0.01), o.value("kappa", 0.1))
+    family = FamilyF(3, o.value("eps", 0.01), o.positive_kappa(0.1))
     theta = np.array([0, 1, 0])
     beta = 1 / math.log((1 - family.kappa) / family.kappa)
     nu = np.tile([0.5, 0.5, 0.0, 0.0], (3, 1))[:, :2]

@@ -31,6 +31,7 @@ from understudy.theory.tabular import (
 from understudy.theory.trap import Trap
 
 PLAYABLE = (True, True, False, False)
+SAMPLED = 0.06  # tolerance of training on samples: 4 times the standard deviation seen over seeds
 
 
 def rows(o: Options) -> Result:
@@ -46,7 +47,7 @@ def _family_rows(o: Options, curves: dict[str, Any]) -> list[Row]:
     training.
     """
     theta, pick, out = np.array([0, 1, 1, 0]), np.arange(4), []
-    kappa = o.value("kappa", 0.1)
+    kappa = o.positive_kappa(0.1)
     for eps in o.grid("eps", (0.01, 1e-6)):
         family = FamilyF(4, eps, kappa)
         for method in ("opd", "opd_full"):
@@ -76,13 +77,14 @@ def _family_rows(o: Options, curves: dict[str, Any]) -> list[Row]:
             lr=0.1,
             updates=120,
             prompts_per_update=16,
-            samples_per_prompt=8,
+            samples_per_prompt=16,
             schedule="linear",
+            adam_beta2=0.99,
             grad_clip=0.0,
             seed=o.seed,
         )
         name = f"row opd trained on its own samples, Family F, eps = {eps:g}: V against 1 - kappa"
-        out.append(equal(name, 1 - kappa, values[-1], 0.05, headline=eps == 0.01))
+        out.append(equal(name, 1 - kappa, values[-1], SAMPLED, headline=eps == 0.01))
     return out
 
 
@@ -129,7 +131,7 @@ def _trap_rows(o: Options, curves: dict[str, Any]) -> list[Row]:
             grad_clip=0.0,
             seed=o.seed,
         )
-        out.append(equal(f"row {method} trained on samples, Example T: the same", exact, values[-1], 0.02))
+        out.append(equal(f"row {method} trained on samples, Example T: the same", exact, values[-1], SAMPLED))
     return out
 
 

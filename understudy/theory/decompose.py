@@ -32,10 +32,25 @@ class Split:
     value_expert: Array
 
     @property
+    def eligible_nuisance(self) -> Array:
+        """N of the students that online imitation could pick at all: infinite where L is.
+
+        Where the expert rules out a whole reward level, N is not even defined (a condition on an impossible
+        event).
+        """
+        return np.where(np.isfinite(self.reverse), self.nuisance, np.inf)
+
+    @property
     def delta(self) -> Array:
-        """Delta_phi = inf L - inf N over the class (>= 0); infinite if no student has finite L."""
-        best = self.reverse.min(-1)
-        return np.where(np.isfinite(best), np.maximum(best - self.nuisance.min(-1), 0.0), np.inf)
+        """Delta_phi = inf L - inf N over the class (>= 0); infinite if no student has finite L.
+
+        inf N is over students of finite L: 3A's proof needs it only there, and Delta can only get smaller.
+        """
+        best, floor = self.reverse.min(-1), self.eligible_nuisance.min(-1)
+        finite = np.isfinite(best)  # then floor <= best is finite too
+        return np.where(
+            finite, np.maximum(np.where(finite, best, 0) - np.where(finite, floor, 0), 0.0), np.inf
+        )
 
     def online(self) -> NDArray[np.int64]:
         """Index of the reverse-KL minimiser: what online imitation picks with unlimited data."""
@@ -118,11 +133,12 @@ def local_excluded(parts: Split, eta: float) -> bool:
     """Theorem 3A': does inf L < m(eta) + kl(V_e - eta || V_e) hold, so that V(pi_hat) > V_e - eta is
     promised?
 
-    m(eta) = inf{N(pi) : V(pi) <= V_e - eta}; infinite if no student is that bad. One instance (no batch).
+    m(eta) = inf{N(pi) : V(pi) <= V_e - eta} over students of finite L; infinite if none is that bad. One
+    instance (no batch).
     """
     v_e = float(parts.value_expert)
     bad = parts.value <= v_e - eta
-    cheapest = parts.nuisance[bad].min() if bad.any() else np.inf
+    cheapest = parts.eligible_nuisance[bad].min() if bad.any() else np.inf
     return bool(parts.reverse.min() < cheapest + bernoulli_kl(max(v_e - eta, 0.0), v_e))
 
 

@@ -103,7 +103,7 @@ def local_violations(parts: Split, online_value: Array) -> Array:
     broken = np.zeros(v_e.shape, dtype=bool)
     for eta in ETAS:
         bad = parts.value <= (v_e - eta)[..., None]
-        cheapest = np.where(bad, parts.nuisance, np.inf).min(-1)
+        cheapest = np.where(bad, parts.eligible_nuisance, np.inf).min(-1)
         price = bernoulli_kl(np.maximum(v_e - eta, 0), v_e)
         broken |= (best + ROUNDING < cheapest + price) & (online_value <= v_e - eta) & (v_e > eta)
     return broken

@@ -44,15 +44,17 @@ def raw_ips_regret(family: FamilyF, n: int) -> float:
     loss_wrong = -math.log(family.eps * family.kappa) if family.kappa > 0 else math.inf
 
     def wrong(m: Bits) -> Array:
-        """P(the wrong action has the smaller summed loss), after m draws in this context."""
-        out = np.empty(len(m))
-        for j, draws in enumerate(m.tolist()):
-            right = np.arange(draws + 1)
-            total_right = right * loss_right
-            total_wrong = np.array([(draws - k) * loss_wrong if draws > k else 0.0 for k in right.tolist()])
-            tie = np.isclose(total_right, total_wrong, rtol=1e-12, atol=1e-12)
-            out[j] = binom.pmf(right, draws, 0.5) @ np.where(tie, 0.5, total_right > total_wrong)
-        return out
+        """P(the wrong action has the smaller summed loss), after m draws in this context, k of the right
+        action.
+        """
+        if math.isinf(loss_wrong):  # it is avoided once drawn; never drawn, it looks free
+            cost = 1.0 if loss_right > 0 else 0.5
+            return np.where(m == 0, 0.5, cost * 0.5 ** m.astype(float))
+        limit = m * loss_wrong / (loss_right + loss_wrong)  # wrong iff k is larger
+        nearest = np.rint(limit)
+        tie = np.isclose(limit, nearest, rtol=0, atol=1e-9)
+        above = binom.sf(np.where(tie, nearest, np.floor(limit)), m, 0.5)
+        return np.asarray(above + np.where(tie, 0.5 * binom.pmf(nearest, m, 0.5), 0.0))
 
     return family.gap * family.mean_over_active(lambda q: binomial_mean(n, q, wrong))
 
@@ -135,17 +137,17 @@ def simulate_regret(
     """(mean, standard error) of an OFF-S learner's regret, theta uniform: the family average that F1 is
     about.
 
-    A learner maps the votes of one context, (runs, n) in {-1, 0, 1}, and a fair coin (runs,) to a bit
-    (runs,). Only the active contexts of one probability are simulated, one context a run: contexts are
-    exchangeable given p.
+    A learner maps the informative votes of one context, (runs, most) in {-1, 0, 1} padded with 0, and a
+    fair coin (runs,) to a bit (runs,). Only the active contexts of one probability are simulated, one
+    context a run: contexts are exchangeable given p.
     """
     mean = variance = 0.0
     values, counts = np.unique(family.active_law, return_counts=True)
     for q, count in zip(values.tolist(), counts.tolist()):
-        theta = rng.integers(0, 2, runs)
-        informative = rng.random((runs, n)) < q * family.eps
-        right = rng.random((runs, n)) >= family.kappa
-        votes = np.where(informative, np.where(right, 1, -1), 0) * (2 * theta - 1)[:, None]
+        theta, informative = rng.integers(0, 2, runs), rng.binomial(n, q * family.eps, runs)
+        width = max(1, int(informative.max()))  # uninformative samples would be zeros in between: left out
+        right = np.where(rng.random((runs, width)) >= family.kappa, 1, -1)
+        votes = np.where(np.arange(width) < informative[:, None], right, 0) * (2 * theta - 1)[:, None]
         wrong = learner(votes.astype(float), rng.integers(0, 2, runs).astype(float)) != theta
         mean += family.gap * count * q * wrong.mean()
         variance += (family.gap * count * q) ** 2 * wrong.var() / runs

@@ -8,6 +8,7 @@ from __future__ import annotations
 import html
 import io
 import re
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -68,7 +69,9 @@ class Drawn:
 @contextmanager
 def drawing() -> Iterator[None]:
     """Matplotlib's settings for everything made inside."""
-    with matplotlib.rc_context(_RC):
+    with matplotlib.rc_context(_RC), warnings.catch_warnings():
+        # a regret that has underflowed to 0 has no place on a log axis: leaving it out is right
+        warnings.filterwarnings("ignore", message=".*log-scaled.*", category=UserWarning)
         yield
 
 

@@ -35,7 +35,7 @@ def realizable(d: dict[str, Any]) -> Figure:
         ax.plot(d["n"], values, color=color, marker="o", ms=4)
     log_axes(ax)
     lowest = min(v[-1] for v in means.values())
-    ax.set_ylim(lowest / 3, max(d["bound"]) * 1.5)
+    ax.set_ylim(max(lowest, 1e-7) / 3, max(d["bound"]) * 1.5)
     for i, (color, h) in enumerate(zip(COOL, means)):
         note(ax, 0.04, 0.30 - 0.075 * i, f"H = {h}", color, weight="bold")
     ax.set_xlabel("expert samples n")

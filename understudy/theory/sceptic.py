@@ -102,7 +102,7 @@ _F1 = "no offline learner beats the Bayes regret"
 
 def _population(bandit: Bandit, parts: Split) -> list[Finding]:
     finite = np.isfinite(parts.reverse)
-    residual = np.abs(parts.reverse - parts.relevant - parts.nuisance)[finite]
+    residual = np.abs(parts.reverse[finite] - parts.relevant[finite] - parts.nuisance[finite])
     scale = 1 + float(parts.reverse[finite].max(initial=0.0))
     worst = float(residual.max(initial=0.0))
     out = [_identity("3", "chain rule: L = R + N for every student", worst, scale)]

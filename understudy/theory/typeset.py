@@ -1,4 +1,6 @@
-"""Plain-text mathematics ('E_pi[pi/e] <= Delta', 'kl(V || V_e)') as HTML: Greek letters, subscripts, real signs."""
+"""Plain-text mathematics ('E_pi[pi/e] <= Delta', 'kl(V || V_e)') as HTML: Greek letters, subscripts, real
+signs.
+"""
 
 from __future__ import annotations
 

@@ -1,0 +1,225 @@
+"""understudy theory: values in full precision, claims with options, one-line mistakes, and the page."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from understudy.cli import main
+from understudy.errors import UserError
+from understudy.theory.claim import Options, Result, at_most, equal
+from understudy.theory.claims import CLAIMS, find
+from understudy.theory.figures import FIGURES
+from understudy.theory.page import PARTS, render
+from understudy.theory.typeset import greek, typeset
+from understudy.theory.values import QUANTITIES
+
+ROOT = Path(__file__).parents[2]
+
+
+def _value(capsys: pytest.CaptureFixture[str], *words: str) -> dict:
+    assert main(["theory", "value", *words, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_the_documented_value(capsys: pytest.CaptureFixture[str]) -> None:
+    words = "regret --family F --l 8 --eps .01 --kappa .1 --n 64 --info OFF-S".split()
+    record = _value(capsys, *words)
+    assert record["value"] == pytest.approx(0.469222527077, abs=1e-12)
+    assert record["parameters"]["students"] == "D"
+    assert main(["theory", "value", *words]) == 0
+    assert float(capsys.readouterr().out) == record["value"]  # full precision without --json too
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("regret --info ON-G --n 64", 0.000097160),
+        ("regret --info on-g-group --kappa .1 --n 64", 0.015978237),
+        ("regret --info ON-G-raw --kappa .1 --n 64", 0.320381753),
+        ("regret --family R-stoch --g .25 --n 64", 0.036955444),
+        ("regret --family rate --l 16 --n 4096", 0.067352516),
+        ("regret --family truncated --n 4096", 0.5),
+        ("regret --family unvisited --n 64", 0.019962650),
+        ("regret --family gaussian --M 4 --n 10", 0.365856976),
+        ("regret --family M-token-indep --H 4 --n 64", 0.915671184),
+        ("regret --family M-mode-shared --l 4 --eps .05 --kappa .3 --H 3 --n 64", 0.329681902),
+        ("bound --name rate-lower --k 65536 --n 4096", 0.067344296),
+        ("bound --name gaussian-lower --M 6 --n 100", 0.415821359),
+        ("samples --eps .001", 18419.529),
+        ("kl-inverse", 0.793271101),
+        ("kl --a .5 --b .977249868051820792", 1.209951441),
+        ("vote-error --m 1 --kappa .1", 0.1),
+        ("perfect-run --n 4096", 0.811806),
+        ("mle-pick --n 1", 0.951),
+        ("misspecification --example trap --what guarantee", 0.956169),
+        ("misspecification --example F --what delta", 0.105360516),
+        ("misspecification --example F --what L --student 1", 6.907755279),
+        ("misspecification --example F --what guarantee", 0.738460485),
+        ("misspecification --example F --eps 1e-6 --kappa .01 --what guarantee", 0.972915296),
+        ("misspecification --example F --what tv", 0.991),
+        ("figure3 --cls B --what delta", 1.833358467),
+        ("figure3 --cls A", 0.977249868),
+        ("tilt --d1 2", 0.549146940),
+    ],
+)
+def test_values(capsys: pytest.CaptureFixture[str], words: str, expected: float) -> None:
+    assert _value(capsys, *words.split())["value"] == pytest.approx(expected, rel=1e-6, abs=1e-6)
+
+
+def test_an_infinite_value_is_still_json(capsys: pytest.CaptureFixture[str]) -> None:
+    record = _value(capsys, *"misspecification --example F --what F".split())
+    assert record["value"] is None
+    assert record["infinite"] == "+"
+
+
+@pytest.mark.parametrize("name", QUANTITIES)
+def test_every_quantity_has_help_and_a_default(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    assert _value(capsys, name)["quantity"] == name
+    with pytest.raises(SystemExit) as stop:
+        main(["theory", "value", name, "--help"])
+    assert stop.value.code == 0
+    shown = capsys.readouterr().out
+    for field in dataclasses.fields(QUANTITIES[name]):
+        assert f"--{field.name}" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "field"),
+    [
+        ("value regrt", "quantity"),
+        ("value regret --family X", "family"),
+        ("value regret --info X", "info"),
+        ("value regret --family R-stoch --eps .1", "eps"),
+        ("value regret --family R-stoch --info ON-G-raw", "info"),
+        ("value regret --n -1", "n"),
+        ("value regret --n x", "n"),
+        ("value regret --eps 0", "eps"),
+        ("value bound --name x", "name"),
+        ("value kl-inverse --value 2", "value"),
+        ("value tilt --d1 -1", "d1, d0"),
+        ("value figure3 --cls C", "cls"),
+        ("value misspecification --what x", "what"),
+        ("value samples --regret .6", "regret"),
+        ("botleneck", "claim"),
+        ("trap --n 3", "n"),
+        ("--n 3", "n"),
+        ("bottleneck --eps 2 --no-page", "eps"),
+        ("falsify --kind x", "kind"),
+        ("falsify --delta 0", "delta"),
+        ("falsify --count 0", "count"),
+        ("bottleneck --frobnicate", "command line"),
+    ],
+)
+def test_mistakes_are_one_line(capsys: pytest.CaptureFixture[str], words: str, field: str) -> None:
+    assert main(["theory", *words.split()]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {field}: ")
+    assert error.count("\n") == 1
+
+
+def test_help_and_list(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["theory", "--help"]) == 0
+    assert "understudy theory value QUANTITY" in capsys.readouterr().out
+    assert main(["theory", "list"]) == 0
+    shown = capsys.readouterr().out
+    assert all(claim.name in shown for claim in CLAIMS)
+    assert main(["theory", "value"]) == 0
+
+
+def test_named_claims_write_rows_and_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["theory", "bottleneck", "trap", "--seed", "2", "--out", str(tmp_path / "o")]) == 0
+    shown = capsys.readouterr().out
+    assert "2 claims" in shown
+    assert "all hold" in shown
+    record = json.loads((tmp_path / "o" / "claims.json").read_text())
+    assert [c["name"] for c in record["claims"]] == ["bottleneck", "trap"]
+    assert all(row["holds"] for c in record["claims"] for row in c["rows"])
+    assert (tmp_path / "o" / "theory.html").stat().st_size > 20_000
+
+
+def test_an_unwritable_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("x")
+    assert main(["theory", "best-of-two", "--out", str(tmp_path / "file" / "below")]) == 2
+    assert capsys.readouterr().err.startswith("error: out: ")
+
+
+def test_a_claim_that_fails_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from understudy.theory import claims
+
+    broken = dataclasses.replace(find("trap"), run=lambda o: Result([at_most("a false bound", 1.0, 2.0)]))
+    monkeypatch.setitem(claims.BY_NAME, "trap", broken)
+    assert main(["theory", "trap", "--out", str(tmp_path), "--no-page"]) == 1
+    assert "DO NOT HOLD" in capsys.readouterr().out
+
+
+def test_rows_compare_as_they_say() -> None:
+    assert equal("x", 1.0, 1.0 + 5e-10).holds
+    assert not equal("x", 1.0, 1.1).holds
+    assert not at_most("x", 1.0, float("nan")).holds
+    assert equal("x", 0.5, 0.51, 0.02).bound_text == "= 0.5 ± 0.02"
+    assert equal("x", 0.0, -0.0).bound_text == "= 0"
+
+
+def test_page_is_one_safe_file() -> None:
+    hostile = dataclasses.replace(find("trap"), title="<script>alert(1)</script>")
+    page = render([(hostile, hostile.run(Options()))], Options())
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+    assert "http" not in re.sub(r"http-equiv|http://www\.w3\.org/\S+", "", page)
+    ids = re.findall(r'\sid="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+    assert "RuntimeWarning" not in page
+
+
+def test_every_claim_has_a_place_a_test_and_known_options() -> None:
+    placed = [name for _, _, names in PARTS for name in names]
+    assert sorted(placed) == sorted(claim.name for claim in CLAIMS)
+    assert set(FIGURES) <= set(placed)
+    known = {f.name for f in dataclasses.fields(Options)}
+    for claim in CLAIMS:
+        assert (ROOT / claim.test).is_file(), claim.test
+        assert claim.options <= known
+        for text in (claim.statement, claim.not_said, claim.refuted_by):
+            assert text.endswith(".")
+
+
+def test_typesetting() -> None:
+    assert greek("eps = 0.01, steps") == "ε = 0.01, steps"
+    assert str(typeset("kl(V || V_e) <= Delta")) == "kl(V ∥ V<sub>e</sub>) ≤ Δ"
+    assert str(typeset("(zeta/2)(l-1)(1-zeta)^n")) == "(ζ/2)(l−1)(1−ζ)<sup>n</sup>"
+    assert "<b>" not in str(typeset("<b>"))
+
+
+@pytest.mark.parametrize(
+    "bad", [{"n": 0}, {"n": 10**7}, {"l": 1}, {"H": 0}, {"eps": 0.0}, {"eps": 2.0}, {"kappa": 0.5}]
+)
+def test_options_out_of_range(bad: dict) -> None:
+    with pytest.raises(UserError) as error:
+        Options(**bad)
+    assert error.value.field in bad
+
+
+EXTREMES = {"l": (2, 40), "eps": (1.0, 1e-9), "kappa": (0.0, 0.45), "n": (1, 10**5), "H": (1, 50)}
+SLOW = {"rows", "falsifiers", "benign"}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", [c.name for c in CLAIMS if c.options and c.name not in SLOW])
+def test_extreme_options_hold_or_are_refused(name: str) -> None:
+    claim = find(name)
+    for option in sorted(claim.options):
+        for value in EXTREMES[option]:
+            try:
+                result = claim.checked(Options(**{option: value}))
+            except UserError as error:
+                assert error.mend  # a reason, not a crash
+                continue
+            assert result.rows
+            assert result.holds, [row for row in result.rows if not row.holds]

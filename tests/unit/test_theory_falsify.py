@@ -1,0 +1,124 @@
+"""Section 6: the falsifiers find nothing on the theory and something on a broken one."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from understudy.theory import falsify
+from understudy.theory.bandit import FamilyF
+from understudy.theory.claim import Options
+from understudy.theory.claims import find
+from understudy.theory.decompose import split
+from understudy.theory.generators import GENERATORS
+from understudy.theory.instance import Bandit
+from understudy.theory.sceptic import examine
+from understudy.theory.trap import Trap
+
+
+@pytest.mark.parametrize("kind", GENERATORS)
+def test_generators_make_distributions(kind: str) -> None:
+    batch = GENERATORS[kind](50, np.random.default_rng(0))
+    assert batch.students.sum(-1) == pytest.approx(np.ones(batch.students.shape[:-1]))
+    assert batch.expert.sum(-1) == pytest.approx(np.ones(batch.expert.shape[:-1]))
+    assert set(np.unique(batch.reward)) == {0.0, 1.0}
+
+
+def test_tallies_are_near_the_prototype() -> None:
+    """THEORY.md: generic .961, planted-tau .561, planted-noisy and -const 1.000 (other random numbers, so +-.04)."""
+    for kind, count, expected in (
+        ("generic", 20_000, 0.961),
+        ("planted-tau", 5000, 0.561),
+        ("planted-const", 5000, 1.0),
+    ):
+        tally = falsify.search(kind, count, 0.05, seed=6)
+        assert tally.violations == tally.local_violations == 0
+        assert tally.online_matches == 1.0
+        assert tally.sft_matches == pytest.approx(expected, abs=0.04)
+
+
+def test_without_the_condition_online_fails_freely() -> None:
+    batch = GENERATORS["generic"](20_000, np.random.default_rng(6))
+    parts = split(batch.mu, batch.students, batch.expert, batch.reward)
+    online, offline = falsify.chosen_values(parts)
+    off_target = np.abs(online - parts.value_expert) > 0.05
+    assert off_target.mean() == pytest.approx(0.776, abs=0.02)
+    assert (offline >= parts.value_expert - 0.05).mean() == pytest.approx(0.615, abs=0.02)
+
+
+@pytest.mark.parametrize(("dmax", "proved"), [(0.005, 0.05), (0.02, 0.1), (0.1, 0.2236)])
+def test_hill_climb_is_tight_and_never_beyond(dmax: float, proved: float) -> None:
+    climb = falsify.hill_climb(dmax, seed=0)
+    assert climb.delta <= dmax
+    assert climb.proved == pytest.approx(proved, abs=1e-4)
+    assert 0.97 * climb.proved < climb.gap <= climb.proved
+
+
+def test_offline_learners_stay_above_the_floor() -> None:
+    rows = falsify.offline_learners(FamilyF(8, 0.05, 0.2), (64, 256), 4000, seed=2)
+    assert not any(row.refutes for row in rows)
+    coin = [row.regret for row in rows if row.learner == "coin"]
+    assert coin == pytest.approx([0.5, 0.5], abs=0.04)
+
+
+def test_a_cheating_learner_is_caught() -> None:
+    """A learner that is handed the answer is below the floor: the falsifier must say so."""
+    family = FamilyF(8, 0.05, 0.2)
+    rows = [falsify.LearnerRow("oracle", 64, 0.0, 0.0, family.regret(falsify.Info.OFF_S, 64))]
+    assert rows[0].refutes
+
+
+def test_a_wrong_delta_is_caught() -> None:
+    """If Delta were smaller than it is, F2 events would show up: the search has teeth."""
+    batch = GENERATORS["generic"](2000, np.random.default_rng(1))
+    parts = split(batch.mu, batch.students, batch.expert, batch.reward)
+    tampered = dataclasses.replace(parts, nuisance=parts.nuisance + 0.9 * parts.relevant)
+    online, _ = falsify.chosen_values(tampered)
+    slack = tampered.delta - falsify.bernoulli_kl(online, parts.value_expert)
+    assert (slack < -1e-9).mean() > 0.01
+
+
+def test_examining_the_trap() -> None:
+    found = examine(Trap().bandit(), runs=400)
+    assert not found.refuted
+    assert "V >= 0.956169" in " ".join(found.story)
+    assert {f.code for f in found.findings} >= {"F1", "F2", "F3", "F4", "3B", "3D", "3E", "3F"}
+
+
+def test_examining_family_f_with_every_world() -> None:
+    family = FamilyF(2, 0.1, 0.1)
+    worlds = tuple((family.expert(t), family.reward(t)) for t in family.bits())
+    students = np.stack([family.student(b) for b in family.bits()])
+    bandit = Bandit(family.law, worlds[0][0], students, worlds[0][1], alternatives=worlds)
+    found = examine(bandit, n=16, runs=1000)
+    assert not found.refuted
+    assert [f.refuted for f in found.findings if f.code == "F1"] == [False]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_random_instances_are_never_refuted(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    for kind in GENERATORS:
+        found = examine(GENERATORS[kind](1, rng).bandit(0), n=32, runs=100, seed=seed)
+        assert not found.refuted, [f for f in found.findings if f.refuted]
+
+
+def test_a_student_outside_the_expert_is_told_and_not_refuted() -> None:
+    students = np.array([[[0.5, 0.5, 0.0]], [[0.0, 1.0, 0.0]]])
+    bandit = Bandit(np.ones(1), np.array([[0.5, 0.0, 0.5]]), students, np.array([[1.0, 0.0, 0.0]]))
+    found = examine(bandit, runs=50)
+    assert not found.refuted
+    assert any("infinite" in line for line in found.story)
+    assert json.dumps([f.code for f in found.findings])
+
+
+def test_claim_holds_and_its_text_is_right(tmp_path: Path) -> None:
+    result = find("falsifiers").checked(Options())
+    assert result.holds, [row for row in result.rows if not row.holds]
+    assert "35,000 random instances" in find("falsifiers").statement
+    assert min(c.gap / c.proved for c in result.data["climbs"]) > 0.994
+    assert max(c.gap / c.proved for c in result.data["climbs"]) > 0.999
