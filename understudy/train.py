@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import random
 import signal
 import threading
 import time
@@ -12,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from understudy import algorithms
@@ -28,6 +30,7 @@ from understudy.ledger import Ledger
 from understudy.losses import reduce, token_losses
 from understudy.policy import Policy, check_same_language, load_policy, resolve_device
 from understudy.provenance import provenance
+from understudy.randomness import seed_from
 from understudy.rollout import Source
 from understudy.run import RunDir, is_run, to_stderr
 from understudy.tasks import Task, load_task
@@ -83,7 +86,8 @@ def train(
             betas=(0.9, config.adam_beta2),
             weight_decay=config.weight_decay,
         )
-        # everything below is a function of (config, step, weights), so this is all that a resume needs
+        # everything below is a function of (config, step, weights, random state), so this is all that a resume needs
+        _seed(config.seed)
         first, found = 0, run.restore()
         if found is not None:
             first, ledger = found.step, Ledger(**found.state["ledger"])
@@ -282,6 +286,13 @@ def _lazy_base(config: TrainConfig, task: Any, student: Policy) -> Callable[[], 
     )
     check_same_language(student, base, c.base or c.student)
     return lambda: base
+
+
+def _seed(seed: int) -> None:
+    """The global random state, which a model's dropout draws from: the same whatever the process did before."""
+    random.seed(seed_from("python", seed))
+    np.random.seed(seed_from("numpy", seed) % 2**32)
+    torch.manual_seed(seed_from("torch", seed) % 2**63)
 
 
 def _facts(e: Expert) -> dict[str, Any]:

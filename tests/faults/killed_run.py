@@ -1,0 +1,247 @@
+"""Real runs through the command line, killed in every way: prints one JSON object for test_resume.py.
+
+    python killed_run.py FOLDER METHOD...
+
+Children are forked from here after the imports, so a run starts in a fraction of a second. A child that is told to die
+at a place kills itself there (kill -9, no handler runs); others are killed from outside at random moments.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+import torch
+import transformers.models.llama.modeling_llama  # noqa: F401 - so that children need not
+from tiny import STUDENT, CoinTask, config
+
+from understudy import evaluator, rollout, run, tasks, train
+from understudy.cli import main
+from understudy.config import TrainConfig, to_dict
+from understudy.experts import solver  # noqa: F401
+from understudy.run import checkpoints, read_lines, read_metrics, read_status
+
+RUN: dict[str, Any] = {
+    "updates": 8, "save_every": 2, "eval_every": 3, "keep": 2, "schedule": "cosine", "warmup": 2, "lr": 0.01,
+    "eval_expert": True, "final_prompts": 4, "max_new_tokens": 12,
+}  # fmt: skip
+METHODS: dict[str, dict[str, Any]] = {
+    "sft": {},
+    "opd": {"gamma": 0.5},
+    "grpo": {"updates_per_rollout": 2},
+    "dagger": {"round_updates": 3},
+    "rft": {"round_updates": 2},
+    "base_opd": {"prompt_pool": 8},
+    "gkd": {},
+    "dropout": {"method": "sft", "student": "dropout"},  # a model that draws random numbers while it trains
+}
+THOROUGH = ("sft", "opd", "grpo")
+
+Place = tuple[object, str, int, bool]
+"""(object, method's name, at which call, whether after it): where a child kills itself."""
+
+PLACES: list[Place] = [
+    (rollout.Source, "labelled", 1, True),
+    (train, "update", 2, True),
+    (train, "update", 5, False),
+    (run.RunDir, "save", 1, False),
+    (run.RunDir, "save", 2, True),
+    (evaluator.Evaluator, "during", 2, True),
+    (evaluator.Evaluator, "final", 1, False),
+    (evaluator.Evaluator, "final", 1, True),
+    (run.RunDir, "finish", 1, True),
+]
+
+
+def words(c: TrainConfig) -> list[str]:
+    out = ["train"]
+    for name, value in to_dict(c).items():
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            out.append(f"--{flag}" if value else f"--no-{flag}")
+        elif value is not None:
+            out += [f"--{flag}", str(value)]
+    return out
+
+
+def spawn(command: list[str], log: Path, place: Place | None = None) -> int:
+    """Fork a child that runs `understudy COMMAND` and leaves with its exit status."""
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 70
+    try:
+        handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(handle, 1)
+        os.dup2(handle, 2)
+        if place is not None:
+            die_at(*place)
+        code = main(command)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
+
+
+def die_at(owner: Any, name: str, call: int, after: bool) -> None:
+    original, calls = getattr(owner, name), [0]
+
+    def deadly(*args: Any, **options: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == call and not after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = original(*args, **options)
+        if calls[0] == call:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(owner, name, deadly)
+
+
+def wait(pid: int) -> int:
+    """Exit status; -9 when killed."""
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def without_times(value: Any) -> Any:
+    if isinstance(value, dict):
+        times = {"seconds", "train_seconds", "eval_seconds"}
+        return {k: without_times(v) for k, v in value.items() if k not in times}
+    return [without_times(v) for v in value] if isinstance(value, list) else value
+
+
+def results(out: Path) -> dict[str, str]:
+    """Digests of everything that must not depend on having been killed, by name."""
+    newest = checkpoints(out)[-1]
+    whole = {
+        name: (out / name).read_bytes() for name in ("final/model.safetensors", "samples.jsonl", "final.json")
+    }
+    whole["optimizer and random state"] = (newest / "state.safetensors").read_bytes()
+    for name in ("metrics.jsonl",):
+        whole[name] = json.dumps(without_times(read_lines(out / name))).encode()
+    whole["ledger.json"] = json.dumps(without_times(json.loads((out / "ledger.json").read_bytes()))).encode()
+    return {name: hashlib.sha256(data).hexdigest() for name, data in whole.items()}
+
+
+def differing(out: Path, want: dict[str, str]) -> list[str]:
+    if read_status(out)["state"] != "done":
+        return ["not done"]
+    got = results(out)
+    return [name for name in want if got[name] != want[name]]
+
+
+def until_done(
+    command: list[str], out: Path, log: Path, kill: Callable[[int, int], None], most: int
+) -> list[int]:
+    """The same command again and again; `kill(pid, n)` may end attempt n. Steps that each death had reached."""
+    reached: list[int] = []
+    for n in range(most):
+        pid = spawn(command, log)
+        kill(pid, n)
+        code = wait(pid)
+        if code == 0:
+            return reached
+        assert code == -signal.SIGKILL, log.read_text()
+        reached.append(steps(out))
+    raise AssertionError(f"not done after {most} attempts:\n{log.read_text()}")
+
+
+def steps(out: Path) -> int:
+    """Updates in the log of a dead run, which any reader must be able to read."""
+    if not (out / "config.json").exists():
+        return -1
+    assert read_status(out)["state"] in ("stopped", "done")
+    return len(read_metrics(out, "train"))
+
+
+def try_method(folder: Path, method: str) -> dict[str, Any]:
+    changes = {"method": method} | RUN | METHODS[method]
+    if changes.get("student") == "dropout":
+        changes["student"] = str(model_with_dropout(folder))
+    log = folder / f"{method}.log"
+
+    def command(name: str) -> tuple[list[str], Path]:
+        out = folder / f"{method}-{name}"
+        return words(config(out=out, **changes)), out
+
+    told: dict[str, Any] = {}
+    line, out = command("whole")
+    assert wait(spawn(line, log)) == 0, log.read_text()
+    want = results(out)
+
+    again = folder / f"{method}-again"
+    code = wait(spawn(["train", "--config", str(out / "config.json"), "--out", str(again)], log))
+    told["from config.json"] = [code, differing(again, want)]
+
+    told["places"] = {}
+    for place in PLACES if method in THOROUGH else PLACES[1:6:4]:
+        name = f"{place[1]} {place[2]} {'after' if place[3] else 'before'}"
+        line, out = command(name.replace(" ", "-"))
+        code = wait(spawn(line, log, place))
+        at = steps(out)
+        code_again = wait(spawn(line, log))
+        told["places"][name] = [code, at, code_again, differing(out, want)]
+    if method not in THOROUGH:
+        return told
+
+    line, out = command("random")
+    moments = random.Random(method)
+    began = time.monotonic()
+    assert wait(spawn(command("timed")[0], log)) == 0
+    seconds = time.monotonic() - began
+
+    def at_random(pid: int, n: int) -> None:
+        if n < 4:
+            time.sleep(seconds * moments.uniform(0.1, 0.7))
+            os.kill(pid, signal.SIGKILL)
+
+    told["random"] = [until_done(line, out, log, at_random, 5), differing(out, want)]
+    told["interrupted"] = interrupted(*command("interrupted"), want, folder / f"{method}.ctrl-c.log")
+    return told
+
+
+def model_with_dropout(folder: Path) -> Path:
+    from understudy.policy import load_policy
+
+    policy = load_policy(STUDENT, "student", tasks.load_task("coin").tokenizer(), device="cpu")
+    policy.model.config.attention_dropout = 0.2
+    policy.save(folder / "dropout-model")
+    return folder / "dropout-model"
+
+
+def interrupted(line: list[str], out: Path, want: dict[str, str], log: Path) -> list[Any]:
+    """Ctrl-C once the third update is logged: status, what was said, what the run says, and the resumed result."""
+    pid = spawn(line, log)
+    metrics = out / "metrics.jsonl"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if metrics.exists() and metrics.read_bytes().count(b'"kind": "train"') >= 3:
+            break
+        time.sleep(0.002)
+    os.kill(pid, signal.SIGINT)
+    code = wait(pid)
+    said, status = log.read_text(), read_status(out)
+    saved = [p.name for p in checkpoints(out)]
+    code_again = wait(spawn(line, log))
+    return [code, said, status, saved, code_again, differing(out, want)]
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    tasks.TASKS["coin"] = CoinTask.from_spec
+    gc.disable()  # a collection in a forked child would copy every page of torch
+    root = Path(sys.argv[1])
+    train.train(config("opd", root / "warm"))  # what a first run loads, the children inherit
+    print(json.dumps({method: try_method(root, method) for method in sys.argv[2:]}))
