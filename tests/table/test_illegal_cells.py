@@ -37,6 +37,7 @@ CRAFTED: list[dict[str, Any]] = [
     {"method": "sft", "gamma": 0.5},
     {"method": "opd", "gamma": 1.5},
     {"method": "opd", "gamma": -0.5},
+    {"method": "opd", "behavior": "base", "gamma": 0.5},
     {"method": "sft", "target": "distribution"},
     {"method": "sft", "divergence": "jsd"},
     {"method": "gkd", "beta": 1.0},
