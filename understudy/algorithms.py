@@ -237,6 +237,12 @@ RULES: tuple[Rule, ...] = (
         "gamma",
         "gamma discounts the log-ratio to go; this row has none: use --gamma 0",
     ),
+    Rule(
+        lambda c: c.gamma != 0 and c.behavior == "base",
+        "gamma",
+        "the log-ratio to go of base samples would need the ratio of the tokens to come too: use --gamma 0, or "
+        "--behavior student",
+    ),
     Rule(lambda c: not 0 <= c.gamma <= 1, "gamma", "must lie in [0, 1]"),
     Rule(
         lambda c: c.target == "distribution" and not c.divergence,

@@ -237,7 +237,7 @@ def describe_expert(spec: str, student: str, task_text: str) -> dict[str, Any]:
         return {"spec": spec, "mechanism": known.get("mechanism", ""), "realizable": known.get("realizable")}
     folder = Path(spec)
     made = read_config(folder) if is_run(folder) else {}
-    if made and made.get("method") in algorithms.TABLE and Path(made.get("student", "")) == Path(student):
+    if made.get("method") in algorithms.TABLE and _same_model(str(made.get("student", "")), student):
         how = "the student can represent it exactly (same class, same start)"
         told = f"{made['method']} from the student's own base: {how}"
         return {"spec": spec, "mechanism": told, "realizable": True}
@@ -246,6 +246,12 @@ def describe_expert(spec: str, student: str, task_text: str) -> dict[str, Any]:
         "mechanism": "another model: whether the student can represent it is not known",
         "realizable": None,
     }
+
+
+def _same_model(a: str, b: str) -> bool:
+    """Whether two paths mean one model; a run directory stands for its final/."""
+    one, other = (Path(x).resolve() for x in (a, b))
+    return one == other or one / "final" == other or one == other / "final"
 
 
 def compare_command(args: Sequence[str]) -> int:

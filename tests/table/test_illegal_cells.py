@@ -35,6 +35,7 @@ CRAFTED: list[dict[str, Any]] = [
     {"method": "opd_full", "updates_per_rollout": 2},
     {"method": "sft", "clip": 0.2},
     {"method": "sft", "gamma": 0.5},
+    {"method": "opd", "behavior": "base", "gamma": 0.5},
     {"method": "opd", "gamma": 1.5},
     {"method": "opd", "gamma": -0.5},
     {"method": "opd", "behavior": "base", "gamma": 0.5},
