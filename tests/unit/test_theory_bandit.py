@@ -138,6 +138,12 @@ def test_more_information_never_hurts(l: int, eps: float, kappa: float, n: int, 
     assert truncated_decoding_regret(family, Info.OFF_S, n) == pytest.approx(family.gap / 2)
 
 
+def test_subnormal_probabilities() -> None:
+    for family in (FamilyF(2, 5e-324, 0.1), FamilyF(2, 0.1, 5e-324)):
+        assert 0 <= family.regret(Info.OFF_S, 100) <= 0.5
+        assert 0 <= raw_ips_regret(family, 10) <= 1
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.floats(0, 2), st.floats(0, 1), st.integers(0, 200))
 def test_le_cam_lies_between_zero_and_half_the_separation(d2: float, s: float, n: int) -> None:

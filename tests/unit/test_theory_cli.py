@@ -11,7 +11,7 @@ import pytest
 
 from understudy.cli import main
 from understudy.errors import UserError
-from understudy.theory.claim import Options, Result, at_most, equal
+from understudy.theory.claim import Claim, Options, Result, at_most, equal
 from understudy.theory.claims import CLAIMS, find
 from understudy.theory.figures import FIGURES
 from understudy.theory.page import PARTS, render
@@ -27,7 +27,21 @@ def _value(capsys: pytest.CaptureFixture[str], *words: str) -> dict:
 
 
 def test_the_documented_value(capsys: pytest.CaptureFixture[str]) -> None:
-    words = "regret --family F --l 8 --eps .01 --kappa .1 --n 64 --info OFF-S".split()
+    words = [
+        "regret",
+        "--family",
+        "F",
+        "--l",
+        "8",
+        "--eps",
+        ".01",
+        "--kappa",
+        ".1",
+        "--n",
+        "64",
+        "--info",
+        "OFF-S",
+    ]
     record = _value(capsys, *words)
     assert record["value"] == pytest.approx(0.469222527077, abs=1e-12)
     assert record["parameters"]["students"] == "D"
@@ -72,7 +86,7 @@ def test_values(capsys: pytest.CaptureFixture[str], words: str, expected: float)
 
 
 def test_an_infinite_value_is_still_json(capsys: pytest.CaptureFixture[str]) -> None:
-    record = _value(capsys, *"misspecification --example F --what F".split())
+    record = _value(capsys, *["misspecification", "--example", "F", "--what", "F"])
     assert record["value"] is None
     assert record["infinite"] == "+"
 
@@ -216,10 +230,40 @@ def test_extreme_options_hold_or_are_refused(name: str) -> None:
     claim = find(name)
     for option in sorted(claim.options):
         for value in EXTREMES[option]:
-            try:
-                result = claim.checked(Options(**{option: value}))
-            except UserError as error:
-                assert error.mend  # a reason, not a crash
-                continue
-            assert result.rows
-            assert result.holds, [row for row in result.rows if not row.holds]
+            result = _run_or_refuse(claim, Options(**{option: value}))
+            if result is not None:
+                assert result.rows
+                assert result.holds, [row for row in result.rows if not row.holds]
+
+
+def _run_or_refuse(claim: Claim, options: Options) -> Result | None:
+    """The result, or None where the claim says that it cannot take these options."""
+    try:
+        return claim.checked(options)
+    except UserError as error:
+        return None if error.mend else Result([])
+
+
+DOCS = ROOT / "docs" / "theory.md"
+
+
+def test_docs_cover_every_claim() -> None:
+    text = " ".join(DOCS.read_text(encoding="utf-8").split())
+    sceptics = text[text.index("## For sceptics") :]
+    for claim in CLAIMS:
+        assert f"`{claim.name}`" in sceptics, claim.name
+        assert f"understudy theory {claim.name}`" in text, claim.name
+        assert claim.test in text, claim.test
+
+
+def test_docs_numbers_are_what_the_commands_print(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = DOCS.read_text(encoding="utf-8").splitlines()
+    shown = [
+        (line[2:], lines[i + 1])
+        for i, line in enumerate(lines)
+        if line.startswith("$ understudy theory value")
+    ]
+    assert len(shown) > 15
+    for command, printed in shown:
+        assert main(command.split()[1:]) == 0
+        assert float(capsys.readouterr().out) == pytest.approx(float(printed), rel=1e-12), command

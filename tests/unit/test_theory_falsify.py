@@ -116,9 +116,35 @@ def test_a_student_outside_the_expert_is_told_and_not_refuted() -> None:
     assert json.dumps([f.code for f in found.findings])
 
 
-def test_claim_holds_and_its_text_is_right(tmp_path: Path) -> None:
+def test_claim_holds_and_its_text_and_table_are_right() -> None:
     result = find("falsifiers").checked(Options())
     assert result.holds, [row for row in result.rows if not row.holds]
     assert "35,000 random instances" in find("falsifiers").statement
     assert min(c.gap / c.proved for c in result.data["climbs"]) > 0.994
     assert max(c.gap / c.proved for c in result.data["climbs"]) > 0.999
+    docs = (Path(__file__).parents[2] / "docs" / "theory.md").read_text(encoding="utf-8")
+    for tally in result.data["tallies"]:  # the table of section 6
+        row = next(line for line in docs.splitlines() if line.startswith(f"| {tally.kind}"))
+        rate = "100%" if tally.sft_matches == 1 else f"{tally.sft_matches:.1%}"
+        assert f"| {tally.kept:,} | {rate} | 100% |" in row
+
+
+def _too_small_a_delta(parts: falsify.Split) -> falsify.Split:
+    return dataclasses.replace(parts, nuisance=parts.nuisance + 0.9 * parts.relevant)
+
+
+def test_the_tally_and_the_verdict_report_violations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a Delta that is too small on purpose, F2 and F3 must be counted, and an instance be called refuted."""
+    from understudy.theory import sceptic
+
+    monkeypatch.setattr(falsify, "split", lambda *a: _too_small_a_delta(split(*a)))
+    tally = falsify.search("generic", 2000, 0.05, seed=1)
+    assert tally.violations > 10
+    assert tally.local_violations > 10
+    assert tally.worst_slack < -1e-3
+    real = sceptic.split_bandit
+    monkeypatch.setattr(sceptic, "split_bandit", lambda b: _too_small_a_delta(real(b)))
+    climb = falsify.hill_climb(1.0, seed=0, steps=1)
+    verdicts = {f.code: f.refuted for f in examine(climb.bandit, runs=20).findings}
+    assert verdicts["F2"] is True
+    assert verdicts["3"] is True  # the chain rule is broken too, of course

@@ -40,8 +40,8 @@ def group_centred_regret(family: FamilyF, n: int) -> float:
 def raw_ips_regret(family: FamilyF, n: int) -> float:
     """No baseline (c = 0): it confuses 'drawn often' with 'scored low'. The baseline is essential."""
     check_rounds(n)
-    loss_right = -math.log(family.eps * (1 - family.kappa))
-    loss_wrong = -math.log(family.eps * family.kappa) if family.kappa > 0 else math.inf
+    loss_right = -(math.log(family.eps) + math.log1p(-family.kappa))
+    loss_wrong = -(math.log(family.eps) + math.log(family.kappa)) if family.kappa > 0 else math.inf
 
     def wrong(m: Bits) -> Array:
         """P(the wrong action has the smaller summed loss), after m draws in this context, k of the right

@@ -15,6 +15,7 @@ from scipy.special import expit, ndtr, xlogy
 from scipy.stats import binom
 
 Array = NDArray[np.float64]
+TINY = 1e-250  # scipy's binomial overflows for probabilities near the smallest double
 
 
 def bernoulli_kl(a: ArrayLike, b: ArrayLike) -> Array:
@@ -63,6 +64,7 @@ def vote_error(votes: ArrayLike, kappa: float) -> Array:
     Section 0. e_0 = 1/2. Elementwise in `votes`.
     """
     m = np.asarray(votes)
+    kappa = kappa if kappa > TINY else 0.0
     half = m // 2
     error = binom.sf(half, m, kappa) + np.where(m % 2 == 0, 0.5 * binom.pmf(half, m, kappa), 0.0)
     return np.where(m == 0, 0.5, error)
@@ -72,6 +74,8 @@ def binomial_mean(n: int, q: float, f: Callable[[Any], Array]) -> float:
     """E f(m) for m ~ Bin(n, q). The sum stops where the tail is below 1e-30 of it: n q + 12 sqrt(n q + 1) +
     40.
     """
+    if q < TINY:
+        return float(f(np.zeros(1, dtype=np.int64))[0])
     top = min(n, math.ceil(n * q + 12 * math.sqrt(n * q + 1) + 40))
     m = np.arange(top + 1)
     return float(binom.pmf(m, n, q) @ f(m))
