@@ -17,8 +17,9 @@ from understudy import options
 from understudy.compare import Arm, Plan, describe_expert, run
 from understudy.config import TrainConfig, resolve, to_dict
 from understudy.errors import UserError
-from understudy.jobs import Job
-from understudy.terminal import console
+from understudy.jobs import Job, run_all
+from understudy.run_files import read_final
+from understudy.terminal import Board, console
 
 UPDATES = 200
 # no more prompts than there are distinct test problems, so that a prompt is a unit of replication
@@ -35,10 +36,10 @@ class DemoConfig:
     """Independent repetitions, each with its own base and experts: 3 for the full picture."""
     quick: bool = False
     """Only the two experts that matter most, and smaller evaluations: under three minutes."""
-    first_seed: int = 100
-    """Seeds are first_seed, first_seed + 1, ... The settings were chosen on seeds below 100."""
-    split_seed: int = 2026
-    """Which problems are held out. The settings were chosen on split_seed 0."""
+    first_seed: int = 200
+    """Seeds are first_seed, first_seed + 1, ... The settings were chosen on seeds below 200."""
+    split_seed: int = 2027
+    """Which problems are held out. The settings were chosen on split_seed 0 and 2026."""
     out: str = "runs/demo"
     """Where everything goes. The same command again goes on where it was stopped."""
     workers: int = 2
@@ -48,7 +49,7 @@ class DemoConfig:
 def base(out: Path, seed: int, task: str) -> TrainConfig:
     """The student before post-training: sft from scratch on traces of a mediocre solver, on a wider number range."""
     return TrainConfig(
-        method="sft", student="scratch:width=64,layers=2", expert="mediocre:false_ok=0.1,false_no=0.02",
+        method="sft", student="scratch:width=64,layers=2,heads=2", expert="mediocre:false_ok=0.1,false_no=0.02",
         task=f"{task},wide_share=0.2", seed=seed, out=str(out), updates=1400, prompts_per_update=48, lr=4e-3,
         schedule="cosine", warmup=50, prompt_pool=24_000, eval_expert=False, **COMMON,
     )  # fmt: skip
@@ -83,40 +84,89 @@ MECHANISM = {
     "styled search": "As hidden search, behind a first line that is a secret hash of the prompt: style that the "
     "student cannot predict and that the reward ignores.",
 }
+GATE, TRIES = 1 / 3, 3
+"""A base is admitted once it solves this share of training prompts (sampled); else another is trained, at most TRIES.
+One that cannot tell a right attempt from a wrong one leaves RL nothing to reward and online imitation nothing to keep:
+it collapses (LAB_LOG.md). The gate looks at the base alone, before any imitation, and the page says what it did."""
+
 LARGER, SEARCH, STYLED, RL = "larger network", "hidden search", "styled search", "RL of the base"
 EXPECT = {RL: "none", LARGER: None, SEARCH: "better", STYLED: None}  # online against offline; None: open
 
 
-def plan_of(config: DemoConfig, command: Sequence[str]) -> Plan:
-    """All runs of the demo, as a comparison."""
+def setting(config: DemoConfig) -> tuple[str, dict[str, Any], list[int]]:
+    """The task, the evaluation fields, the seeds."""
     if config.seeds < 1:
         raise UserError("seeds", config.seeds, "must be at least 1")
-    root = Path(config.out)
     task = f"countdown:max_number=12,ood_min=13,ood_max=20,wide_max=20,test_share=0.2,split_seed={config.split_seed}"
+    return task, QUICK if config.quick else EVALUATION, [config.first_seed + i for i in range(config.seeds)]
+
+
+def prepared(config: DemoConfig, train: TrainConfig) -> TrainConfig:
+    """A run that makes a base or an expert, not itself studied: four looks at it are enough."""
+    if config.quick:
+        train = replace(train, updates=QUICK_UPDATES[train.method])
+    evaluation = setting(config)[1] | {"eval_every": max(1, train.updates // 4)}
+    return replace(train, **evaluation)
+
+
+def base_job(config: DemoConfig, seed: int, attempt: int) -> Job:
+    name = "base" if attempt == 0 else f"base-{attempt + 1}"
+    place = Path(config.out) / f"seed-{seed}" / name
+    train = prepared(config, base(place, seed + 1000 * attempt, setting(config)[0]))
+    return Job(f"{name}, seed {seed}", replace(train, eval_splits="test,ood,train"))
+
+
+def larger_job(config: DemoConfig, seed: int) -> Job:
+    place = Path(config.out) / f"seed-{seed}" / "expert-larger"
+    return Job(
+        f"expert: {LARGER}, seed {seed}", prepared(config, larger_expert(place, seed, setting(config)[0]))
+    )
+
+
+def admit(config: DemoConfig) -> dict[int, list[float]]:
+    """Train each seed's base until one passes the gate: seed -> the accuracy of each one tried."""
+    seeds = setting(config)[2]
+    found: dict[int, list[float]] = {seed: [] for seed in seeds}
+    beside = [] if config.quick else [larger_job(config, seed) for seed in seeds]
+    for attempt in range(TRIES):
+        due = [seed for seed in seeds if max(found[seed], default=0) < GATE]
+        jobs = [base_job(config, seed, attempt) for seed in due]
+        if not jobs:
+            break
+        with Board(total_jobs=len(jobs + beside)) as board:
+            run_all(jobs + beside, config.workers, board.show)
+        beside = []
+        for seed, job in zip(due, jobs):
+            sampled = (read_final(job.config.out) or {})["splits"]["train"]["sampled"]
+            found[seed].append(sum(map(sum, sampled)) / sum(map(len, sampled)))
+    return found
+
+
+def plan_of(config: DemoConfig, command: Sequence[str], tried: dict[int, list[float]] | None = None) -> Plan:
+    """All runs of the demo, as a comparison. `tried`: what `admit` found; by default each seed's first base."""
+    task, evaluation, seeds = setting(config)
+    root = Path(config.out)
+    tried = tried or {seed: [1.0] for seed in seeds}
     labels = [RL, SEARCH] if config.quick else [RL, LARGER, SEARCH, STYLED]
-    evaluation = QUICK if config.quick else EVALUATION
     before: list[Job] = []
     arms: list[Arm] = []
     experts: dict[str, dict[str, Any]] = {}
-    seeds = [config.first_seed + i for i in range(config.seeds)]
+    bases: dict[str, dict[str, str]] = {}
     for seed in seeds:
         place = root / f"seed-{seed}"
-        start = str(place / "base")
+        first = base_job(config, seed, tried[seed].index(max(tried[seed])))
+        start = first.config.out
+        bases[str(seed)] = {"path": str(Path(start).relative_to(root))}
         specs = {
             RL: str(place / "expert-rl"),
             LARGER: str(place / "expert-larger"),
             SEARCH: "solver",
             STYLED: "styled",
         }
-        first = Job(f"base, seed {seed}", base(place / "base", seed, task))
-        before.append(first)
-        before.append(
-            Job(f"expert: {RL}, seed {seed}", rl_expert(Path(specs[RL]), seed, task, start), (first.name,))
-        )
+        rl = prepared(config, rl_expert(Path(specs[RL]), seed, task, start))
+        before += [first, Job(f"expert: {RL}, seed {seed}", rl, (first.name,))]
         if LARGER in labels:
-            before.append(
-                Job(f"expert: {LARGER}, seed {seed}", larger_expert(Path(specs[LARGER]), seed, task))
-            )
+            before.append(larger_job(config, seed))
         for label in labels:
             if label not in experts:
                 known = describe_expert(specs[label], start, task)
@@ -131,20 +181,20 @@ def plan_of(config: DemoConfig, command: Sequence[str]) -> Plan:
                                     out=str(place / name), **COMMON, **IMITATE)  # fmt: skip
                 train = replace(train, updates=(120 if config.quick else UPDATES) * times)
                 arms.append(Arm(label, method, seed, times, train))
-    before = [replace(j, config=replace(j.config, **evaluation)) for j in before]
-    if config.quick:
-        before = [
-            replace(j, config=replace(j.config, updates=QUICK_UPDATES[j.config.method])) for j in before
-        ]
     arms = [replace(a, config=replace(a.config, **evaluation)) for a in arms]
     settings = {
         k: v
         for k, v in to_dict(resolve(arms[0].config)).items()
         if k not in ("method", "expert", "out", "student")
     }
-    bases = {str(s): {"path": f"seed-{s}/base"} for s in seeds}
+    told = [
+        f"seed {seed}: {len(accuracies)} bases tried, solving {', '.join(f'{a:.2f}' for a in accuracies)} of training "
+        f"prompts; a base is admitted at {GATE:.2f}{'' if max(accuracies) >= GATE else ', none was: the best is used'}"
+        for seed, accuracies in tried.items()
+        if len(accuracies) > 1
+    ]
     return Plan("Offline or online? Countdown on one laptop", root, "updates", experts, arms, bases, settings,
-                list(command), tuple(before))  # fmt: skip
+                list(command), tuple(before), tuple(told))  # fmt: skip
 
 
 def demo_command(args: Sequence[str]) -> int:
@@ -158,7 +208,7 @@ def demo_command(args: Sequence[str]) -> int:
         "words, and the path of report.html.",
         epilog="examples\n  understudy demo\n  understudy demo --quick\n  understudy demo --seeds 3",
     )
-    plan = plan_of(config, ["understudy", "demo", *args])
+    plan = plan_of(config, ["understudy", "demo", *args], admit(config))
     console.print(f"{len(plan.jobs())} runs, {config.workers} at a time, in {config.out}", markup=False)
     run(plan, config.workers)
     return 0
