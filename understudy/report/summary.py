@@ -5,6 +5,7 @@ An arm is one expert x method x budget over its seeds. Final numbers use finishe
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -135,11 +136,12 @@ class Summary:
         if key not in self._accuracies:
             rows = [(o.keys, _values(o, kind)) for o in outcomes if o is not None]
             known = [(keys, values) for keys, values in rows if values is not None]
-            self._accuracies[key] = (
-                stats.bootstrap_seeds_prompts([v for _, v in known], _shared([k for k, _ in known]))
-                if known
-                else None
-            )
+            found = None
+            if known:
+                found = stats.bootstrap_seeds_prompts([v for _, v in known], _shared([k for k, _ in known]))
+                # few seeds that differ much give a band wider than an accuracy can be
+                found = dataclasses.replace(found, low=max(0.0, found.low), high=min(1.0, found.high))
+            self._accuracies[key] = found
         return self._accuracies[key]
 
     def difference(
