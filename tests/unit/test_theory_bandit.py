@@ -138,6 +138,15 @@ def test_more_information_never_hurts(l: int, eps: float, kappa: float, n: int, 
     assert truncated_decoding_regret(family, Info.OFF_S, n) == pytest.approx(family.gap / 2)
 
 
+def test_samples_have_the_law_of_the_expert() -> None:
+    """Seed 5; every cell within 4 standard errors + 2e-4."""
+    family, theta, n = FamilyF(3, 0.3, 0.2, "D", (0.2, 0.3, 0.5)), np.array([0, 1, 0]), 200_000
+    x, y = family.sample(theta, n, np.random.default_rng(5))
+    joint = family.law[:, None] * family.expert(theta)
+    seen = np.bincount(x * 4 + y, minlength=12).reshape(3, 4) / n
+    assert (np.abs(seen - joint) <= monte_carlo_tolerance(0) + 4 * np.sqrt(joint / n)).all()
+
+
 def test_subnormal_probabilities() -> None:
     for family in (FamilyF(2, 5e-324, 0.1), FamilyF(2, 0.1, 5e-324)):
         assert 0 <= family.regret(Info.OFF_S, 100) <= 0.5

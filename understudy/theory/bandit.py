@@ -110,6 +110,14 @@ class FamilyF:
         """(2^l, l) every theta, or every student's b."""
         return (np.arange(2**self.l)[:, None] >> np.arange(self.l)) & 1
 
+    def sample(
+        self, theta: NDArray[np.int64], n: int, rng: np.random.Generator
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """n rounds of OFF-S: contexts (n,) and indices into ACTIONS (n,)."""
+        x = rng.choice(self.l, n, p=self.law)
+        y = (rng.random((n, 1)) > np.cumsum(self.expert(theta), -1)[x]).sum(-1)
+        return x, np.minimum(y, len(ACTIONS) - 1)
+
     # --- Theorem 2 ---------------------------------------------------------------------------------
     def regret(self, info: Info, n: int, coverage: float = 1.0) -> float:
         """Least Bayes regret V* - V over learners, n rounds of `info`: Theorem 2, (i) to (iii), and

@@ -26,6 +26,7 @@ from understudy.theory.generators import GENERATORS, generic
 from understudy.theory.instance import Bandit
 from understudy.theory.production import kl_expert_student
 from understudy.theory.scalars import Array, bernoulli_kl, kl_inv_lower
+from understudy.theory.trap import Trap
 
 
 def benign(o: Options) -> Result:
@@ -64,7 +65,18 @@ def benign(o: Options) -> Result:
             at_most(f"kl(V_online || V_e) - Delta, worst of 4000 {kind} instances", 0.0, excess.max())
         )
         points[kind] = (parts.delta, parts.value_expert, online, offline)
-    return Result(rows, {"points": points})
+    return Result(rows, {"points": points, "named": _named()})
+
+
+def _named() -> dict[str, tuple[float, float, float]]:
+    """(Delta, what online loses, what SFT loses with unlimited data) of the worked examples."""
+    fig = Fig3("B")
+    lost = fig.value(2.0) - fig.value(fig.minimiser)
+    out = {"Figure 3, B": (fig.delta("r"), lost, lost)}  # forward and reverse projections coincide
+    parts = split_bandit(Trap().bandit())
+    online, offline = (float(parts.value[int(k)]) for k in (parts.online(), parts.offline()))
+    v_e = float(parts.value_expert)
+    return out | {"Example T": (float(parts.delta), v_e - online, v_e - offline)}
 
 
 def asymmetry(o: Options) -> Result:

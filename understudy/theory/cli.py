@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -142,7 +143,10 @@ def _print_table(results: Sequence[tuple[Any, Any]], every_row: bool) -> None:
 
 def print_wide(table: Table) -> None:
     """Print a table at the terminal's width, or wide enough to read when piped to a file."""
-    console.print(table, width=None if console.is_terminal else WIDTH)
+    if console.is_terminal:
+        console.print(table)
+    else:
+        Console(width=WIDTH, highlight=False).print(table)
 
 
 def _record(results: Sequence[tuple[Any, Any]], seconds: Sequence[float], seed: int) -> dict[str, Any]:

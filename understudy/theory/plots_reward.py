@@ -85,6 +85,21 @@ def benign(d: dict[str, Any]) -> Figure:
         for kind, (_, color) in names.items():
             delta, v_e = d["points"][kind][0][:600], d["points"][kind][1][:600]
             ax.plot(delta, v_e - d["points"][kind][which][:600], ".", ms=3.5, color=color, alpha=0.7)
+        for name, point in d["named"].items():
+            ax.plot(point[0], point[which - 1], "o", color=INK, ms=6, zorder=5)
+            below = point[which - 1] == 0  # inside the cloud: name it below, with a line
+            ax.annotate(
+                name,
+                (point[0], point[which - 1]),
+                xytext=(0, -78 if below else -15 if name.startswith("Figure") else 13),
+                textcoords="offset points",
+                arrowprops={"arrowstyle": "-", "color": INK, "lw": 0.8} if below else None,
+                color=INK,
+                fontsize=10.5,
+                weight="bold",
+                ha="center",
+                va="center",
+            )
         for sign in (1, -1):
             ax.plot(x, sign * np.sqrt(x / 2), color=INK, lw=1.4)
         log_axes(ax, y=False)
@@ -96,7 +111,7 @@ def benign(d: dict[str, Any]) -> Figure:
     note(a, 0.03, 0.93, "no dot lies outside the lines", ONLINE, weight="bold")
     note(b, 0.03, 0.93, "no such guarantee", OFFLINE, weight="bold")
     for i, (label, color) in enumerate(names.values()):
-        note(b, 0.03, 0.85 - 0.065 * i, "● " + label, color)
+        note(b, 0.03, 0.235 - 0.062 * i, "● " + label, color)
     return figure
 
 
