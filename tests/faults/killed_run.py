@@ -54,7 +54,7 @@ Place = tuple[object, str, int, bool]
 
 PLACES: list[Place] = [
     (train, "update", 2, True),
-    (train, "update", 5, False),
+    (train, "update", 8, False),  # back to update 6, where a checkpoint and an evaluation meet
     (run.RunDir, "save", 2, False),
     (evaluator.Evaluator, "during", 2, True),
     (evaluator.Evaluator, "final", 1, False),

@@ -311,10 +311,9 @@ simple("a device that is not there", "device", "not available here", device="cud
 simple("a device that does not exist", "device", "not available here", device="quantum")
 
 # -- evaluation and reports
-for k in ("5", "0"):
-    case(f"k = {k}", "k", "must be 1..samples=4")(
-        lambda p, k=k: ["eval", "--model", "solver", "--task", "coin", "--samples", "4", "--k", "1", k]
-    )
+EVAL = ["eval", "--model", "solver", "--task", "coin", "--samples", "4", "--k", "1"]
+case("k larger than the samples", "k", "must be 1..samples=4")(lambda p: [*EVAL, "5"])
+case("k of nothing", "k", "must be 1..samples=4")(lambda p: [*EVAL, "0"])
 case("eval without a model", "model", "missing")(lambda p: ["eval"])
 case("eval of nothing", "model", "no such folder")(lambda p: ["eval", "--model", "/nowhere/at/all"])
 case("eval of an unknown split", "split", "one of train, test, ood")(

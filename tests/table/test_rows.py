@@ -109,7 +109,7 @@ def test_row_trains_and_pays(method: str, expert: str, models: dict[str, Path], 
     Hand-checked columns, in tokens: T = trained, by row.
     """
     spec = str(models["llama"]) if expert == "model" else expert
-    changes = {"expert": spec if needs_expert(resolve(config(method, tmp_path))) else ""}
+    changes: dict[str, Any] = {"expert": spec if needs_expert(resolve(config(method, tmp_path))) else ""}
     if method == "base_opd":
         changes |= {"prompt_pool": 8, "updates": 4}  # two passes over the pool
     if method == "gkd":
