@@ -105,6 +105,26 @@ def test_too_large(tmp_path: Path) -> None:
         parse(data)
 
 
+def test_a_large_instance_with_graded_rewards_is_examined_in_little_memory() -> None:
+    import numpy as np
+
+    from understudy.theory.instance import Bandit
+    from understudy.theory.sceptic import examine
+
+    rng = np.random.default_rng(0)
+    x, y, k = 10, 400, 4
+    policies = rng.dirichlet(np.ones(y), (k + 1, x))
+    bandit = Bandit(np.full(x, 1 / x), policies[0], policies[1:], rng.random((x, y)))
+    assert not examine(bandit, n=16, runs=30).refuted
+
+
+def test_too_many_cells() -> None:
+    data = example()
+    data["expert"] = [[1 / 30_000] * 30_000]
+    with pytest.raises(UserError, match="at most 20000 cells"):
+        parse(data)
+
+
 def test_command_line_tells_the_mistake_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -68,28 +68,32 @@ def split(
 ) -> Split:
     """The chain rule of section 3. `phi` (..., X, Y) are integer labels that determine the reward.
 
-    By default phi = r (one label per distinct reward value). R and N are computed each from its own
-    definition, so that L = R + N is a check and not a definition.
+    By default phi = r, per context (one label per distinct reward value). R and N are computed each from its
+    own definition, so that L = R + N is a check and not a definition.
     """
     if phi is None:
-        phi = np.unique(reward, return_inverse=True)[1].reshape(reward.shape)
-    member = phi[..., None, :] == np.arange(int(phi.max()) + 1)[:, None]  # (..., X, Z, Y)
-    student, e, member = (
-        students[..., :, :, None, :],
-        expert[..., None, :, None, :],
-        member[..., None, :, :, :],
-    )
-    student_z, expert_z = (student * member).sum(-1), (e * member).sum(-1)  # (..., K, X, Z)
-    relevant = kl_student_expert(student_z, expert_z)
-    within = kl_student_expert(_condition(student, member, student_z), _condition(e, member, expert_z))
-    reached = (student_z > 0) & (expert_z > 0)  # where the expert never goes, R is infinite already
-    nuisance = np.where(reached, student_z * np.where(reached, within, 0.0), 0.0).sum(-1)
+        phi = _levels(reward)
+    expert_K = expert[..., None, :, :]
+    masses, nuisance = [], np.zeros(students.shape[:-1])
+    for z in range(int(phi.max()) + 1):
+        member = (phi == z)[..., None, :, :]
+        student_z, expert_z = (
+            (students * member).sum(-1),
+            (expert_K * member).sum(-1),
+        )  # (..., K, X), (..., 1, X)
+        masses.append((student_z, np.broadcast_to(expert_z, student_z.shape)))
+        within = kl_student_expert(
+            _condition(students, member, student_z), _condition(expert_K, member, expert_z)
+        )
+        reached = (student_z > 0) & (expert_z > 0)  # where the expert never goes, R is infinite already
+        nuisance += np.where(reached, student_z * np.where(reached, within, 0.0), 0.0)
+    relevant = kl_student_expert(*(np.stack(sides, -1) for sides in zip(*masses)))
     weight = mu[..., None, :]
     return Split(
-        reverse=_mean(weight, kl_student_expert(students, expert[..., None, :, :])),
+        reverse=_mean(weight, kl_student_expert(students, expert_K)),
         relevant=_mean(weight, relevant),
         nuisance=_mean(weight, nuisance),
-        forward=_mean(weight, kl_expert_student(students, expert[..., None, :, :])),
+        forward=_mean(weight, kl_expert_student(students, expert_K)),
         value=(weight * (students * reward[..., None, :, :]).sum(-1)).sum(-1),
         value_expert=(mu * (expert * reward).sum(-1)).sum(-1),
     )
@@ -97,6 +101,16 @@ def split(
 
 def split_bandit(bandit: Bandit, phi: NDArray[np.int64] | None = None) -> Split:
     return split(bandit.mu, bandit.students, bandit.expert, bandit.reward, phi)
+
+
+def _levels(reward: Array) -> NDArray[np.int64]:
+    """0, 1, ... for the distinct values of each row, in increasing order; (..., Y) -> (..., Y)."""
+    order = np.argsort(reward, -1, kind="stable")
+    ordered = np.take_along_axis(reward, order, -1)
+    rank = np.concatenate([np.zeros_like(order[..., :1]), np.cumsum(np.diff(ordered, axis=-1) > 0, -1)], -1)
+    out = np.empty_like(order)
+    np.put_along_axis(out, order, rank, -1)
+    return out
 
 
 def _condition(p: Array, member: NDArray[np.bool_], mass: Array) -> Array:

@@ -19,6 +19,7 @@ from understudy.theory.scalars import Array
 
 FORMAT = "understudy-instance/1"
 LIMIT = 1_000_000  # numbers in the table of students
+CELLS = 20_000  # contexts x actions
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,8 @@ def parse(data: object, name: str = "instance") -> Bandit:
         raise UserError("format", data["format"], f"write {FORMAT!r}")
     expert = _table(data["expert"], "expert")
     x, y = expert.shape
+    if x * y > CELLS:
+        raise UserError("expert", f"{x} x {y}", f"at most {CELLS} cells: pool contexts or actions")
     expert = _policy(expert, "expert")
     reward = _reward(data["reward"], (x, y), "reward")
     mu = np.full(x, 1 / x)

@@ -88,6 +88,7 @@ class Examination:
 def examine(bandit: Bandit, n: int = 64, runs: int = 2000, delta: float = 0.1, seed: int = 0) -> Examination:
     """All falsifiers and identities that apply to `bandit`. n rounds and `runs` data sets for F1 and F4."""
     parts = split_bandit(bandit)
+    runs = max(20, min(runs, MEMORY // bandit.expert.size))
     findings = [*_population(bandit, parts), *_identities(bandit, parts)]
     findings += _finite_sample(bandit, parts, n, runs, delta, seed)
     if bandit.alternatives:
@@ -97,6 +98,7 @@ def examine(bandit: Bandit, n: int = 64, runs: int = 2000, delta: float = 0.1, s
     return Examination(bandit, parts, tuple(findings))
 
 
+MEMORY = 20_000_000  # numbers held at a time: data sets x cells, or pairs of actions
 _F1 = "no offline learner beats the Bayes regret"
 
 
@@ -138,7 +140,7 @@ def _identities(bandit: Bandit, parts: Split) -> list[Finding]:
     first = bandit.students[chosen[0]]
     for k in chosen:
         pi = bandit.students[k]
-        if binary:
+        if binary and r.size * r.shape[1] <= MEMORY:
             pairs = improvement.best_of_two_gain(mu, pi, score, r)
             residuals["3F"].append(pairs - improvement.best_of_two_identity(mu, pi, score, r))
         if not bool((e[pi > 0] > 0).all()):
@@ -163,7 +165,7 @@ def _identities(bandit: Bandit, parts: Split) -> list[Finding]:
             "integral of Cov(r, A) along the path = V gained",
             "needs a student inside the expert's support",
         ),
-        "3F": ("best-of-2 gain = v(1-v)(2 AUC - 1)", "needs binary reward"),
+        "3F": ("best-of-2 gain = v(1-v)(2 AUC - 1)", "needs binary reward and few enough pairs of actions"),
     }
     out = []
     for code, (statement, need) in statements.items():
