@@ -64,7 +64,7 @@ def rl_expert(out: Path, seed: int, task: str, student: str) -> TrainConfig:
 
 
 def larger_expert(out: Path, seed: int, task: str) -> TrainConfig:
-    """Expert (b), out of reach by capacity and training: a larger network on better traces."""
+    """Expert (b), more capacity and better training: whether it is in reach is not known."""
     return TrainConfig(
         method="sft", student="scratch:width=128,layers=2,heads=8", expert="good", task=task, seed=seed, out=str(out),
         updates=1000, prompts_per_update=48, lr=2e-3, schedule="cosine", warmup=50, prompt_pool=24_000,
@@ -75,8 +75,8 @@ def larger_expert(out: Path, seed: int, task: str) -> TrainConfig:
 MECHANISM = {
     "RL of the base": "Realizable by construction: it is the student's own base after GRPO on the verifier's reward, "
     "so the student can represent it exactly.",
-    "larger network": "Out of reach by capacity and training: a network four times the size, trained from scratch "
-    "on better traces than the base ever saw.",
+    "larger network": "A network four times the size, trained from scratch on better traces than the base ever saw. "
+    "Whether the base can represent it is not known.",
     "hidden search": "Out of reach by information: it knows a solution before its first token, which the student would "
     "have to compute. It almost never errs, so its samples never show how to recover from a wrong attempt. That it "
     "recovers when asked (verdict no, try again) is built into it: online scoring reaches that, offline samples do "
