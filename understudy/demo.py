@@ -35,7 +35,7 @@ class DemoConfig:
     seeds: int = 1
     """Independent repetitions, each with its own base and experts: 3 for the full picture."""
     quick: bool = False
-    """Only the two experts that matter most, and smaller evaluations: under three minutes."""
+    """Only the two experts that matter most, fewer updates, smaller evaluations."""
     first_seed: int = 200
     """Seeds are first_seed, first_seed + 1, ... The settings were chosen on seeds below 200."""
     split_seed: int = 2027
