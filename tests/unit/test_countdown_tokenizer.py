@@ -88,7 +88,14 @@ def test_special_tokens_spelled_out_stay_text(reloaded: tuple[str, Any]) -> None
 
 
 def test_there_is_room_for_every_completion() -> None:
-    for options in ({}, {"ops": "+-*/"}, {"max_number": 30, "ood_min": 90, "ood_max": 120, "n_numbers": 2}):
+    for options in (
+        {},
+        {"ops": "+-*/"},
+        {"max_number": 30, "ood_min": 90, "ood_max": 120, "n_numbers": 2},
+        {"check": True},
+        {"digits": 3},
+        {"digits": 2, "check": True, "ood_max": 20},
+    ):
         from understudy.tasks.countdown import CountdownConfig
 
         task = CountdownTask(CountdownConfig(**options))

@@ -203,6 +203,21 @@ def test_search_rewards(text: str, reward: int) -> None:
     assert SEARCH.verify(P15, text, False) == 0.0, "a truncated completion never earns anything"
 
 
+def test_a_difference_from_the_target_must_be_there_and_right() -> None:
+    task = CountdownTask(CountdownConfig(check=True, digits=2))
+    assert task.prompts("train", 1, 0)[0].text.count(" ") == 2
+    for text, reward in {
+        "05+03=08+07=15-15=00 ok": 1,
+        "05-03=02+07=09-15=-6 no\n05+03=08+07=15-15=00 ok": 1,
+        "05+03=08+07=15 ok": 0,
+        "05+03=08+07=15-15=0 ok": 0,
+        "5+3=8+7=15-15=0 ok": 0,
+        "05-03=02+07=09-15=00 ok": 0,
+        "05+03=08+07=15-15=00-15=00 ok": 0,
+    }.items():
+        assert task.verify(P15, text, True) == reward, text
+
+
 def test_minus_zero_and_exact_division() -> None:
     task = CountdownTask(CountdownConfig(ops="+-*/"))
     assert task.verify(problem(5, 5, 3, target=3), "5-5=0+3=3 ok", True) == 1.0
@@ -214,27 +229,41 @@ def test_minus_zero_and_exact_division() -> None:
     )
 
 
-def brute_force(nums: tuple[int, ...], target: int, ops: str) -> set[str]:
+def brute_force(
+    nums: tuple[int, ...], target: int, ops: str, digits: int = 1, check: bool = False
+) -> set[str]:
     """All right lines, worked out without the code under test."""
+
+    def spelt(n: int) -> str:
+        return "-" + str(-n).zfill(digits - 1) if n < 0 else str(n).zfill(digits)
+
     work = {"+": lambda a, b: a + b, "-": lambda a, b: a - b, "*": lambda a, b: a * b}
     lines = set()
     for order in permutations(nums):
         for chosen in product(ops, repeat=len(nums) - 1):
-            value, text = order[0], str(order[0])
+            value, text = order[0], spelt(order[0])
             for op, n in zip(chosen, order[1:]):
                 value = work[op](value, n)
-                text += f"{op}{n}={value}"
+                text += f"{op}{spelt(n)}={spelt(value)}"
             if value == target:
-                lines.add(text)
+                lines.add(text + f"-{spelt(target)}={spelt(0)}" * check)
     return lines
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.integers(1, 12), min_size=2, max_size=4), st.integers(-5, 40), st.data())
-def test_search_agrees_with_brute_force(nums: list[int], target: int, data: st.DataObject) -> None:
-    task = CountdownTask(CountdownConfig(ops="+-*"))
+@given(
+    st.lists(st.integers(1, 12), min_size=2, max_size=4),
+    st.integers(1, 40),
+    st.integers(0, 3),
+    st.booleans(),
+    st.data(),
+)
+def test_search_agrees_with_brute_force(
+    nums: list[int], target: int, digits: int, check: bool, data: st.DataObject
+) -> None:
+    task = CountdownTask(CountdownConfig(ops="+-*", digits=digits, check=check))
     prompt = problem(*nums, target=target)
-    right = brute_force(tuple(nums), target, "+-*")
+    right = brute_force(tuple(nums), target, "+-*", max(1, digits), check)
     assert {text for text, good in task.candidates(prompt) if good} == right
     for line, good in data.draw(
         st.lists(st.sampled_from(list(task.candidates(prompt))), min_size=1, max_size=5)

@@ -37,6 +37,12 @@ class CountdownConfig:
     """Share of all problems that only test and ood prompts may use."""
     split_seed: int = 0
     """Salt of the hash of (sorted numbers, target) that decides which problems those are."""
+    digits: int = 0
+    """Digits that the search format writes a number with, zeros first (05): then places stand still, which a tiny
+    model learns sooner. 0 = no zeros."""
+    check: bool = False
+    """Search format: an attempt ends by taking the target away (`...=15-15=0`), so that its verdict can be read off.
+    A tiny model learns to check that way in a hundred updates; without it, by luck of the seed (LAB_LOG.md)."""
     attempts: int = 4
     """Attempts that a completion of the search format may make."""
     data: str = ""
@@ -54,6 +60,7 @@ class CountdownConfig:
             need(field, getattr(self, field) >= 1, "must be at least 1")
         need("max_target", self.max_target <= 100_000, "must be at most 100000")
         need("attempts", self.attempts <= 64, "must be at most 64")
+        need("digits", 0 <= self.digits <= 9, "must be 0..9")
         for field in ("wide_share", "difficulty_min", "difficulty_max"):
             need(field, 0 <= getattr(self, field) <= 1, "must lie in [0, 1]")
         need("difficulty_max", self.difficulty_max >= self.difficulty_min, "must be at least difficulty_min")

@@ -136,18 +136,23 @@ def read_chain(text: str) -> Chain | None:
     return Chain(first.group(), tuple(steps))
 
 
-def chain_reading(text: str) -> Reading | None:
-    """The reading of a chain if each value it states is right, else None. No 07, no -0."""
+def spell(number: int, digits: int = 0) -> str:
+    """5, or 05 with two digits; a sign takes the place of a digit (-5)."""
+    return f"{number:0{digits}d}" if digits else str(number)
+
+
+def chain_reading(text: str, digits: int = 0) -> Reading | None:
+    """The reading of a chain if each value it states is right and each number spelled right, else None."""
     chain = read_chain(text)
     if chain is None:
         return None
     reading: Reading | None = None
     for i, (_, _, stated) in enumerate(chain.steps):
         reading = read(chain.nested(i + 1))
-        if reading is None or reading.value.denominator != 1 or str(reading.value) != stated:
+        if reading is None or reading.value.denominator != 1 or spell(int(reading.value), digits) != stated:
             return None
     if reading is None or any(
-        str(int(n)) != n for n in (chain.first, *(number for _, number, _ in chain.steps))
+        spell(int(n), digits) != n for n in (chain.first, *(number for _, number, _ in chain.steps))
     ):
         return None
     return reading

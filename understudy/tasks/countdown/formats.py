@@ -5,7 +5,8 @@ search, prompt `3 5 7>15`, a completion of up to `attempts` lines, each a chain 
     3+5=8+7=15 ok
 It earns 1 iff the first ` ok` closes a chain that is right at every step, uses each number once and hits the
 target, every line before it ends in ` no`, nothing follows it, and the completion ended. What those lines
-attempted does not matter. One line of style, `~` and 1 to 8 letters, may come first; it counts for nothing.
+attempted does not matter. With `check` a chain goes on to the difference from the target, which is part of what
+must be right: `3+5=8+7=15-15=0 ok`. One line of style, `~` and 1 to 8 letters, may come first; it counts for nothing.
 
 answer, an English prompt; the last `<answer> expr </answer>` counts, and may read `expr = target`.
 """
@@ -17,15 +18,15 @@ from collections.abc import Sequence
 from fractions import Fraction
 from itertools import combinations
 
-from understudy.tasks.countdown.expressions import MAX_LENGTH, Reading, chain_reading, read
+from understudy.tasks.countdown.expressions import MAX_LENGTH, Reading, chain_reading, read, spell
 from understudy.tasks.countdown.tokenizer import NO, OK
 
 _STYLE = re.compile(r"~[a-z]{1,8}\n")
 STYLE_TOKENS = 10  # of the longest style line
 
 
-def search_prompt(numbers: Sequence[int], target: int) -> str:
-    return f"{' '.join(map(str, numbers))}>{target}\n"
+def search_prompt(numbers: Sequence[int], target: int, digits: int = 0) -> str:
+    return f"{' '.join(spell(n, digits) for n in numbers)}>{spell(target, digits)}\n"
 
 
 def answer_prompt(numbers: Sequence[int], target: int, ops: str) -> str:
@@ -47,7 +48,20 @@ def right(reading: Reading | None, numbers: Sequence[int], target: int, ops: str
     )
 
 
-def verify_search(text: str, numbers: Sequence[int], target: int, ops: str, attempts: int) -> bool:
+def checked(chain: str, value: int, target: int, digits: int = 0) -> str:
+    """The chain, which is worth `value`, and then its difference from the target."""
+    return f"{chain}-{spell(target, digits)}={spell(value - target, digits)}"
+
+
+def verify_search(
+    text: str,
+    numbers: Sequence[int],
+    target: int,
+    ops: str,
+    attempts: int,
+    digits: int = 0,
+    check: bool = False,
+) -> bool:
     if len(text) > (MAX_LENGTH + 1) * attempts + STYLE_TOKENS:
         return False
     style = _STYLE.match(text)
@@ -57,7 +71,13 @@ def verify_search(text: str, numbers: Sequence[int], target: int, ops: str, atte
         return False
     if any(not line.endswith(NO) or OK in line for line in before):
         return False
-    return right(chain_reading(last.removesuffix(OK)), numbers, target, ops)
+    chain = last.removesuffix(OK)
+    if check:
+        zero = checked("", target, target, digits)
+        if not chain.endswith(zero):
+            return False
+        chain = chain.removesuffix(zero)
+    return right(chain_reading(chain, digits), numbers, target, ops)
 
 
 def verify_answer(text: str, numbers: Sequence[int], target: int, ops: str) -> bool:

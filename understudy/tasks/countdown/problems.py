@@ -20,6 +20,7 @@ import numpy as np
 
 from understudy.errors import UserError
 from understudy.tasks.countdown.config import MAX_NUMBERS, CountdownConfig
+from understudy.tasks.countdown.expressions import spell
 
 MOST_CHAINS = 60_000_000  # evaluated by one enumeration, about five seconds
 CHUNK = 200_000  # chains evaluated at a time
@@ -32,7 +33,7 @@ class Problem:
     difficulty: float  # share of its candidate chains that miss the target; nan where not worked out
 
 
-def candidates(numbers: tuple[int, ...], ops: str) -> tuple[tuple[str, int], ...]:
+def candidates(numbers: tuple[int, ...], ops: str, digits: int = 0) -> tuple[tuple[str, int], ...]:
     """Every distinct chain over `numbers` as (text, value), in order of text: ("3+5=8+7=15", 15)."""
     found: dict[str, int] = {}
 
@@ -47,11 +48,11 @@ def candidates(numbers: tuple[int, ...], ops: str) -> tuple[tuple[str, int], ...
             for op in ops:
                 result = apply(op, value, number)
                 if result is not None:
-                    grow(f"{text}{op}{number}={result}", result, rest)
+                    grow(f"{text}{op}{spell(number, digits)}={spell(result, digits)}", result, rest)
 
     for i, number in enumerate(numbers):
         if number not in numbers[:i]:
-            grow(str(number), number, numbers[:i] + numbers[i + 1 :])
+            grow(spell(number, digits), number, numbers[:i] + numbers[i + 1 :])
     return tuple(sorted(found.items()))
 
 

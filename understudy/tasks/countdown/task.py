@@ -107,7 +107,7 @@ class CountdownTask:
         orders = _orders(len(problem.numbers))
         numbers = tuple(problem.numbers[i] for i in orders[dice % len(orders)])
         if self.config.format == "search":
-            text = formats.search_prompt(numbers, problem.target)
+            text = formats.search_prompt(numbers, problem.target, self.config.digits)
         else:
             text = formats.answer_prompt(numbers, problem.target, self.config.ops)
         key = f"countdown {','.join(map(str, numbers))}>{problem.target}"
@@ -120,7 +120,8 @@ class CountdownTask:
     def verify(self, prompt: Prompt, text: str, ended: bool) -> float:
         numbers, target, ops = prompt.data["nums"], prompt.data["target"], self.config.ops
         if self.config.format == "search":
-            good = ended and formats.verify_search(text, numbers, target, ops, self.config.attempts)
+            c = self.config
+            good = ended and formats.verify_search(text, numbers, target, ops, c.attempts, c.digits, c.check)
         else:
             good = formats.verify_answer(text, numbers, target, ops)
         return 1.0 if good else 0.0
@@ -147,7 +148,10 @@ class CountdownTask:
     def candidates(self, prompt: Prompt) -> Sequence[tuple[str, bool]]:
         """Every chain that an attempt can be, and whether it is right. For experts only."""
         numbers, target = self.problem(prompt)
-        return [(text, value == target) for text, value in candidates(numbers, self.config.ops)]
+        found, digits = candidates(numbers, self.config.ops, self.config.digits), self.config.digits
+        if self.config.check:
+            found = tuple((formats.checked(text, value, target, digits), value) for text, value in found)
+        return [(text, value == target) for text, value in found]
 
     # -- models ----------------------------------------------------------------------------------------------
 
@@ -171,12 +175,18 @@ class CountdownTask:
         """Tokens of the longest completion that the format has room for (each character one token)."""
         config = self.config
         largest = max(config.ood_max, config.wide_max if config.wide_share else 0)
+        wide = config.digits
         n = max([config.n_numbers, *(len(p.numbers) for p in self._rows or ())])
-        length = len(str(largest))
+        length = one = max(len(str(largest)), wide)
         for steps in range(2, n + 1):
             most = largest**steps if "*" in config.ops else largest * steps
-            stated = max(len(str(most)), len(str(largest * (steps - 1))) + 1)  # a difference may carry a sign
-            length += 1 + len(str(largest)) + 1 + stated
+            # a difference may carry a sign
+            stated = max(len(str(most)), len(str(largest * (steps - 1))) + 1, wide)
+            length += 1 + one + 1 + stated
+        if config.check:
+            taken = max(len(str(config.max_target)), wide)
+            most = len(str((largest**n if "*" in config.ops else largest * n) + config.max_target)) + 1
+            length += 1 + taken + 1 + max(most, wide)
         return formats.STYLE_TOKENS + config.attempts * (
             length + 2
         )  # the verdict, and a newline or the end token
