@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from understudy.tasks.countdown import CountdownTask
-from understudy.tasks.countdown.tokenizer import END, PAD
+from understudy.tasks.tokenizer import END, PAD
 
 TASK = CountdownTask()
 OURS = TASK.tokenizer()

@@ -23,19 +23,16 @@ from collections import OrderedDict
 from collections.abc import Hashable, Sequence
 from functools import cache
 from itertools import product
-from math import inf, log
+from math import log
 from typing import Any, Protocol
-
-import numpy as np
-import torch
-from torch import Tensor
 
 from understudy.config import Spec, build
 from understudy.errors import UserError
 from understudy.experts.attempts import Candidates, Grammar, Walk
+from understudy.experts.program import ProgramExpert
 from understudy.experts.solver_config import PRESETS, SolverConfig, provenance
-from understudy.randomness import seed_from, uniforms
-from understudy.types import Prompt, Rollout
+from understudy.randomness import seed_from
+from understudy.types import Prompt
 
 MEMORY = 100_000  # candidates, over all problems, that stay ready
 PLAIN = "0123456789+-*/="  # what may be encoded character by character if the tokenizer merges none of it
@@ -54,22 +51,20 @@ class SearchSpace(Protocol):
         ...
 
 
-class SolverExpert:
+class SolverExpert(ProgramExpert):
     """See above. One instance serves any number of prompts, on the CPU."""
 
     def __init__(
         self, config: SolverConfig, tokenizer: Any, space: SearchSpace, name: str = "solver"
     ) -> None:
-        self.config, self.tokenizer, self.space, self.name = config, tokenizer, space, name
-        if tokenizer.eos_token_id is None:
-            raise UserError("expert", name, "needs a tokenizer with an end token: set its eos_token")
-        end = int(tokenizer.eos_token_id)
-        ok, no, newline = (self._single(text) for text in (" ok", " no", "\n"))
+        super().__init__(tokenizer, name, config.smoothing, config.vocabulary)
+        self.config, self.space = config, space
+        ok, no, newline = (self.single(text) for text in (" ok", " no", "\n"))
         self.grammar = Grammar(
             ok,
             no,
             newline,
-            end,
+            self.end,
             space.attempts,
             config.p_right,
             config.lucky,
@@ -77,14 +72,6 @@ class SolverExpert:
             config.false_no,
             config.repeat,
         )
-        self.end_ids = (end,)
-        self.vocabulary = config.vocabulary or len(tokenizer)
-        if self.vocabulary < len(tokenizer):
-            mend = f"the tokenizer has {len(tokenizer)} tokens: give at least that"
-            raise UserError("expert.vocabulary", config.vocabulary, mend)
-        self._keep, self._floor = 1 - config.smoothing, config.smoothing / self.vocabulary
-        # without smoothing whatever the process would not write scores -inf: never a score to train on
-        self.capabilities = frozenset({"sample", "score", "distribution"} if config.smoothing else {"sample"})
         self.provenance = provenance(config, space.attempts)
         self._table = self._plain_table()
         self._letters = {c: self._encode([c])[0] for c in "~abcdefghijklmnopqrstuvwxyz"}
@@ -100,56 +87,6 @@ class SolverExpert:
             )
         config = build(SolverConfig, {**PRESETS[spec.name], **spec.args}, "expert")
         return cls(config, tokenizer, space, spec.text)
-
-    # -- the interface of an expert --------------------------------------------------------------------------
-
-    def start(self, prompts: Sequence[Prompt]) -> SolverSteps:
-        return SolverSteps(self, [self.walk(p) for p in prompts])
-
-    def sample(
-        self, prompts: Sequence[Prompt], samples: int, seed: int, max_new_tokens: int
-    ) -> list[Rollout]:
-        """Draws from exactly what `distribution` says, token by token by inverse CDF."""
-        drawn, end = [], self.grammar.end
-        for prompt in prompts:
-            for s in range(samples):
-                ids: list[int] = []
-                logps: list[float] = []
-                walk = self.walk(prompt)
-                for u in uniforms(seed, prompt.key, s, max_new_tokens).tolist():
-                    token, p = self._draw(*walk.next(), u)
-                    ids.append(token)
-                    logps.append(log(p))
-                    if token == end:
-                        break
-                    walk.push(token)
-                drawn.append((prompt, s, ids, logps))
-        texts = self.tokenizer.batch_decode([ids for _, _, ids, _ in drawn], skip_special_tokens=True)
-        return [
-            Rollout(prompt, s, tuple(ids), tuple(logps), ids[-1] == end, text, "expert")
-            for (prompt, s, ids, logps), text in zip(drawn, texts)
-        ]
-
-    def score(self, rollouts: Sequence[Rollout]) -> list[Tensor]:
-        out = []
-        for rollout in rollouts:
-            walk, logps = self.walk(rollout.prompt), []
-            for token in rollout.ids:
-                tokens, probs = walk.next()
-                p = self._floor + (self._keep * probs[tokens.index(token)] if token in tokens else 0.0)
-                logps.append(log(p) if p > 0 else -inf)
-                walk.push(token)
-            out.append(torch.tensor(logps, dtype=torch.float32))
-        return out
-
-    def distribution(self, rollouts: Sequence[Rollout]) -> list[Tensor]:
-        steps = []
-        for rollout in rollouts:
-            walk = self.walk(rollout.prompt)
-            for token in rollout.ids:
-                steps.append(walk.next())
-                walk.push(token)
-        return list(self.dense(steps).split([len(r.ids) for r in rollouts]))
 
     def entropy(self, prompt: Prompt) -> float:
         """Exact entropy (nats) of a whole completion of the process: no smoothing, no limit on tokens."""
@@ -183,16 +120,6 @@ class SolverExpert:
         """A cursor at the beginning of a completion of `prompt`."""
         return Walk(self._candidates(prompt), self._style(prompt))
 
-    def dense(self, steps: Sequence[tuple[tuple[int, ...], tuple[float, ...]]]) -> Tensor:
-        """(N, V) float32 log-probs of the smoothed distributions; `steps` are N structured ones."""
-        counts = [len(tokens) for tokens, _ in steps]
-        probs = np.array([p for _, ps in steps for p in ps])
-        with np.errstate(divide="ignore"):
-            logp_NV = np.full((len(steps), self.vocabulary), np.log(self._floor), dtype=np.float32)
-            filled = np.log(self._keep * probs + self._floor)
-        logp_NV[np.repeat(np.arange(len(steps)), counts), [t for ts, _ in steps for t in ts]] = filled
-        return torch.from_numpy(logp_NV)
-
     def _candidates(self, prompt: Prompt) -> Candidates:
         name = self.space.problem(prompt)
         found = self._memory.get(name)
@@ -220,27 +147,6 @@ class SolverExpert:
             letters += chr(ord("a") + letter)
         return (*(token for c in letters for token in self._letters[c]), self.grammar.newline)
 
-    def _draw(self, tokens: tuple[int, ...], probs: tuple[float, ...], u: float) -> tuple[int, float]:
-        """The token at `u` of the smoothed distribution's cumulative sum, and its probability."""
-        keep, floor, below = self._keep, self._floor, 0.0  # below: structured mass of smaller ids
-        for token, p in zip(tokens, probs):
-            if u < keep * below + floor * token:
-                return min(token - 1, int((u - keep * below) / floor)), floor
-            if u < keep * (below + p) + floor * (token + 1):
-                return token, keep * p + floor
-            below += p
-        if floor == 0.0:  # u fell into the rounding of the last sum
-            return tokens[-1], probs[-1]
-        return min(self.vocabulary - 1, int((u - keep * below) / floor)), floor
-
-    def _single(self, text: str) -> int:
-        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        if len(ids) != 1:
-            raise UserError(
-                "expert", self.name, f"needs a tokenizer in which {text!r} is one token, not {len(ids)}"
-            )
-        return int(ids[0])
-
     def _plain_table(self) -> dict[str, int] | None:
         """Character -> id, if each pair of PLAIN characters stays two tokens (so no longer merge exists)."""
         pairs = [a + b for a, b in product(PLAIN, PLAIN)]
@@ -254,25 +160,6 @@ class SolverExpert:
         if table is not None and all(set(text) <= table.keys() for text in texts):
             return [tuple([table[c] for c in text]) for text in texts]
         return [tuple(ids) for ids in self.tokenizer(texts, add_special_tokens=False)["input_ids"]]
-
-
-class SolverSteps:
-    """The solver as a Stepper: one cursor a live row."""
-
-    def __init__(self, expert: SolverExpert, walks: list[Walk]) -> None:
-        self._expert, self._walks = expert, walks
-
-    def next_logp(self) -> Tensor:
-        """(B_live, V) float32 log-probs."""
-        return self._expert.dense([walk.next() for walk in self._walks])
-
-    def advance(self, tokens_B: Tensor, keep_B: Tensor) -> None:
-        live = []
-        for walk, token, keep in zip(self._walks, tokens_B.tolist(), keep_B.tolist()):
-            if keep:
-                walk.push(token)
-                live.append(walk)
-        self._walks = live
 
 
 def _coin(p: float) -> float:

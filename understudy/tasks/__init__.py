@@ -7,10 +7,16 @@ from typing import Any
 
 from understudy.config import parse_spec
 from understudy.errors import UserError
+from understudy.tasks.addition import AdditionTask
 from understudy.tasks.base import Task, check_task
+from understudy.tasks.classify import ClassifyTask
 from understudy.tasks.countdown import CountdownTask
 
-TASKS: dict[str, Callable[[Any], Task]] = {"countdown": CountdownTask.from_spec}
+TASKS: dict[str, Callable[[Any], Task]] = {
+    "countdown": CountdownTask.from_spec,
+    "addition": AdditionTask.from_spec,
+    "classify": ClassifyTask.from_spec,
+}
 
 
 def load_task(text: str) -> Task:

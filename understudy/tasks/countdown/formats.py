@@ -3,26 +3,21 @@
 search, prompt `3 5 7>15`, a completion of up to `attempts` lines, each a chain and a verdict:
     5-3=2+7=9 no
     3+5=8+7=15 ok
-It earns 1 iff the first ` ok` closes a chain that is right at every step, uses each number once and hits the
-target, every line before it ends in ` no`, nothing follows it, and the completion ended. What those lines
-attempted does not matter. With `check` a chain goes on to the difference from the target, which is part of what
-must be right: `3+5=8+7=15-15=0 ok`. One line of style, `~` and 1 to 8 letters, may come first; it counts for nothing.
+An attempt is right if its chain is right at every step, uses each number once and hits the target (attempts.py has
+the rest). With `check` a chain goes on to the difference from the target, which is part of what must be right:
+`3+5=8+7=15-15=0 ok`.
 
 answer, an English prompt; the last `<answer> expr </answer>` counts, and may read `expr = target`.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from fractions import Fraction
 from itertools import combinations
 
+from understudy.tasks.attempts import passes
 from understudy.tasks.countdown.expressions import MAX_LENGTH, Reading, chain_reading, read, spell
-from understudy.tasks.countdown.tokenizer import NO, OK
-
-_STYLE = re.compile(r"~[a-z]{1,8}\n")
-STYLE_TOKENS = 10  # of the longest style line
 
 
 def search_prompt(numbers: Sequence[int], target: int, digits: int = 0) -> str:
@@ -62,22 +57,15 @@ def verify_search(
     digits: int = 0,
     check: bool = False,
 ) -> bool:
-    if len(text) > (MAX_LENGTH + 1) * attempts + STYLE_TOKENS:
-        return False
-    style = _STYLE.match(text)
-    lines = text[style.end() if style else 0 :].split("\n")
-    *before, last = lines
-    if len(lines) > attempts or not last.endswith(OK):
-        return False
-    if any(not line.endswith(NO) or OK in line for line in before):
-        return False
-    chain = last.removesuffix(OK)
-    if check:
-        zero = checked("", target, target, digits)
-        if not chain.endswith(zero):
-            return False
-        chain = chain.removesuffix(zero)
-    return right(chain_reading(chain, digits), numbers, target, ops)
+    def hits(chain: str) -> bool:
+        if check:
+            zero = checked("", target, target, digits)
+            if not chain.endswith(zero):
+                return False
+            chain = chain.removesuffix(zero)
+        return right(chain_reading(chain, digits), numbers, target, ops)
+
+    return passes(text, attempts, MAX_LENGTH, hits)
 
 
 def verify_answer(text: str, numbers: Sequence[int], target: int, ops: str) -> bool:

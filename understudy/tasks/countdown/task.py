@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import cache, cached_property, lru_cache
+from functools import cache, cached_property
 from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from understudy.config import Spec, build
 from understudy.errors import UserError
-from understudy.randomness import generator, seed_from
+from understudy.randomness import seed_from
+from understudy.tasks.attempts import STYLE_TOKENS
 from understudy.tasks.countdown import formats
 from understudy.tasks.countdown.config import CountdownConfig
 from understudy.tasks.countdown.problems import Problem, candidates, enumerate_problems, read_rows, side
-from understudy.tasks.countdown.tokenizer import NO, OK, make_tokenizer
+from understudy.tasks.streams import place
+from understudy.tasks.tokenizer import NO, OK, make_tokenizer
 from understudy.types import Prompt
 
 if TYPE_CHECKING:
@@ -98,8 +98,7 @@ class CountdownTask:
                 dice, at = divmod(dice, len(source))
                 problem = source[at]
             else:
-                turn, place = divmod(index, len(pool))
-                problem = pool[_shuffled(len(pool), split, seed, turn)[place]]
+                problem = pool[place("countdown", len(pool), split, seed, index)]
             out.append(self._prompt(problem, dice))
         return out
 
@@ -187,9 +186,7 @@ class CountdownTask:
             taken = max(len(str(config.max_target)), wide)
             most = len(str((largest**n if "*" in config.ops else largest * n) + config.max_target)) + 1
             length += 1 + taken + 1 + max(most, wide)
-        return formats.STYLE_TOKENS + config.attempts * (
-            length + 2
-        )  # the verdict, and a newline or the end token
+        return STYLE_TOKENS + config.attempts * (length + 2)  # the verdict, and a newline or the end token
 
 
 @cache
@@ -200,8 +197,3 @@ def _tokenizer() -> Any:
 @cache
 def _orders(n: int) -> list[tuple[int, ...]]:
     return list(permutations(range(n)))
-
-
-@lru_cache(maxsize=64)
-def _shuffled(size: int, split: str, seed: int, turn: int) -> np.ndarray:
-    return generator("countdown", "order", split, seed, turn).permutation(size)

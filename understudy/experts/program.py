@@ -1,0 +1,160 @@
+"""An expert that is a program: a cursor walks a completion and says what comes next; the rest is here.
+
+The next token's distribution is (1 - smoothing) structured + smoothing / vocabulary, where `structured` is what the
+cursor says. So any prefix is scored exactly, a student's too, and what is sampled is what is scored.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from math import inf, log
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from understudy.errors import UserError
+from understudy.experts.attempts import Next
+from understudy.randomness import uniforms
+from understudy.types import Prompt, Rollout
+
+
+class Cursor(Protocol):
+    """A place in a completion."""
+
+    def next(self) -> Next:
+        """Structured distribution of the next token."""
+        ...
+
+    def push(self, token: int) -> None:
+        """Go on by any token."""
+        ...
+
+
+class ProgramExpert(ABC):
+    """Sampling and scoring for a cursor. One instance serves any number of prompts, on the CPU.
+
+    smoothing: share of the uniform distribution in every token's; 0 makes a generator that can only be sampled.
+    vocabulary: size of the score vectors; 0 = the tokenizer's.
+    """
+
+    provenance: dict[str, Any]
+
+    def __init__(self, tokenizer: Any, name: str, smoothing: float, vocabulary: int = 0) -> None:
+        self.tokenizer, self.name = tokenizer, name
+        if tokenizer.eos_token_id is None:
+            raise UserError("expert", name, "needs a tokenizer with an end token: set its eos_token")
+        self.end = int(tokenizer.eos_token_id)
+        self.end_ids = (self.end,)
+        self.vocabulary = vocabulary or len(tokenizer)
+        if self.vocabulary < len(tokenizer):
+            mend = f"the tokenizer has {len(tokenizer)} tokens: give at least that"
+            raise UserError("expert.vocabulary", vocabulary, mend)
+        self._keep, self._floor = 1 - smoothing, smoothing / self.vocabulary
+        # without smoothing whatever the process would not write scores -inf: never a score to train on
+        self.capabilities = frozenset({"sample", "score", "distribution"} if smoothing else {"sample"})
+
+    @abstractmethod
+    def walk(self, prompt: Prompt) -> Cursor:
+        """A cursor at the beginning of a completion of `prompt`."""
+
+    def start(self, prompts: Sequence[Prompt]) -> ProgramSteps:
+        return ProgramSteps(self, [self.walk(p) for p in prompts])
+
+    def sample(
+        self, prompts: Sequence[Prompt], samples: int, seed: int, max_new_tokens: int
+    ) -> list[Rollout]:
+        """Draws from exactly what `distribution` says, token by token by inverse CDF."""
+        drawn, end = [], self.end
+        for prompt in prompts:
+            for s in range(samples):
+                ids: list[int] = []
+                logps: list[float] = []
+                walk = self.walk(prompt)
+                for u in uniforms(seed, prompt.key, s, max_new_tokens).tolist():
+                    token, p = self._draw(*walk.next(), u)
+                    ids.append(token)
+                    logps.append(log(p))
+                    if token == end:
+                        break
+                    walk.push(token)
+                drawn.append((prompt, s, ids, logps))
+        texts = self.tokenizer.batch_decode([ids for _, _, ids, _ in drawn], skip_special_tokens=True)
+        return [
+            Rollout(prompt, s, tuple(ids), tuple(logps), ids[-1] == end, text, "expert")
+            for (prompt, s, ids, logps), text in zip(drawn, texts)
+        ]
+
+    def score(self, rollouts: Sequence[Rollout]) -> list[Tensor]:
+        out = []
+        for rollout in rollouts:
+            walk, logps = self.walk(rollout.prompt), []
+            for token in rollout.ids:
+                tokens, probs = walk.next()
+                p = self._floor + (self._keep * probs[tokens.index(token)] if token in tokens else 0.0)
+                logps.append(log(p) if p > 0 else -inf)
+                walk.push(token)
+            out.append(torch.tensor(logps, dtype=torch.float32))
+        return out
+
+    def distribution(self, rollouts: Sequence[Rollout]) -> list[Tensor]:
+        steps = []
+        for rollout in rollouts:
+            walk = self.walk(rollout.prompt)
+            for token in rollout.ids:
+                steps.append(walk.next())
+                walk.push(token)
+        return list(self.dense(steps).split([len(r.ids) for r in rollouts]))
+
+    def dense(self, steps: Sequence[Next]) -> Tensor:
+        """(N, V) float32 log-probs of the smoothed distributions; `steps` are N structured ones."""
+        counts = [len(tokens) for tokens, _ in steps]
+        probs = np.array([p for _, ps in steps for p in ps])
+        with np.errstate(divide="ignore"):
+            logp_NV = np.full((len(steps), self.vocabulary), np.log(self._floor), dtype=np.float32)
+            filled = np.log(self._keep * probs + self._floor)
+        logp_NV[np.repeat(np.arange(len(steps)), counts), [t for ts, _ in steps for t in ts]] = filled
+        return torch.from_numpy(logp_NV)
+
+    def _draw(self, tokens: tuple[int, ...], probs: tuple[float, ...], u: float) -> tuple[int, float]:
+        """The token at `u` of the smoothed distribution's cumulative sum, and its probability."""
+        keep, floor, below = self._keep, self._floor, 0.0  # below: structured mass of smaller ids
+        for token, p in zip(tokens, probs):
+            if u < keep * below + floor * token:
+                return min(token - 1, int((u - keep * below) / floor)), floor
+            if u < keep * (below + p) + floor * (token + 1):
+                return token, keep * p + floor
+            below += p
+        if floor == 0.0:  # u fell into the rounding of the last sum
+            return tokens[-1], probs[-1]
+        return min(self.vocabulary - 1, int((u - keep * below) / floor)), floor
+
+    def single(self, text: str) -> int:
+        """The one token that `text` is. UserError where it is more."""
+        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        if len(ids) != 1:
+            raise UserError(
+                "expert", self.name, f"needs a tokenizer in which {text!r} is one token, not {len(ids)}"
+            )
+        return int(ids[0])
+
+
+class ProgramSteps:
+    """A program as a Stepper: one cursor a live row."""
+
+    def __init__(self, expert: ProgramExpert, walks: list[Cursor]) -> None:
+        self._expert, self._walks = expert, walks
+
+    def next_logp(self) -> Tensor:
+        """(B_live, V) float32 log-probs."""
+        return self._expert.dense([walk.next() for walk in self._walks])
+
+    def advance(self, tokens_B: Tensor, keep_B: Tensor) -> None:
+        live = []
+        for walk, token, keep in zip(self._walks, tokens_B.tolist(), keep_B.tolist()):
+            if keep:
+                walk.push(token)
+                live.append(walk)
+        self._walks = live

@@ -1,0 +1,191 @@
+"""Addition: add two numbers of several digits, with carries, attempt by attempt.
+
+Prompt `047+585`. A completion is up to `attempts` attempts, each with a verdict (attempts.py). In the two formats:
+    direct    0632 ok          most significant digit first: its carries must be computed out of sight
+    scratch   110=0632 ok      first the carries, from the units up: each follows from the one before
+It earns 1 iff the sum is right. The carries of the scratch line count for nothing, but must be there.
+
+What an expert can attempt is every line whose digits are right but for its carries: 2 to the power of `digits` lines,
+one of them right.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+from understudy.config import Spec, build
+from understudy.errors import UserError
+from understudy.randomness import seed_from
+from understudy.tasks.attempts import STYLE_TOKENS, passes
+from understudy.tasks.streams import is_held_out, place
+from understudy.tasks.tokenizer import NO, OK, make_tokenizer
+from understudy.types import Prompt
+
+if TYPE_CHECKING:
+    from understudy.experts.base import Expert
+
+POOL = 2048  # distinct problems that test and ood pass over
+PATIENCE = 1000  # draws until a problem is on the side that is asked for
+
+
+@dataclass(frozen=True)
+class AdditionConfig:
+    format: str = "scratch"
+    """scratch (the carries first, which makes it easy step by step) or direct (the sum at once)."""
+    digits: int = 3
+    """Digits of each number; smaller numbers start with zeros."""
+    ood_digits: int = 0
+    """Out of distribution: digits of each number there. 0 = one more."""
+    attempts: int = 3
+    """Attempts that a completion may make."""
+    test_share: float = 0.2
+    """Share of all problems that only test and ood prompts may use."""
+    split_seed: int = 0
+    """Salt of the hash of the two numbers that decides which problems those are."""
+    max_new_tokens: int = 0
+    """Room for a completion. 0 = what the format can need."""
+
+    def __post_init__(self) -> None:
+        def need(field: str, good: bool, mend: str) -> None:
+            if not good:
+                raise UserError(f"task.{field}", getattr(self, field), mend)
+
+        need("format", self.format in ("scratch", "direct"), "one of scratch, direct")
+        need("digits", 2 <= self.digits <= 8, "must be 2..8")
+        need(
+            "ood_digits",
+            self.ood_digits == 0 or self.digits < self.ood_digits <= 9,
+            "must exceed digits, at most 9",
+        )
+        need("attempts", 1 <= self.attempts <= 64, "must be 1..64")
+        need("test_share", 0 < self.test_share < 1, "must lie strictly between 0 and 1")
+        need("max_new_tokens", self.max_new_tokens >= 0, "must be at least 0")
+
+
+class AdditionTask:
+    name = "addition"
+    splits: tuple[str, ...] = ("train", "test", "ood")
+    keywords: tuple[str, ...] = (OK, NO, "=", "~")
+
+    def __init__(self, config: AdditionConfig | None = None) -> None:
+        self.config = config or AdditionConfig()
+        self.attempts = self.config.attempts
+        self.ood_digits = self.config.ood_digits or self.config.digits + 1
+        self.max_new_tokens: int = self.config.max_new_tokens or (
+            STYLE_TOKENS + self.attempts * (self._length(self.ood_digits) + 2)  # verdict; newline or end
+        )
+
+    @classmethod
+    def from_spec(cls, spec: Spec) -> AdditionTask:
+        return cls(build(AdditionConfig, spec.args, "task"))
+
+    # -- problems --------------------------------------------------------------------------------------------
+
+    def prompts(self, split: str, n: int, seed: int, start: int = 0) -> list[Prompt]:
+        """train: independent draws. test, ood: passes over the same distinct problems, each in a new random order."""
+        if split not in self.splits:
+            raise UserError("split", split, f"unknown; one of {', '.join(self.splits)}")
+        items = range(start, start + n)
+        if split == "train":
+            digits = self.config.digits
+            return [self._prompt(*self._draw(digits, False, "train", seed, i), digits) for i in items]
+        pool, digits = self._held_out[split], self.ood_digits if split == "ood" else self.config.digits
+        return [self._prompt(*pool[place(self.name, len(pool), split, seed, i)], digits) for i in items]
+
+    @cached_property
+    def _held_out(self) -> dict[str, list[tuple[int, int]]]:
+        out = {}
+        for split, digits in (("test", self.config.digits), ("ood", self.ood_digits)):
+            found = {}
+            for i in range(POOL):  # a pair that comes twice is dropped
+                pair = self._draw(digits, True, split, self.config.split_seed, i)
+                found[min(pair), max(pair)] = pair
+            out[split] = list(found.values())
+        return out
+
+    def _draw(self, digits: int, held_out: bool, *name: object) -> tuple[int, int]:
+        """Two numbers from one side of the wall: the first of a stream of independent draws that is on it."""
+        dice = seed_from("addition", digits, *name)
+        for again in range(PATIENCE):
+            rest, a = divmod(dice, 10**digits)
+            b = rest % 10**digits
+            if (
+                is_held_out(f"{min(a, b)}+{max(a, b)}", self.config.split_seed, self.config.test_share)
+                == held_out
+            ):
+                return a, b
+            dice = seed_from("addition", digits, *name, again)
+        raise UserError(
+            "task.test_share", self.config.test_share, "leaves no problem on one side: choose one nearer 0.2"
+        )
+
+    def _prompt(self, a: int, b: int, digits: int) -> Prompt:
+        text = f"{a:0{digits}d}+{b:0{digits}d}"
+        return Prompt(f"addition {text}", f"{text}\n", {"a": a, "b": b, "digits": digits})
+
+    # -- answers ---------------------------------------------------------------------------------------------
+
+    def verify(self, prompt: Prompt, text: str, ended: bool) -> float:
+        digits, total = prompt.data["digits"], prompt.data["a"] + prompt.data["b"]
+
+        def right(attempt: str) -> bool:
+            found = _lines(self.config.format, digits).fullmatch(attempt)
+            return found is not None and int(found.group(1)) == total
+
+        return 1.0 if ended and passes(text, self.attempts, self._length(digits) + len(OK), right) else 0.0
+
+    def gold(self, prompt: Prompt) -> str:
+        return next(text for text, right in self.candidates(prompt) if right) + OK
+
+    def problem(self, prompt: Prompt) -> tuple[int, int, int]:
+        """Equal for prompts that differ only in the order of the numbers."""
+        a, b = prompt.data["a"], prompt.data["b"]
+        return min(a, b), max(a, b), prompt.data["digits"]
+
+    def candidates(self, prompt: Prompt) -> Sequence[tuple[str, bool]]:
+        """Every line whose digits follow from the numbers and from some carries, and whether it is right."""
+        a, b, digits = self.problem(prompt)
+        columns = [a // 10**i % 10 + b // 10**i % 10 for i in range(digits)]
+        out = []
+        for carries in product((0, 1), repeat=digits):
+            units_first = [(s + c) % 10 for s, c in zip(columns, (0, *carries))]
+            total = "".join(map(str, (carries[-1], *reversed(units_first))))
+            line = "".join(map(str, carries)) + "=" + total if self.config.format == "scratch" else total
+            out.append((line, int(total) == a + b))
+        return out
+
+    # -- models ----------------------------------------------------------------------------------------------
+
+    def tokenizer(self) -> Any:
+        return _tokenizer()
+
+    def expert(self, spec: Spec, tokenizer: Any) -> Expert:
+        """`solver`, `always_ok`, `mediocre`, ... as in Countdown (experts/solver_config.py)."""
+        from understudy.experts.solver import SolverExpert
+
+        expert = SolverExpert.from_spec(spec, tokenizer, self)
+        if self.config.format == "scratch":  # nothing is out of sight there
+            known = "each carry follows from the one before, so a student that adds digits can follow step by step; "
+            _, _, rest = expert.provenance["mechanism"].partition("; ")
+            expert.provenance |= {"realizable": None, "mechanism": known + rest}
+        return expert
+
+    def _length(self, digits: int) -> int:
+        """Characters of an attempt."""
+        return (digits + 1) + (digits + 1 if self.config.format == "scratch" else 0)
+
+
+@cache
+def _tokenizer() -> Any:
+    return make_tokenizer()
+
+
+@cache
+def _lines(format: str, digits: int) -> re.Pattern[str]:
+    carries = f"[01]{{{digits}}}=" if format == "scratch" else ""
+    return re.compile(f"{carries}([0-9]{{{digits + 1}}})")

@@ -1,0 +1,32 @@
+"""The search format: up to some attempts, one a line, each with a verdict; the first ` ok` is the answer.
+
+    5-3=2+7=9 no
+    3+5=8+7=15 ok
+It earns 1 iff the first ` ok` closes an attempt that is right, every line before it ends in ` no`, nothing follows it,
+and the completion ended (the caller asks). What the other lines attempted does not matter. One line of style, `~` and
+1 to 8 letters, may come first; it counts for nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from understudy.tasks.tokenizer import NO, OK
+
+_STYLE = re.compile(r"~[a-z]{1,8}\n")
+STYLE_TOKENS = 10  # of the longest style line
+
+
+def passes(text: str, attempts: int, longest: int, right: Callable[[str], bool]) -> bool:
+    """Whether `text` earns 1. longest: characters of one line; right: whether an attempt, without its verdict, is."""
+    if len(text) > (longest + 1) * attempts + STYLE_TOKENS:
+        return False
+    style = _STYLE.match(text)
+    lines = text[style.end() if style else 0 :].split("\n")
+    *before, last = lines
+    if len(lines) > attempts or not last.endswith(OK):
+        return False
+    if any(not line.endswith(NO) or OK in line for line in before):
+        return False
+    return right(last.removesuffix(OK))

@@ -1,0 +1,132 @@
+"""Classification of a bit string in one token: horizon 1, where offline and online differ only in the loss.
+
+Prompt `1011010010`, completion one letter: `a` for the first class, `b` for the second, ... No end token follows.
+The class depends on the first `relevant` bits alone:
+    count      the number of ones, modulo `classes` (two classes: parity)
+    majority   whether more than half are ones (two classes)
+    lookup     a random table, one entry for each pattern
+Out of distribution the string is longer; its further bits mean nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Any
+
+from understudy.config import Spec, build
+from understudy.errors import UserError
+from understudy.randomness import seed_from
+from understudy.tasks.streams import is_held_out, place
+from understudy.tasks.tokenizer import make_tokenizer
+from understudy.types import Prompt
+
+if TYPE_CHECKING:
+    from understudy.experts.base import Expert
+
+
+@dataclass(frozen=True)
+class ClassifyConfig:
+    rule: str = "lookup"
+    """count, majority or lookup."""
+    bits: int = 10
+    """Bits of a prompt."""
+    relevant: int = 4
+    """The class depends on so many first bits."""
+    classes: int = 4
+    """Labels a, b, c, ..."""
+    ood_bits: int = 0
+    """Out of distribution: bits of a prompt there. 0 = one more."""
+    table_seed: int = 0
+    """Names the table of the rule lookup."""
+    test_share: float = 0.25
+    """Share of all strings that only test and ood prompts may use."""
+    split_seed: int = 0
+    """Salt of the hash of the string that decides which those are."""
+
+    def __post_init__(self) -> None:
+        def need(field: str, good: bool, mend: str) -> None:
+            if not good:
+                raise UserError(f"task.{field}", getattr(self, field), mend)
+
+        need("rule", self.rule in ("count", "majority", "lookup"), "one of count, majority, lookup")
+        need("bits", 6 <= self.bits <= 14, "must be 6..14")
+        need("relevant", 1 <= self.relevant <= self.bits, "must be 1..bits")
+        need("classes", 2 <= self.classes <= 26, "must be 2..26")
+        need("classes", self.rule != "majority" or self.classes == 2, "majority has two classes")
+        need(
+            "ood_bits", self.ood_bits == 0 or self.bits < self.ood_bits <= 16, "must exceed bits, at most 16"
+        )
+        need("test_share", 0 < self.test_share < 1, "must lie strictly between 0 and 1")
+
+
+class ClassifyTask:
+    name = "classify"
+    splits: tuple[str, ...] = ("train", "test", "ood")
+    max_new_tokens: int = 1
+
+    def __init__(self, config: ClassifyConfig | None = None) -> None:
+        self.config = config or ClassifyConfig()
+        self.labels = tuple("abcdefghijklmnopqrstuvwxyz"[: self.config.classes])
+        self.keywords: tuple[str, ...] = self.labels[:4]
+
+    @classmethod
+    def from_spec(cls, spec: Spec) -> ClassifyTask:
+        return cls(build(ClassifyConfig, spec.args, "task"))
+
+    @cached_property
+    def _pools(self) -> dict[str, list[str]]:
+        c = self.config
+        out: dict[str, list[str]] = {"train": [], "test": [], "ood": []}
+        for bits, inside, outside in ((c.bits, "train", "test"), (c.ood_bits or c.bits + 1, "", "ood")):
+            for i in range(2**bits):
+                text = f"{i:0{bits}b}"
+                name = outside if is_held_out(text, c.split_seed, c.test_share) else inside
+                if name:
+                    out[name].append(text)
+        for name, pool in out.items():
+            if not pool:
+                raise UserError("task.test_share", c.test_share, f"leaves no string for {name}: nearer 0.25")
+        return out
+
+    def prompts(self, split: str, n: int, seed: int, start: int = 0) -> list[Prompt]:
+        """train: independent draws. test, ood: passes over all strings, each in a new random order."""
+        if split not in self.splits:
+            raise UserError("split", split, f"unknown; one of {', '.join(self.splits)}")
+        pool, out = self._pools[split], []
+        for index in range(start, start + n):
+            if split == "train":
+                at = seed_from("classify", split, seed, index) % len(pool)
+            else:
+                at = place(self.name, len(pool), split, seed, index)
+            out.append(Prompt(f"classify {pool[at]}", f"{pool[at]}\n", {"bits": pool[at]}))
+        return out
+
+    def label(self, prompt: Prompt) -> int:
+        """The class of a prompt, 0, 1, ..."""
+        c = self.config
+        seen = prompt.data["bits"][: c.relevant]
+        if c.rule == "lookup":
+            return seed_from("table", c.table_seed, seen) % c.classes
+        ones = seen.count("1")
+        return int(2 * ones > c.relevant) if c.rule == "majority" else ones % c.classes
+
+    def verify(self, prompt: Prompt, text: str, ended: bool) -> float:
+        return 1.0 if text == self.labels[self.label(prompt)] else 0.0
+
+    def gold(self, prompt: Prompt) -> str:
+        return self.labels[self.label(prompt)]
+
+    def tokenizer(self) -> Any:
+        return _tokenizer()
+
+    def expert(self, spec: Spec, tokenizer: Any) -> Expert:
+        """`labeller`, `secret` (experts/labeller.py)."""
+        from understudy.experts.labeller import LabellerExpert
+
+        return LabellerExpert.from_spec(spec, tokenizer, self.labels, self.label)
+
+
+@cache
+def _tokenizer() -> Any:
+    return make_tokenizer()
