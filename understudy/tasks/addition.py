@@ -29,7 +29,7 @@ from understudy.types import Prompt
 if TYPE_CHECKING:
     from understudy.experts.base import Expert
 
-POOL = 2048  # distinct problems that test and ood pass over
+POOL = 1024  # distinct problems that test and ood pass over
 PATIENCE = 1000  # draws until a problem is on the side that is asked for
 
 
@@ -110,18 +110,19 @@ class AdditionTask:
 
     def _draw(self, digits: int, held_out: bool, *name: object) -> tuple[int, int]:
         """Two numbers from one side of the wall: the first of a stream of independent draws that is on it."""
-        dice = seed_from("addition", digits, *name)
+        c = self.config
+        least = (
+            10**c.digits if digits > c.digits else 0
+        )  # out of distribution: not a usual pair with more zeros
         for again in range(PATIENCE):
+            dice = seed_from("addition", digits, *name, again)
             rest, a = divmod(dice, 10**digits)
             b = rest % 10**digits
-            if (
-                is_held_out(f"{min(a, b)}+{max(a, b)}", self.config.split_seed, self.config.test_share)
-                == held_out
-            ):
+            low, high = min(a, b), max(a, b)
+            if high >= least and is_held_out(f"{low}+{high}", c.split_seed, c.test_share) == held_out:
                 return a, b
-            dice = seed_from("addition", digits, *name, again)
         raise UserError(
-            "task.test_share", self.config.test_share, "leaves no problem on one side: choose one nearer 0.2"
+            "task.test_share", c.test_share, "leaves no problem on one side: choose one nearer 0.2"
         )
 
     def _prompt(self, a: int, b: int, digits: int) -> Prompt:
