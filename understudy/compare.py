@@ -74,7 +74,6 @@ class Plan:
     settings: dict[str, Any]
     command: list[str]
     before: tuple[Job, ...] = ()  # runs that make the base and the experts
-    told: tuple[str, ...] = ()  # more flags
 
     def jobs(self) -> list[Job]:
         made = {str(Path(j.config.out)): j.name for j in self.before}
@@ -99,7 +98,7 @@ class Plan:
             {
                 "title": self.title, "axis": self.axis, "experts": self.experts,
                 "methods": list(dict.fromkeys(a.method for a in self.arms)), "runs": runs, "base": self.base,
-                "settings": self.settings, "command": self.command, "flags": [*self.told, *flags(self.arms)],
+                "settings": self.settings, "command": self.command, "flags": flags(self.arms),
             },
         )  # fmt: skip
 
