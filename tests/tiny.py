@@ -41,14 +41,23 @@ class CountingExpert:
 
     def __init__(self, expert: Any) -> None:
         self.expert = expert
-        self.calls = self.scored = self.sampled = self.started = 0
+        self.calls = self.scored = self.sampled = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.expert, name)
 
     def start(self, prompts: Sequence[Prompt]) -> Any:
-        self.started += len(prompts)
-        return self.expert.start(prompts)
+        self.calls += len(prompts)
+        steps = self.expert.start(prompts)
+        ask = steps.next_logp
+
+        def counted() -> torch.Tensor:
+            logp_BV = ask()
+            self.scored += len(logp_BV)
+            return logp_BV
+
+        steps.next_logp = counted
+        return steps
 
     def sample(self, *args: Any, **options: Any) -> list[Rollout]:
         out = self.expert.sample(*args, **options)

@@ -145,8 +145,11 @@ class Source:
         if rollouts and rollouts[0].actor == "expert":
             self.ledger.expert_calls += len(rollouts)
             self.ledger.expert_tokens_sampled += tokens
-        else:
-            self.ledger.student_tokens_sampled += tokens
+            return
+        self.ledger.student_tokens_sampled += tokens
+        if self.config.behavior == "mixture_token":  # both are asked at every token, whoever's is taken
+            self.ledger.expert_calls += len(rollouts)
+            self.ledger.expert_tokens_scored += tokens
 
     def _labels(self, rollouts: Sequence[Rollout], **cached: Any) -> list[Labelled]:
         # what is cached is cached for every rollout: drop its rows together with the failed completions

@@ -130,9 +130,11 @@ def test_row_trains_and_pays(method: str, expert: str, models: dict[str, Path], 
         by_expert = columns[0] - 4 * rows
         assert by_expert % rows == 0
         assert columns[1:] == [written, t, t - written]
-    elif method == "dagger":  # each round's tokens are labelled once; old rounds are used again for nothing
+    elif (
+        method == "dagger"
+    ):  # asked at each token while acting, and once more for its label; old rounds are free
         acted = paid["student_tokens_sampled"]
-        assert columns == [2 * rows, 0, acted, acted]
+        assert columns == [2 * 2 * rows, 0, 2 * acted, acted]
     elif method in ("opd", "opd_full"):  # exactly the student's tokens are scored
         assert columns == [2 * rows, 0, t, t]
     elif method == "base_opd":  # scored once, used twice
