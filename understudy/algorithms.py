@@ -289,12 +289,15 @@ def needs_expert(config: Any) -> bool:
 
 
 def capabilities(config: Any) -> frozenset[str]:
-    """What the expert must be able to do for these cells: a subset of sample, score, distribution."""
+    """What the expert must be able to do for these cells: a subset of experts.base.CAPABILITIES."""
     out = set()
     if config.behavior in ("expert", "mixture_batch"):
         out.add("sample")
-    if config.behavior == "mixture_token" or config.target in ("expert_token", "distribution"):
+    if config.behavior == "mixture_token" or config.target == "expert_token":
         out.add("distribution")
+    if config.target == "distribution":
+        # coarsened to the expert's own top k and one tail bucket, its top k is all that is read
+        out.add("top_k" if config.top_k and config.top_k_of == "expert" else "distribution")
     if config.weight == "log_ratio":
         out.add("score")
     return frozenset(out)

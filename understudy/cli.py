@@ -16,6 +16,7 @@ usage: understudy COMMAND [options]        understudy COMMAND --help
   demo      the paper's central experiment on this machine, from nothing to a report (minutes on a laptop CPU)
   train     one student, one method of the table, one run directory; the same command again resumes it
   eval      accuracy of a model or run on a task: greedy, sampled, avg@k, pass@k, with intervals
+  score     an expert scores kept completions into a cache, so that training needs no expert beside it
   compare   experts x methods x seeds at equal budgets, in parallel, finished runs re-used
   report    one self-contained HTML page from run directories (loads no model)
   theory    the paper's claims as exact, runnable statements
@@ -68,6 +69,12 @@ def _eval(args: Sequence[str]) -> int:
     return eval_command(args)
 
 
+def _score(args: Sequence[str]) -> int:
+    from understudy.scoring import score_command
+
+    return score_command(args)
+
+
 def _compare(args: Sequence[str]) -> int:
     from understudy.compare import compare_command
 
@@ -96,6 +103,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "demo": _demo,
     "train": _train,
     "eval": _eval,
+    "score": _score,
     "compare": _compare,
     "report": _report,
     "theory": _theory,

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from understudy import algorithms, ledger
+from understudy import algorithms, ledger, urls
 from understudy.errors import UserError
 
 T = TypeVar("T")
@@ -28,9 +28,16 @@ class TrainConfig:
     student: str = ""
     """What is trained: a Hugging Face model directory or hub id, or `scratch:width=64,layers=2` for a new tiny one."""
     expert: str = ""
-    """Who is imitated (= teacher): a model directory or hub id, or a task's programmatic expert such as `solver`."""
+    """Who is imitated (= teacher): a model directory or hub id, a task's programmatic expert such as `solver`, or a
+    server: http://HOST:PORT/v1 (docs/servers.md)."""
     base: str = ""
     """Frozen reference for behavior=base. Default: the student before training."""
+    score_cache: str = ""
+    """Folder of expert scores: read, and added to. With it an expert that is not here can have scored before
+    (`understudy score`)."""
+    sampler: str = "local"
+    """Who draws the student's completions: local, or a vLLM server that is given the new weights before each draw:
+    http://HOST:PORT/v1 (docs/servers.md)."""
     task: str = "countdown"
     """Prompts and verifier, with options: `countdown:max_number=9,n_numbers=3`."""
     out: str = ""
@@ -153,7 +160,7 @@ SECTIONS = {
 }
 """Headings of the help, by the first field under each."""
 
-VOLATILE = frozenset({"out", "keep"})
+VOLATILE = frozenset({"out", "keep", "score_cache"})
 """Fields that may differ when a run is resumed: they do not touch the result."""
 
 _FALLBACK: dict[str, Any] = {
@@ -236,6 +243,7 @@ def _check(config: TrainConfig) -> None:
         raise UserError(
             "temperature", config.temperature, "must be positive (greedy accuracy is always evaluated)"
         )
+    _check_servers(config)
     for rule in algorithms.RULES:
         if rule.illegal(config):
             raise UserError(
@@ -251,6 +259,26 @@ def _check(config: TrainConfig) -> None:
         raise UserError(
             "expert", "", f"missing: method {config.method} imitates one; give a model or `solver`"
         )
+
+
+def _check_servers(config: TrainConfig) -> None:
+    """No secret may reach a file or a message; and a model that is trained cannot be somebody else's server."""
+    for name in ("student", "base", "expert", "sampler"):
+        value = getattr(config, name)
+        if urls.names_server(value):
+            urls.pieces(value, name)
+            if name in ("student", "base"):
+                raise UserError(
+                    name, value, "is a server: what is trained must be a model directory or hub id"
+                )
+    if config.sampler != "local":
+        if not urls.names_server(config.sampler):
+            raise UserError(
+                "sampler", config.sampler, "local, or the address of a vLLM server: http://HOST:PORT/v1"
+            )
+        if config.behavior not in ("student", "mixture_batch"):
+            mend = f"draws whole completions of the student, which behavior={config.behavior} has none of: use local"
+            raise UserError("sampler", config.sampler, mend)
 
 
 def to_dict(config: TrainConfig) -> dict[str, Any]:

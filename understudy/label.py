@@ -60,7 +60,7 @@ def label(
     acted = [torch.tensor(r.ids) for r in rollouts]
     behavior = [torch.tensor(r.behavior_logp, dtype=torch.float32) for r in rollouts]
     if config.target == "distribution" and distributions is None:
-        distributions = _expert(expert).distribution(rollouts)
+        distributions = expert_tables(_expert(expert), rollouts, config)
         count_scored(ledger, rollouts)
     if config.target == "expert_token" and targets is None:
         targets = expert_draws(rollouts, _expert(expert), config.seed)
@@ -71,6 +71,14 @@ def label(
         Labelled(r, acted[i] if targets is None else targets[i], weights[i], behavior[i], tables[i])
         for i, r in enumerate(rollouts)
     ]
+
+
+def expert_tables(expert: Expert, rollouts: Sequence[Rollout], config: TrainConfig) -> list[Tensor]:
+    """(T, V) log-probs of each: the whole distribution, or what is exact where both are coarsened to its top k."""
+    coarse = getattr(expert, "coarse", None)
+    if coarse is not None and config.top_k and config.top_k_of == "expert":
+        return coarse(rollouts, config.top_k)
+    return expert.distribution(rollouts)
 
 
 def _weights(

@@ -8,16 +8,18 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from understudy.checkpoint import cached_tensors
 from understudy.config import TrainConfig
 from understudy.errors import UserError
 from understudy.experts.base import Expert
-from understudy.label import Labelled, expert_draws, label
+from understudy.label import Labelled, expert_draws, expert_tables, label
 from understudy.ledger import Ledger
 from understudy.policy import Policy
 from understudy.randomness import generator, seed_from
@@ -43,9 +45,11 @@ class Source:
         run: RunDir,
         ledger: Ledger,
         show: Callable[[str, int, int, str], None] = lambda *_: None,
+        sampler: Any = None,
     ) -> None:
+        """sampler: draws the student's whole completions instead of this process (engine.ServerSampler)."""
         self.config, self.task, self.student, self.run, self.ledger = config, task, student, run, ledger
-        self.show = show
+        self.show, self.sampler = show, sampler
         self._load_expert, self._load_base = expert, base
         self.samples = int(config.samples_per_prompt or 1)
         self.pool = int(config.prompt_pool or 0)
@@ -116,6 +120,8 @@ class Source:
             rollouts = self._draw(
                 lambda p: Mixture(self.expert.start(p), self.student.start(p), share), prompts, seed
             )
+        elif behavior == "student" and self.sampler is not None:
+            rollouts = self.sampler.sample(prompts, self.samples, seed, self.max_new_tokens, str(c.behavior))
         else:
             policy = self.base if behavior == "base" else self.student
             rollouts = self._draw(policy.start, prompts, seed)
@@ -220,7 +226,8 @@ class Source:
                 f"its expert distributions need {size >> 20} MiB of cache: use a smaller pool, or 0",
             )
         table = self.run.cache(
-            "expert-distributions", lambda: {"logp": torch.cat(self.expert.distribution(rollouts)).cpu()}
+            "expert-distributions",
+            lambda: {"logp": torch.cat(expert_tables(self.expert, rollouts, self.config)).cpu()},
         )
         return list(table["logp"].split([len(r.ids) for r in rollouts]))
 
@@ -277,6 +284,33 @@ class Source:
             return self._labels(rollouts)
         targets = [t for _, ts in parts for t in ts or []]
         return self._labels(rollouts, targets=[targets[i] for i in which])
+
+
+def kept_rollouts(config: TrainConfig, task: Task, student: Policy, folder: Path) -> list[Rollout]:
+    """The completions in a run's data/ folder. UserError when there are none, or they are damaged."""
+    nobody: Any = None
+    source = Source(config, task, student, nobody, nobody, nobody, Ledger())
+    per_round = config.prompts_per_update * int(config.round_updates or 1)
+    out: list[Rollout] = []
+    for path in sorted((folder / "data").glob("*.safetensors")):
+        if path.stem == "fixed":
+            prompts = source._pool if source.pool else source.prompts(0, source._total() // source.samples)
+        elif path.stem.startswith("round-"):
+            prompts = source.prompts(int(path.stem.removeprefix("round-")) * per_round, per_round)
+        else:
+            continue
+
+        def damaged(line: str, path: Path = path) -> None:
+            raise UserError("run", path, "is damaged; run the training again, which makes it anew")
+
+        tensors = cached_tensors(path, dict, damaged)
+        named = [(p, s) for p in prompts for s in range(source.samples)]
+        out += unpack(tensors, named, student, str(config.behavior))
+    if not out:
+        raise UserError(
+            "run", folder, "keeps no completions in data/: only replay fixed, aggregate and round do"
+        )
+    return out
 
 
 def _placed(prompts: Sequence[Prompt], start: int) -> list[Prompt]:

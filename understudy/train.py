@@ -77,7 +77,11 @@ def train(
         wanted = (config.expert and config.eval_expert) or (algorithms.needs_expert(config) and not cached)
         facts = _facts(expert()) if wanted else {}
         _preflight(config, task, student)
+        sampler = _sampler(config, student, task)
         run = run or stack.enter_context(opened())
+        if sampler is not None:
+            stack.callback(sampler.close)
+            facts["sampler"] = sampler.facts
         interrupted = stack.enter_context(_interruptible())
         ledger = Ledger()
         optimizer = torch.optim.AdamW(
@@ -95,7 +99,7 @@ def train(
             load_optimizer(optimizer, found.tensors, found.state["optimizer"])
             set_random_state(found.tensors)
         run.describe(student=student.describe() | made_by(config.student), **facts)
-        source = Source(config, task, student, expert, base, run, ledger, show)
+        source = Source(config, task, student, expert, base, run, ledger, show, sampler)
         evaluator = Evaluator(config, task, student, expert if config.expert else None, run, ledger, show)
 
         def save(step: int) -> None:
@@ -267,14 +271,24 @@ def _lazy_expert(config: TrainConfig, task: Any, student: Policy) -> Callable[[]
 
 
 def _check_capabilities(config: TrainConfig, expert: Expert) -> None:
-    missing = algorithms.capabilities(config) - expert.capabilities
+    implied = {"top_k"} if "distribution" in expert.capabilities else set()
+    missing = algorithms.capabilities(config) - expert.capabilities - implied
     if missing:
+        hint = getattr(expert, "hint", "")
         raise UserError(
             "expert",
             config.expert,
             f"cannot {' or '.join(sorted(missing))}, which method {config.method} needs; it can "
-            f"{', '.join(sorted(expert.capabilities)) or 'nothing'}",
+            f"{', '.join(sorted(expert.capabilities)) or 'nothing'}{': ' if hint else ''}{hint}",
         )
+
+
+def _sampler(config: TrainConfig, student: Policy, task: Task) -> Any:
+    if config.sampler == "local":
+        return None
+    from understudy.engine import ServerSampler
+
+    return ServerSampler(config, student, task)
 
 
 def _lazy_base(config: TrainConfig, task: Any, student: Policy) -> Callable[[], Policy]:

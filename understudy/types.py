@@ -33,7 +33,8 @@ class Rollout:
     """One completion with the exact token ids that were sampled.
 
     `ids` has the end token as its last id iff `ended`; a truncated completion never gets one.
-    `behavior_logp[t]` is log behavior(ids[t] | prompt, ids[:t]) in nats, under the transforms it was sampled with.
+    `behavior_logp[t]` is log behavior(ids[t] | prompt, ids[:t]) in nats, under the transforms it was sampled with; NaN
+    where the actor does not tell (a black box, a server under a temperature): a loss that reads it stops the run.
     """
 
     prompt: Prompt

@@ -1,4 +1,5 @@
-"""Experts by name: a model directory or hub id, or a programmatic expert of the task (`solver:p_right=0.995`)."""
+"""Experts by name: a model directory or hub id, a server's address, or a programmatic expert of the task
+(`solver:p_right=0.995`)."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from understudy.errors import UserError
 from understudy.experts.base import Expert, Stepper
 from understudy.experts.local import LocalExpert
 from understudy.policy import load_policy
+from understudy.urls import names_server
 
 if TYPE_CHECKING:
     from understudy.tasks.base import Task
@@ -18,12 +20,24 @@ __all__ = ["Expert", "LocalExpert", "Stepper", "is_programmatic", "load_expert"]
 
 
 def is_programmatic(spec: str) -> bool:
-    """A bare word with options, not a path and not OWNER/NAME."""
-    return "/" not in spec.partition(":")[0] and not os.path.exists(spec)
+    """A bare word with options, not a path, not OWNER/NAME and not a server."""
+    return not names_server(spec) and "/" not in spec.partition(":")[0] and not os.path.exists(spec)
 
 
 def load_expert(config: TrainConfig, task: Task, student: Any) -> Expert:
-    """The expert that `config.expert` names, in the student's language."""
+    """The expert that `config.expert` names, in the student's language; its scores by way of `config.score_cache`."""
+    if config.score_cache:
+        from understudy.experts.introduce import with_cache
+
+        return with_cache(config, task, student, load_directly)
+    return load_directly(config, task, student)
+
+
+def load_directly(config: TrainConfig, task: Task, student: Any) -> Expert:
+    if names_server(config.expert):
+        from understudy.experts.connect import connect
+
+        return connect(config, task, student)
     if is_programmatic(config.expert):
         for name in ("temperature", "top_p"):
             if getattr(config, name) != 1:

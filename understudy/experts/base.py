@@ -10,7 +10,9 @@ from understudy.types import Prompt, Rollout
 if TYPE_CHECKING:
     from torch import Tensor
 
-CAPABILITIES = frozenset({"sample", "score", "distribution"})
+CAPABILITIES = frozenset({"sample", "score", "top_k", "distribution"})
+"""`top_k`: the log-probs of its most likely tokens at every place. `distribution` means the whole vocabulary, and
+implies it: a server's top-k is not a distribution."""
 
 
 class Stepper(Protocol):
@@ -29,7 +31,7 @@ class Stepper(Protocol):
 class Expert(Protocol):
     name: str
     capabilities: frozenset[str]
-    """Subset of CAPABILITIES. `distribution` means the whole vocabulary: a server's top-k is not one."""
+    """Subset of CAPABILITIES."""
     provenance: dict[str, Any]
     """How it was made, and by which mechanism it is, or is not, in the student's reach. Kept with the run."""
     tokenizer: Any

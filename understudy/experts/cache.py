@@ -1,0 +1,180 @@
+"""Scores on disk, found by what was scored: hash(expert, token ids of prompt and completion, kind) -> arrays.
+
+A folder with one append-only shard of JSON lines per writing process, and one file per expert that says who it is. A
+line holds the key, the arrays (float32 and int32, base64) and a checksum. A line that is cut short or damaged counts as
+absent and is told; nothing is unpickled; many processes may read and write at once.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from understudy.errors import UserError
+from understudy.files import dumps, read_json, trouble, write_json
+
+FORMAT = 1
+_TYPES = {"f4": np.dtype("<f4"), "i4": np.dtype("<i4")}
+
+
+def key(expert: str, prompt: Sequence[int], completion: Sequence[int], kind: str) -> str:
+    """Hex name of one entry. expert: `identity_name` of who scores. kind: "score" or "top_k:16".
+
+    Scores are always of the plain softmax, whatever the samples were transformed by: that too is in the name.
+    """
+    total = hashlib.sha256(f"understudy-scores {FORMAT} {expert} {kind} softmax ".encode())
+    for ids in (prompt, completion):
+        total.update(len(ids).to_bytes(8, "little"))
+        total.update(np.asarray(ids, dtype="<i8").tobytes())
+    return total.hexdigest()[:40]
+
+
+def identity_name(identity: Mapping[str, Any]) -> str:
+    """Short hash of everything that tells one expert from another."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+
+
+class ScoreCache:
+    """One folder of scores. Opening it reads every shard once; `put` appends to a shard of this process's own."""
+
+    def __init__(self, folder: Path | str, note: Callable[[str], None] = lambda line: None) -> None:
+        """UserError when `folder` is not a folder, or holds something else than scores."""
+        self.folder, self.note = Path(folder), note
+        self._where: dict[bytes, tuple[Path, int, int]] = {}
+        self._shard: Any = None
+        self.damaged = 0
+        if self.folder.exists() and not self.folder.is_dir():
+            raise UserError("score_cache", folder, "is a file; give a folder")
+        try:
+            names = sorted(os.listdir(self.folder)) if self.folder.is_dir() else []
+        except OSError as error:
+            raise UserError("score_cache", folder, f"cannot be read: {trouble(error)}") from None
+        strange = [n for n in names if not n.startswith(("scores-", "expert-", "."))]
+        if strange:
+            raise UserError(
+                "score_cache", folder, f"is not a score cache (it holds {strange[0]}); give another"
+            )
+        for name in names:
+            if name.startswith("scores-"):
+                self._index(self.folder / name)
+        if self.damaged:
+            note(
+                f"{self.folder}: {self.damaged} damaged lines were left out; their completions are scored again"
+            )
+
+    def __len__(self) -> int:
+        return len(self._where)
+
+    def __contains__(self, name: str) -> bool:
+        return bytes.fromhex(name) in self._where
+
+    def _index(self, path: Path) -> None:
+        with open(path, "rb") as file:
+            at = 0
+            for line in file:
+                found = _read(line)
+                if found is not None:
+                    self._where[bytes.fromhex(found[0])] = (path, at, len(line))
+                elif line.endswith(b"\n"):
+                    self.damaged += 1  # without its newline it is only cut short: a killed writer
+                at += len(line)
+
+    def get(self, name: str) -> dict[str, np.ndarray] | None:
+        """The arrays of one entry, or None. The checksum is looked at again: disks change under us."""
+        place = self._where.get(bytes.fromhex(name))
+        if place is None:
+            return None
+        path, at, size = place
+        try:
+            with open(path, "rb") as file:
+                file.seek(at)
+                found = _read(file.read(size))
+        except OSError:
+            found = None
+        if found is None or found[0] != name:
+            self.note(f"{path.name}: the entry {name[:12]} is damaged; scoring it again")
+            del self._where[bytes.fromhex(name)]
+            return None
+        return found[1]
+
+    def put(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Append one entry. It survives a killed process at once, a power cut after `flush`."""
+        body: dict[str, Any] = {"key": name, "arrays": {}}
+        for label, array in arrays.items():
+            kind = "f4" if array.dtype.kind == "f" else "i4"
+            flat = np.ascontiguousarray(array, dtype=_TYPES[kind])
+            body["arrays"][label] = [kind, list(flat.shape), base64.b64encode(flat.tobytes()).decode("ascii")]
+        text = json.dumps(body, sort_keys=True)
+        line = f'{{"sum": "{_sum(text)}", "entry": {text}}}\n'.encode("ascii")
+        try:
+            if self._shard is None:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                path = self.folder / f"scores-{os.getpid()}-{uuid.uuid4().hex[:12]}.jsonl"
+                self._shard = (path, open(path, "ab", buffering=0))  # noqa: SIM115 - closed in close()
+            path, file = self._shard
+            at = file.tell()
+            file.write(line)
+        except OSError as error:
+            raise UserError(
+                "score_cache", self.folder, f"{trouble(error)}; what was scored before is kept"
+            ) from None
+        self._where[bytes.fromhex(name)] = (path, at, len(line))
+
+    def flush(self) -> None:
+        if self._shard is not None:
+            os.fsync(self._shard[1].fileno())
+
+    def close(self) -> None:
+        if self._shard is not None:
+            self.flush()
+            self._shard[1].close()
+            self._shard = None
+
+    # -- who scored ---------------------------------------------------------------------------------------------
+
+    def introduce(self, identity: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+        """Keep who an expert is, so that its scores can be used where it is not. facts: JSON-able."""
+        path = self.folder / f"expert-{identity_name(identity)}.json"
+        record = {"format": FORMAT, "identity": dict(identity)} | dict(facts)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if not path.exists() or path.read_bytes() != dumps(record, readable=True):
+                write_json(path, record)
+        except OSError as error:
+            raise UserError("score_cache", self.folder, str(trouble(error))) from None
+
+    def experts(self) -> list[dict[str, Any]]:
+        """What `introduce` has kept."""
+        found = sorted(self.folder.glob("expert-*.json")) if self.folder.is_dir() else []
+        return [read_json(path, "score_cache") for path in found]
+
+
+def _sum(text: str) -> str:
+    return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]
+
+
+def _read(line: bytes) -> tuple[str, dict[str, np.ndarray]] | None:
+    """(key, arrays) of one line; None unless every byte is as written."""
+    start, middle = b'{"sum": "', b'", "entry": '
+    if not (line.startswith(start) and line.endswith(b"}\n") and line[25 : 25 + len(middle)] == middle):
+        return None
+    try:
+        text = line[25 + len(middle) : -2].decode("ascii")
+        if _sum(text) != line[len(start) : 25].decode("ascii"):
+            return None
+        entry = json.loads(text)
+        arrays = {}
+        for label, (kind, shape, data) in entry["arrays"].items():
+            arrays[label] = np.frombuffer(base64.b64decode(data, validate=True), _TYPES[kind]).reshape(shape)
+        return entry["key"], arrays
+    except (ValueError, KeyError, TypeError, AttributeError, binascii.Error, RecursionError):
+        return None

@@ -1,0 +1,33 @@
+"""A server as an expert, checked before anything is asked of it in earnest."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from understudy.config import TrainConfig
+from understudy.experts.base import Expert
+from understudy.experts.blackbox import ChatExpert
+from understudy.experts.server import ServerExpert
+from understudy.experts.server_check import PROMPTS, preflight
+from understudy.experts.server_config import parse_server
+from understudy.policy import check_same_language, load_policy
+
+if TYPE_CHECKING:
+    from understudy.tasks.base import Task
+
+
+def connect(config: TrainConfig, task: Task, student: Any) -> Expert:
+    """UserError: not reachable, another model, another language, or noisier than allowed."""
+    server = parse_server(config.expert, "expert")
+    if server.api == "chat":
+        return ChatExpert(server, student, config.temperature, config.top_p)
+    expert = ServerExpert(server, student, config.temperature, config.top_p)
+    local = None
+    if server.local:
+        local = load_policy(
+            server.local, "expert.local", None, 0, config.device, config.dtype, config.trust_remote_code
+        )
+        check_same_language(student, local, server.local)
+    prompts = student.encode(task.prompts("train", PROMPTS, config.seed))
+    expert.provenance["preflight"] = preflight(expert, prompts, local)
+    return expert

@@ -1,0 +1,281 @@
+"""JSON over HTTP to a model server: pooled, bounded, patient, and silent about keys.
+
+What is tried again, with exponential back-off and jitter: no connection, a dropped one, time-outs, 408, 409, 425, 429
+and 5xx (Retry-After is honoured), and bodies that are not whole JSON. An answer that is whole but wrong (BadAnswer) is
+asked for again a few times only. Everything else is the user's to mend: one line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from email.utils import parsedate_to_datetime
+from typing import Any, TypeVar
+
+from understudy.errors import UserError
+from understudy.urls import KEY_VARIABLES, is_loopback, is_openai
+
+T = TypeVar("T")
+J = TypeVar("J")
+AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
+BAD_ANSWERS = 3  # a server that answers nonsense so often in a row is not having a bad moment
+LONGEST_WAIT = 60.0  # seconds between two tries, whatever Retry-After says
+
+
+class BadAnswer(Exception):
+    """The server answered, whole and with 200, but not what was asked for."""
+
+
+class Unreachable(UserError):
+    """The server could not be reached, or had nothing but faults, in all tries."""
+
+
+class _Again(Exception):
+    """A fault that passes by itself, maybe. `after`: seconds that the server asks us to wait."""
+
+    def __init__(self, words: str, after: float = 0.0) -> None:
+        super().__init__(words)
+        self.after = after
+
+
+class Client:
+    """One server. Safe to use from many threads; at most `concurrency` requests are under way in `each`."""
+
+    def __init__(
+        self,
+        url: str,
+        field: str = "expert",
+        timeout: float = 120.0,
+        tries: int = 6,
+        concurrency: int = 8,
+        key_env: str = "",
+        first_wait: float = 0.5,
+    ) -> None:
+        """url: as urls.check_url gives it. timeout: seconds a request may take in all. tries: of each request."""
+        self.url, self.field, self.timeout, self.tries = url, field, timeout, max(1, tries)
+        self.concurrency, self.first_wait = max(1, concurrency), first_wait
+        self.requests = self.retries = 0  # for the curious; not exact under threads
+        self._key = find_key(key_env, field, url)
+        self._stop = threading.Event()
+        self._jitter = random.Random()  # not the run's random state, which a resume repeats
+        httpx = library(field, url)
+        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
+        self._httpx = httpx
+        self._client = httpx.Client(
+            headers=headers,
+            timeout=httpx.Timeout(timeout, connect=min(10.0, timeout)),
+            limits=httpx.Limits(max_connections=self.concurrency, max_keepalive_connections=self.concurrency),
+            follow_redirects=False,  # a key goes to the host that the user named, and to no other
+            trust_env=not is_loopback(url),
+        )
+
+    @property
+    def root(self) -> str:
+        """The server's address without the API's /v1: where vLLM keeps its own endpoints."""
+        return self.url.removesuffix("/v1")
+
+    def get(self, path: str, check: Callable[[Any], T]) -> T:
+        return self._ask("GET", path, None, check)
+
+    def post(self, path: str, body: dict[str, Any], check: Callable[[Any], T]) -> T:
+        """`check` turns the JSON answer into a result, or raises BadAnswer."""
+        return self._ask("POST", path, body, check)
+
+    def post_bare(self, address: str, body: dict[str, Any] | None) -> None:
+        """A POST to a whole address on this server, whose answer may be empty."""
+        self._ask("POST", address, body, lambda answer: None, empty=True)
+
+    def each(self, jobs: Iterable[J], run: Callable[[J], T], done: Callable[[J, T], None]) -> None:
+        """`run` every job, at most `concurrency` at a time; `done` in this thread, in order of arrival.
+
+        When one fails for good, no new one is started, those under way are handed to `done` if they succeed (nothing
+        that was paid for is lost), and then its error is raised.
+        """
+        self._stop.clear()
+        queue, failed = iter(jobs), None
+        pool = ThreadPoolExecutor(self.concurrency, thread_name_prefix="server")
+        waiting: dict[Future[T], J] = {}
+        try:
+            while True:
+                while failed is None and len(waiting) < self.concurrency:
+                    job = next(queue, _END)
+                    if job is _END:
+                        break
+                    waiting[pool.submit(run, job)] = job  # type: ignore[arg-type, assignment]
+                if not waiting:
+                    break
+                ready, _ = wait(waiting, return_when=FIRST_COMPLETED)
+                for future in ready:
+                    job = waiting.pop(future)
+                    error = future.exception()
+                    if error is None:
+                        done(job, future.result())
+                    elif failed is None:
+                        failed = error
+                        self._stop.set()  # whoever waits for another try gives up
+        except BaseException:
+            self._stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        pool.shutdown()
+        if failed is not None:
+            raise failed
+
+    def close(self) -> None:
+        self._client.close()
+
+    # -- one request ----------------------------------------------------------------------------------------------
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None,
+        check: Callable[[Any], T],
+        empty: bool = False,
+    ) -> T:
+        bad = 0
+        for attempt in range(self.tries):
+            last = attempt + 1 == self.tries
+            try:
+                return check(self._once(method, path, body, empty))
+            except BadAnswer as error:
+                bad += 1
+                if bad == min(BAD_ANSWERS, self.tries) or last:
+                    raise self._mistake(f"answers what was not asked for: {error}") from None
+                after, words = 0.0, str(error)
+            except _Again as error:
+                after, words = error.after, str(error)
+            if last or self._stop.is_set():
+                break
+            self.retries += 1
+            self._stop.wait(self._pause(attempt, after))
+        mend = (
+            f"{words} ({attempt + 1} tries): see that it runs and is not overloaded; nothing is lost, the same command "
+            "goes on from the last checkpoint"
+        )
+        raise Unreachable(self.field, self.url, mend)
+
+    def _pause(self, attempt: int, after: float) -> float:
+        """Seconds: exponential, with jitter (many clients must not come back together), at least Retry-After."""
+        backoff = min(LONGEST_WAIT, self.first_wait * 2**attempt)
+        return max(backoff * self._jitter.uniform(0.5, 1.0), min(after, LONGEST_WAIT))
+
+    def _once(self, method: str, path: str, body: dict[str, Any] | None, empty: bool) -> Any:
+        """The JSON of one answer; _Again or UserError."""
+        self.requests += 1
+        deadline = time.monotonic() + self.timeout
+        address = path if path.startswith("http") else self.url + path
+        try:
+            with self._client.stream(method, address, json=body) as response:
+                data = bytearray()
+                for chunk in response.iter_bytes():
+                    data += chunk
+                    if time.monotonic() > deadline:  # drop by drop, each in time, the whole never
+                        raise _Again(f"took more than {self.timeout:g} s")
+                status, headers = response.status_code, response.headers
+        except self._httpx.TimeoutException as error:
+            raise _Again(f"took more than {self.timeout:g} s ({type(error).__name__})") from None
+        except self._httpx.TransportError as error:
+            raise _Again(f"cannot be reached ({type(error).__name__}: {self.clean(str(error))})") from None
+        except self._httpx.HTTPError as error:
+            raise _Again(f"failed ({type(error).__name__})") from None
+        if status in AGAIN or status >= 500:
+            raise _Again(f"answered {status}", _retry_after(headers))
+        if status in (401, 403):
+            mend = f"it wants a key: set {KEY_VARIABLES[0]} in the environment, or name another with key_env"
+            mend = "the key was refused" if self._key else mend
+            raise self._mistake(f"answered {status}: {mend}")
+        if status >= 300:
+            raise Rejected(self.field, self.url, f"answered {status}: {self._told(bytes(data))}", status)
+        if empty and not data.strip():
+            return None
+        try:
+            return json.loads(bytes(data))
+        except (ValueError, RecursionError):
+            raise _Again(f"sent {len(data)} bytes that are not whole JSON") from None
+
+    def _told(self, data: bytes) -> str:
+        """What the server says is wrong, in a few words: text from outside, cut, cleaned, without our key."""
+        try:
+            found = json.loads(data)
+        except (ValueError, RecursionError):
+            found = None
+        words = data.decode("utf-8", "replace")
+        if isinstance(found, dict):
+            inner = found.get("error", found)
+            if isinstance(inner, dict):
+                inner = inner.get("message") or inner.get("detail") or inner
+            words = inner if isinstance(inner, str) else json.dumps(inner)
+        return self.clean(words)[:400] or "no reason given"
+
+    def clean(self, text: str) -> str:
+        if self._key:
+            text = text.replace(self._key, "[key]")
+        return "".join(c if c.isprintable() else " " for c in text)
+
+    def _mistake(self, words: str) -> UserError:
+        return UserError(self.field, self.url, words)
+
+
+class Rejected(UserError):
+    """The server understood and said no (4xx). `status` is its number."""
+
+    def __init__(self, field: str, value: object, mend: str, status: int) -> None:
+        super().__init__(field, value, mend)
+        self.status = status
+
+
+_END: Any = object()
+
+
+def find_key(key_env: str, field: str, url: str) -> str:
+    """The key from the environment, or "". Named explicitly it must be there.
+
+    OPENAI_API_KEY is nobody else's business: unless it is named, it goes to openai.com alone.
+    """
+    if key_env:
+        key = os.environ.get(key_env, "").strip()
+        if not key:
+            raise UserError(f"{field}.key_env", key_env, "is not set in the environment: export it first")
+        return key
+    ours, theirs = (os.environ.get(name, "").strip() for name in KEY_VARIABLES)
+    return ours or (theirs if is_openai(url) else "")
+
+
+def library(field: str, url: str) -> Any:
+    """httpx, by the name under which this environment has it (huggingface_hub brings one of the two)."""
+    try:
+        import httpx2
+
+        return httpx2
+    except ImportError:
+        pass
+    try:
+        import httpx
+
+        return httpx
+    except ImportError:
+        raise UserError(
+            field, url, "servers need an HTTP library: pip install 'understudy[server]'"
+        ) from None
+
+
+def _retry_after(headers: Any) -> float:
+    """Seconds, from a number or a date; 0 when there is none."""
+    value = str(headers.get("retry-after", "")).strip()
+    if not value:
+        return 0.0
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except (TypeError, ValueError, OverflowError):
+        return 0.0

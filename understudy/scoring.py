@@ -1,0 +1,174 @@
+"""understudy score: an expert scores kept completions into a cache, so that training needs no expert beside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from understudy import options
+from understudy.config import TrainConfig, load, resolve
+from understudy.errors import UserError
+from understudy.files import trouble
+from understudy.terminal import Board, console
+
+PART = 512  # completions between two signs of progress
+
+
+@dataclass(frozen=True)
+class ScoreConfig:
+    expert: str = ""
+    """Who scores: a model directory or hub id, a server's address, or a programmatic expert."""
+    run: str = ""
+    """A run directory: what is in its data/ is scored (replay fixed and round keep their completions there)."""
+    rollouts: str = ""
+    """Instead of a run: a file of JSON lines, each {"prompt_ids": [...], "ids": [...]} or {"prompt": TEXT,
+    "completion": TEXT, "ended": true}."""
+    out: str = ""
+    """The cache, a folder; it may hold scores already, also other experts'. Training reads it by --score-cache."""
+    student: str = ""
+    """Whose tokenizer the completions are in. Default: the run's student; of a file, the expert if it is a model."""
+    task: str = ""
+    """Task that a programmatic expert needs. Default: the run's, else countdown."""
+    top_k: int = 0
+    """Keep the expert's top tokens of every place too, for --top-k K --top-k-of expert. Default: what the run needs."""
+    device: str = "auto"
+    """auto, cpu, cuda."""
+    dtype: str = "float32"
+    """Of the expert's weights: float32 or bfloat16."""
+    trust_remote_code: bool = False
+    """Run code that comes with a model. Off unless you ask for it."""
+    json: bool = False
+    """Print JSON for programs."""
+
+
+def score_command(args: Sequence[str]) -> int:
+    """understudy score"""
+    config, _ = options.parse(
+        ScoreConfig,
+        args,
+        "understudy score",
+        "Let an expert score completions once and keep the scores, by what was scored, in a folder.\n"
+        "A teacher that does not fit beside the student can so be run first, or elsewhere.",
+        epilog="examples\n"
+        "  understudy score --expert http://127.0.0.1:8000/v1 --run runs/base-0 --out scores\n"
+        "  understudy score --expert BIG_MODEL --rollouts completions.jsonl --out scores\n"
+        "  understudy train ... --expert BIG_MODEL --score-cache scores      (BIG_MODEL need not be there)",
+    )
+    with Board() as board:
+        told = score(config, lambda done, total: board.show("", "score", done, total, ""))
+    if config.json:
+        print(json.dumps(told))
+    else:
+        console.print(
+            f"{told['completions']} completions, {told['tokens']} tokens, {told['new']} scored now; mean log-prob "
+            f"{told['mean_logp']:.3f} nats a token; cache: {config.out}", markup=False,
+        )  # fmt: skip
+    return 0
+
+
+def score(config: ScoreConfig, show: Any = lambda done, total: None) -> dict[str, Any]:
+    """{"completions", "tokens", "new", "mean_logp"}. UserError: nothing to score, or the expert cannot."""
+    for name in ("expert", "out"):
+        if not getattr(config, name):
+            raise UserError(name, "", "missing")
+    if bool(config.run) == bool(config.rollouts):
+        raise UserError("run", config.run, "give either --run DIR or --rollouts FILE")
+    if config.top_k < 0:
+        raise UserError("top_k", config.top_k, "must be at least 0")
+    from understudy.experts import load_directly
+    from understudy.experts.introduce import with_cache
+    from understudy.policy import check_same_language, load_policy
+    from understudy.tasks import load_task
+
+    settings, k = _settings(config)
+    task = load_task(settings.task)
+    if not settings.student:
+        raise UserError("student", "", "missing: whose tokenizer are the completions in?")
+    student = load_policy(
+        settings.student, "student", task.tokenizer(), settings.seed, "cpu",
+        trust_remote_code=config.trust_remote_code,
+    )  # fmt: skip
+    rollouts = _of_run(settings, task, student, config.run) if config.run else list(_of_file(config, student))
+    if not rollouts:
+        raise UserError("run", config.run or config.rollouts, "holds no completions")
+    expert = with_cache(settings, task, student, load_directly)
+    check_same_language(student, expert, config.expert)
+    if "score" not in expert.capabilities:
+        raise UserError("expert", config.expert, f"cannot score: {expert.hint}")
+    if k and not expert.capabilities & {"top_k", "distribution"}:
+        raise UserError("top_k", k, "this expert does not tell its top tokens: use 0")
+    total, tokens = 0.0, 0
+    for at in range(0, len(rollouts), PART):
+        show(at, len(rollouts))
+        for entry in expert.entries(rollouts[at : at + PART], k):
+            total, tokens = total + float(entry["logp"].sum()), tokens + len(entry["logp"])
+    show(len(rollouts), len(rollouts))
+    expert.cache.close()
+    return {"completions": len(rollouts), "tokens": tokens, "new": expert.misses, "mean_logp": total / tokens}
+
+
+def _settings(config: ScoreConfig) -> tuple[TrainConfig, int]:
+    """The run's configuration with this expert, and how many top tokens are wanted."""
+    ours: dict[str, Any] = {
+        "expert": config.expert, "score_cache": config.out, "device": config.device, "dtype": config.dtype,
+        "trust_remote_code": config.trust_remote_code,
+    }  # fmt: skip
+    if config.run:
+        import dataclasses
+
+        run = load(config.run)
+        wanted = run.top_k if run.target == "distribution" and run.top_k_of == "expert" else 0
+        own = {k: v for k, v in (("student", config.student), ("task", config.task)) if v}
+        return dataclasses.replace(run, **ours, **own), config.top_k or wanted
+    from understudy.experts import is_programmatic
+    from understudy.urls import names_server
+
+    model = not names_server(config.expert) and not is_programmatic(config.expert)
+    student = config.student or (config.expert if model else "")
+    task = config.task or "countdown"
+    return resolve(TrainConfig(method="opd", student=student or "scratch", task=task, **ours)), config.top_k
+
+
+def _of_run(settings: TrainConfig, task: Any, student: Any, folder: str) -> list[Any]:
+    from understudy.rollout import kept_rollouts
+
+    return kept_rollouts(settings, task, student, Path(folder))
+
+
+def _of_file(config: ScoreConfig, student: Any) -> Iterator[Any]:
+    from understudy.types import Prompt, Rollout
+
+    path = Path(config.rollouts)
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise UserError("rollouts", path, f"cannot be read: {trouble(error)}") from None
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        try:
+            row = json.loads(line)
+            prompt, ids, ended = _row(row, student)
+        except (ValueError, KeyError, TypeError, RecursionError):
+            mend = 'must be {"prompt_ids": [...], "ids": [...]} or {"prompt": TEXT, "completion": TEXT, "ended": true}'
+            raise UserError("rollouts", where, mend) from None
+        if not prompt or not ids or any(not 0 <= i < student.vocabulary for i in (*prompt, *ids)):
+            raise UserError("rollouts", where, "needs tokens of the student's vocabulary on both sides")
+        yield Rollout(Prompt(where, "", ids=prompt), 0, ids, (float("nan"),) * len(ids), ended, "", "file")
+
+
+def _row(row: Any, student: Any) -> tuple[tuple[int, ...], tuple[int, ...], bool]:
+    if "ids" in row:
+        prompt, ids = (tuple(int(i) for i in row[name]) for name in ("prompt_ids", "ids"))
+        return prompt, ids, bool(ids) and ids[-1] in student.end_ids
+    texts = (row["prompt"], row["completion"])
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError
+    prompt = tuple(student.tokenizer(texts[0], add_special_tokens=True)["input_ids"])
+    ids = tuple(student.tokenizer(texts[1], add_special_tokens=False)["input_ids"])
+    ended = bool(row.get("ended", True))
+    return prompt, (*ids, student.end_ids[0]) if ended else ids, ended
