@@ -106,7 +106,7 @@ class Client:
                     job = next(queue, _END)
                     if job is _END:
                         break
-                    waiting[pool.submit(run, job)] = job  # type: ignore[arg-type, assignment]
+                    waiting[pool.submit(run, job)] = job
                 if not waiting:
                     break
                 ready, _ = wait(waiting, return_when=FIRST_COMPLETED)

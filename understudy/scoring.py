@@ -121,7 +121,7 @@ def _settings(config: ScoreConfig) -> tuple[TrainConfig, int]:
 
         run = load(config.run)
         wanted = run.top_k if run.target == "distribution" and run.top_k_of == "expert" else 0
-        own = {k: v for k, v in (("student", config.student), ("task", config.task)) if v}
+        own: dict[str, Any] = {k: v for k, v in (("student", config.student), ("task", config.task)) if v}
         return dataclasses.replace(run, **ours, **own), config.top_k or wanted
     from understudy.experts import is_programmatic
     from understudy.urls import names_server

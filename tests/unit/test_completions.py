@@ -67,7 +67,8 @@ def test_the_stub_answers_like_vllm(stub: Stub, policy: Policy) -> None:
     real = json.loads(RECORDED.read_text())
     sent = {
         "model": "tiny", "prompt": [[5, 6, 7, 8]], "max_tokens": 4, "n": 2, "seed": 1, "temperature": 1.0,
-        "logprobs": 0, "prompt_logprobs": 2, "return_token_ids": True, "return_tokens_as_token_ids": True, "top_p": 1.0, "top_k": 0,
+        "logprobs": 0, "prompt_logprobs": 2, "return_token_ids": True, "return_tokens_as_token_ids": True,
+        "top_p": 1.0, "top_k": 0,
     }  # fmt: skip
     status, answer = stub.completion(sent)
     assert status == 200
