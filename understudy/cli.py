@@ -20,6 +20,7 @@ usage: understudy COMMAND [options]        understudy COMMAND --help
   compare   experts x methods x seeds at equal budgets, in parallel, finished runs re-used
   report    one self-contained HTML page from run directories (loads no model)
   theory    the paper's claims as exact, runnable statements
+  calibrate is the diagnosis right? Scored on scenarios whose outcome is trained
 
 first steps
   understudy demo --quick
@@ -99,6 +100,12 @@ def _theory(args: Sequence[str]) -> int:
     return theory_main(list(args))
 
 
+def _calibrate(args: Sequence[str]) -> int:
+    from understudy.calibrate.cli import calibrate_command
+
+    return calibrate_command(args)
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "demo": _demo,
     "train": _train,
@@ -107,6 +114,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "compare": _compare,
     "report": _report,
     "theory": _theory,
+    "calibrate": _calibrate,
 }
 
 if __name__ == "__main__":

@@ -25,6 +25,8 @@ from understudy.run_files import is_done
 
 Show = Callable[[str, str, int, int, str], None]
 """show(job, phase, done, total, note)"""
+Progress = Callable[[str, int, int, str], None]
+"""progress(phase, done, total, note)"""
 
 
 @dataclass(frozen=True)
@@ -35,45 +37,87 @@ class Job:
     config: TrainConfig
     needs: tuple[str, ...] = ()
 
+    def is_done(self) -> bool:
+        return is_done(Path(self.config.out))
 
-def run_all(jobs: Sequence[Job], workers: int, show: Show) -> list[str]:
+    def run(self, progress: Progress, note: Callable[[str], None]) -> None:
+        from understudy.train import train
+
+        train(self.config, progress, note)
+
+
+@dataclass(frozen=True)
+class Work:
+    """Anything else worth a process: `call(*args, progress, note)`, which leaves the file `out` when it has finished.
+
+    `call` is a function of a module, not of a class or another function: it crosses to another process. The name of
+    `out` should tell all that its content depends on, for a file that is there is not made again.
+    """
+
+    name: str
+    call: Callable[..., None]
+    args: tuple[Any, ...]
+    out: str
+    needs: tuple[str, ...] = ()
+
+    def is_done(self) -> bool:
+        return Path(self.out).is_file()
+
+    def run(self, progress: Progress, note: Callable[[str], None]) -> None:
+        self.call(*self.args, progress, note)
+
+
+def run_all(jobs: Sequence[Job | Work], workers: int, show: Show, keep_going: bool = False) -> list[str]:
     """Run every job; the names of those that were finished before and only re-used.
 
-    The first failure lets running jobs end, starts no more, and is raised as the job's own UserError. Ctrl-C lets every
-    running job save and raises KeyboardInterrupt.
+    The first failure lets running jobs end, starts no more (keep_going: only none that needs the failed one), and is
+    raised as the job's own UserError at the end. Ctrl-C lets every running job save and raises KeyboardInterrupt.
     """
     names = [j.name for j in jobs]
     if len(set(names)) != len(names):
         raise ValueError("two jobs have one name")
     if unknown := {n for j in jobs for n in j.needs} - set(names):
         raise ValueError(f"jobs need unknown jobs: {sorted(unknown)}")
-    reused = [j.name for j in jobs if is_done(Path(j.config.out))]
+    reused = [j.name for j in jobs if j.is_done()]
     for job in jobs:
         if job.name in reused:
-            _check_same(job)
+            if isinstance(job, Job):
+                _check_same(job)
             show(job.name, "finished before", 1, 1, "re-used")
     waiting = [j for j in jobs if j.name not in reused]
     if workers <= 1:
-        _run_here(waiting, show)
+        _run_here(waiting, show, keep_going)
         return reused
     pool = _Pool(show)
     try:
-        pool.run(waiting, workers, set(reused))
+        pool.run(waiting, workers, set(reused), keep_going)
     finally:
         pool.close()
     return reused
 
 
-def _run_here(jobs: Sequence[Job], show: Show) -> None:
+def _run_here(jobs: Sequence[Job | Work], show: Show, keep_going: bool) -> None:
     """One after the other in this process (a notebook, a script without a __main__ guard)."""
-    from understudy.train import Interrupted, train
+    from understudy.train import Interrupted
 
+    failed: dict[str, UserError] = {}
     for job in jobs:  # jobs come after those they need
+        if failed.keys() & set(job.needs):
+            failed[job.name] = next(iter(failed.values()))
+            continue
         try:
-            train(job.config, partial(show, job.name), partial(show, job.name, "note", 0, 0))
+            job.run(partial(show, job.name), partial(show, job.name, "note", 0, 0))
         except Interrupted as stop:
             raise KeyboardInterrupt(str(stop)) from None
+        except UserError as error:
+            if not keep_going:
+                raise
+            failed[job.name] = error
+            show(job.name, "failed", 0, 1, error.mend)
+            continue
         show(job.name, "done", 1, 1, "")
+    if failed:
+        raise next(iter(failed.values()))
 
 
 def _check_same(job: Job) -> None:
@@ -97,11 +141,13 @@ class _Pool:
         self.show = show
         self.running: dict[str, Any] = {}
 
-    def run(self, waiting: list[Job], workers: int, done: set[str]) -> None:
+    def run(self, waiting: list[Job | Work], workers: int, done: set[str], keep_going: bool) -> None:
         failure: UserError | None = None
-        while self.running or (waiting and failure is None):
-            ready = [j for j in waiting if set(j.needs) <= done]
-            while ready and len(self.running) < workers and failure is None:
+        while True:
+            ready = [j for j in waiting if set(j.needs) <= done] if failure is None or keep_going else []
+            if not self.running and not ready:
+                break
+            while ready and len(self.running) < workers:
                 job = ready.pop(0)
                 waiting.remove(job)
                 child = self.context.Process(target=_child, args=(job, self.messages), name=job.name)
@@ -110,7 +156,8 @@ class _Pool:
             try:
                 name, phase, a, b, note = self.messages.get(timeout=0.5)
             except queue.Empty:
-                failure = failure or self._dead()
+                dead = self._dead()
+                failure = failure or dead
                 continue
             if phase == "done":
                 self.running.pop(name).join()
@@ -149,8 +196,8 @@ class _Pool:
             child.join(timeout=60)
 
 
-def _child(job: Job, messages: Any) -> None:
-    from understudy.train import Interrupted, train
+def _child(job: Job | Work, messages: Any) -> None:
+    from understudy.train import Interrupted
 
     # Ctrl-C reaches the parent alone, which asks each child once: a second ask would not save
     os.setpgid(0, 0)
@@ -168,10 +215,11 @@ def _child(job: Job, messages: Any) -> None:
         messages.put((job.name, "note", 0, 0, line))
 
     try:
-        train(job.config, progress, note)
+        job.run(progress, note)
         messages.put((job.name, "done", 0, 0, ""))
     except UserError as error:
-        value = f"{error.value} (run {job.config.out})"
+        where = job.config.out if isinstance(job, Job) else job.out
+        value = f"{error.value} (run {where})"
         messages.put((job.name, "failed", 0, 0, (error.field, value, error.mend)))
     except (Interrupted, KeyboardInterrupt):
         messages.put(

@@ -1,0 +1,1 @@
+"""Is the diagnosis right? Scored against outcomes that are known (docs/diagnose.md)."""

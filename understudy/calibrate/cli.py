@@ -1,0 +1,59 @@
+"""understudy calibrate SUBCOMMAND"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from understudy import options
+from understudy.errors import UserError
+from understudy.terminal import console
+
+HELP = """understudy calibrate: is the diagnosis right?
+
+  understudy calibrate list      the scenarios: what differs, which set they belong to
+  understudy calibrate run       train the truth of every scenario, diagnosed first (about an hour on two cores)
+
+Killed at any time, the same command goes on.
+"""
+
+
+def calibrate_command(args: Sequence[str]) -> int:
+    """understudy calibrate"""
+    if not args or args[0] in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return 0
+    command = COMMANDS.get(args[0])
+    if command is None:
+        raise UserError("calibrate", args[0], f"unknown; one of {', '.join(COMMANDS)}")
+    return command(args[1:])
+
+
+def _list(args: Sequence[str]) -> int:
+    from understudy.calibrate.scenarios import SCENARIOS
+
+    for s in SCENARIOS.values():
+        console.print(f"{s.set:<6}{s.name:<14}{s.kind}", markup=False)
+        console.print(f"{'':<20}{s.expect}", markup=False, style="dim")
+    return 0
+
+
+def _run(args: Sequence[str]) -> int:
+    from understudy.calibrate.run import RunConfig, run, told
+
+    config, _ = options.parse(
+        RunConfig,
+        args,
+        "understudy calibrate run",
+        "Diagnose every scenario from a few percent of what its trainings cost, then train the truth: full SFT and\n"
+        "full OPD. Models are made here and shared. Killed at any time, the same command goes on.",
+        epilog="examples\n"
+        "  understudy calibrate run\n"
+        "  understudy calibrate run --only rl search label-secret --seeds 1\n"
+        "  understudy calibrate run --quick",
+    )
+    told(config)
+    console.print(f"results: {run(config)}", markup=False)
+    return 0
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"list": _list, "run": _run}

@@ -1,0 +1,303 @@
+"""understudy calibrate run: train the truth of every scenario, diagnose it from a few percent, and keep both.
+
+runs/calibrate/
+  results.jsonl                  a line for each finished (scenario, seed): outcomes, evidence, verdict, costs
+  seed-400/models/NAME/          bases and experts, shared between scenarios: run directories
+  seed-400/looks/...json         the students before training, on the held-out prompts
+  seed-400/SCENARIO/sft/ opd/    both full trainings; diagnosis/: what was said before them
+
+Killed at any time, the same command goes on. What is finished is never done twice.
+"""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from understudy.calibrate import truth
+from understudy.calibrate.scenarios import FIRST_SEED, MODELS, SCENARIOS, Scenario
+from understudy.config import TrainConfig
+from understudy.errors import UserError
+from understudy.files import dumps, read_json, write_bytes
+from understudy.jobs import Job, Show, Work, run_all
+from understudy.randomness import seed_from
+from understudy.run_files import read_lines
+from understudy.terminal import Board, console
+
+METHODS = {"sft": "sft", "opd": "opd_full"}
+"""Outcome -> method of the table. Every expert here gives whole distributions."""
+RESULTS = "results.jsonl"
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    only: tuple[str, ...] = ()
+    """Scenarios, by name (see understudy calibrate list). Default: all."""
+    seeds: int = 3
+    """Independent repetitions, each with its own models."""
+    first_seed: int = FIRST_SEED
+    """Seeds are first_seed, first_seed + 1, ..."""
+    budget: str = "5%"
+    """What a diagnosis may cost, as a share of both full trainings (FLOPs)."""
+    quick: bool = False
+    """A rehearsal: a quarter of the updates, fewer prompts. Its numbers mean nothing."""
+    out: str = ""
+    """Where everything goes. Default: runs/calibrate, runs/calibrate-quick."""
+    diagnose: bool = True
+    """Without it, only the trainings: the same command without --no-diagnose goes on with the diagnoses."""
+    workers: int = 2
+    """Runs at a time: one a core."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much of everything. share: of all updates."""
+
+    share: float = 1.0
+    prompts: int = 240
+    samples: int = 4
+    diagnosis: tuple[tuple[str, Any], ...] = ()
+    """More options of the diagnosis."""
+
+    def updates(self, n: int) -> int:
+        return max(2, round(n * self.share))
+
+    def shrunk(self, config: TrainConfig) -> TrainConfig:
+        if self.share == 1:
+            return config
+        pool = max(64, round(config.prompt_pool * self.share)) if config.prompt_pool else config.prompt_pool
+        return replace(config, updates=self.updates(config.updates), prompt_pool=pool,
+                       warmup=round(config.warmup * self.share))  # fmt: skip
+
+
+FULL, QUICK = Size(), Size(0.25, 64, 2, (("prompts", 48),))
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One scenario with one seed: its runs and where they are."""
+
+    scenario: Scenario
+    seed: int
+    root: Path
+    size: Size
+    budget: str
+
+    def model(self, name: str) -> str:
+        return str(self.root / f"seed-{self.seed}" / "models" / name)
+
+    @property
+    def place(self) -> Path:
+        return self.root / f"seed-{self.seed}" / self.scenario.name
+
+    @property
+    def name(self) -> str:
+        return f"{self.scenario.name}, seed {self.seed}"
+
+    @property
+    def expert(self) -> str:
+        spec = self.scenario.expert
+        return self.model(spec[1:]) if spec.startswith("@") else spec
+
+    def training(self, outcome: str) -> TrainConfig:
+        """Full training `sft` or `opd`. Looked at once, at its end; the expert is looked at by one of the two."""
+        s, fields = self.scenario, self.scenario.imitate
+        config = TrainConfig(
+            method=METHODS[outcome], student=self.model(s.student), expert=self.expert, task=s.task, seed=self.seed,
+            out=str(self.place / outcome), eval_every=0, eval_splits="test", eval_expert=outcome == "sft",
+            final_prompts=self.size.prompts, final_samples=self.size.samples, keep=1, **fields,
+        )  # fmt: skip
+        return self.size.shrunk(config)
+
+    @property
+    def look(self) -> str:
+        """The file about the student before training; scenarios of one student and task share it."""
+        s, size = self.scenario, self.size
+        what = seed_from(s.student, s.task, size.prompts, size.samples, self.seed)
+        return str(self.root / f"seed-{self.seed}" / "looks" / f"{s.student}-{what:016x}.json")
+
+    def diagnosis(self) -> dict[str, Any]:
+        """Fields of the DiagnoseConfig: the same training, told before it is paid for."""
+        full = self.training("sft")
+        recipe = ("lr", "schedule", "warmup", "micro_batch")
+        return {
+            "student": full.student, "expert": full.expert, "task": full.task, "budget": self.budget,
+            "updates": full.updates, "prompts_per_update": full.prompts_per_update, "seed": self.seed,
+            "set": tuple(f"{name}={getattr(full, name)}" for name in recipe), "out": str(self.place / "diagnosis"),
+        } | dict(self.size.diagnosis)  # fmt: skip
+
+    def jobs(self) -> Iterator[Job | Work]:
+        """Its models first; jobs of one name are one job."""
+        s = self.scenario
+        for name in s.models():
+            model = MODELS[name]
+            config = self.size.shrunk(model.config(self.model(name), self.seed, self.model))
+            config = replace(config, eval_every=0, eval_splits="test", eval_expert=False, final_prompts=64,
+                             final_samples=1, keep=1)  # fmt: skip
+            yield Job(f"model {name}, seed {self.seed}", config, tuple(self._job(n) for n in model.needs))
+        needs = tuple(self._job(n) for n in s.models())
+        base = tuple(self._job(n) for n in replace(s, expert="").models())
+        yield Work(
+            f"look {Path(self.look).stem}", truth.look,
+            (self.model(s.student), s.task, self.size.prompts, self.size.samples, self.seed, self.look),
+            self.look, base,
+        )  # fmt: skip
+        told = str(self.place / "diagnosis" / "diagnosis.json")
+        yield Work(f"diagnosis {self.name}", diagnosed, (self.diagnosis(),), told, needs)
+        for outcome in METHODS:
+            yield Job(f"{outcome} {self.name}", self.training(outcome), needs)
+
+    def _job(self, model: str) -> str:
+        return f"model {model}, seed {self.seed}"
+
+    def seconds(self, name: str) -> float:
+        """About what a job takes on one core."""
+        kind, _, rest = name.partition(" ")
+        if kind == "model":
+            return MODELS[rest.partition(",")[0]].seconds * self.size.share
+        share = {"look": 0.05, "diagnosis": 0.25, "sft": 0.25, "opd": 0.45}[kind]
+        return share * self.scenario.seconds * self.size.share + 1
+
+    def is_done(self) -> bool:
+        return all(job.is_done() for job in self.jobs())
+
+    def line(self) -> dict[str, Any]:
+        """What results.jsonl says about it. Only once it is done."""
+        s = self.scenario
+        found = read_json(self.place / "diagnosis" / "diagnosis.json", "diagnosis")
+        trained = {outcome: str(self.place / outcome) for outcome in METHODS}
+        ends = truth.outcomes(trained["sft"], trained["opd"], self.look)
+        costs = found["costs"] | {outcome: truth.cost(path).to_dict() for outcome, path in trained.items()}
+        full = self.training("sft")
+        return {
+            "scenario": s.name, "kind": s.kind, "set": s.set, "seed": self.seed, "task": s.task, "student": s.student,
+            "expert": s.expert, "updates": full.updates, "prompts_per_update": full.prompts_per_update,
+            "share": self.size.share, "budget": self.budget,
+            "outcome": {name: value.to_dict() for name, value in ends.items()},
+            "evidence": found["evidence"], "verdict": found["verdict"], "costs": costs,
+            "cost_share": costs["diagnosis"]["flops"] / sum(costs[outcome]["flops"] for outcome in METHODS),
+        }  # fmt: skip
+
+
+def diagnosed(fields: dict[str, Any], progress: Any, note: Any) -> None:
+    """One diagnosis, in its own directory."""
+    from understudy.config import build
+
+    # by name: a training needs none of it
+    config = importlib.import_module("understudy.diagnose.config")
+    module = importlib.import_module("understudy.diagnose.diagnose")
+    module.run(config.checked(build(config.DiagnoseConfig, fields, "")), progress, note)
+
+
+def units_of(config: RunConfig, size: Size | None = None) -> list[Unit]:
+    """Everything that is to be done, seed by seed. UserError for an unknown scenario."""
+    unknown = [name for name in config.only if name not in SCENARIOS]
+    if unknown:
+        raise UserError("only", unknown[0], f"unknown; one of {', '.join(SCENARIOS)}")
+    for name in ("seeds", "workers"):
+        if getattr(config, name) < 1:
+            raise UserError(name, getattr(config, name), "must be at least 1")
+    root = Path(config.out or ("runs/calibrate-quick" if config.quick else "runs/calibrate"))
+    size = size or (QUICK if config.quick else FULL)
+    names = config.only or tuple(SCENARIOS)
+    seeds = range(config.first_seed, config.first_seed + config.seeds)
+    return [Unit(SCENARIOS[name], seed, root, size, config.budget) for seed in seeds for name in names]
+
+
+def run(config: RunConfig, size: Size | None = None, quiet: bool = False) -> Path:
+    """Train and diagnose what is not finished; the path of results.jsonl, which holds every unit that is done.
+
+    A unit that fails leaves the others going; its mistake is raised at the end, when their results are written.
+    """
+    units = units_of(config, size)
+    jobs: dict[str, Job | Work] = {}
+    seconds: dict[str, float] = {}
+    for unit in units:
+        for job in unit.jobs():
+            if isinstance(job, Work) and job.call is diagnosed and not config.diagnose:
+                continue
+            jobs.setdefault(job.name, job)
+            seconds.setdefault(job.name, unit.seconds(job.name))
+    out = units[0].root / RESULTS
+    out.parent.mkdir(parents=True, exist_ok=True)
+    waiting = list(units)
+
+    def settle() -> None:
+        """Write the lines of the units that have just been completed."""
+        ready = [u for u in waiting if u.is_done()]
+        if ready:
+            waiting[:] = [u for u in waiting if u not in ready]
+            write(out, [u.line() for u in ready])
+
+    with Board(total_jobs=len(jobs), quiet=quiet) as board:
+        clock = Clock(seconds, config.workers, board.show)
+
+        def show(job: str, phase: str, done: int, total: int, note: str) -> None:
+            clock.show(job, phase, done, total, note)
+            if phase == "done":
+                settle()
+
+        settle()
+        try:
+            run_all(list(jobs.values()), config.workers, show, keep_going=True)
+        finally:
+            settle()
+    return out
+
+
+def write(path: Path, lines: Sequence[dict[str, Any]]) -> None:
+    """Add lines to results.jsonl; a line about the same scenario and seed is replaced. In the scenarios' order."""
+    found = {(line["scenario"], line["seed"]): line for line in [*read_lines(path), *lines]}
+    order = list(SCENARIOS)
+
+    def place(line: dict[str, Any]) -> tuple[int, int]:
+        name = line["scenario"]
+        return order.index(name) if name in order else len(order), line["seed"]
+
+    ordered = sorted(found.values(), key=place)
+    write_bytes(path, b"".join(dumps(line) for line in ordered))
+
+
+class Clock:
+    """The time left, from what the jobs were guessed to take and how long those that ended took."""
+
+    def __init__(self, seconds: dict[str, float], workers: int, show: Show) -> None:
+        self.seconds, self.workers, self._show = seconds, workers, show
+        self.left = dict(seconds)
+        self.done, self.began = 0.0, time.monotonic()
+
+    def show(self, job: str, phase: str, done: int, total: int, note: str) -> None:
+        if phase == "note" or job not in self.seconds:
+            self._show(job, phase, done, total, note)
+            return
+        if phase in ("done", "finished before", "failed"):
+            guessed = self.left.pop(job, 0.0)
+            self.done += guessed if phase == "done" else 0.0
+        self._show(job, phase, done, total, f"{note} {self.told()}".strip())
+
+    def told(self) -> str:
+        spent = time.monotonic() - self.began
+        pace = spent / self.done if self.done > 30 else 1 / self.workers
+        ended = len(self.seconds) - len(self.left)
+        minutes = pace * sum(self.left.values()) / 60
+        return f"({ended} of {len(self.seconds)} jobs, about {minutes:.0f} min left in all)"
+
+
+def estimate(units: Sequence[Unit]) -> float:
+    """Core seconds of what is not finished, by the guesses in the table."""
+    seconds = {job.name: unit.seconds(job.name) for unit in units for job in unit.jobs() if not job.is_done()}
+    return sum(seconds.values())
+
+
+def told(config: RunConfig) -> None:
+    """Before a long run: what will be done, and about how long it takes."""
+    units = units_of(config)
+    minutes = estimate(units) / 60 / config.workers
+    names = {u.scenario.name for u in units}
+    what = f"{len(names)} scenarios x {config.seeds} seeds in {units[0].root}: each diagnosed, and trained both ways"
+    console.print(what, markup=False)
+    console.print(f"about {minutes:.0f} minutes, {config.workers} runs at a time", markup=False)

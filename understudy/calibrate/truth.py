@@ -1,0 +1,87 @@
+"""What really happened in a scenario: outcomes with intervals and costs, from finished run directories."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from understudy import stats
+from understudy.diagnose.types import Cost, Estimate
+from understudy.errors import UserError
+from understudy.files import read_json, write_json
+from understudy.run_files import read_final, read_ledger, read_provenance
+
+GAPS = (("opd_minus_sft", "opd", "sft"), ("sft_gain", "sft", "student"), ("opd_gain", "opd", "student"))
+
+
+def outcomes(sft: str, online: str, student: str) -> dict[str, Estimate]:
+    """Accuracies of student, expert, sft and opd, and paired differences (GAPS), on one set of held-out prompts.
+
+    sft, online: run directories; student: the file that `look` left. UserError when their prompts differ.
+    """
+    runs = {"sft": _final(sft), "opd": _final(online)}
+    start = read_json(Path(student))
+    for path, run in zip((sft, online), runs.values()):
+        if run["splits"]["test"]["keys"] != start["keys"]:
+            raise UserError(
+                "run", path, f"was evaluated on other prompts than {student}: choose another --out"
+            )
+    right_PK = {name: np.array(run["splits"]["test"]["sampled"], dtype=float) for name, run in runs.items()}
+    right_PK["student"] = np.array(start["sampled"], dtype=float)
+    right_PK["expert"] = np.array(runs["sft"]["expert"]["test"]["sampled"], dtype=float)
+    found = {
+        name: _estimate(stats.bootstrap_prompts(values), "bootstrap over prompts")
+        for name, values in right_PK.items()
+    }
+    for name, one, other in GAPS:
+        gap = stats.paired_difference([right_PK[one]], [right_PK[other]])
+        found[name] = _estimate(gap, "paired bootstrap over prompts")
+    return found
+
+
+def cost(run: str) -> Cost:
+    """What one training spent, by its own ledger; FLOPs as a diagnosis counts them (2N a token, 6N a trained one)."""
+    told, spent = read_provenance(run), read_ledger(run)
+    expert = float(told.get("expert", {}).get("provenance", {}).get("parameters", 0))  # a program has none
+    names = (
+        "expert_tokens_sampled",
+        "expert_tokens_scored",
+        "student_tokens_sampled",
+        "student_tokens_trained",
+    )
+    asked, scored, sampled, trained = (int(spent.get(name, 0)) for name in names)
+    flops = 2 * expert * (asked + scored) + float(told["student"]["parameters"]) * (2 * sampled + 6 * trained)
+    return Cost(asked, scored, sampled, trained, flops, float(spent.get("train_seconds", 0)))
+
+
+def look(
+    model: str, task_text: str, prompts: int, samples: int, seed: int, out: str, progress: Any, note: Any
+) -> None:
+    """A model on the held-out prompts, as the last evaluation of a run of this seed sees it; kept in `out`."""
+    import torch
+
+    from understudy.evaluate import eval_seed, held_out, sample_policy
+    from understudy.policy import load_policy
+    from understudy.tasks import load_task
+
+    torch.set_num_threads(1)
+    task = load_task(task_text)
+    policy = load_policy(model, "student", task.tokenizer())
+    chosen = held_out(task, policy, "test", prompts, 0, task.max_new_tokens)
+    done = sample_policy(policy, task, chosen, samples, eval_seed(seed, 0), task.max_new_tokens, greedy=False)
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
+    write_json(Path(out), {"model": Path(model).name, "task": task_text} | done.outcome())
+
+
+def _final(run: str) -> dict[str, Any]:
+    final = read_final(run)
+    if final is None:
+        raise UserError("run", run, "has not finished: the same command goes on")
+    return final
+
+
+def _estimate(interval: stats.Interval, method: str) -> Estimate:
+    i = interval
+    return Estimate(i.value, i.low, i.high, i.n_prompts, "accuracy", method, i.level)
