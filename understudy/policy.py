@@ -23,6 +23,7 @@ from understudy.config import Spec, build, parse_spec
 from understudy.errors import UserError
 from understudy.run_files import is_run
 from understudy.types import Prompt, Rollout
+from understudy.urls import names_server, pieces
 
 SCORE_ROWS = 256  # rows of one no-gradient forward pass
 
@@ -384,6 +385,9 @@ def load_policy(
     trust_remote_code: bool = False,
 ) -> Policy:
     """A policy from a model directory, a hub id, or `scratch:...` (which needs the task's tokenizer)."""
+    if names_server(spec_text):
+        pieces(spec_text, field)  # a password in it is refused without being repeated
+        raise UserError(field, spec_text, "is a server: a model directory or hub id is needed here")
     spec = parse_spec(spec_text, field) if spec_text.startswith("scratch") else None
     if spec is not None and spec.name == "scratch":
         policy = make_scratch(spec, tokenizer, seed, field)

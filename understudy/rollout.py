@@ -122,6 +122,7 @@ class Source:
             )
         elif behavior == "student" and self.sampler is not None:
             rollouts = self.sampler.sample(prompts, self.samples, seed, self.max_new_tokens, str(c.behavior))
+            self.run.describe(sampler=self.sampler.facts)  # what its first refresh has measured
         else:
             policy = self.base if behavior == "base" else self.student
             rollouts = self._draw(policy.start, prompts, seed)

@@ -81,7 +81,6 @@ def train(
         run = run or stack.enter_context(opened())
         if sampler is not None:
             stack.callback(sampler.close)
-            facts["sampler"] = sampler.facts
         interrupted = stack.enter_context(_interruptible())
         ledger = Ledger()
         optimizer = torch.optim.AdamW(

@@ -345,6 +345,25 @@ def test_a_key_in_the_wrong_place(
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["eval", "--model"], ["train", "--method", "grpo", "--student"],
+        ["score", "--run", "x", "--out", "y", "--expert"],
+        ["score", "--rollouts", "x", "--out", "y", "--student", "scratch", "--expert"],
+        ["compare", "--student", "scratch", "--experts"],
+    ],
+)  # fmt: skip
+def test_a_password_in_any_command(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    label = "x=" if command[0] == "compare" else ""
+    assert main([*command, f"{label}http://user:{KEY}@127.0.0.1:9/v1"]) == 2
+    told = capsys.readouterr()
+    assert KEY not in told.out + told.err + everything(tmp_path)
+
+
 def test_whose_key_goes_where(monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches a key for one service that is sent to another."""
     monkeypatch.delenv("UNDERSTUDY_API_KEY", raising=False)

@@ -14,11 +14,13 @@ from tiny import config
 
 from understudy import train as train_module
 from understudy.checkpoint import load_tensors
+from understudy.engine import main, write_untied
 from understudy.errors import UserError
 from understudy.experts import LocalExpert
 from understudy.policy import Policy, load_policy
 from understudy.run import read_ledger, read_metrics, read_provenance
 from understudy.train import train
+from understudy.types import Prompt, Rollout
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +155,7 @@ def test_rollouts_by_a_server(method: str, engine: Stub, models: dict[str, Path]
     assert not (run / "data" / "sampler").exists(), "the weights were left behind"
     told = read_provenance(run)["sampler"]
     assert told["kind"] == "vllm sampler"
+    assert told["preflight"]["noise"]["local_mean"] < 1e-4
 
 
 def test_a_refresh_that_does_nothing_is_noticed(
@@ -199,3 +202,28 @@ def test_a_sampler_that_takes_no_weights(engine: Stub, models: dict[str, Path], 
     with pytest.raises(UserError, match="has no /reset_prefix_cache: start vLLM with VLLM_SERVER_DEV_MODE=1"):
         train(by_server(engine, "opd", tmp_path / "run", models))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("shards", [False, True])
+def test_an_untied_copy_is_the_same_model(
+    shards: bool, models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a head that is lost, or another one, in what vLLM is started on and given."""
+    policy = load_policy(str(models["llama"]), "student", device="cpu")
+    assert policy.model.config.tie_word_embeddings
+    if shards:
+        save = policy.model.save_pretrained
+        monkeypatch.setattr(
+            policy.model, "save_pretrained", lambda folder: save(folder, max_shard_size="8KB")
+        )
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    write_untied(policy, folder)
+    assert (folder / "model.safetensors.index.json").exists() == shards
+    copy = load_policy(str(folder), "student", device="cpu")
+    head, embedding = copy.model.get_output_embeddings().weight, copy.model.get_input_embeddings().weight
+    assert head.data_ptr() != embedding.data_ptr()
+    rollout = Rollout(Prompt("p", "", ids=(5, 6)), 0, (7, 8, 1), (0.0,) * 3, True, "", "x")
+    torch.testing.assert_close(copy.score([rollout])[0], policy.score([rollout])[0])
+    assert main([str(models["llama"]), str(tmp_path / "other")]) == 0
+    assert main([str(models["llama"]), str(tmp_path / "other")]) == 2

@@ -1,0 +1,106 @@
+"""Against a real vLLM: skipped unless UNDERSTUDY_VLLM_URL is its address (docs/servers.md says how to start one).
+
+    UNDERSTUDY_VLLM_URL=http://127.0.0.1:8000/v1 UNDERSTUDY_VLLM_MODEL=FOLDER python -m pytest tests/optin -s
+
+FOLDER is a local copy of what it serves, in the same precision, small enough to train, where the server can read it.
+The test of the sampler needs VLLM_SERVER_DEV_MODE=1 and a model with a head of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import config
+
+from understudy import maths
+from understudy.experts.server import ServerExpert
+from understudy.experts.server_check import preflight
+from understudy.experts.server_config import parse_server
+from understudy.httpclient import Client
+from understudy.policy import Policy, load_policy
+from understudy.run import read_metrics, read_provenance
+from understudy.tasks import load_task
+from understudy.train import train
+
+URL, MODEL = os.environ.get("UNDERSTUDY_VLLM_URL", ""), os.environ.get("UNDERSTUDY_VLLM_MODEL", "")
+pytestmark = pytest.mark.skipif(
+    not (URL and MODEL), reason="needs UNDERSTUDY_VLLM_URL and UNDERSTUDY_VLLM_MODEL"
+)
+LIMIT = 1e-3  # nats: float32 on both sides
+
+
+@pytest.fixture(scope="module")
+def policy() -> Policy:
+    return load_policy(MODEL, "expert", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def expert(policy: Policy) -> ServerExpert:
+    return ServerExpert(parse_server(URL, "expert"), policy)
+
+
+def test_preflight_and_parity(expert: ServerExpert, policy: Policy) -> None:
+    prompts = policy.encode(load_task("countdown").prompts("train", 8, 0))
+    told = preflight(expert, prompts, policy)
+    print(told)
+    rollouts = expert.sample(prompts, 4, 0, 32)
+    assert [r.ids for r in expert.sample(prompts, 4, 0, 32)] == [r.ids for r in rollouts], (
+        "the seed is not kept to"
+    )
+    began = time.perf_counter()
+    scores = expert.score(rollouts)
+    print(f"{sum(map(len, scores))} tokens scored in {time.perf_counter() - began:.2f} s")
+    gaps = [(a - b).abs().max() for a, b in zip(scores, policy.score(rollouts))]
+    gaps += [(torch.tensor(r.behavior_logp) - s).abs().max() for r, s in zip(rollouts, scores)]
+    print(f"largest difference {max(gaps):.2e} nats")
+    assert max(gaps) < LIMIT
+    for coarse, whole in zip(expert.coarse(rollouts, 8), policy.distribution(rollouts)):
+        ids = whole.topk(8).indices
+        torch.testing.assert_close(maths.bucketed(coarse, ids), maths.bucketed(whole, ids), atol=1e-2, rtol=0)
+
+
+def test_opd_trains_like_the_local_expert(policy: Policy, tmp_path: Path) -> None:
+    # a student unlike its expert: where the signal is rounding, the optimizer makes whole steps of it
+    other = load_policy(MODEL, "student", device="cpu")
+    with torch.no_grad():
+        for p in other.model.parameters():
+            p.mul_(1 + 0.2 * torch.randn(p.shape, generator=torch.Generator().manual_seed(1)))
+    other.save(tmp_path / "student")
+    student = str(tmp_path / "student")
+    runs = [
+        train(config("opd", tmp_path / name, student=student, expert=e, task="countdown"))
+        for name, e in (("local", MODEL), ("server", URL))
+    ]
+    # not the weights: Adam makes a whole step of a gradient that is all rounding
+    a, b = ([(x["loss"], x["grad_norm"]) for x in read_metrics(run, "train")] for run in runs)
+    assert len(a) == len(b) == 2
+    for one, other_one in zip(a, b):
+        assert other_one == pytest.approx(one, rel=1e-3)
+
+
+def test_rollouts_with_weight_refresh(policy: Policy, tmp_path: Path) -> None:
+    """The student's weights go there and FOLDER's come back. Parity at every update."""
+    try:
+        check_refresh(tmp_path)
+    finally:
+        client = Client(URL)
+        reload = {"method": "reload_weights", "kwargs": {"weights_path": os.path.abspath(MODEL)}}
+        client.post_bare(f"{client.root}/collective_rpc", reload)
+        client.post_bare(f"{client.root}/reset_prefix_cache", None)
+
+
+def check_refresh(tmp_path: Path) -> None:
+    run = train(
+        config(
+            "grpo", tmp_path / "run", student=MODEL, expert="", task="coin", sampler=URL, updates=4, lr=0.01,
+            samples_per_prompt=4, max_new_tokens=32,
+        )
+    )  # fmt: skip
+    print(read_provenance(run)["sampler"]["preflight"])
+    for line in read_metrics(run, "train"):
+        print(f"update {line['step']}: drift {line['logp_drift']:.2e} nats, {line['seconds']:.2f} s")
+        assert line["logp_drift"] < LIMIT
