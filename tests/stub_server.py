@@ -48,6 +48,7 @@ class Stub:
         self.noise = 0.0  # nats, added to every score, other every time
         self.stale = False  # reload_weights answers 200 and does nothing
         self.dev_mode = True
+        self.new_words = False  # a chat API that wants max_completion_tokens
         self.bodies: list[tuple[str, Any]] = []
         self.seen: Counter[str] = Counter()
         self.under_way = self.most = 0
@@ -180,8 +181,12 @@ class Stub:
     def chat(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         if body.get("model") != self.name:
             return 404, _error("The model does not exist.", "NotFoundError", 404)
+        if self.new_words and "max_tokens" in body:
+            words = "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."
+            return 400, _error(words, "invalid_request_error", 400)
+        room = body.get("max_completion_tokens") or body["max_tokens"]
         ids = self.tokenizer(body["messages"][-1]["content"], add_special_tokens=True)["input_ids"]
-        inner = {"prompt": [ids], "model": self.name, "max_tokens": body["max_tokens"], "seed": body.get("seed"),
+        inner = {"prompt": [ids], "model": self.name, "max_tokens": room, "seed": body.get("seed"),
                  "temperature": body.get("temperature", 0.1), "top_p": body.get("top_p", 0.5), "top_k": 0}  # fmt: skip
         c = self._choice(0, ids, None, inner, 0)
         message = {"role": "assistant", "content": c["text"] or "1", "refusal": None}

@@ -14,7 +14,6 @@ import contextlib
 import dataclasses
 import os
 import shutil
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +29,7 @@ from understudy.experts.server_check import PROMPTS, preflight, same_tokens
 from understudy.experts.server_config import parse_server
 from understudy.files import new_folder, read_json, trouble, write_json
 from understudy.httpclient import Rejected, Unreachable
-from understudy.policy import Policy, load_policy
+from understudy.policy import Policy
 from understudy.types import Prompt, Rollout
 
 if TYPE_CHECKING:
@@ -86,10 +85,7 @@ class ServerSampler:
         )
         self._can_reset()
         if self.noise is None:
-            try:
-                told = preflight(self.server, self.prompts, self.student)
-            except UserError as error:
-                raise UserError(error.field, self.url, error.mend + self._hint()) from None
+            told = preflight(self.server, self.prompts, self.student)
             self.facts["preflight"] = told
             self.noise = max(told["noise"]["again_mean"], told["noise"]["local_mean"])
         elif self._probes:
@@ -133,12 +129,7 @@ class ServerSampler:
             f"{what} differ from the student's by {gap:.4f} nats a token, more than {self.limit:g}: other weights, "
             "precision or sampling; mend the server, or allow it with server:url=...,noise=X"
         )
-        raise UserError("sampler", self.url, mend + self._hint())
-
-    def _hint(self) -> str:
-        if not getattr(self.student.model.config, "tie_word_embeddings", False):
-            return ""
-        return "; the student's head is tied to its embedding: was vLLM started on an untied copy (docs/servers.md)?"
+        raise UserError("sampler", self.url, mend)
 
     def close(self) -> None:
         """Take the weights off the disk again, and drop the connections."""
@@ -147,8 +138,9 @@ class ServerSampler:
 
 
 def write_untied(policy: Policy, folder: Path) -> None:
-    """The model with a head of its own. vLLM 0.32 takes new weights for an embedding but not for a head tied to it
-    ("ParallelLMHead: Failed to load weights") and then answers nonsense: start it on such a copy too."""
+    """The model with a head of its own. From a folder whose head is tied to the embedding vLLM 0.32 reloads the
+    embedding and keeps the old head ("ParallelLMHead: Failed to load weights"), answers 200, and is neither model.
+    """
     policy.save(folder)
     config = read_json(folder / "config.json")
     if not config.get("tie_word_embeddings"):
@@ -184,24 +176,3 @@ def _recorded(rollout: Rollout) -> Tensor:
 
 def _mean(differences: Sequence[Tensor]) -> float:
     return float(torch.cat(list(differences)).abs().mean())
-
-
-def main(argv: Sequence[str]) -> int:
-    """python -m understudy.engine MODEL COPY: a copy with a head of its own, to start vLLM on."""
-    if len(argv) != 2:
-        print("usage: python -m understudy.engine MODEL COPY", file=sys.stderr)
-        return 2
-    try:
-        policy = load_policy(argv[0], "model", device="cpu")
-        if os.path.exists(argv[1]):
-            raise UserError("copy", argv[1], "is there already; choose another name")
-        with _explained(Path(argv[1])), new_folder(Path(argv[1])) as tmp:
-            write_untied(policy, tmp)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

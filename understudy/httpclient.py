@@ -24,6 +24,7 @@ T = TypeVar("T")
 J = TypeVar("J")
 AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
 BAD_ANSWERS = 3  # a server that answers nonsense so often in a row is not having a bad moment
+LARGEST = 1 << 30  # bytes of an answer
 LONGEST_WAIT = 60.0  # seconds between two tries, whatever Retry-After says
 
 
@@ -123,6 +124,7 @@ class Client:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
         pool.shutdown()
+        self._stop.clear()
         if failed is not None:
             raise failed
 
@@ -178,6 +180,8 @@ class Client:
                     data += chunk
                     if time.monotonic() > deadline:  # drop by drop, each in time, the whole never
                         raise _Again(f"took more than {self.timeout:g} s")
+                    if len(data) > LARGEST:
+                        raise _Again(f"sent more than {LARGEST >> 20} MiB")
                 status, headers = response.status_code, response.headers
         except self._httpx.TimeoutException as error:
             raise _Again(f"took more than {self.timeout:g} s ({type(error).__name__})") from None

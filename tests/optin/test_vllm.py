@@ -3,7 +3,7 @@
     UNDERSTUDY_VLLM_URL=http://127.0.0.1:8000/v1 UNDERSTUDY_VLLM_MODEL=FOLDER python -m pytest tests/optin -s
 
 FOLDER is a local copy of what it serves, in the same precision, small enough to train, where the server can read it.
-The test of the sampler needs VLLM_SERVER_DEV_MODE=1 and a model with a head of its own.
+The test of the sampler needs VLLM_SERVER_DEV_MODE=1; afterwards FOLDER's weights are put back.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import torch
 from tiny import config
 
 from understudy import maths
+from understudy.engine import write_untied
 from understudy.experts.server import ServerExpert
 from understudy.experts.server_check import preflight
 from understudy.experts.server_config import parse_server
@@ -88,7 +89,9 @@ def test_rollouts_with_weight_refresh(policy: Policy, tmp_path: Path) -> None:
         check_refresh(tmp_path)
     finally:
         client = Client(URL)
-        reload = {"method": "reload_weights", "kwargs": {"weights_path": os.path.abspath(MODEL)}}
+        (tmp_path / "back").mkdir()
+        write_untied(policy, tmp_path / "back")  # FOLDER itself would leave a tied head as it is
+        reload = {"method": "reload_weights", "kwargs": {"weights_path": str(tmp_path / "back")}}
         client.post_bare(f"{client.root}/collective_rpc", reload)
         client.post_bare(f"{client.root}/reset_prefix_cache", None)
 

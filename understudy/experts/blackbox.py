@@ -39,6 +39,7 @@ class ChatExpert:
             config.url, field, config.timeout, config.tries, config.concurrency, config.key_env, config.wait
         )
         self.name = config.model or self._only_model()
+        self._room = "max_tokens"
         self.provenance: dict[str, Any] = {
             "kind": "black box",
             "url": config.url,
@@ -63,12 +64,19 @@ class ChatExpert:
 
         def run(job: tuple[int, int]) -> tuple[str, bool]:
             i, s = job
-            body = {
-                "model": self.name, "messages": messages(prompts[i]), "max_tokens": max_new_tokens, "n": 1,
+            body: dict[str, Any] = {
+                "model": self.name, "messages": messages(prompts[i]), self._room: max_new_tokens, "n": 1,
                 "temperature": self.temperature, "top_p": self.top_p, "stream": False,
                 "seed": seed_from("chat", seed, prompts[i].key, s) % 2**31,
             }  # fmt: skip
-            return self.client.post("/chat/completions", body, read_chat)
+            try:
+                return self.client.post("/chat/completions", body, read_chat)
+            except Rejected as error:  # newer services know the longest completion by another name only
+                if "max_completion_tokens" not in error.mend or "max_tokens" not in body:
+                    raise
+                self._room = "max_completion_tokens"
+                body[self._room] = body.pop("max_tokens")
+                return self.client.post("/chat/completions", body, read_chat)
 
         def arrived(job: tuple[int, int], answer: tuple[str, bool]) -> None:
             i, s = job
