@@ -79,6 +79,15 @@ def cached_tensors(
     path: Path, make: Callable[[], Mapping[str, Tensor]], note: Callable[[str], None]
 ) -> dict[str, Tensor]:
     """The tensors in `path`, made and kept there at the first call; remade when their checksum is wrong."""
+    found = read_cached(path, note)
+    if found is None:
+        write_cached(path, make())
+        found = load_tensors(path)  # what a resumed process would read, so that both see the same
+    return found
+
+
+def read_cached(path: Path, note: Callable[[str], None]) -> dict[str, Tensor] | None:
+    """The tensors that `write_cached` wrote, or None: there are none, or they are damaged."""
     from safetensors import safe_open
 
     if path.exists():
@@ -92,12 +101,15 @@ def cached_tensors(
         except Exception as error:  # safetensors raises its own type for any damage
             problem = f"cannot be read ({error})"
         note(f"{path.name} {problem}; making it again")
-    tensors = dict(make())
+    return None
+
+
+def write_cached(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Keep tensors in `path`, with their checksum."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as tmp:
         save_tensors(tmp, tensors, {"sha256": digest(tensors)})
         open_up(tmp, path.parent)
-    return load_tensors(path)  # what a resumed process would read, so that both see the same
 
 
 # ---------------------------------------------------------------- checkpoint folders
@@ -169,8 +181,12 @@ def _lists(value: Any) -> Any:
 # ---------------------------------------------------------------- optimizer
 
 
-def optimizer_tensors(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def optimizer_tensors(
+    optimizer: torch.optim.Optimizer, tensors: bool = True
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The optimizer as tensors "optimizer.INDEX.NAME" and a JSON-able description, by parameter index.
+
+    tensors=False: the description alone.
 
     `load_optimizer` gives the same optimizer back, bit by bit. Tested with AdamW; works for any optimizer
     whose state is tensors and numbers.
@@ -178,13 +194,15 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tenso
     import torch
 
     state = optimizer.state_dict()
-    tensors: dict[str, Tensor] = {}
+    out: dict[str, Tensor] = {}
     numbers: dict[str, dict[str, Any]] = {}
     for index, entry in state["state"].items():
         for name, value in entry.items():
             if isinstance(value, torch.Tensor):
-                # a copy: the optimizer updates its own in place, and a caller may keep these for a while
-                tensors[f"optimizer.{index}.{name}"] = value.detach().cpu().clone()
+                if (
+                    tensors
+                ):  # a copy: the optimizer updates its own in place, and a caller may keep these for a while
+                    out[f"optimizer.{index}.{name}"] = value.detach().cpu().clone()
             else:
                 numbers.setdefault(str(index), {})[name] = value
     shapes = [list(p.shape) for group in optimizer.param_groups for p in group["params"]]
@@ -194,7 +212,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tenso
         "numbers": numbers,
         "shapes": shapes,
     }
-    return tensors, exact(meta)
+    return out, exact(meta)
 
 
 def load_optimizer(

@@ -21,6 +21,7 @@ usage: understudy COMMAND [options]        understudy COMMAND --help
   report    one self-contained HTML page from run directories (loads no model)
   theory    the paper's claims as exact, runnable statements
   calibrate is the diagnosis right? Scored on scenarios whose outcome is trained
+  doctor    what is installed here, and which commands will work
 
 first steps
   understudy demo --quick
@@ -46,6 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if command is None:
             raise UserError("command", args[0], f"unknown; one of {', '.join(COMMANDS)}")
+        if os.environ.get("WORLD_SIZE", "1") not in ("", "1") and args[0] not in ("train", "doctor"):
+            mend = "runs in one process: start it without torchrun (only train runs in several)"
+            raise UserError("command", args[0], mend)
         return command(args[1:])
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -106,6 +110,12 @@ def _calibrate(args: Sequence[str]) -> int:
     return calibrate_command(args)
 
 
+def _doctor(args: Sequence[str]) -> int:
+    from understudy.doctor import doctor_command
+
+    return doctor_command(args, tuple(COMMANDS))
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "demo": _demo,
     "train": _train,
@@ -115,6 +125,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "report": _report,
     "theory": _theory,
     "calibrate": _calibrate,
+    "doctor": _doctor,
 }
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,14 +31,33 @@ def train_command(args: Sequence[str]) -> int:
         default=default,
         extra={"config": "start from this resolved configuration (a run directory or its config.json)"},
     )
+    from understudy import distributed
+
+    distributed.launched()  # a launcher that starts strangers to one another is refused at once
     from understudy.train import Interrupted, train  # seconds of imports: only now
 
     try:
         with Board() as board:
             path = train(config, lambda phase, done, total, note: board.show("", phase, done, total, note))
     except Interrupted as stop:
-        console.print(f"interrupted: {stop}")
+        if distributed.first():
+            console.print(f"interrupted: {stop}")
         return 130
+    except UserError as error:
+        if not distributed.speaks(str(error)):
+            return 2
+        if not distributed.first():
+            print(f"in process {distributed.rank()} of {distributed.size()}:", file=sys.stderr)
+        raise
+    except Exception as error:
+        told = distributed.lost(error)
+        if told is None:
+            raise
+        raise told from error
+    if not distributed.first():
+        distributed.leave()
+        return 0
+    distributed.leave()
     for line in _told(path):
         console.print(line, markup=False)
     return 0

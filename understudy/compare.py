@@ -46,6 +46,8 @@ class CompareConfig:
     """field=value for every run (see understudy train --help): updates=200 lr=1e-3."""
     workers: int = 2
     """Runs at a time."""
+    launcher: str = "local"
+    """Where runs go: local processes, or a ray cluster (RAY_ADDRESS, or one on this machine)."""
     strict: bool = False
     """Refuse runs that differ in more than the studied field, instead of flagging them."""
 
@@ -123,14 +125,14 @@ def flags(arms: Sequence[Arm]) -> list[str]:
     return out
 
 
-def run(plan: Plan, workers: int, quiet: bool = False) -> Path:
+def run(plan: Plan, workers: int, quiet: bool = False, launcher: str = "local") -> Path:
     """Run what is not finished and draw the report; the page's path."""
     from understudy import report
 
     plan.write()
     jobs = plan.jobs()
     with Board(total_jobs=len(jobs), quiet=quiet) as board:
-        run_all(jobs, workers, board.show)
+        run_all(jobs, workers, board.show, launcher)
     page = report.build([plan.out])
     if not quiet:
         _print(plan, page)
@@ -214,7 +216,7 @@ def plan_of(config: CompareConfig, command: Sequence[str]) -> Plan:
 
 def compare(config: CompareConfig, quiet: bool = False) -> Path:
     """Plan, run what is not finished, draw the report; the page's path. UserError for what could not run."""
-    return run(plan_of(config, ["understudy", "compare"]), config.workers, quiet)
+    return run(plan_of(config, ["understudy", "compare"]), config.workers, quiet, config.launcher)
 
 
 def method_label(name: str, args: Any) -> str:
@@ -269,7 +271,7 @@ def compare_command(args: Sequence[str]) -> int:
     plan = plan_of(config, ["understudy", "compare", *args])
     for flag in flags(plan.arms):
         console.print(f"flag: {flag}", markup=False)
-    run(plan, config.workers)
+    run(plan, config.workers, launcher=config.launcher)
     return 0
 
 

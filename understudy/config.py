@@ -115,10 +115,23 @@ class TrainConfig:
     """Largest gradient norm. 0 = no clipping."""
     micro_batch: int = 0
     """Rows a forward pass, sorted by length. 0 = all. Same gradient up to rounding."""
+    micro_tokens: int = 0
+    """Tokens a forward pass, padding included: as many rows as fit. 0 = all. Same gradient up to rounding."""
     logit_chunk: int = 0
     """Tokens whose logits exist at a time. 0 = all. For large vocabularies."""
     drift_limit: float = 0.5
     """Stop when recomputed minus recorded log-probs of fresh samples differ by more than this (nats, mean a token)."""
+
+    lora_rank: int = 0
+    """Train a low-rank adapter of this rank instead of all weights (needs peft). 0 = all weights."""
+    lora_alpha: float = 0.0
+    """The adapter's change is lora_alpha / lora_rank times B A. 0 = twice the rank."""
+    lora_dropout: float = 0.0
+    """Dropout in front of the adapter while training."""
+    lora_targets: str = "all-linear"
+    """Layers that get one: all-linear, or the last part of their names, by comma: q_proj,v_proj."""
+    activation_checkpointing: bool = False
+    """Compute activations again in the backward pass instead of keeping them: less memory, about a third more time."""
 
     eval_expert: bool = True
     """Measure the divergences from the expert, and the expert itself, when evaluating (loads it)."""
@@ -140,12 +153,16 @@ class TrainConfig:
     """Updates between checkpoints. 0 = only at the end."""
     keep: int = 2
     """Checkpoints kept."""
+    tracker: str = ""
+    """Curves in tensorboard, wandb or trackio too, by comma. Default: none; metrics.jsonl has everything."""
+    processes: int = 0
+    """How many torchrun must have started (docs/scaling.md). 0 = as many as there are."""
     threads: int = 1
     """CPU threads. One a process is the safe default (FAQ in docs/concepts.md)."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:0, mps."""
     dtype: str = "float32"
-    """Weights while training: float32 or bfloat16 (slow on most CPUs)."""
+    """Weights while training: float32, bfloat16, or mixed (float32 weights, bfloat16 products). For GPUs."""
     trust_remote_code: bool = False
     """Run code that comes with a model. Off unless you ask for it."""
 
@@ -155,12 +172,13 @@ SECTIONS = {
     "cells of the method's row": "behavior",
     "budget": "updates",
     "optimizer": "lr",
+    "adapter and memory": "lora_rank",
     "evaluation": "eval_expert",
     "checkpoints and machine": "save_every",
 }
 """Headings of the help, by the first field under each."""
 
-VOLATILE = frozenset({"out", "keep", "score_cache"})
+VOLATILE = frozenset({"out", "keep", "score_cache", "processes", "tracker"})
 """Fields that may differ when a run is resumed: they do not touch the result."""
 
 _FALLBACK: dict[str, Any] = {
@@ -173,14 +191,14 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "importance": tuple(algorithms.IMPORTANCES), "schedule": ("constant", "linear", "cosine"),
     "divergence": ("", "kl_expert_student", "kl_student_expert", "jsd"),
     "reduction": ("token_mean", "sequence_mean", "sequence_sum"), "top_k_of": ("student", "expert"),
-    "advantage_norm": ("std", "none"), "dtype": ("float32", "bfloat16"), "budget_axis": ledger.COLUMNS,
+    "advantage_norm": ("std", "none"), "dtype": ("float32", "bfloat16", "mixed"), "budget_axis": ledger.COLUMNS,
 }  # fmt: skip
 _AT_LEAST = {
     "updates": 1, "prompts_per_update": 1, "samples_per_prompt": 1, "updates_per_rollout": 1, "prompt_pool": 0,
-    "max_new_tokens": 0, "warmup": 0, "micro_batch": 0, "logit_chunk": 0, "eval_every": 0, "eval_prompts": 1,
-    "eval_samples": 1, "final_prompts": 1, "final_samples": 1, "save_every": 0, "keep": 1, "threads": 1,
+    "max_new_tokens": 0, "warmup": 0, "micro_batch": 0, "micro_tokens": 0, "logit_chunk": 0, "eval_every": 0,
+    "eval_prompts": 1, "eval_samples": 1, "final_prompts": 1, "final_samples": 1, "save_every": 0, "keep": 1,
     "round_updates": 1, "top_k": 0, "lr": 0, "grad_clip": 0, "weight_decay": 0, "importance_cap": 1,
-    "budget": 0, "drift_limit": 0,
+    "threads": 1, "processes": 0, "budget": 0, "drift_limit": 0, "lora_rank": 0, "lora_alpha": 0, "lora_dropout": 0,
 }  # fmt: skip
 
 
@@ -233,6 +251,15 @@ def _check(config: TrainConfig) -> None:
         raise UserError(
             "clip", config.clip, "must be positive: it is the width of the range around a ratio of 1"
         )
+    if not config.lora_dropout < 1:
+        raise UserError("lora_dropout", config.lora_dropout, "must lie in [0, 1)")
+    if not config.lora_rank and (
+        config.lora_alpha or config.lora_dropout or config.lora_targets != "all-linear"
+    ):
+        changed = (
+            "lora_alpha" if config.lora_alpha else "lora_dropout" if config.lora_dropout else "lora_targets"
+        )
+        raise UserError(changed, getattr(config, changed), "there is no adapter: give --lora-rank too")
     if not -(2**63) <= config.seed < 2**63:
         raise UserError("seed", config.seed, "must fit in 64 bits")
     if not any(name.strip() for name in config.eval_splits.split(",")):

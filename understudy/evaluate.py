@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from torch import Tensor
 
-from understudy import maths
+from understudy import distributed, maths
 from understudy.experts.base import Expert
 from understudy.policy import Policy
 from understudy.randomness import seed_from
@@ -85,8 +85,11 @@ def sample_policy(
     """Sampled (T = 1, top-p = 1) and greedy completions of a policy, verified."""
 
     def run(k: int, is_greedy: bool) -> list[Rollout]:
-        args = (policy.start, policy.decode, policy.end_ids, prompts, k, seed, max_new_tokens, "student")
-        return verified(task, draw(*args, greedy=is_greedy))
+        def work(part: Sequence[Prompt]) -> list[Rollout]:
+            args = (policy.start, policy.decode, policy.end_ids, part, k, seed, max_new_tokens, "student")
+            return verified(task, draw(*args, greedy=is_greedy))
+
+        return distributed.spread_rollouts(work, prompts, k)
 
     return Sampled(prompts, samples, run(samples, False), run(1, True) if greedy else None)
 
@@ -99,8 +102,12 @@ def sample_expert(
     return Sampled(
         prompts,
         samples,
-        verified(task, expert.sample(prompts, samples, seed, max_new_tokens)),
-        verified(task, greedy(prompts, max_new_tokens)) if greedy else None,
+        distributed.spread_rollouts(
+            lambda part: verified(task, expert.sample(part, samples, seed, max_new_tokens)), prompts, samples
+        ),
+        distributed.spread_rollouts(lambda part: verified(task, greedy(part, max_new_tokens)), prompts, 1)
+        if greedy
+        else None,
     )
 
 
@@ -129,4 +136,4 @@ def divergence_per_prompt(first: Any, second: Any, rollouts: Sequence[Rollout], 
 
 
 def _kl(p_TV: Tensor, q_TV: Tensor) -> Tensor:
-    return maths.kl(p_TV.double().cpu(), q_TV.double().cpu()).sum()
+    return maths.kl(p_TV.cpu().double(), q_TV.cpu().double()).sum()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
+from understudy import distributed
 from understudy.config import TrainConfig
 from understudy.evaluate import (
     Sampled,
@@ -108,11 +109,14 @@ class Evaluator:
         if self.expert is None or "distribution" not in self.expert.capabilities:
             return {}
         first = [r for r in student.rollouts if r.sample == 0]
-        out = {"kl_student_expert": divergence_per_prompt(self.student, self.expert, first, 1)}
+        out = {"kl_student_expert": self._divergence(self.student, self.expert, first)}
         if expert is not None:
             first = [r for r in expert.rollouts if r.sample == 0]
-            out["kl_expert_student"] = divergence_per_prompt(self.expert, self.student, first, 1)
+            out["kl_expert_student"] = self._divergence(self.expert, self.student, first)
         return out
+
+    def _divergence(self, first: Any, second: Any, rollouts: list[Rollout]) -> list[float]:
+        return distributed.spread(lambda part: divergence_per_prompt(first, second, part, 1), rollouts)
 
     def _show_samples(self, step: int, split: str, student: Sampled, expert: Sampled | None) -> None:
         rows: list[Rollout] = [r for s in (student, expert) if s for r in s.rollouts if r.sample == 0]

@@ -21,7 +21,10 @@ from typing import Any
 
 from understudy.config import TrainConfig
 from understudy.errors import UserError
+from understudy.ray_jobs import run_ray
 from understudy.run_files import is_done
+
+LAUNCHERS = ("local", "ray")
 
 Show = Callable[[str, str, int, int, str], None]
 """show(job, phase, done, total, note)"""
@@ -67,12 +70,22 @@ class Work:
         self.call(*self.args, progress, note)
 
 
-def run_all(jobs: Sequence[Job | Work], workers: int, show: Show, keep_going: bool = False) -> list[str]:
+def run_all(
+    jobs: Sequence[Job | Work],
+    workers: int,
+    show: Show,
+    keep_going: bool = False,
+    launcher: str = "local",
+) -> list[str]:
     """Run every job; the names of those that were finished before and only re-used.
+
+    launcher: `local` processes, or `ray` (ray_jobs.py).
 
     The first failure lets running jobs end, starts no more (keep_going: only none that needs the failed one), and is
     raised as the job's own UserError at the end. Ctrl-C lets every running job save and raises KeyboardInterrupt.
     """
+    if launcher not in LAUNCHERS:
+        raise UserError("launcher", launcher, f"unknown; one of {', '.join(LAUNCHERS)}")
     names = [j.name for j in jobs]
     if len(set(names)) != len(names):
         raise ValueError("two jobs have one name")
@@ -85,6 +98,9 @@ def run_all(jobs: Sequence[Job | Work], workers: int, show: Show, keep_going: bo
                 _check_same(job)
             show(job.name, "finished before", 1, 1, "re-used")
     waiting = [j for j in jobs if j.name not in reused]
+    if launcher == "ray":
+        run_ray(waiting, workers, set(reused), show)
+        return reused
     if workers <= 1:
         _run_here(waiting, show, keep_going)
         return reused

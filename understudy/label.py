@@ -5,6 +5,7 @@ Each function here fills one cell of the table; nothing here knows a method's na
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -19,7 +20,7 @@ from understudy.losses import Objective
 from understudy.policy import Policy, pad
 from understudy.randomness import uniforms
 from understudy.sampler import inverse_cdf
-from understudy.types import Batch, Rollout
+from understudy.types import Batch, Prompt, Rollout
 
 
 @dataclass(frozen=True)
@@ -134,12 +135,9 @@ def count_scored(ledger: Ledger, rollouts: Sequence[Rollout]) -> None:
     ledger.expert_tokens_scored += sum(len(r.ids) for r in rollouts)
 
 
-def batches(labelled: Sequence[Labelled], student: Policy, micro_batch: int) -> Iterator[Batch]:
-    """Batches of rows of similar length (little padding), `micro_batch` rows each; 0 = one batch."""
-    ordered = sorted(labelled, key=lambda x: len(x.rollout.prompt.ids) + len(x.rollout.ids))
-    size = micro_batch or max(1, len(ordered))
-    for at in range(0, len(ordered), size):
-        part = ordered[at : at + size]
+def batches(parts: Sequence[Sequence[Labelled]], student: Policy) -> Iterator[Batch]:
+    """What the loss kernels read, one batch a part (see `split`)."""
+    for part in parts:
         padded = pad([x.rollout for x in part], student.pad_id, student.device)
         tables = [x.expert_logp for x in part if x.expert_logp is not None]
         yield Batch(
@@ -153,6 +151,44 @@ def batches(labelled: Sequence[Labelled], student: Policy, micro_batch: int) -> 
             torch.cat([x.behavior_logp for x in part]).to(student.device),
             torch.cat(tables).to(student.device) if tables else None,
         )
+
+
+def nothing(student: Policy, goal: Objective) -> Labelled:
+    """A row of weight zero, for a process that has none left."""
+    end = student.end_ids[0]
+    r = Rollout(Prompt("", "", ids=(end,)), 0, (end,), (0.0,), True, "", "student", None)
+    table = torch.full((1, student.vocabulary), -math.log(student.vocabulary))
+    return Labelled(
+        r,
+        torch.tensor([end]),
+        torch.zeros(1),
+        torch.zeros(1),
+        table if goal.target == "distribution" else None,
+    )
+
+
+def split(labelled: Sequence[Labelled], micro_batch: int = 0, micro_tokens: int = 0) -> list[list[Labelled]]:
+    """The rows of each batch: of similar length (little padding), at most `micro_batch` rows and `micro_tokens` padded
+    tokens; 0 = no limit.
+
+    A batch of b rows is b x (its longest prompt + its longest completion) tokens; a row longer than `micro_tokens` is
+    a batch of its own.
+    """
+    parts: list[list[Labelled]] = []
+    prompt = completion = 0
+    for x in sorted(labelled, key=lambda x: len(x.rollout.prompt.ids) + len(x.rollout.ids)):
+        p, c = len(x.rollout.prompt.ids), len(x.rollout.ids)
+        wide = max(prompt, p) + max(completion, c)
+        full = parts and (
+            (micro_batch and len(parts[-1]) >= micro_batch)
+            or (micro_tokens and (len(parts[-1]) + 1) * wide > micro_tokens)
+        )
+        if not parts or full:
+            parts.append([])
+            prompt = completion = 0
+        parts[-1].append(x)
+        prompt, completion = max(prompt, p), max(completion, c)
+    return parts
 
 
 def _reward(rollout: Rollout) -> float:

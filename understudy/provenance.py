@@ -12,6 +12,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from understudy import distributed
+
 PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
 
 
@@ -32,6 +34,7 @@ def provenance(command: Sequence[str] | None = None, device: str = "cpu") -> dic
         "platform": platform.platform(),
         "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "threads": torch.get_num_threads() if torch is not None else None,
+        "processes": distributed.size(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": [Path(words[0]).name, *words[1:]] if words else [],
     }

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from understudy import distributed
 from understudy.checkpoint import cached_tensors
 from understudy.config import TrainConfig
 from understudy.errors import UserError
@@ -113,20 +114,24 @@ class Source:
             behavior = (
                 "student" if generator("coin", seed).random() < float(c.student_share or 0) else "expert"
             )
-        if behavior == "expert":
-            rollouts = self.expert.sample(prompts, self.samples, seed, self.max_new_tokens)
-        elif behavior == "mixture_token":
-            share = float(c.expert_share or 0) ** round_
-            rollouts = self._draw(
-                lambda p: Mixture(self.expert.start(p), self.student.start(p), share), prompts, seed
-            )
-        elif behavior == "student" and self.sampler is not None:
-            rollouts = self.sampler.sample(prompts, self.samples, seed, self.max_new_tokens, str(c.behavior))
-            self.run.describe(sampler=self.sampler.facts)  # what its first refresh has measured
-        else:
-            policy = self.base if behavior == "base" else self.student
-            rollouts = self._draw(policy.start, prompts, seed)
-        return self.verified(rollouts)
+
+        def work(part: Sequence[Prompt]) -> list[Rollout]:
+            if behavior == "expert":
+                rollouts = self.expert.sample(part, self.samples, seed, self.max_new_tokens)
+            elif behavior == "mixture_token":
+                share = float(c.expert_share or 0) ** round_
+                rollouts = self._draw(
+                    lambda p: Mixture(self.expert.start(p), self.student.start(p), share), part, seed
+                )
+            elif behavior == "student" and self.sampler is not None:
+                rollouts = self.sampler.sample(part, self.samples, seed, self.max_new_tokens, str(c.behavior))
+                self.run.describe(sampler=self.sampler.facts)  # what its first refresh has measured
+            else:
+                policy = self.base if behavior == "base" else self.student
+                rollouts = self._draw(policy.start, part, seed)
+            return self.verified(rollouts)
+
+        return distributed.spread_rollouts(work, prompts, self.samples)
 
     def _draw(
         self, start: Callable[[Sequence[Prompt]], Any], prompts: Sequence[Prompt], seed: int
@@ -159,12 +164,19 @@ class Source:
             self.ledger.expert_tokens_scored += tokens
 
     def _labels(self, rollouts: Sequence[Rollout], **cached: Any) -> list[Labelled]:
+        """Labels of this process's share; the groups of a group advantage stay together."""
         # what is cached is cached for every rollout: drop its rows together with the failed completions
         kept = [i for i, r in enumerate(rollouts) if r.reward or self.config.weight != "passed"]
+        kept = distributed.share(kept, self.samples if self.config.weight == "advantage" else 1)
         cached = {name: [rows[i] for i in kept] for name, rows in cached.items() if rows is not None}
         needs = self.config.target != "token" or self.config.weight == "log_ratio"
         expert = self.expert if needs and not cached else None
-        return label([rollouts[i] for i in kept], self.config, self.student, expert, self.ledger, **cached)
+        spent = Ledger()
+        out = label([rollouts[i] for i in kept], self.config, self.student, expert, spent, **cached)
+        calls, scored = distributed.total([spent.expert_calls, spent.expert_tokens_scored])
+        self.ledger.expert_calls += int(calls)
+        self.ledger.expert_tokens_scored += int(scored)
+        return out
 
     # -- replay -------------------------------------------------------------------------------------------------
 
@@ -228,7 +240,14 @@ class Source:
             )
         table = self.run.cache(
             "expert-distributions",
-            lambda: {"logp": torch.cat(expert_tables(self.expert, rollouts, self.config)).cpu()},
+            lambda: {
+                "logp": torch.cat(
+                    distributed.spread(
+                        lambda part: [x.cpu() for x in expert_tables(self.expert, part, self.config)],
+                        rollouts,
+                    )
+                )
+            },
         )
         return list(table["logp"].split([len(r.ids) for r in rollouts]))
 
@@ -243,7 +262,11 @@ class Source:
                 rollouts = self.act(prompts, f"round-{round_}", round_)
                 tensors = pack(rollouts)
                 if relabel:
-                    tensors["targets"] = torch.cat(expert_draws(rollouts, self.expert, self.config.seed))
+                    tensors["targets"] = torch.cat(
+                        distributed.spread(
+                            lambda part: expert_draws(part, self.expert, self.config.seed), rollouts
+                        )
+                    )
                 return tensors
 
             cached = self.run.cache(f"round-{round_:04d}", make)

@@ -88,6 +88,7 @@ class RunDir:
         self._status: dict[str, Any] = {"state": "running", "step": 0, "updates": 0, "reason": ""}
         self._lock = Lock(path / LOCK)
         self._logs: dict[str, int] = {}  # open file handles
+        self.listeners: list[Callable[[Mapping[str, Any]], None]] = []  # each hears every record of `log`
 
     @classmethod
     def open(
@@ -169,7 +170,7 @@ class RunDir:
             first = read_json(self.path / "provenance.json")
         changed = {
             key: now[key]
-            for key in ("git", "versions", "device", "threads")
+            for key in ("git", "versions", "device", "threads", "processes")
             if key in now and key in first and now[key] != first[key]
         }
         if now:
@@ -196,6 +197,8 @@ class RunDir:
         self._append("metrics.jsonl", [record])
         if "ledger" in record:
             self._write("ledger.json", record["ledger"], durable=False)
+        for hear in self.listeners:
+            hear(record)
 
     def samples(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Append lines to samples.jsonl."""
@@ -321,6 +324,10 @@ class RunDir:
             with contextlib.suppress(UserError):
                 self.status("stopped", reason)
         self.close()
+
+    def _saying(self) -> contextlib.AbstractContextManager[None]:
+        """Within it, what the system refuses is told in one line."""
+        return _explained(self.path, self._how_to_resume())
 
     def _how_to_resume(self) -> str:
         where = "from the beginning" if self._step is None else f"from step {self._step}"

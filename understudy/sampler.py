@@ -34,6 +34,8 @@ def transform(logp_BV: Tensor, temperature: float, top_p: float) -> Tensor:
 
 def inverse_cdf(logp_BV: Tensor, u_B: np.ndarray) -> Tensor:
     """Token whose cumulative probability first exceeds u; never one of probability zero."""
+    if logp_BV.device.type == "mps":  # it has no float64
+        return inverse_cdf(logp_BV.cpu(), u_B).to(logp_BV.device)
     cdf = logp_BV.double().exp().cumsum(-1)
     u = torch.as_tensor(u_B, dtype=torch.float64, device=logp_BV.device).unsqueeze(-1) * cdf[:, -1:]
     return torch.searchsorted(cdf, u, right=True).squeeze(-1).clamp_max(logp_BV.shape[-1] - 1)

@@ -47,6 +47,7 @@ CASES: dict[str, dict[str, Any]] = {
 CUTS: dict[str, dict[str, int]] = {
     "whole": {},
     "rows": {"micro_batch": 2},
+    "packed": {"micro_tokens": 60},
     "tokens": {"logit_chunk": 9},
     "both": {"micro_batch": 3, "logit_chunk": 4},
 }

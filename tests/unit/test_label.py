@@ -13,7 +13,7 @@ from tiny import config
 
 from understudy.config import TrainConfig, resolve
 from understudy.experts.local import LocalExpert
-from understudy.label import Labelled, advantages, batches, expert_draws, label, objective
+from understudy.label import Labelled, advantages, batches, expert_draws, label, objective, split
 from understudy.ledger import Ledger
 from understudy.policy import Policy, load_policy
 from understudy.sampler import draw
@@ -114,7 +114,7 @@ def test_batches_keep_rows_together(student: Policy) -> None:
         for i, r in enumerate(rows)
     ]
     seen = []
-    for batch in batches(labelled, student, 5):
+    for batch in batches(split(labelled, 5), student):
         assert len(batch.input_ids_BS) <= 5
         for row in range(len(batch.input_ids_BS)):
             mine = batch.row_N == row

@@ -181,7 +181,7 @@ def test_the_sampled_end_token_is_trained_and_none_is_added(models: dict[str, Pa
     for r in (ended, cut):
         n = len(r.ids)
         x = Labelled(r, torch.tensor(r.ids), torch.ones(n), torch.zeros(n))
-        (batch,) = batches([x], policy, 0)
+        (batch,) = batches([[x]], policy)
         assert batch.target_ids_N.tolist() == list(r.ids)
         loss_N, logp_N = token_losses(policy.hidden(batch), policy.head, batch, Objective("token"))
         assert len(loss_N) == n
@@ -190,7 +190,7 @@ def test_the_sampled_end_token_is_trained_and_none_is_added(models: dict[str, Pa
         assert (logp_N - want).abs().max() < CLOSE
     optimizer = torch.optim.SGD(policy.model.parameters(), lr=0.05)
     n = len(ended.ids)
-    (batch,) = batches([Labelled(ended, torch.tensor(ended.ids), torch.ones(n), torch.zeros(n))], policy, 0)
+    (batch,) = batches([[Labelled(ended, torch.tensor(ended.ids), torch.ones(n), torch.zeros(n))]], policy)
     before = float(policy.score([ended])[0][-1])
     loss_N, _ = token_losses(policy.hidden(batch), policy.head, batch, Objective("token"))
     reduce(loss_N, batch.row_N, "token_mean").backward()
@@ -245,7 +245,7 @@ def test_scaled_and_capped_logits(name: str, scale: float, tokenizer: Any) -> No
         Labelled(r, torch.tensor(r.ids), torch.ones(len(r.ids)), torch.tensor(r.behavior_logp))
         for r in rollouts
     ]
-    (batch,) = batches(labelled, policy, 0)
+    (batch,) = batches([labelled], policy)
     loss_N, _ = token_losses(policy.hidden(batch), policy.head, batch, Objective("token"), chunk=5)
     loss_N.sum().backward()
     got = policy.model.get_input_embeddings().weight.grad.clone()

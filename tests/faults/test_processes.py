@@ -1,0 +1,240 @@
+"""Two processes under torchrun (gloo, FSDP2): what one process computes, also when killed and taken over."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import many_processes
+import pytest
+import torch
+from many_processes import METHODS, STEPS, configuration, until
+
+from understudy import distributed
+from understudy.checkpoint import load_tensors
+from understudy.distributed import Launch, launched
+from understudy.errors import UserError
+from understudy.run import checkpoints, read_final, read_ledger, read_metrics, read_provenance
+from understudy.train import train
+
+CLOSE = 1e-5
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """METHOD-one, METHOD-two, METHOD-cut (two processes, killed, resumed), METHOD-121 (one, two, one process)."""
+    folder = tmp_path_factory.mktemp("processes")
+    with pytest.MonkeyPatch.context() as m:
+        from tiny import CoinTask
+
+        from understudy import tasks
+
+        m.setitem(tasks.TASKS, "coin", CoinTask.from_spec)
+        for method in METHODS:
+            train(configuration(method, folder / f"{method}-one"))
+            until(3, configuration(method, folder / f"{method}-121"))  # its checkpoint is of step 2
+        command = [*TORCHRUN, many_processes.__file__, str(folder)]
+        done = subprocess.run(
+            command, env=environment(), capture_output=True, text=True, timeout=280, check=False
+        )
+        assert done.returncode == 0, done.stderr[-4000:]
+        for method in METHODS:
+            assert [p.name for p in checkpoints(folder / f"{method}-121")][-1] == "step-00000004"
+            train(configuration(method, folder / f"{method}-121"), note=lambda _: None)
+    return folder
+
+
+def told(run: Path, kind: str = "train") -> list[dict[str, Any]]:
+    """metrics.jsonl without what was timed."""
+    out = []
+    for line in read_metrics(run, kind):
+        line["ledger"] = {k: v for k, v in line["ledger"].items() if "seconds" not in k}
+        out.append({k: v for k, v in line.items() if k != "seconds"})
+    return out
+
+
+def spent(run: Path) -> dict[str, Any]:
+    return {k: v for k, v in read_ledger(run).items() if "seconds" not in k}
+
+
+def close(a: Any, b: Any) -> bool:
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(close(a[k], b[k]) for k in a)
+    if isinstance(a, list):
+        return len(a) == len(b) and all(map(close, a, b))
+    if isinstance(a, float) and isinstance(b, float):
+        return abs(a - b) <= CLOSE * max(1, abs(a))
+    return bool(a == b)
+
+
+@pytest.mark.parametrize("which", ["two", "121"])
+@pytest.mark.parametrize("method", METHODS)
+def test_the_result_of_one_process(method: str, which: str, runs: Path) -> None:
+    """Catches gradients that are averaged where they should be summed (or the other way), shares that overlap or miss
+    rows, a loss that is normalised by the share's tokens, a norm of the local part, an optimizer or random state that
+    changes hands wrongly, and a ledger that counts a share, or everything twice."""
+    one, other = runs / f"{method}-one", runs / f"{method}-{which}"
+    a, b = load_tensors(one / "final/model.safetensors"), load_tensors(other / "final/model.safetensors")
+    assert set(a) == set(b)
+    for name in a:
+        torch.testing.assert_close(b[name], a[name], atol=CLOSE, rtol=0)
+    moved = max(float((t - a[n]).abs().max()) for n, t in start(one).items() if n in a)
+    assert moved > 30 * CLOSE, "nothing was learned, so nothing was compared"
+    for kind in ("train", "eval"):
+        want, got = told(one, kind), told(other, kind)
+        assert len(want) == len(got)
+        for x, y in zip(want, got):
+            assert close(x, y), (x, y)
+    assert spent(one) == spent(other)
+    assert close(read_final(one), read_final(other))
+
+
+def start(run: Path) -> dict[str, torch.Tensor]:
+    from understudy.policy import load_policy
+    from understudy.tasks import load_task
+
+    config = json.loads((run / "config.json").read_text())
+    student = load_policy(config["student"], "student", load_task("countdown").tokenizer(), 0, "cpu")
+    return dict(student.model.state_dict())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_resume_is_bit_identical(method: str, runs: Path) -> None:
+    two, cut = runs / f"{method}-two", runs / f"{method}-cut"
+    assert told(two) == told(cut)
+    assert told(two, "eval") == told(cut, "eval")
+    last = f"step-{STEPS:08d}"
+    files = [p.relative_to(two) for p in sorted((two / "checkpoints" / last / "shards").iterdir())]
+    assert len(files) == 2, "each process writes its part"
+    for file in [*files, Path("final/model.safetensors"), Path("checkpoints") / last / "state.safetensors"]:
+        a, b = load_tensors(two / file), load_tensors(cut / file)
+        assert set(a) == set(b)
+        assert all(torch.equal(a[n], b[n]) for n in a), file
+
+
+def test_what_it_says(runs: Path) -> None:
+    notes = (runs / "notes.txt").read_text()
+    assert re.search(
+        r"2 processes on cpu \(gloo, FSDP2\): [\d,]+ weights, [\d,]+ to [\d,]+ on each", notes
+    ), notes
+    assert read_provenance(runs / "sft-two")["processes"] == 2
+    (first, second) = read_provenance(runs / "sft-121")["resumes"]
+    assert (first["changed"]["processes"], "processes" in second["changed"]) == (2, False)
+
+
+def test_a_dead_process_ends_the_others(tmp_path: Path, models: dict[str, Path]) -> None:
+    """The command itself, one of whose processes is killed: it ends soon, and the same command goes on."""
+    from killed_run import words
+    from tiny import config
+
+    changes: dict[str, Any] = {
+        "task": "countdown", "student": str(models["llama"]), "updates": 40, "save_every": 1, "eval_every": 0,
+        "processes": 2,
+    }  # fmt: skip
+    out = tmp_path / "run"
+    command = [*TORCHRUN, "-m", "understudy", *words(config("sft", out, **changes))]
+    with subprocess.Popen(
+        command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as run:
+        deadline = time.monotonic() + 150
+        while not checkpoints(out) and time.monotonic() < deadline and run.poll() is None:
+            time.sleep(0.02)
+        os.kill(worker(run.pid, "1"), signal.SIGKILL)
+        began = time.monotonic()
+        _, said = run.communicate(timeout=100)
+        assert time.monotonic() - began < 60
+        assert run.returncode != 0
+        assert "error: process: 0 of 2: lost the other processes" in said or "Signal 9" in said, said[-3000:]
+    done = subprocess.run(
+        command, env=environment(), capture_output=True, text=True, timeout=200, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("model: ") == 1, "one process speaks for all"
+    steps = [m["step"] for m in read_metrics(out, "train")]
+    assert steps == list(range(1, 41))
+
+
+def worker(agent: int, rank: str) -> int:
+    """The process of this rank that torchrun (process `agent`) started."""
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == agent and f"\0RANK={rank}\0" in f"\0{(entry / 'environ').read_text()}":
+                return int(entry.name)
+        except (OSError, ValueError):
+            continue
+    raise AssertionError("no such process")
+
+
+TRAPS: dict[str, tuple[dict[str, str], str, str]] = {
+    "accelerate": ({"ACCELERATE_USE_CPU": "true"}, "launcher", "knows of no others: use torchrun"),
+    "srun": ({"SLURM_PROCID": "0", "SLURM_STEP_ID": "0", "SLURM_NTASKS": "4"}, "launcher", "torchrun a node"),
+    "half an environment": ({"WORLD_SIZE": "2", "RANK": "0"}, "WORLD_SIZE", "LOCAL_RANK"),
+    "words": ({"WORLD_SIZE": "two"}, "WORLD_SIZE", "not a number"),
+    "no such rank": (
+        {"WORLD_SIZE": "2", "RANK": "2", "LOCAL_RANK": "2", "MASTER_ADDR": "x", "MASTER_PORT": "1"},
+        "RANK", r"must be 0\.\.1",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TRAPS)
+def test_launchers_that_start_strangers(name: str) -> None:
+    """Catches n processes that all train alone, on one run directory."""
+    env, field, words = TRAPS[name]
+    with pytest.raises(UserError, match=words) as told:
+        launched(env)
+    assert told.value.field == field
+
+
+def test_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert launched({}) == launched({"WORLD_SIZE": "1"}) == Launch()
+    assert (
+        launched({"SLURM_PROCID": "0", "SLURM_NTASKS": "4"}) == Launch()
+    )  # within sbatch, no step: one process
+    assert distributed.spread(lambda part: [x + 1 for x in part], [1, 2]) == [2, 3]
+    assert distributed.share([1, 2, 3]) == [1, 2, 3]
+    with pytest.raises(UserError, match="2: were asked for, but 1 started"):
+        train(configuration("sft", tmp_path / "run", processes=2))
+    from understudy.cli import main
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(["compare"]) == 2
+    assert "runs in one process" in capsys.readouterr().err
+
+
+def test_shares_cover_everything_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shares of any number of processes, put together by `spread`, are the whole in its order."""
+    items = list(range(11))
+    for size in (2, 3, 13):
+        parts = []
+        for rank in range(size):
+            monkeypatch.setattr(distributed._HERE, "launch", Launch(rank, size))
+            parts.append([(x, j) for x in distributed.share(items) for j in range(2)])
+        monkeypatch.setattr(distributed, "gathered", lambda _, parts=parts: parts)
+        for rank in range(size):
+            monkeypatch.setattr(distributed._HERE, "launch", Launch(rank, size))
+            got = distributed.spread(lambda part: [(x, j) for x in part for j in range(2)], items, 2)
+            assert got == [(x, j) for x in items for j in range(2)]
+        groups = []
+        for rank in range(size):
+            monkeypatch.setattr(distributed._HERE, "launch", Launch(rank, size))
+            groups.append(distributed.share(items, 4))
+        assert sorted(x for g in groups for x in g) == items
+        assert all(
+            {x // 4 for x in a}.isdisjoint(x // 4 for x in b) for a in groups for b in groups if a is not b
+        )

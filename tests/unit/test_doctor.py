@@ -1,0 +1,62 @@
+"""`understudy doctor` tells what is there, in words and in JSON, and never fails."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from understudy import doctor
+from understudy.cli import COMMANDS, main
+
+
+def asked(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    assert main(["doctor", *words]) == 0
+    return capsys.readouterr().out
+
+
+def test_json_and_words_agree(capsys: pytest.CaptureFixture[str]) -> None:
+    found = json.loads(asked(capsys, "--json"))
+    text = asked(capsys)
+    assert found["packages"]["torch"] in text
+    assert set(COMMANDS) <= set(found["commands"])
+    lines = text.split("\ncommands\n")[1].splitlines()
+    for name, command in found["commands"].items():
+        (line,) = [x for x in lines if x[6:].split("  ")[0].strip() == name]
+        assert line.split()[0] == ("yes" if command["works"] else "no")
+        assert command["works"] or command["note"], "no reason"
+    assert found["devices"]["cpu"]["works"]
+    assert found["devices"]["auto"]["name"] in ("cpu", "cuda")
+    machine = found["machine"]
+    assert machine["cores"] >= 1
+    assert 0 < machine["free_memory_gib"] <= machine["memory_gib"]
+    assert machine["free_disk_gib"] >= 0
+
+
+def test_an_engine_that_is_missing_is_named_with_its_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "peft" else there(name))
+    command = doctor.examine()["commands"]["train --lora-rank"]
+    assert command == {"works": False, "note": "needs peft: pip install 'understudy[lora]'"}
+
+
+def test_a_broken_machine_is_an_answer_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Catches a doctor that dies of what it should find."""
+    monkeypatch.setitem(__import__("sys").modules, "torch", None)
+    monkeypatch.setattr(doctor, "_version", lambda name: None)
+    found: dict[str, Any] = json.loads(asked(capsys, "--json"))
+    assert not found["devices"]["cpu"]["works"]
+    assert [n for n, c in found["commands"].items() if c["works"]] == ["doctor"]
+    assert "missing: torch" in found["commands"]["train"]["note"]
+
+
+def test_every_extra_that_it_names_exists() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    extras = {engine[2] for engine in doctor.ENGINES.values()} - {"", "math"}
+    assert extras <= set(project["optional-dependencies"])

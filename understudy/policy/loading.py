@@ -1,0 +1,185 @@
+"""Policies from a model directory, a hub id, or from nothing; and whether two of them speak one language."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from understudy.config import Spec, build, parse_spec
+from understudy.errors import UserError
+from understudy.policy.model import Policy, quiet, tokenizer_sha
+from understudy.run_files import is_run
+from understudy.urls import names_server, pieces
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """Shape of a model made from scratch."""
+
+    width: int = 64
+    """Hidden size."""
+    layers: int = 2
+    """Transformer blocks."""
+    heads: int = 4
+    """Attention heads."""
+    context: int = 256
+    """Longest input in tokens."""
+    arch: str = "llama"
+    """llama, qwen2 or qwen3."""
+    init: float = 0.05
+    """Standard deviation of the initial weights. The libraries' 0.02 is meant for widths in the thousands."""
+
+
+def resolve_device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        # something must come back: `meta` takes tensors and computes nothing
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError) as error:
+        raise UserError("device", name, f"not available here: {str(error).splitlines()[0]}") from None
+    return device
+
+
+def make_scratch(spec: Spec, tokenizer: Any, seed: int, field: str = "student") -> Policy:
+    """A new tiny model with random weights, a function of the spec and the seed alone."""
+    shape = build(Scratch, spec.args, field)
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    if shape.arch not in ("llama", "qwen2", "qwen3"):
+        raise UserError(f"{field}.arch", shape.arch, "one of llama, qwen2, qwen3")
+    for name in ("width", "layers", "heads", "context"):
+        if getattr(shape, name) < 1:
+            raise UserError(f"{field}.{name}", getattr(shape, name), "must be at least 1")
+    if not 0 <= shape.init <= 1:
+        raise UserError(f"{field}.init", shape.init, "must lie in [0, 1]")
+    if shape.width % shape.heads or (shape.width // shape.heads) % 2:
+        raise UserError(f"{field}.width", shape.width, f"must be an even multiple of heads={shape.heads}")
+    extra = {"head_dim": shape.width // shape.heads} if shape.arch == "qwen3" else {}
+    config = AutoConfig.for_model(
+        shape.arch,
+        hidden_size=shape.width,
+        intermediate_size=8 * round(shape.width / 3),  # 8/3: as many weights as a plain MLP of ratio 4
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.heads,
+        vocab_size=len(tokenizer),
+        max_position_embeddings=shape.context,
+        tie_word_embeddings=True,
+        initializer_range=shape.init,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        **extra,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    return Policy(model, tokenizer, spec.text)
+
+
+def load_policy(
+    spec_text: str,
+    field: str,
+    tokenizer: Any = None,
+    seed: int = 0,
+    device: str = "auto",
+    dtype: str = "float32",
+    trust_remote_code: bool = False,
+) -> Policy:
+    """A policy from a model directory, a hub id, or `scratch:...` (which needs the task's tokenizer).
+
+    dtype: of the weights. `mixed`: a student has float32 weights and bfloat16 products; whoever is only asked is
+    held in bfloat16.
+    """
+    mixed = dtype == "mixed" and field == "student"
+    weights = {"mixed": "float32" if mixed else "bfloat16"}.get(dtype, dtype)
+    if names_server(spec_text):
+        pieces(spec_text, field)  # a password in it is refused without being repeated
+        raise UserError(field, spec_text, "is a server: a model directory or hub id is needed here")
+    spec = parse_spec(spec_text, field) if spec_text.startswith("scratch") else None
+    if spec is not None and spec.name == "scratch":
+        policy = make_scratch(spec, tokenizer, seed, field)
+        policy.model.to(getattr(torch, weights))
+    else:
+        policy = _load_pretrained(spec_text, field, weights, trust_remote_code)
+    policy.mixed = mixed
+    policy.model.to(resolve_device(device))
+    policy.device = next(policy.model.parameters()).device
+    return policy
+
+
+def _load_pretrained(path: str, field: str, dtype: str, trust_remote_code: bool) -> Policy:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = Path(path)
+    if os.path.isfile(folder / "final" / "config.json"):  # a run directory stands for its final model
+        folder = folder / "final"
+    elif is_run(folder):
+        raise UserError(
+            field, path, "is a run that has not finished: resume it, or give one of its checkpoints"
+        )
+    is_folder = os.path.isdir(
+        folder
+    )  # os.path: a name that is too long for the system is no folder, not an error
+    if is_folder and not (folder / "config.json").is_file() and (folder / "adapter_config.json").is_file():
+        raise UserError(
+            field, path, "is an adapter without its model: give the run's final/, where it is merged"
+        )
+    if is_folder and not (folder / "config.json").is_file():
+        raise UserError(
+            field, path, "is not a model: it has no config.json (a run directory needs its final/ folder)"
+        )
+    if not is_folder and (os.path.exists(folder) or path.startswith((".", "/", "~")) or path.count("/") != 1):
+        raise UserError(field, path, "is not a model: no such folder, and not a hub id (OWNER/NAME)")
+    name = str(folder) if is_folder else path
+    try:
+        with quiet():
+            tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
+            model, told = AutoModelForCausalLM.from_pretrained(
+                name, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code, use_safetensors=True,
+                output_loading_info=True,
+            )  # fmt: skip
+    except Exception as error:  # transformers raises many kinds here, all meaning: not a model we can load
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(field, path, f"cannot be loaded as a causal LM in safetensors ({reason})") from None
+    if told["missing_keys"]:  # transformers would go on with random numbers in their place
+        missing = sorted(told["missing_keys"])
+        raise UserError(
+            field, path, f"lacks {len(missing)} of its weights ({missing[0]}, ...): copy the whole model"
+        )
+    return Policy(model, tokenizer, path)
+
+
+def check_same_language(student: Any, expert: Any, expert_name: str) -> None:
+    """Refuse an expert whose scores of the student's tokens would be nonsense (DESIGN.md, trap 7)."""
+    ours, theirs = student.tokenizer, expert.tokenizer
+    if len(ours) != len(theirs):
+        raise UserError(
+            "expert",
+            expert_name,
+            f"its tokenizer has {len(theirs)} tokens, the student's {len(ours)}: use the same",
+        )
+    if ours is not theirs and tokenizer_sha(ours) != tokenizer_sha(theirs):
+        raise UserError(
+            "expert", expert_name, "its tokenizer gives other ids than the student's: use the same one"
+        )
+    if getattr(expert, "vocabulary", student.vocabulary) != student.vocabulary:
+        raise UserError(
+            "expert",
+            expert_name,
+            f"its vocabulary (padded) is {expert.vocabulary}, the student's {student.vocabulary}: resize one of them "
+            f"(a programmatic expert takes vocabulary={student.vocabulary})",
+        )
+    if tuple(getattr(expert, "end_ids", student.end_ids)) != student.end_ids:
+        raise UserError(
+            "expert",
+            expert_name,
+            f"its end tokens {list(expert.end_ids)} are not the student's {list(student.end_ids)} "
+            "(a base next to an instruct model?): align generation_config.eos_token_id",
+        )

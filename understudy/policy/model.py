@@ -1,0 +1,304 @@
+"""A Hugging Face causal language model as a policy: steps for sampling, hidden states for training, scores."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from understudy.checkpoint import load_tensors
+from understudy.errors import UserError
+from understudy.losses import Objective, token_losses
+from understudy.policy.decoding import CachedSteps
+from understudy.policy.padding import Padded, pad
+from understudy.types import Batch, Prompt, Rollout
+
+if TYPE_CHECKING:
+    from understudy.policy.lora import Adapter
+    from understudy.policy.sharding import Shards
+
+SCORE_ROWS = 256  # rows of one no-gradient forward pass
+
+
+class Policy:
+    """A causal LM with its tokenizer. Training code reads `losses`; everything else is no-gradient.
+
+    adapter: low-rank weights beside the model's own (lora.py), or None. mixed: matrix products in bfloat16, weights
+    in float32. shards: the weights are spread over several processes (sharding.py), or None.
+    """
+
+    adapter: Adapter | None = None
+    mixed: bool = False
+    shards: Shards | None = None
+    _adapted: bool = True  # False: the same weights without the adapter
+
+    def __init__(self, model: Any, tokenizer: Any, name: str) -> None:
+        self.model, self.tokenizer, self.name = model.eval(), tokenizer, name
+        self.device = next(model.parameters()).device
+        self.vocabulary: int = model.get_output_embeddings().weight.shape[0]
+        ends = getattr(model.generation_config, "eos_token_id", None)
+        if ends is None or ends == []:  # 0 is a token id like any other
+            ends = tokenizer.eos_token_id
+        if ends is None:
+            raise UserError("student", name, "has no end token: set eos_token in its tokenizer")
+        self.end_ids: tuple[int, ...] = tuple(sorted({ends} if isinstance(ends, int) else set(ends)))
+        self.pad_id: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.end_ids[0]
+        self.context: int = int(getattr(model.config, "max_position_embeddings", 0) or 0)
+        self._body_is_enough = self._probe_head()
+
+    # -- text ---------------------------------------------------------------------------------------------------
+
+    def encode(self, prompts: Sequence[Prompt]) -> list[Prompt]:
+        """Prompts with this tokenizer's ids; an empty prompt is refused."""
+        if not prompts:
+            return []
+        ids = self.tokenizer([p.text for p in prompts], add_special_tokens=True, padding=False)["input_ids"]
+        out = [p.encoded(i) for p, i in zip(prompts, ids)]
+        for p in out:
+            if not p.ids:
+                raise UserError("prompt", p.key, "encodes to no tokens: give it some text")
+        return out
+
+    def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
+        return self.tokenizer.batch_decode([list(i) for i in ids], skip_special_tokens=True)
+
+    def check_room(self, prompts: Sequence[Prompt], max_new_tokens: int) -> None:
+        longest = max(prompts, key=lambda p: len(p.ids))
+        if self.context and len(longest.ids) + max_new_tokens > self.context:
+            raise UserError(
+                "max_new_tokens",
+                max_new_tokens,
+                f"prompt {longest.key} has {len(longest.ids)} tokens and the context of {self.name} is {self.context}: "
+                "shorten the prompts or the completions",
+            )
+
+    # -- sampling -----------------------------------------------------------------------------------------------
+
+    def start(self, prompts: Sequence[Prompt]) -> CachedSteps:
+        return CachedSteps(self, prompts)
+
+    # -- scores -------------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def inference(self) -> Iterator[None]:
+        """How every forward pass without gradients is made: no dropout, this policy's adapter state and precision."""
+        aside = self.adapter.aside() if self.adapter and not self._adapted else contextlib.nullcontext()
+        with _evaluating(self.model), aside, self.precision():
+            yield
+
+    def precision(self) -> Any:
+        if not self.mixed:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16, cache_enabled=False)
+
+    def reference(self) -> Policy:
+        """The model as it was before its adapter, frozen: the same weights in memory, no second copy."""
+        if self.adapter is None:
+            raise ValueError("without an adapter the model is trained itself: its former self is a copy")
+        other = copy.copy(self)
+        other._adapted = False
+        return other
+
+    def together(self) -> Any:
+        """Around everything that samples or scores: sharded weights are whole there (Shards.together)."""
+        return contextlib.nullcontext() if self.shards is None else self.shards.together()
+
+    def trained(self) -> dict[str, Tensor]:
+        """Name -> parameter of what an optimizer moves: everything, or the adapter alone."""
+        return {n: p for n, p in self.model.named_parameters() if p.requires_grad}
+
+    def adapt(self, rank: int, alpha: float, dropout: float, targets: str, seed: int) -> None:
+        """From now on only a new adapter is trained (lora.py); UserError for layers that are not there."""
+        from understudy.policy.lora import attach
+
+        self.adapter = attach(self.model, self.name, rank, alpha, dropout, targets, seed)
+        self.model.eval()
+
+    def save_memory(self) -> None:
+        """Activations of a block are computed again in the backward pass instead of kept."""
+        try:
+            self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        except ValueError as error:
+            raise UserError("activation_checkpointing", True, f"{self.name} cannot: {error}") from None
+
+    def losses(self, batch: Batch, goal: Objective, chunk: int = 0) -> tuple[Tensor, Tensor]:
+        """(loss_N, logp_N of the targets without gradient), see losses.token_losses."""
+        if self.shards is not None:
+            return self.shards.losses(batch, goal, chunk)
+        return self.own_losses(batch, goal, chunk)
+
+    def own_losses(self, batch: Batch, goal: Objective, chunk: int = 0) -> tuple[Tensor, Tensor]:
+        with self.precision():
+            return token_losses(self.hidden(batch), self.head, batch, goal, chunk)
+
+    def hidden(self, padded: Any) -> Tensor:
+        """(N, D) states that predict each completion token, or (N, V) logits where the head is not a plain matrix.
+
+        `padded` is anything with the input fields of Padded (a Batch too).
+        """
+        inputs = {
+            "input_ids": padded.input_ids_BS,
+            "attention_mask": padded.attention_mask_BS,
+            "position_ids": padded.position_ids_BS,
+            "use_cache": False,
+        }
+        t = padded.completion_mask_BT.shape[1]
+        if self._body_is_enough:
+            states = self.model.get_decoder()(**inputs).last_hidden_state[:, -t - 1 : -1]
+        else:
+            states = self.model(**inputs, logits_to_keep=t + 1).logits[:, :-1]
+        return states[padded.completion_mask_BT]
+
+    @property
+    def head(self) -> Callable[[Tensor], Tensor]:
+        """Maps what `hidden` returns to logits."""
+        return self.model.get_output_embeddings() if self._body_is_enough else _identity
+
+    @torch.no_grad()
+    def _logits(self, rollouts: Sequence[Rollout]) -> Iterator[tuple[list[int], Padded, Tensor]]:
+        """(which rollouts, their padding, logits_NV) in chunks of rows of similar length."""
+        order = sorted(range(len(rollouts)), key=lambda i: len(rollouts[i].ids))
+        for at in range(0, len(order), SCORE_ROWS):
+            rows = order[at : at + SCORE_ROWS]
+            padded = pad([rollouts[i] for i in rows], self.pad_id, self.device)
+            with self.inference():
+                logits = self.head(self.hidden(padded)).float()
+            yield rows, padded, logits
+
+    def score(self, rollouts: Sequence[Rollout]) -> list[Tensor]:
+        """Per rollout (T,) log-probs of its tokens, float32 nats."""
+        out: list[Any] = [None] * len(rollouts)
+        for rows, padded, logits in self._logits(rollouts):
+            logp = logits.gather(-1, padded.action_ids_N[:, None])[:, 0] - logits.logsumexp(-1)
+            for i, piece in zip(rows, logp.split([len(rollouts[i].ids) for i in rows])):
+                out[i] = piece
+        return out
+
+    def distribution(self, rollouts: Sequence[Rollout]) -> list[Tensor]:
+        """Per rollout (T, V) log-probs, float32 nats."""
+        out: list[Any] = [None] * len(rollouts)
+        for rows, _, logits in self._logits(rollouts):
+            for i, piece in zip(rows, logits.log_softmax(-1).split([len(rollouts[i].ids) for i in rows])):
+                out[i] = piece
+        return out
+
+    # -- files --------------------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Tensor]:
+        """Every weight in one piece. Sharded: a call that all processes make; only the first one gets them."""
+        return self.model.state_dict() if self.shards is None else self.shards.whole(self.model.state_dict())
+
+    def save(self, folder: Path) -> None:
+        """A directory that AutoModelForCausalLM.from_pretrained loads; safetensors only.
+
+        An adapter is merged into it, and also written alone to adapter/ (beside config.json, transformers would
+        apply it a second time).
+        """
+        state = self.state()
+        if self.shards is not None and not self.shards.first:
+            return
+        if self.adapter is not None:
+            self.adapter.save(folder / "adapter", state)
+            state = self.adapter.merged(state)
+        with quiet():
+            self.model.save_pretrained(folder, state_dict=state)
+            self.tokenizer.save_pretrained(folder)
+
+    def save_trained(self, folder: Path) -> None:
+        """What a checkpoint needs: the adapter alone, where there is one."""
+        if self.adapter is None:
+            self.save(folder)
+            return
+        self.adapter.save(folder, self.state())
+        self.tokenizer.save_pretrained(folder)
+
+    def load_weights(self, folder: Path) -> None:
+        """Take the weights of a checkpoint in place: whoever holds this policy or its parameters sees them."""
+        if self.adapter is not None:
+            wanted = self.trained()
+            own: dict[str, Tensor] = dict(wanted)
+            state = self.adapter.load(folder)
+        else:
+            wanted = dict(self.model.named_parameters())
+            own = wanted | dict(self.model.named_buffers())
+            state = {}
+            for file in sorted(folder.glob("model*.safetensors")):
+                state |= load_tensors(file)
+        odd = [n for n, t in state.items() if n not in own or own[n].shape != t.shape]
+        odd += sorted(set(wanted) - set(state))
+        if odd:
+            raise UserError(
+                "checkpoint", folder, f"does not fit the student: {odd[0]} differs; use the run's own model"
+            )
+        with torch.no_grad():
+            for name, tensor in state.items():
+                own[name].copy_(tensor if self.shards is None else self.shards.like(own[name], tensor))
+
+    def describe(self) -> dict[str, Any]:
+        told = {
+            "name": self.name,
+            "architecture": type(self.model).__name__,
+            "parameters": sum(p.numel() for p in self.model.parameters()),
+            "vocabulary": self.vocabulary,
+            "end_ids": list(self.end_ids),
+            "tokenizer_sha": tokenizer_sha(self.tokenizer),
+        }
+        if self.adapter is not None:
+            told["trained_parameters"] = sum(p.numel() for p in self.trained().values())
+        return told
+
+    @torch.no_grad()
+    def _probe_head(self) -> bool:
+        """Whether logits are exactly head(last hidden state); some models scale or cap them.
+
+        Bit for bit: a soft cap is nearly the identity on the small logits of an untrained model.
+        """
+        ids = torch.tensor([[self.end_ids[0], self.pad_id, 1]], device=self.device) % self.vocabulary
+        with _evaluating(self.model):
+            full = self.model(input_ids=ids, use_cache=False).logits
+            body = self.model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
+            return torch.equal(full, self.model.get_output_embeddings()(body))
+
+
+def _identity(x: Tensor) -> Tensor:
+    return x
+
+
+@contextlib.contextmanager
+def _evaluating(model: Any) -> Iterator[None]:
+    if not model.training:  # switching visits every module: not at every decoding step
+        yield
+        return
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train()
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without Hugging Face's own progress bars and advice: ours say what matters."""
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+
+
+def tokenizer_sha(tokenizer: Any) -> str:
+    """Fingerprint of what matters for scores: which id each token has, and what text becomes."""
+    vocabulary = json.dumps(sorted(tokenizer.get_vocab().items()), ensure_ascii=True)
+    probe = tokenizer("3+5=8 ok\nThe 12 quick foxes.  é✓", add_special_tokens=False)["input_ids"]
+    return hashlib.sha256((vocabulary + str(probe)).encode()).hexdigest()[:16]

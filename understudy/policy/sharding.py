@@ -1,0 +1,177 @@
+"""A policy's weights spread over several processes by torch's FSDP2 (`fully_shard`), and distributed checkpoints.
+
+Training runs with sharded weights: each block is put together for its forward and its backward pass alone, and all
+processes make the same passes. Sampling and scoring run with whole weights on every process (`together`), so that
+each can make as many passes as its rows need: there is nothing to wait for, and nothing that could wait for ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from understudy import distributed
+from understudy.errors import UserError
+from understudy.losses import Objective
+from understudy.policy.model import Policy
+from understudy.types import Batch
+
+FOLDER = "shards"
+
+
+class Shards:
+    """The sharding of one policy. What is marked (together) is called by all processes."""
+
+    def __init__(self, policy: Policy) -> None:
+        """Shard `policy` in place (together); optimizers are made afterwards."""
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+
+        model = policy.model
+        self.first = distributed.first()
+        self.mesh: Any = init_device_mesh(policy.device.type, (distributed.size(),))
+        precision = MixedPrecisionPolicy(
+            param_dtype=torch.bfloat16 if policy.mixed else None,
+            reduce_dtype=torch.float32 if policy.mixed else None,
+            cast_forward_inputs=False,
+        )
+        for block in _blocks(model):
+            fully_shard(block, mesh=self.mesh, mp_policy=precision)
+        fully_shard(model, mesh=self.mesh, mp_policy=precision, reshard_after_forward=False)
+        # the loss is computed inside a forward pass of the root, so that the head's weights are whole there
+        model.understudy_losses = policy.own_losses
+        register_fsdp_forward_method(model, "understudy_losses")
+        self.model = model
+        self.check()
+        with torch.no_grad():  # the first pass makes `model` the root; its blocks alone would not know
+            model(input_ids=torch.zeros((1, 1), dtype=torch.long, device=policy.device), use_cache=False)
+        model.reshard()
+        self._modules = [m for m in model.modules() if hasattr(m, "set_reshard_after_forward")]
+
+    def check(self) -> None:
+        """That the weights are really spread: every parameter sharded, the parts adding up to the whole (together)."""
+        from torch.distributed.tensor import DTensor
+
+        parameters = dict(self.model.named_parameters())
+        whole = [
+            n for n, p in parameters.items() if not isinstance(p, DTensor) or not p.placements[0].is_shard()
+        ]
+        if whole:
+            raise UserError(
+                "processes", distributed.size(), f"{whole[0]} is not sharded: this model cannot be spread"
+            )
+        parts = distributed.gathered(self.here)
+        wanted = sum(p.numel() for p in parameters.values())
+        if sum(parts) != wanted or max(parts) == wanted:
+            raise UserError(
+                "processes", distributed.size(), f"hold {parts} of {wanted} weights: this is no sharding"
+            )
+
+    @property
+    def here(self) -> int:
+        """Weights that this process holds."""
+        return sum(p.to_local().numel() for p in self.model.parameters())
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Whole weights on every process, to sample and to score with (together at both ends, not in between)."""
+        for module in self._modules:
+            module.set_reshard_after_forward(False, recurse=False)
+            module.unshard()
+        try:
+            yield
+        finally:
+            for module in self._modules:
+                module.set_reshard_after_forward(module is not self.model, recurse=False)
+                module.reshard()
+
+    def losses(self, batch: Batch, goal: Objective, chunk: int) -> tuple[Tensor, Tensor]:
+        """Policy.own_losses with sharded weights (together)."""
+        return self.model.understudy_losses(batch, goal, chunk)
+
+    def whole(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Every weight in one piece on the CPU of the first process, {} elsewhere (together)."""
+        tied = {n: id(p) for n, p in self.model.named_parameters(remove_duplicate=False)}
+        made: dict[int, Tensor] = {}
+        out: dict[str, Tensor] = {}
+        for name, tensor in state.items():
+            key = tied.get(name, id(tensor))
+            if key not in made:
+                full = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+                made[key] = full.cpu() if self.first else full.new_empty(0)
+            if self.first:
+                out[name] = made[key]
+        return out
+
+    def like(self, own: Tensor, tensor: Tensor) -> Tensor:
+        """This process's part of a whole `tensor`, cut as `own` is."""
+        from torch.distributed.tensor import DTensor, distribute_tensor
+
+        if not isinstance(own, DTensor):
+            return tensor
+        here = tensor.to(own.device)
+        return distribute_tensor(here, own.device_mesh, own.placements, src_data_rank=None)
+
+
+def shard(policy: Policy) -> str:
+    """Spread `policy` over the processes (together); one line on what it runs on now."""
+    if int(torch.__version__.split(".")[0]) * 100 + int(torch.__version__.split(".")[1]) < 209:
+        raise UserError("processes", distributed.size(), f"need torch 2.9 or newer, not {torch.__version__}")
+    policy.shards = Shards(policy)
+    number = sum(p.numel() for p in policy.model.parameters())
+    parts = distributed.gathered(policy.shards.here)
+    where = sorted({str(d) for d in distributed.gathered(str(policy.device))})
+    backend = "NCCL" if policy.device.type == "cuda" else "gloo"
+    return (
+        f"{distributed.size()} processes on {', '.join(where)} ({backend}, FSDP2): {number:,} weights, "
+        f"{min(parts):,} to {max(parts):,} on each"
+    )
+
+
+def write(folder: Path, tensors: Mapping[str, Tensor]) -> None:
+    """A distributed checkpoint of sharded tensors: each process writes its part, as safetensors (together)."""
+    import torch.distributed.checkpoint as dcp
+
+    with _quiet():
+        dcp.save(
+            dict(tensors), storage_writer=dcp.HuggingFaceStorageWriter(str(folder), save_distributed=True)
+        )
+
+
+def read(folder: Path, into: Mapping[str, Tensor]) -> None:
+    """Fill these tensors, sharded or whole, from a distributed checkpoint of any number of processes (together)."""
+    import torch.distributed.checkpoint as dcp
+
+    reader = dcp.HuggingFaceStorageReader(str(folder))
+    have = reader.read_metadata().state_dict_metadata
+    for name, tensor in into.items():
+        size = getattr(have.get(name), "size", None)
+        if size != tensor.shape:
+            mend = f"does not fit the student: {name} differs; use the run's own model"
+            raise UserError("checkpoint", folder.parent, mend)
+    with _quiet():
+        dcp.load(dict(into), storage_reader=reader, no_dist=distributed.size() == 1)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _blocks(model: Any) -> list[Any]:
+    """The transformer blocks: what Hugging Face says may not be split, or else the longest list of modules."""
+    names = set(getattr(model, "_no_split_modules", None) or ())
+    found = [m for m in model.modules() if type(m).__name__ in names]
+    if not found:
+        lists: list[Any] = [m for m in model.modules() if isinstance(m, torch.nn.ModuleList)]
+        found = list(max(lists, key=lambda blocks: sum(1 for _ in blocks))) if lists else []
+    return found

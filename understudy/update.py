@@ -1,0 +1,122 @@
+"""One optimizer step on labelled rollouts, whoever computes which part of it, and what must stop a run after it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from understudy import distributed
+from understudy.config import TrainConfig
+from understudy.errors import UserError
+from understudy.label import Labelled, batches, nothing, objective, split
+from understudy.losses import reduce
+from understudy.policy import Policy
+
+
+def update(
+    student: Policy, optimizer: torch.optim.Optimizer, labelled: Sequence[Labelled], config: TrainConfig
+) -> dict[str, Any]:
+    """One optimizer step on these labelled rollouts; what it measured. No rollouts (none passed): no step.
+
+    With several processes, each brings its share: what is returned, and the step, are those of all together.
+    """
+    rewards = [x.rollout.reward for x in labelled if x.rollout.reward is not None]
+    mine = [sum(len(x.rollout.ids) for x in labelled), len(labelled), sum(rewards), len(rewards)]
+    tokens_here = distributed.total(mine)
+    total_tokens, rows, reward_sum, rewarded = int(tokens_here[0]), int(tokens_here[1]), *tokens_here[2:]
+    if not rows:
+        return {
+            "loss": None,
+            "grad_norm": None,
+            "tokens": 0,
+            "reward": None,
+            "length": None,
+            "logp_drift": None,
+        }
+    # a row whose weights are all zero has zero gradient: it counts in the mean, but is not computed
+    pulled = [x for x in labelled if bool(x.weight.any())]
+    goal = objective(config)
+    student.model.train()
+    optimizer.zero_grad(set_to_none=False)
+    loss_sum, drift_sum, clipped, tokens = 0.0, 0.0, 0.0, 0.0
+    parts = list(split(pulled, config.micro_batch, config.micro_tokens))
+    if student.shards is not None:  # all make the same number of passes, or they would wait for ever
+        passes = max(distributed.gathered(len(parts)))
+        parts += [[nothing(student, goal)]] * (passes - len(parts))
+    for batch in batches(parts, student):
+        loss_N, logp_N = student.losses(batch, goal, config.logit_chunk)
+        loss = reduce(loss_N, batch.row_N, config.reduction, total_tokens, rows)
+        # FSDP2 takes the mean of the processes' gradients; the gradient is their sum
+        (loss if student.shards is None else loss * distributed.size()).backward()
+        if not bool(batch.weight_N.any()):
+            continue
+        loss_sum += float(loss.detach())
+        tokens += len(loss_N)
+        if batch.behavior_logp_N is not None:
+            gap_N = logp_N - batch.behavior_logp_N
+            drift_sum += float(gap_N.abs().sum())
+            if config.clip is not None:
+                clipped += float((gap_N.exp() - 1).abs().gt(config.clip).sum())
+    student.model.eval()
+    trained = list(student.trained().values())
+    for p in trained:  # nothing pulled: zero gradients, as the full computation would have
+        if p.grad is None:
+            p.grad = torch.zeros_like(p)
+    limit = config.grad_clip or math.inf
+    norm = _number(torch.nn.utils.clip_grad_norm_(trained, limit))
+    if student.shards is not None:
+        loss_sum, drift_sum, tokens, clipped = distributed.total([loss_sum, drift_sum, tokens, clipped])
+    if math.isfinite(loss_sum) and math.isfinite(norm):
+        optimizer.step()
+    acted_is_target = config.behavior in ("student",) and config.target != "expert_token"
+    return {
+        "loss": loss_sum,
+        "grad_norm": norm,
+        "tokens": total_tokens,
+        "reward": reward_sum / rewarded if rewarded else None,
+        "length": total_tokens / rows,
+        "logp_drift": drift_sum / tokens if tokens and acted_is_target else None,
+        "ratio_clipped": clipped / tokens if tokens and config.clip is not None else None,
+    }
+
+
+def _number(norm: Tensor) -> float:
+    """A norm; that of sharded gradients is known to all together."""
+    return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
+
+
+def check_finite(told: dict[str, Any], step: int, labelled: Sequence[Labelled], config: TrainConfig) -> None:
+    """Stop before a bad update reaches a checkpoint: the last good one stays."""
+    keys = ", ".join(x.rollout.prompt.key for x in labelled[:3])
+    where = f"at update {step + 1}, batch {keys}{', ...' if len(labelled) > 3 else ''}"
+    for name in ("loss", "grad_norm"):
+        value = told[name]
+        if value is not None and not math.isfinite(value):
+            raise UserError(
+                name,
+                value,
+                f"not finite {where}; stopped, the last checkpoint is kept: lower --lr or set --grad-clip",
+            )
+    drift = told["logp_drift"]
+    first_use = config.updates_per_rollout == 1 or step % config.updates_per_rollout == 0
+    if drift is not None and first_use and config.replay == "fresh" and drift > config.drift_limit:
+        raise UserError(
+            "logp_drift",
+            f"{drift:.3f}",
+            f"recomputed and recorded log-probs differ {where} by more than drift_limit={config.drift_limit}: "
+            "the sampler and the trainer do not score alike (dtype? sampling transforms?)",
+        )
+
+
+def check_weights(student: Policy, step: int) -> None:
+    """A finite loss can still make an infinite step: no such weights may replace a good checkpoint."""
+    here = (p.to_local() if hasattr(p, "to_local") else p for p in student.trained().values())
+    finite = [bool(torch.isfinite(p).all()) for p in here]
+    for name, everywhere in zip(student.trained(), zip(*distributed.gathered(finite))):
+        if not all(everywhere):
+            mend = f"not finite after update {step}; stopped, the last checkpoint is kept: lower --lr"
+            raise UserError("weights", name, mend)
