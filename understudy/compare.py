@@ -132,7 +132,7 @@ def run(plan: Plan, workers: int, quiet: bool = False, launcher: str = "local") 
     plan.write()
     jobs = plan.jobs()
     with Board(total_jobs=len(jobs), quiet=quiet) as board:
-        run_all(jobs, workers, board.show, launcher)
+        run_all(jobs, workers, board.show, launcher=launcher)
     page = report.build([plan.out])
     if not quiet:
         _print(plan, page)

@@ -99,7 +99,7 @@ def run_all(
             show(job.name, "finished before", 1, 1, "re-used")
     waiting = [j for j in jobs if j.name not in reused]
     if launcher == "ray":
-        run_ray(waiting, workers, set(reused), show)
+        run_ray(waiting, workers, set(reused), show, keep_going)
         return reused
     if workers <= 1:
         _run_here(waiting, show, keep_going)

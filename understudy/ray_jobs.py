@@ -10,17 +10,17 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from understudy.config import TrainConfig
 from understudy.errors import UserError
 
 Show = Callable[[str, str, int, int, str], None]
 
 
-def run_ray(jobs: Sequence[Any], workers: int, done: set[str], show: Show) -> None:
-    """Run `jobs` (jobs.Job), at most `workers` at a time (0 = as many as Ray has room for).
+def run_ray(jobs: Sequence[Any], workers: int, done: set[str], show: Show, keep_going: bool = False) -> None:
+    """Run `jobs` (jobs.Job or jobs.Work), at most `workers` at a time.
 
-    done: names of jobs that need no run. The first failure lets what runs end, starts no more, and is raised as the
-    job's own UserError. Ctrl-C ends the runs, which resume from their last checkpoint.
+    done: names of jobs that need no run. The first failure lets what runs end, starts no more (keep_going: only none
+    that needs the failed one), and is raised as the job's own UserError at the end. Ctrl-C ends the runs, which
+    resume from their last checkpoint.
     """
     try:
         import ray
@@ -34,18 +34,16 @@ def run_ray(jobs: Sequence[Any], workers: int, done: set[str], show: Show) -> No
     failure: UserError | None = None
     try:
         gpus = float(ray.cluster_resources().get("GPU", 0))
-        while running or (waiting and failure is None):
-            for job in [j for j in waiting if set(j.needs) <= done]:
-                if failure is not None or (workers and len(running) >= workers):
-                    break
+        while True:
+            ready = [j for j in waiting if set(j.needs) <= done] if failure is None or keep_going else []
+            if not running and not ready:
+                break
+            for job in ready[: max(0, workers - len(running))]:
                 waiting.remove(job)
-                remote = ray.remote(
-                    num_cpus=job.config.threads, num_gpus=_gpu(job.config, gpus), max_retries=0
-                )(_run)
-                running[remote.remote(job.config)] = job
+                place = {"num_cpus": _threads(job), "num_gpus": _gpus(job, gpus), "max_retries": 0}
+                running[ray.remote(**place)(_run).remote(job)] = job
                 show(job.name, "running on ray", 0, 1, "")
-            ready, _ = ray.wait(list(running), num_returns=1, timeout=1.0)
-            for reference in ready:
+            for reference in ray.wait(list(running), num_returns=1, timeout=1.0)[0]:
                 job = running.pop(reference)
                 told = _result(ray, reference, job.name)
                 if told is None:
@@ -63,8 +61,14 @@ def run_ray(jobs: Sequence[Any], workers: int, done: set[str], show: Show) -> No
         raise failure
 
 
-def _gpu(config: TrainConfig, there: float) -> int:
-    return 1 if config.device.startswith("cuda") or (config.device == "auto" and there) else 0
+def _threads(job: Any) -> int:
+    config = getattr(job, "config", None)
+    return int(config.threads) if config is not None else 1
+
+
+def _gpus(job: Any, there: float) -> int:
+    device = getattr(getattr(job, "config", None), "device", "cpu")
+    return 1 if device.startswith("cuda") or (device == "auto" and there) else 0
 
 
 def _result(ray: Any, reference: Any, name: str) -> UserError | None:
@@ -76,17 +80,17 @@ def _result(ray: Any, reference: Any, name: str) -> UserError | None:
     return None if words is None else UserError(*words)
 
 
-def _run(config: TrainConfig) -> tuple[str, str, str] | None:
-    """One run, in Ray's process: nothing, or field, value and mend of what went wrong."""
-    os.environ.setdefault("OMP_NUM_THREADS", str(config.threads))
-    from understudy.train import Interrupted, train
+def _run(job: Any) -> tuple[str, str, str] | None:
+    """One job, in Ray's process: nothing, or field, value and mend of what went wrong."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(_threads(job)))
+    from understudy.train import Interrupted
 
     try:
-        train(config)
+        job.run(lambda *_: None, lambda line: print(f"note: {line}"))
     except UserError as error:
-        return error.field, f"{error.value} (run {config.out})", error.mend
+        return error.field, f"{error.value} (job {job.name})", error.mend
     except (Interrupted, KeyboardInterrupt):
-        return "run", config.out, "interrupted; the same command resumes it"
+        return "run", job.name, "interrupted; the same command resumes it"
     except Exception as error:
-        return "run", config.out, f"{type(error).__name__}: {error}"
+        return "run", job.name, f"{type(error).__name__}: {error}"
     return None

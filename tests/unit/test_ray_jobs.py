@@ -89,21 +89,29 @@ def jobs(tmp_path: Path, **changes: Any) -> list[Job]:
 def test_all_run_in_their_order_once(ray: Ray, tmp_path: Path) -> None:
     shown: list[tuple[str, str]] = []
     todo = jobs(tmp_path)
-    assert run_all(todo, 2, lambda name, phase, *_: shown.append((name, phase)), "ray") == []
+    assert run_all(todo, 2, lambda name, phase, *_: shown.append((name, phase)), launcher="ray") == []
     assert all(is_done(Path(j.config.out)) for j in todo)
     assert shown[:2] == [("base", "running on ray"), ("base", "done")]
     assert (ray.most, ray.up, ray.cancelled) == (2, False, 0)
     assert {o["num_gpus"] for o in ray.options} == {0}
-    assert sorted(run_all(todo, 2, lambda *_: None, "ray")) == ["base", "grpo", "word_kd"]
+    assert sorted(run_all(todo, 2, lambda *_: None, launcher="ray")) == ["base", "grpo", "word_kd"]
     assert len(ray.options) == 3, "a finished run was started again"
 
 
 def test_a_failure_is_the_jobs_own_and_starts_no_more(ray: Ray, tmp_path: Path) -> None:
     todo = [Job("bad", config("sft", tmp_path / "bad", student="nowhere")), *jobs(tmp_path)]
-    with pytest.raises(UserError, match=r"student: nowhere \(run .*bad\): is not a model"):
-        run_all(todo, 1, lambda *_: None, "ray")
+    with pytest.raises(UserError, match=r"student: nowhere \(job bad\): is not a model"):
+        run_all(todo, 1, lambda *_: None, launcher="ray")
     assert len(ray.options) == 1
     assert not (tmp_path / "base").exists()
+
+
+def test_keep_going_starts_all_that_does_not_need_the_failed_one(ray: Ray, tmp_path: Path) -> None:
+    bad = Job("bad", config("sft", tmp_path / "bad", student="nowhere"))
+    after = Job("after", config("sft", tmp_path / "after"), ("bad",))
+    with pytest.raises(UserError, match="nowhere"):
+        run_all([bad, after, *jobs(tmp_path)], 2, lambda *_: None, keep_going=True, launcher="ray")
+    assert [is_done(tmp_path / n) for n in ("base", "grpo", "word_kd", "after")] == [True, True, True, False]
 
 
 def test_a_worker_that_dies(ray: Ray, tmp_path: Path) -> None:
@@ -114,13 +122,13 @@ def test_a_worker_that_dies(ray: Ray, tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match="run: base: The worker died: out of memory; the same command resumes it"
     ):
-        run_all(jobs(tmp_path)[-1:], 1, lambda *_: None, "ray")
+        run_all(jobs(tmp_path)[-1:], 1, lambda *_: None, launcher="ray")
     assert not ray.up
 
 
 def test_mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="launcher: slurm: unknown; one of local, ray"):
-        run_all(jobs(tmp_path), 1, lambda *_: None, "slurm")
+        run_all(jobs(tmp_path), 1, lambda *_: None, launcher="slurm")
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match=r"needs ray .*understudy\[ray\]"):
-        run_all(jobs(tmp_path), 1, lambda *_: None, "ray")
+        run_all(jobs(tmp_path), 1, lambda *_: None, launcher="ray")

@@ -49,6 +49,8 @@ class RunConfig:
     """Where everything goes. Default: runs/calibrate, runs/calibrate-quick."""
     diagnose: bool = True
     """Without it, only the trainings: the same command without --no-diagnose goes on with the diagnoses."""
+    launcher: str = "local"
+    """Where trainings go: local processes, or a ray cluster (docs/scaling.md)."""
     workers: int = 2
     """Runs at a time: one a core."""
 
@@ -243,7 +245,7 @@ def run(config: RunConfig, size: Size | None = None, quiet: bool = False) -> Pat
 
         settle()
         try:
-            run_all(list(jobs.values()), config.workers, show, keep_going=True)
+            run_all(list(jobs.values()), config.workers, show, keep_going=True, launcher=config.launcher)
         finally:
             settle()
     return out
