@@ -1,0 +1,167 @@
+"""Each preflight check fails on the fault that it is for, and names the mend; and on none of the others."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from understudy.config import TrainConfig
+from understudy.diagnose.collect import Setting
+from understudy.diagnose.cost import Sizes
+from understudy.diagnose.preflight import block, preflight
+from understudy.errors import UserError
+from understudy.experts import LocalExpert, load_expert
+from understudy.policy import load_policy
+from understudy.tasks import load_task
+from understudy.types import Prompt, Rollout
+
+LANGUAGE = "tokenizer, vocabulary and end tokens"
+SCORES = "the expert scores the same text alike twice"
+TEMPLATE = "the expert under its own template"
+GOLD = "verifier accepts its own gold answers"
+
+
+@pytest.fixture
+def setting(models: dict[str, Path]) -> Setting:
+    task = load_task("coin")
+    student = load_policy(str(models["llama"]), "student", device="cpu")
+    expert = load_expert(TrainConfig(expert="solver"), task, student)
+    return Setting(task, student, expert, Sizes(1.0, 0.0), 16, 0, True)
+
+
+def with_expert(setting: Setting, path: Path) -> Setting:
+    return dataclasses.replace(setting, expert=LocalExpert(load_policy(str(path), "expert", device="cpu")))
+
+
+class Changed:
+    """An expert with some of its parts replaced."""
+
+    def __init__(self, inside: Any, **parts: Any) -> None:
+        self.__dict__ |= {"inside": inside} | parts
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inside, name)
+
+
+def test_all_is_well(setting: Setting, models: dict[str, Path]) -> None:
+    for one in (setting, with_expert(setting, models["qwen2"])):
+        checks = preflight(one, "x")
+        assert [c.name for c in checks if not c.passed] == []
+        assert {LANGUAGE, "chat template", "context length", SCORES, GOLD, TEMPLATE} == {
+            c.name for c in checks
+        }
+        block(checks)
+
+
+def other_tokenizer(s: Setting) -> Setting:
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = dict(sorted(s.student.tokenizer.get_vocab().items(), key=lambda item: item[1]))
+    swapped = PreTrainedTokenizerFast(tokenizer_object=s.student.tokenizer.backend_tokenizer)
+    swapped.add_tokens(["<another>"])
+    assert len(swapped) == len(vocabulary) + 1
+    return dataclasses.replace(s, expert=Changed(s.expert, tokenizer=swapped))
+
+
+def other_end(s: Setting) -> Setting:
+    return dataclasses.replace(s, expert=Changed(s.expert, end_ids=(2,)))
+
+
+def other_vocabulary(s: Setting) -> Setting:
+    return dataclasses.replace(s, expert=Changed(s.expert, vocabulary=s.student.vocabulary + 64))
+
+
+def no_room(s: Setting) -> Setting:
+    return dataclasses.replace(s, room=500)
+
+
+def noisy(s: Setting) -> Setting:
+    """Scores that depend on the batch, as with a server that rounds and batches."""
+
+    def score(rollouts: list[Rollout]) -> list[torch.Tensor]:
+        return [x + 0.2 * (len(rollouts) > 1) for x in s.expert.score(rollouts)]
+
+    return dataclasses.replace(s, expert=Changed(s.expert, score=score))
+
+
+def infinite(s: Setting) -> Setting:
+    def score(rollouts: list[Rollout]) -> list[torch.Tensor]:
+        return [x - torch.inf for x in s.expert.score(rollouts)]
+
+    return dataclasses.replace(s, expert=Changed(s.expert, score=score))
+
+
+def rejecting(s: Setting) -> Setting:
+    class Task(type(s.task)):  # type: ignore[misc]
+        def verify(self, prompt: Prompt, text: str, ended: bool) -> float:
+            return 0.0
+
+    task = Task.__new__(Task)
+    task.__dict__ |= s.task.__dict__
+    return dataclasses.replace(s, task=task)
+
+
+@pytest.mark.parametrize(
+    ("fault", "name", "mend"),
+    [
+        (other_tokenizer, LANGUAGE, "use the same"),
+        (other_end, LANGUAGE, "align generation_config.eos_token_id"),
+        (other_vocabulary, LANGUAGE, "resize one of them"),
+        (no_room, "context length", "shorten the prompts or the completions"),
+        (noisy, SCORES, "float32"),
+        (infinite, SCORES, "smooth it"),
+        (rejecting, GOLD, "rejects its own gold"),
+    ],
+)
+def test_a_fault_is_named(
+    setting: Setting, fault: Callable[[Setting], Setting], name: str, mend: str
+) -> None:
+    checks = preflight(fault(setting), "that expert")
+    assert [c.name for c in checks if not c.passed] == [name]
+    with pytest.raises(UserError, match=f"preflight: {name}: .*{mend}"):
+        block(checks)
+
+
+def test_an_expert_that_needs_its_template_is_found(
+    setting: Setting, models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = Path(shutil.copytree(models["llama"], tmp_path / "chat"))
+    one = with_expert(setting, path)
+    one.expert.tokenizer.chat_template = "{% for m in messages %}{{ '8 ' + m['content'] }}{% endfor %}"
+    checks = preflight(one, "x")
+    assert all(c.passed for c in checks), "no better behind it"
+    assert next(c for c in checks if c.name == "chat template").value.startswith("not the same")
+
+    # a verifier that likes what comes after '8': right behind the template, wrong on the plain prompt
+    dressed = one.expert.tokenizer("8 ", add_special_tokens=False)["input_ids"]
+    sample = one.expert.sample
+    answers: dict[bool, str] = {True: "right", False: "wrong"}
+
+    def telling(prompts: list[Prompt], *args: Any) -> list[Rollout]:
+        done = sample(prompts, *args)
+        return [
+            dataclasses.replace(r, text=answers[list(r.prompt.ids[: len(dressed)]) == dressed]) for r in done
+        ]
+
+    monkeypatch.setattr(one.expert, "sample", telling)
+    gold = one.task.gold
+    monkeypatch.setattr(
+        type(one.task), "verify", lambda self, p, text, ended: float(text in ("right", gold(p)))
+    )
+    failed = [c for c in preflight(one, "x") if not c.passed]
+    assert [c.name for c in failed] == [TEMPLATE]
+    assert failed[0].value == "0.00 plain, 1.00 behind it"
+
+
+def test_without_scores_or_reward_what_needs_them_is_left_out(setting: Setting) -> None:
+    expert = load_expert(TrainConfig(expert="good"), setting.task, setting.student)
+    checks = preflight(dataclasses.replace(setting, expert=expert, reward=False), "good")
+    assert all(c.passed for c in checks)
+    assert "only its samples" in next(c for c in checks if c.name == SCORES).value
+    assert GOLD not in {c.name for c in checks}

@@ -1,0 +1,227 @@
+"""Stages 1 and 2: what student and expert write on the same prompts, the reward of it, and what each thinks of it.
+
+The prompts are drawn from the task's `train` stream under a seed of their own; those that the pilots will train on are
+left out. The test split is never touched: a diagnosis must not know the answer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from understudy import maths
+from understudy.diagnose.cost import Sizes
+from understudy.diagnose.takeover import DEPTHS, continued
+from understudy.diagnose.types import Cost
+from understudy.evaluate import verified
+from understudy.experts.base import Expert
+from understudy.policy import Policy
+from understudy.randomness import seed_from
+from understudy.rollout import pack, unpack
+from understudy.run import RunDir
+from understudy.sampler import draw
+from understudy.tasks.base import Task
+from understudy.types import Prompt, Rollout
+
+Floats = NDArray[np.float64]
+TOP, LIKELY = 16, 0.01
+"""Top tokens: at most TOP of them, each of at least probability LIKELY (below, ties of a smoothed expert decide)."""
+CELLS = 64_000_000  # entries of one table of log-probs that exist at a time
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Who is diagnosed, on what. `reward`: whether the verifier may be asked."""
+
+    task: Task
+    student: Policy
+    expert: Expert
+    sizes: Sizes
+    room: int
+    seed: int
+    reward: bool
+
+
+@dataclass(frozen=True)
+class Table:
+    """Completions of one actor, prompt-major, `samples` a prompt. All arrays are (P, K); nan = not known.
+
+    kl: nats a sequence, the exact KL(actor, other) of the next-token distributions summed along the completion.
+    overlap: share of the actor's top tokens that are also the other's, mean over positions.
+    """
+
+    rollouts: list[Rollout]
+    samples: int
+    student_logp: Floats
+    expert_logp: Floats
+    kl: Floats
+    overlap: Floats
+    cost: Cost
+
+    @property
+    def reward(self) -> Floats:
+        return self._grid([math.nan if r.reward is None else float(r.reward) for r in self.rollouts])
+
+    @property
+    def length(self) -> Floats:
+        return self._grid([float(len(r.ids)) for r in self.rollouts])
+
+    def _grid(self, values: Sequence[float]) -> Floats:
+        return np.array(values, dtype=np.float64).reshape(-1, self.samples)
+
+
+def prompts(setting: Setting, n: int, trained: int) -> tuple[list[Prompt], int]:
+    """(n prompts, how many of them the first `trained` training prompts contain).
+
+    Independent draws from the law of the train stream. Those in the training part are replaced while the task has
+    others; a task of few problems may not, and then all draws stay: the second number says so.
+    """
+    task, student, seed = setting.task, setting.student, setting.seed
+    seen = {p.text for p in task.prompts("train", trained, seed)}
+    own = seed_from("diagnose prompts", seed) % 2**31
+    drawn = task.prompts("train", 4 * n, own)
+    fresh = [p for p in drawn if p.text not in seen][:n]
+    kept = fresh if len(fresh) == n else drawn[:n]
+    placed = [dataclasses.replace(p, key=f"{p.key}@diagnose-{i}") for i, p in enumerate(kept)]
+    encoded = student.encode(placed)
+    student.check_room(encoded, setting.room)
+    return encoded, sum(p.text in seen for p in kept)
+
+
+def sampling_seed(setting: Setting) -> int:
+    """The same uniforms for the student before training and every pilot: their differences lose sampling noise."""
+    return seed_from("diagnose samples", setting.seed)
+
+
+def sample_student(setting: Setting, policy: Policy, some: Sequence[Prompt], samples: int) -> list[Rollout]:
+    args = (policy.start, policy.decode, policy.end_ids, some, samples, sampling_seed(setting), setting.room)
+    return _rewarded(setting, draw(*args, "student"))
+
+
+def _rewarded(setting: Setting, rollouts: list[Rollout]) -> list[Rollout]:
+    return verified(setting.task, rollouts) if setting.reward else rollouts
+
+
+def compared(
+    setting: Setting, policy: Policy, expert: Expert, rollouts: Sequence[Rollout], actor: str
+) -> dict[str, Floats]:
+    """Per rollout, what both think of it: student_logp, expert_logp, kl(actor, other), overlap; nan = not known."""
+    out = {
+        name: np.full(len(rollouts), math.nan) for name in ("student_logp", "expert_logp", "kl", "overlap")
+    }
+    if "distribution" not in expert.capabilities:
+        out["student_logp"][:] = [float(x.double().sum()) for x in policy.score(rollouts)]
+        if "score" in expert.capabilities:
+            out["expert_logp"][:] = [float(x.double().sum()) for x in expert.score(rollouts)]
+        return out
+    longest = max(len(r.ids) for r in rollouts)
+    size = int(min(128, max(1, CELLS // (longest * policy.vocabulary))))
+    for at in range(0, len(rollouts), size):
+        part = rollouts[at : at + size]
+        for i, (s, e) in enumerate(zip(policy.distribution(part), expert.distribution(part)), at):
+            s, e = s.double().cpu(), e.double().cpu()
+            ids = torch.tensor(rollouts[i].ids)[:, None]
+            own, other = (s, e) if actor == "student" else (e, s)
+            out["student_logp"][i] = float(s.gather(-1, ids).sum())
+            out["expert_logp"][i] = float(e.gather(-1, ids).sum())
+            out["kl"][i] = float(maths.kl(own, other).sum())
+            out["overlap"][i] = _overlap(own, other)
+    return out
+
+
+def _overlap(own_TV: Tensor, other_TV: Tensor) -> float:
+    """Share of the first one's top tokens that are among the second one's, mean over positions."""
+    k = min(TOP, own_TV.shape[-1])
+    logp_TK, ids_TK = own_TV.topk(k, dim=-1)
+    floor = math.log(LIKELY)
+    mine = logp_TK >= floor
+    mine[:, 0] = True
+    kth_T1 = other_TV.topk(k, dim=-1).values[:, -1:].clamp_min(floor)
+    theirs = (other_TV.gather(-1, ids_TK) >= kth_T1) | (ids_TK == other_TV.argmax(-1, keepdim=True))
+    return float(((mine & theirs).sum(-1) / mine.sum(-1)).mean())
+
+
+def collect(setting: Setting, run: RunDir, some: list[Prompt], samples: int, actor: str, name: str) -> Table:
+    """Completions of student or expert with everything that is known of them, from the cache when resumed."""
+    student, expert, sizes = setting.student, setting.expert, setting.sizes
+
+    def make() -> dict[str, Tensor]:
+        began = time.perf_counter()
+        if actor == "student":
+            rollouts = sample_student(setting, student, some, samples)
+        else:
+            seed = seed_from("diagnose expert", setting.seed)
+            rollouts = _rewarded(setting, expert.sample(some, samples, seed, setting.room))
+        known = compared(setting, student, expert, rollouts, actor)
+        tokens = sum(len(r.ids) for r in rollouts)
+        scored = tokens if "score" in expert.capabilities else 0
+        sampled = tokens if actor == "expert" else 0
+        # the student's own pass over the tokens counts like sampling them
+        cost = sizes.cost(
+            sampled, scored, (2 if actor == "student" else 1) * tokens, 0, time.perf_counter() - began
+        )
+        tensors = {k: torch.tensor(v, dtype=torch.float64) for k, v in known.items()}
+        return pack(rollouts) | tensors | {"cost": cost_tensor(cost)}
+
+    cached = run.cache(name, make)
+    named = [(p, s) for p in some for s in range(samples)]
+    rollouts = unpack(cached, named, student, actor)
+    if not setting.reward:
+        rollouts = [dataclasses.replace(r, reward=None) for r in rollouts]
+    grid = {
+        k: cached[k].numpy().reshape(-1, samples) for k in ("student_logp", "expert_logp", "kl", "overlap")
+    }
+    return Table(rollouts, samples, **grid, cost=cost_of(cached["cost"]))
+
+
+def takeover(setting: Setting, run: RunDir, table: Table) -> tuple[dict[int, tuple[Floats, Floats]], Cost]:
+    """Depth -> (reward of the expert's continuation, of the student's) per prompt, both (P,), from each prompt's first
+    student sample. Empty without a verifier or without an expert that can be pushed tokens."""
+    if not setting.reward or not can_continue(setting.expert):
+        return {}, Cost()
+    firsts = [r for r in table.rollouts if r.sample == 0]
+    student, seed = setting.student, seed_from("diagnose takeover", setting.seed)
+    begin: dict[str, Callable[..., Any]] = {"expert": setting.expert.start, "student": student.start}
+
+    def make() -> dict[str, Tensor]:
+        began = time.perf_counter()
+        out: dict[str, Tensor] = {}
+        tokens = {"expert": 0, "student": 0}
+        for depth in DEPTHS[1:]:
+            for actor, start in begin.items():
+                done = verified(setting.task, continued(
+                    start, student.decode, student.end_ids, firsts, depth, seed, setting.room, actor
+                ))  # fmt: skip
+                out[f"{actor}-{depth}"] = torch.tensor(
+                    [float(r.reward or 0) for r in done], dtype=torch.float64
+                )
+                tokens[actor] += sum(len(r.ids) for r in done)
+        cost = setting.sizes.cost(tokens["expert"], 0, tokens["student"], 0, time.perf_counter() - began)
+        return out | {"cost": cost_tensor(cost)}
+
+    cached = run.cache("takeover", make)
+    pairs = {d: (cached[f"expert-{d}"].numpy(), cached[f"student-{d}"].numpy()) for d in DEPTHS[1:]}
+    return pairs, cost_of(cached["cost"])
+
+
+def can_continue(expert: Expert) -> bool:
+    """Whether it decodes step by step, so that a student's tokens can be pushed first."""
+    return "distribution" in expert.capabilities and hasattr(expert, "start")
+
+
+def cost_tensor(cost: Cost) -> Tensor:
+    return torch.tensor([float(getattr(cost, f.name)) for f in dataclasses.fields(Cost)], dtype=torch.float64)
+
+
+def cost_of(tensor: Tensor) -> Cost:
+    a, b, c, d, flops, seconds = tensor.tolist()
+    return Cost(int(a), int(b), int(c), int(d), flops, seconds)

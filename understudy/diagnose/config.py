@@ -1,0 +1,118 @@
+"""What a diagnosis is told: one frozen dataclass, the same for the command line and the library. Needs no torch."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from understudy.config import TrainConfig, build, resolve
+from understudy.errors import UserError
+
+MARGIN = 0.05
+"""Gains below this are called none: five points of accuracy."""
+
+
+@dataclass(frozen=True)
+class DiagnoseConfig:
+    student: str = ""
+    """Whom you would train: a model directory, run directory, hub id, or `scratch:width=64,layers=2`."""
+    expert: str = ""
+    """Who would be imitated (= teacher): a model, or a task's programmatic expert such as `solver`."""
+    task: str = "countdown"
+    """Prompts and verifier, with options."""
+    budget: str = "5%"
+    """What the diagnosis may cost, as a share of both full trainings together (FLOPs)."""
+    updates: int = 200
+    """Updates of the full training that you consider, offline or online."""
+    prompts_per_update: int = 64
+    """Prompts an update of the full training."""
+    set: tuple[str, ...] = ()
+    """field=value for the full training and its pilots (see understudy train --help): lr=1.5e-3 schedule=cosine."""
+    controls: str = "budget"
+    """Controls of the pilots (twice the steps, self-retraining, capacity): budget (if they fit), all, none."""
+    pilots: bool = True
+    """Train the pilots. Without them nothing is said about how far training gets."""
+    verifier: bool = True
+    """Ask the task's verifier. --no-verifier: judge as if no reward were known."""
+    prompts: int = 192
+    """Most prompts to measure on; fewer where the budget is small."""
+    samples: int = 4
+    """Student samples a prompt."""
+    expert_samples: int = 2
+    """Expert samples a prompt."""
+    seed: int = 0
+    """Prompts, samples, pilots."""
+    out: str = ""
+    """Where it is kept. Default: runs/diagnose-EXPERT-SEED. The same command again goes on where it was stopped."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:0, mps."""
+    trust_remote_code: bool = False
+    """Run code that comes with a model. Off unless you ask for it."""
+    expert_parameters: float = 0.0
+    """Weights of an expert that cannot be asked (a server). 0 = as loaded; a program costs nothing."""
+    device_flops: float = 0.0
+    """FLOPs a second that your accelerator sustains: hours are told for it. 0 = as measured on this machine."""
+    json: bool = False
+    """Print the diagnosis as JSON for programs."""
+
+
+VOLATILE = frozenset({"out", "device_flops", "json"})
+"""Fields that may differ when a diagnosis is resumed."""
+
+_OWN = frozenset({
+    "method", "student", "expert", "task", "seed", "out", "updates", "prompts_per_update", "device", "budget",
+    "trust_remote_code", "samples_per_prompt",
+})  # fmt: skip
+
+
+def share(text: str) -> float:
+    """ "5%" or 0.05 -> 0.05; UserError unless it lies in (0, 10]."""
+    number = text.strip()
+    try:
+        value = float(number[:-1]) / 100 if number.endswith("%") else float(number)
+    except ValueError:
+        raise UserError("budget", text, "must be a share such as 5% or 0.05") from None
+    if not 0 < value <= 10:
+        raise UserError("budget", text, "must be above 0 and at most 10 (= 1000%): 5% is usual")
+    return value
+
+
+def full_training(config: DiagnoseConfig, method: str) -> TrainConfig:
+    """The training that the diagnosis speaks about, resolved; UserError for one that could not run."""
+    fields: dict[str, Any] = {
+        "method": method, "student": config.student, "expert": config.expert, "task": config.task,
+        "seed": config.seed, "updates": config.updates, "prompts_per_update": config.prompts_per_update,
+        "device": config.device, "trust_remote_code": config.trust_remote_code,
+    }  # fmt: skip
+    for item in config.set:
+        name, equals, value = item.partition("=")
+        if not equals or name in _OWN:
+            told = "write field=value of the recipe; who, what, seed, updates and prompts have options of their own"
+            raise UserError("set", item, told)
+        fields[name] = value
+    return resolve(build(TrainConfig, fields, "set"))
+
+
+def checked(config: DiagnoseConfig) -> DiagnoseConfig:
+    """With its directory named; UserError for what could not run, before anything is loaded."""
+    if not config.student:
+        raise UserError(
+            "student", "", "missing: give a model directory, a hub id, or scratch:width=64,layers=2"
+        )
+    if not config.expert:
+        raise UserError("expert", "", "missing: give a model, or `solver`")
+    share(config.budget)
+    if config.controls not in ("budget", "all", "none"):
+        raise UserError("controls", config.controls, "unknown; one of budget, all, none")
+    for name, least in (("prompts", 8), ("samples", 2), ("expert_samples", 1)):
+        if getattr(config, name) < least:
+            raise UserError(name, getattr(config, name), f"must be at least {least}")
+    for name in ("expert_parameters", "device_flops"):
+        if getattr(config, name) < 0:
+            raise UserError(name, getattr(config, name), "must not be negative")
+    full_training(config, "sft")
+    if not config.out:
+        label = "".join(c if c.isalnum() or c in "._" else "-" for c in config.expert).strip("-")
+        config = dataclasses.replace(config, out=f"runs/diagnose-{label[-60:].strip('-')}-{config.seed}")
+    return config

@@ -1,0 +1,74 @@
+"""What training and diagnosing cost: tokens, FLOPs, hours.
+
+The unit is the FLOP, by the usual count for a transformer of N weights (arXiv 2001.08361, section 2.1: attention over
+the context is left out, as it is small next to the weights at the lengths here):
+
+    sampling a token   2 N
+    scoring a token    2 N
+    training a token   6 N   (forward 2 N, backward 4 N)
+
+    flops = 2 N_expert (sampled + scored) + 2 N_student sampled + 6 N_student trained
+
+A programmatic expert has no weights: it counts 0, and its tokens are told. What the student scores (its own
+likelihood of the expert's text) counts as if it were sampled: the same forward pass.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from understudy.diagnose.types import Cost
+
+LEDGER = ("expert_tokens_sampled", "expert_tokens_scored", "student_tokens_sampled", "student_tokens_trained")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Weights of student and expert."""
+
+    student: float
+    expert: float
+
+    def cost(
+        self, expert_sampled: float = 0, expert_scored: float = 0, sampled: float = 0, trained: float = 0,
+        seconds: float = 0.0,
+    ) -> Cost:  # fmt: skip
+        """Of so many tokens."""
+        flops = 2 * self.expert * (expert_sampled + expert_scored) + self.student * (
+            2 * sampled + 6 * trained
+        )
+        return Cost(
+            round(expert_sampled), round(expert_scored), round(sampled), round(trained), float(flops), float(seconds)
+        )  # fmt: skip
+
+    def of_ledger(self, ledger: dict[str, Any]) -> Cost:
+        """What a run has spent on training, by its own account."""
+        a, b, c, d = (float(ledger.get(name, 0)) for name in LEDGER)
+        return self.cost(a, b, c, d, float(ledger.get("train_seconds", 0)))
+
+    def sft(self, sequences: float, expert_length: float, pool: float = 0) -> Cost:
+        """Offline training on so many expert sequences of so many tokens; a pool is sampled once and re-used."""
+        distinct = min(sequences, pool) if pool else sequences
+        return self.cost(distinct * expert_length, trained=sequences * expert_length, seconds=math.nan)
+
+    def opd(self, sequences: float, student_length: float) -> Cost:
+        """Online training: the student samples, the expert scores, the student learns."""
+        tokens = sequences * student_length
+        return self.cost(expert_scored=tokens, sampled=tokens, trained=tokens, seconds=math.nan)
+
+
+def timed(cost: Cost, measured: Cost | None, device_flops: float) -> Cost:
+    """`cost` with its seconds: at `device_flops` if that is given, else at the measured pace of the same work.
+
+    nan where neither is known. The pace is seconds a trained token, sampling and labelling included.
+    """
+    if device_flops > 0:
+        seconds = cost.flops / device_flops
+    elif measured is not None and measured.student_tokens_trained and measured.seconds > 0:
+        seconds = measured.seconds * cost.student_tokens_trained / measured.student_tokens_trained
+    else:
+        seconds = math.nan
+    return dataclasses.replace(cost, seconds=seconds)

@@ -1,0 +1,126 @@
+"""Stage 0, seconds: what would make every later number nonsense. Each failure blocks, with reason and mend."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from understudy.diagnose.collect import Setting, sample_student
+from understudy.diagnose.types import Check
+from understudy.errors import UserError
+from understudy.evaluate import verified
+from understudy.policy import check_same_language, tokenizer_sha
+from understudy.randomness import seed_from
+from understudy.tasks import check_task
+from understudy.types import Prompt
+
+NOISE = 0.05
+"""Nats a token by which two scores of one text may differ (half precision gives about 0.01)."""
+FEW = 16  # prompts that a check looks at
+TEMPLATE_GAIN = 0.25
+"""Accuracy by which the expert may do better behind its own chat template than on the plain prompts."""
+
+
+def preflight(setting: Setting, name: str) -> tuple[Check, ...]:
+    """Every check, passed or not; `name`: the expert's, for the messages."""
+    return tuple(_all(setting, name))
+
+
+def block(checks: tuple[Check, ...]) -> None:
+    """UserError with the first failure's mend; how many more failed is told too."""
+    failed = [c for c in checks if not c.passed]
+    if failed:
+        more = f" (and {len(failed) - 1} more checks failed)" if len(failed) > 1 else ""
+        raise UserError(f"preflight: {failed[0].name}", failed[0].value, failed[0].mend + more)
+
+
+def _all(setting: Setting, name: str) -> Iterator[Check]:
+    student, expert = setting.student, setting.expert
+    told = f"{len(student.tokenizer)} tokens, {tokenizer_sha(student.tokenizer)}, end {list(student.end_ids)}"
+    same = _try(
+        "tokenizer, vocabulary and end tokens", told, lambda: check_same_language(student, expert, name)
+    )
+    yield same
+    yield _templates(student.tokenizer, getattr(expert, "tokenizer", None))
+    some = _some(setting)
+    yield _try("context length", f"{setting.room} tokens of completion fit", lambda: _room(setting, some))
+    if not same.passed:
+        return  # scores of foreign tokens would only confuse
+    yield _noise(setting, some)
+    if setting.reward:
+        yield _try(
+            "verifier accepts its own gold answers", "8 prompts a split", lambda: check_task(setting.task)
+        )
+        yield _own_template(setting, some)
+
+
+def _try(name: str, value: str, attempt: Callable[[], Any]) -> Check:
+    try:
+        attempt()
+    except UserError as error:
+        return Check(name, False, str(error.value), error.mend)
+    return Check(name, True, value)
+
+
+def _some(setting: Setting) -> list[Prompt]:
+    own = seed_from("preflight", setting.seed) % 2**31
+    return setting.student.encode(setting.task.prompts("train", FEW, own))
+
+
+def _room(setting: Setting, some: list[Prompt]) -> None:
+    for policy in (setting.student, getattr(setting.expert, "policy", None)):
+        if policy is not None:
+            policy.check_room(some, setting.room)
+
+
+def _templates(ours: Any, theirs: Any) -> Check:
+    """Prompts go in as plain text, so a difference harms nothing by itself: it is told; `_own_template` measures."""
+    mine, other = (getattr(t, "chat_template", None) for t in (ours, theirs))
+    told = "neither has one" if not mine and not other else "the same" if mine == other else "not the same"
+    return Check("chat template", True, f"{told}; prompts go in as plain text")
+
+
+def _noise(setting: Setting, some: list[Prompt]) -> Check:
+    """The same text twice, once in a batch and once alone: padding, caching and kernels must not show."""
+    name = "the expert scores the same text alike twice"
+    if "score" not in setting.expert.capabilities:
+        return Check(name, True, "it gives no scores: only its samples can be used")
+    rollouts = sample_student(setting, setting.student, some, 1)
+    batch = setting.expert.score(rollouts)
+    alone = [setting.expert.score([r])[0] for r in rollouts]
+    gaps = [float((a.double() - b.double()).abs().mean()) for a, b in zip(batch, alone)]
+    if not all(map(math.isfinite, gaps)):
+        return Check(
+            name, False, "a score is not finite", "the expert gives some text probability zero: smooth it"
+        )
+    worst = max(gaps)
+    mend = "the differences measured below would drown in this: score in float32, one text a batch, without top-k"
+    return Check(
+        name, worst <= NOISE, f"{worst:.1e} nats a token apart at most", "" if worst <= NOISE else mend
+    )
+
+
+def _own_template(setting: Setting, some: list[Prompt]) -> Check:
+    """An instruct model that does far better behind its template would be judged, and imitated, off its ground."""
+    name, tokenizer = "the expert under its own template", getattr(setting.expert, "tokenizer", None)
+    policy = getattr(setting.expert, "policy", None)
+    if policy is None or tokenizer is None or not getattr(tokenizer, "chat_template", None):
+        return Check(name, True, "it has none")
+    dressed = []
+    for p in some:
+        turn = [{"role": "user", "content": p.text}]
+        ids = tokenizer.apply_chat_template(turn, add_generation_prompt=True, return_dict=True)["input_ids"]
+        dressed.append(dataclasses.replace(p, ids=tuple(ids)))
+    accuracies = []
+    for prompts in (some, dressed):
+        policy.check_room(prompts, setting.room)
+        done = verified(setting.task, setting.expert.sample(prompts, 2, setting.seed, setting.room))
+        accuracies.append(float(np.mean([r.reward for r in done])))
+    plain, templated = accuracies
+    good = templated - plain <= TEMPLATE_GAIN
+    mend = "it answers better behind its template: put the template into the task's prompts, for student and expert"
+    return Check(name, good, f"{plain:.2f} plain, {templated:.2f} behind it", "" if good else mend)

@@ -1,0 +1,71 @@
+"""Does the expert's advice help from where the student really is? Takeover: the student begins, another goes on.
+
+The student's own completions are cut at 0, 25, 50 and 75% of their tokens, and the expert continues each to its end,
+within the same room. The student continues the same prefixes with the same random numbers, so the two are paired, and
+what a prefix of a completion that was going to be long (or short) has in it is in both.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from understudy.sampler import draw
+from understudy.types import Prompt, Rollout
+
+DEPTHS = (0, 25, 50, 75)
+
+
+class Forced:
+    """A Stepper whose rows first repeat given prefixes, and only then draw from the policy inside."""
+
+    def __init__(self, inside: Any, prefixes: Sequence[Sequence[int]]) -> None:
+        self.inside, self.rows, self.at = inside, [tuple(p) for p in prefixes], 0
+
+    def next_logp(self) -> Tensor:
+        logp_BV = self.inside.next_logp()
+        forced = [(i, p[self.at]) for i, p in enumerate(self.rows) if self.at < len(p)]
+        if forced:
+            logp_BV = logp_BV.clone()
+            rows, tokens = (list(x) for x in zip(*forced))
+            logp_BV[rows] = -torch.inf
+            logp_BV[rows, tokens] = 0.0
+        return logp_BV
+
+    def advance(self, tokens_B: Tensor, keep_B: Tensor) -> None:
+        self.inside.advance(tokens_B, keep_B)
+        self.rows = [p for p, keep in zip(self.rows, keep_B.tolist()) if keep]
+        self.at += 1
+
+
+def cut(rollout: Rollout, depth: int) -> tuple[int, ...]:
+    """The first `depth` percent of a completion's tokens, its end token never among them."""
+    tokens = rollout.ids[:-1] if rollout.ended else rollout.ids
+    return tokens[: len(rollout.ids) * depth // 100]
+
+
+def continued(
+    start: Callable[[Sequence[Prompt]], Any],
+    decode: Callable[[Sequence[Sequence[int]]], list[str]],
+    end_ids: Sequence[int],
+    rollouts: Sequence[Rollout],
+    depth: int,
+    seed: int,
+    max_new_tokens: int,
+    actor: str,
+) -> list[Rollout]:
+    """One completion for each rollout: its own first `depth` percent, then whoever `start` is.
+
+    The random numbers are named by (seed, prompt, sample, depth), the same for every actor.
+    """
+    prompts = [dataclasses.replace(r.prompt, key=f"{r.prompt.key}/{r.sample}/cut-{depth}") for r in rollouts]
+    prefixes = {p.key: cut(r, depth) for p, r in zip(prompts, rollouts)}
+
+    def begin(some: Sequence[Prompt]) -> Forced:
+        return Forced(start(some), [prefixes[p.key] for p in some])
+
+    return draw(begin, decode, end_ids, prompts, 1, seed, max_new_tokens, actor)
