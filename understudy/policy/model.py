@@ -201,14 +201,17 @@ class Policy:
         An adapter is merged into it, and also written alone to adapter/ (beside config.json, transformers would
         apply it a second time).
         """
-        state = self.state()
-        if self.shards is not None and not self.shards.first:
-            return
-        if self.adapter is not None:
-            self.adapter.save(folder / "adapter", state)
-            state = self.adapter.merged(state)
+        whole: dict[str, Any] = {}
+        if self.shards is not None or self.adapter is not None:
+            state = self.state()
+            if self.shards is not None and not self.shards.first:
+                return
+            if self.adapter is not None:
+                self.adapter.save(folder / "adapter", state)
+                state = self.adapter.merged(state)
+            whole["state_dict"] = state
         with quiet():
-            self.model.save_pretrained(folder, state_dict=state)
+            self.model.save_pretrained(folder, **whole)
             self.tokenizer.save_pretrained(folder)
 
     def save_trained(self, folder: Path) -> None:
