@@ -28,8 +28,8 @@ class TrainConfig:
     student: str = ""
     """What is trained: a Hugging Face model directory or hub id, or `scratch:width=64,layers=2` for a new tiny one."""
     expert: str = ""
-    """Who is imitated (= teacher): a model directory or hub id, a task's programmatic expert such as `solver`, or a
-    server: http://HOST:PORT/v1 (docs/servers.md)."""
+    """Who is imitated (= teacher): a model directory or hub id, a task's programmatic expert such as `solver`, its
+    traces (`recorded`, docs/tasks.md), or a server: http://HOST:PORT/v1 (docs/servers.md)."""
     base: str = ""
     """Frozen reference for behavior=base. Default: the student before training."""
     score_cache: str = ""
@@ -146,7 +146,7 @@ class TrainConfig:
     final_samples: int = 4
     """Samples a prompt in the last evaluation (avg@k and pass@k)."""
     eval_splits: str = "test,ood"
-    """Splits of the last evaluation, by comma."""
+    """Splits of the last evaluation, by comma. `ood` is left out where the task has none."""
     eval_seed: int = 0
     """Picks the held-out prompts; the same for runs to be compared."""
     save_every: int = 50

@@ -13,11 +13,12 @@ import numpy as np
 from torch import Tensor
 
 from understudy import distributed, maths
-from understudy.experts.base import Expert
+from understudy.errors import UserError
+from understudy.experts.base import CAPABILITIES, Expert
 from understudy.policy import Policy
-from understudy.randomness import seed_from
+from understudy.randomness import seed_from, uniforms
 from understudy.sampler import draw
-from understudy.tasks.base import Task
+from understudy.tasks.base import Task, size_of, verify_all
 from understudy.types import Prompt, Rollout
 
 
@@ -67,10 +68,70 @@ class Sampled:
         }
 
 
+def splits_of(names: str, task: Task) -> list[str]:
+    """The splits that a comma list names; `ood` is left out where the task has none. UserError: unknown."""
+    found = [s for s in names.split(",") if s and (s in task.splits or s != "ood")]
+    for split in found:
+        if split not in task.splits:
+            raise UserError("eval_splits", split, f"unknown; one of {', '.join(task.splits)}")
+    return found
+
+
 def held_out(task: Task, policy: Policy, split: str, n: int, seed: int, max_new_tokens: int) -> list[Prompt]:
-    prompts = policy.encode(task.prompts(split, n, seed))
-    policy.check_room(prompts, max_new_tokens)
+    """`n` encoded prompts of a split, or all of a smaller one: a prompt that came twice would narrow the intervals."""
+    size = size_of(task, split)
+    prompts = policy.encode(task.prompts(split, n if size is None else min(n, size), seed))
+    policy.check_room(prompts, 1 if is_choice(prompts) else max_new_tokens)
     return prompts
+
+
+def is_choice(prompts: Sequence[Prompt]) -> bool:
+    """Whether these prompts are answered by choosing (MMLU), not by writing."""
+    return bool(prompts) and all("choices" in p.data for p in prompts)
+
+
+def choose(policy: Any, scorer: Any, prompts: Sequence[Prompt]) -> list[np.ndarray]:
+    """For each prompt (C,) log-probs (nats) of its choices as what comes next, not normalised.
+
+    `policy` encodes (its tokenizer is the prompts'), `scorer` scores: the policy itself or an expert. Where every
+    choice is one token, one forward pass a prompt gives them all; else each choice's tokens are scored.
+    """
+    ids = [policy.continuations([p] * len(p.data["choices"]), p.data["choices"]) for p in prompts]
+    can = getattr(scorer, "capabilities", CAPABILITIES)
+    if "distribution" in can and all(len(i) == 1 for choice in ids for i in choice):
+        asked = [_as_rollout(p, choice[0]) for p, choice in zip(prompts, ids)]
+        out = []
+        for at in range(0, len(asked), 64):
+            tables = scorer.distribution(asked[at : at + 64])
+            for table, choice in zip(tables, ids[at : at + 64]):
+                out.append(table[0, [i[0] for i in choice]].double().cpu().numpy())
+        return out
+    flat = [_as_rollout(p, i) for p, choice in zip(prompts, ids) for i in choice]
+    scores = iter([float(x.double().sum()) for x in scorer.score(flat)])
+    return [np.array([next(scores) for _ in choice]) for choice in ids]
+
+
+def _as_rollout(prompt: Prompt, ids: tuple[int, ...]) -> Rollout:
+    return Rollout(prompt, 0, ids, (float("nan"),) * len(ids), False, "", "choice")
+
+
+def chosen(
+    policy: Policy, scorer: Any, task: Task, prompts: list[Prompt], samples: int, seed: int, actor: str
+) -> Sampled:
+    """The likeliest choice of every prompt as its greedy completion, and draws from the choices' probabilities."""
+    greedy: list[Rollout] = []
+    sampled: list[Rollout] = []
+    for p, logp in zip(prompts, choose(policy, scorer, prompts)):
+        cdf = np.exp(logp - logp.max()).cumsum()
+        u = [float(uniforms(seed, p.key, s, 1)[0]) for s in range(samples)]
+        for s, c in enumerate(
+            [int(logp.argmax()), *(int(np.searchsorted(cdf, x * cdf[-1], "right")) for x in u)]
+        ):
+            text = p.data["choices"][min(c, len(logp) - 1)]
+            ids = policy.continuations([p], [text])[0]
+            row = Rollout(p, max(0, s - 1), ids, (float("nan"),) * len(ids), True, text, actor)
+            (sampled if s else greedy).append(row)
+    return Sampled(prompts, samples, verify_all(task, sampled), verify_all(task, greedy))
 
 
 def sample_policy(
@@ -82,12 +143,14 @@ def sample_policy(
     max_new_tokens: int,
     greedy: bool = True,
 ) -> Sampled:
-    """Sampled (T = 1, top-p = 1) and greedy completions of a policy, verified."""
+    """Sampled (T = 1, top-p = 1) and greedy completions of a policy, verified; choices where the prompts have them."""
+    if is_choice(prompts):
+        return chosen(policy, policy, task, prompts, samples, seed, "student")
 
     def run(k: int, is_greedy: bool) -> list[Rollout]:
         def work(part: Sequence[Prompt]) -> list[Rollout]:
             args = (policy.start, policy.decode, policy.end_ids, part, k, seed, max_new_tokens, "student")
-            return verified(task, draw(*args, greedy=is_greedy))
+            return verify_all(task, draw(*args, greedy=is_greedy))
 
         return distributed.spread_rollouts(work, prompts, k)
 
@@ -98,21 +161,22 @@ def sample_expert(
     expert: Expert, task: Task, prompts: list[Prompt], samples: int, seed: int, max_new_tokens: int
 ) -> Sampled:
     """The expert on the same prompts; greedy only where it has a greedy decoder."""
+    policy = getattr(expert, "policy", None)
+    if is_choice(prompts) and policy is not None:
+        return chosen(policy, policy, task, prompts, samples, seed, "expert")
     greedy = getattr(expert, "greedy", None)
     return Sampled(
         prompts,
         samples,
         distributed.spread_rollouts(
-            lambda part: verified(task, expert.sample(part, samples, seed, max_new_tokens)), prompts, samples
+            lambda part: verify_all(task, expert.sample(part, samples, seed, max_new_tokens)),
+            prompts,
+            samples,
         ),
-        distributed.spread_rollouts(lambda part: verified(task, greedy(part, max_new_tokens)), prompts, 1)
+        distributed.spread_rollouts(lambda part: verify_all(task, greedy(part, max_new_tokens)), prompts, 1)
         if greedy
         else None,
     )
-
-
-def verified(task: Task, rollouts: Sequence[Rollout]) -> list[Rollout]:
-    return [dataclasses.replace(r, reward=task.verify(r.prompt, r.text, r.ended)) for r in rollouts]
 
 
 def eval_seed(config_seed: int, eval_seed_: int) -> int:

@@ -16,6 +16,7 @@ from understudy.evaluate import (
     held_out,
     sample_expert,
     sample_policy,
+    splits_of,
 )
 from understudy.experts.base import Expert
 from understudy.ledger import Ledger
@@ -62,7 +63,7 @@ class Evaluator:
         splits: dict[str, Any] = {}
         experts: dict[str, Any] = {}
         divergences: dict[str, Any] = {}
-        names = [s for s in c.eval_splits.split(",") if s]
+        names = splits_of(c.eval_splits, self.task)
         for i, split in enumerate(names):
             self.show("final evaluation", i, len(names), split)
             student, table = self._evaluate(
@@ -97,6 +98,8 @@ class Evaluator:
 
     def _expert_on(self, split: str, n: int, k: int) -> Sampled | None:
         if self.expert is None or "sample" not in self.expert.capabilities:
+            return None
+        if not getattr(self.expert, "held_out", True):
             return None
         name = (split, n, k)
         if name not in self._experts:

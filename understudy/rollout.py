@@ -26,7 +26,7 @@ from understudy.policy import Policy
 from understudy.randomness import generator, seed_from
 from understudy.run import RunDir
 from understudy.sampler import Mixture, draw
-from understudy.tasks.base import Task
+from understudy.tasks.base import Task, verify_all
 from understudy.types import Prompt, Rollout
 
 AT_ONCE = 2048  # prompts sampled between two signs of progress
@@ -150,7 +150,7 @@ class Source:
         )
 
     def verified(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
-        return [dataclasses.replace(r, reward=self.task.verify(r.prompt, r.text, r.ended)) for r in rollouts]
+        return verify_all(self.task, rollouts)
 
     def count_acted(self, rollouts: Sequence[Rollout]) -> None:
         tokens = sum(len(r.ids) for r in rollouts)

@@ -81,7 +81,7 @@ def score(config: ScoreConfig, show: Any = lambda done, total: None) -> dict[str
     from understudy.experts import load_directly
     from understudy.experts.introduce import with_cache
     from understudy.policy import check_same_language, load_policy
-    from understudy.tasks import load_task
+    from understudy.tasks import load_task, stops_of
 
     settings, k = _settings(config)
     task = load_task(settings.task)
@@ -90,7 +90,7 @@ def score(config: ScoreConfig, show: Any = lambda done, total: None) -> dict[str
     student = load_policy(
         settings.student, "student", task.tokenizer(), settings.seed, "cpu",
         trust_remote_code=config.trust_remote_code,
-    )  # fmt: skip
+    ).ends_also(stops_of(task))  # fmt: skip
     rollouts = _of_run(settings, task, student, config.run) if config.run else list(_of_file(config, student))
     if not rollouts:
         raise UserError("run", config.run or config.rollouts, "holds no completions")

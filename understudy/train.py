@@ -19,7 +19,7 @@ from understudy import algorithms, distributed, training_state
 from understudy.card import card, find_diagnosis
 from understudy.config import VOLATILE, TrainConfig, resolve, to_dict
 from understudy.errors import UserError
-from understudy.evaluate import held_out
+from understudy.evaluate import held_out, splits_of
 from understudy.evaluator import Evaluator
 from understudy.experts import load_expert
 from understudy.experts.base import Expert
@@ -31,7 +31,7 @@ from understudy.provenance import provenance
 from understudy.rollout import Source
 from understudy.run import RunDir, is_run, read_provenance, to_stderr
 from understudy.shared_run import SharedRun
-from understudy.tasks import Task, load_task
+from understudy.tasks import Task, load_task, stops_of
 from understudy.trackers import names_of, open_trackers
 from understudy.training_state import seed_all
 from understudy.update import check_finite, check_weights, update
@@ -78,7 +78,7 @@ def train(
         student = load_policy(
             config.student, "student", task.tokenizer(), config.seed, config.device, config.dtype,
             config.trust_remote_code,
-        )  # fmt: skip
+        ).ends_also(stops_of(task))  # fmt: skip
         _fit(student, config, note)
         expert, base = _lazy_expert(config, task, student), _lazy_base(config, task, student)
         # a mistake should show before anything is written; a script that is cached needs no expert
@@ -251,7 +251,7 @@ def _lazy_base(config: TrainConfig, task: Any, student: Policy) -> Callable[[], 
         return student.reference  # the same weights without the adapter: no second copy
     base = load_policy(
         c.base or c.student, "base", task.tokenizer(), c.seed, c.device, c.dtype, c.trust_remote_code
-    )
+    ).ends_also(stops_of(task))
     check_same_language(student, base, c.base or c.student)
     return lambda: base
 
@@ -263,10 +263,8 @@ def _facts(e: Expert) -> dict[str, Any]:
 def _preflight(config: TrainConfig, task: Task, student: Policy) -> None:
     """Refuse now what would stop the run at its first batch, or after hours at its last evaluation."""
     room = config.max_new_tokens or task.max_new_tokens
-    for name in filter(None, config.eval_splits.split(",")):
-        if name not in task.splits:
-            raise UserError("eval_splits", name, f"unknown; one of {', '.join(task.splits)}")
-        held_out(task, student, name, config.final_prompts, config.eval_seed, room)
+    for split in splits_of(config.eval_splits, task):
+        held_out(task, student, split, config.final_prompts, config.eval_seed, room)
     student.check_room(student.encode(task.prompts("train", config.prompts_per_update, config.seed)), room)
 
 

@@ -23,6 +23,10 @@ class Prompt:
     text: str
     data: Mapping[str, Any] = field(default_factory=dict)
     ids: tuple[int, ...] = ()
+    messages: tuple[tuple[str, str], ...] = ()
+    """(role, content) turns for the model's own chat template; () = `text` is what the model reads."""
+    prefill: str = ""
+    """With messages: text after the template's generation prompt, where the completion goes on."""
 
     def encoded(self, ids: Sequence[int]) -> Prompt:
         return replace(self, ids=tuple(ids))

@@ -168,6 +168,108 @@ def _(p: Place) -> list[str]:
     return arguments(p.out, task=f"coin:data={p.file('rows.jsonl', rows)}")
 
 
+# -- tasks from data sets
+GOOD = {"question": "1+1?", "answer": "It is 2.\n#### 2"}
+
+
+def rows_case(
+    name: str, words: str, *lines: Any, spec: str = "gsm8k:path={}", field: str = "task.data"
+) -> None:
+    """Rows (objects, or lines as they are) in one file, and what is told of them."""
+
+    @case(name, field, words)
+    def _(p: Place) -> list[str]:
+        text = "\n".join(x if isinstance(x, str) else json.dumps(x) for x in lines) + "\n"
+        return arguments(p.out, expert=str(p.models["llama"]), task=spec.format(p.file("rows.jsonl", text)))
+
+
+OWN, MMLU = "data:path={}", "mmlu:path={}"
+ASKED = {"prompt": "1+1?", "answer": "2", "verifier": "number"}
+CHOICE = {"question": "x", "subject": "s", "choices": ["a", "b"], "answer": 1}
+MANY = [{**GOOD, "question": f"{i}?"} for i in range(40)]
+UNSURE = [{**ASKED, "prompt": f"{i}?", "verifier": "judge"} for i in range(40)]
+WORDS = [{**row, "answer": "#### two"} for row in MANY]
+ASSISTANT = {"prompt": [{"role": "assistant", "content": "x"}], "answer": 1}
+NO_ROLE = {"messages": [{"content": "x"}], "answer": 1}
+
+rows_case(
+    "row that is not JSON", "rows.jsonl, line 2: is not JSON: one object a line", GOOD, "{'question': 1}"
+)
+rows_case("row that is a list", "line 2: must be a JSON object", GOOD, [1, 2])
+rows_case(
+    "row of another data set",
+    "field `question`: is missing; this row has `problem`",
+    {"problem": "x", "answer": "#### 1"},
+)
+rows_case(
+    "row with an empty question",
+    "field `question`: must be text that is not empty",
+    {**GOOD, "question": " "},
+)
+rows_case("row with half a character", "holds half a surrogate pair", {**GOOD, "question": "\ud800"})
+rows_case("gsm8k without its mark", "field `answer`: must end in `#### ANSWER`", {**GOOD, "answer": "2"})
+rows_case("gold that is no number", "answer 'two': is not a plain number: use verifier=math or exact", *WORDS)
+rows_case(
+    "no box in the solution",
+    "gives no answer: .*missing=drop",
+    {"problem": "x", "solution": "y"},
+    spec="math:path={}",
+)
+rows_case(
+    "choices out of range", "must be a whole number from 0 to 1, not 2", {**CHOICE, "answer": 2}, spec=MMLU
+)
+rows_case("prompt that ends with the assistant", "must end with what the user asks", ASSISTANT, spec=OWN)
+rows_case("message without a role", r"field `messages.0.`: must be", NO_ROLE, spec=OWN)
+rows_case("row without a prompt", "a row needs `prompt` or `messages`", {"text": "x", "answer": 1}, spec=OWN)
+rows_case(
+    "unknown verifier in a row", "unknown; one of math, number", *UNSURE, spec=OWN, field="task.verifier"
+)
+rows_case("rows that leave nothing to test", "leaves no problem for test", GOOD, field="task")
+rows_case(
+    "too few examples", "has only [0-9]+ examples", *MANY, spec="gsm8k:path={},shots=60", field="task.shots"
+)
+rows_case("no few-shot file", "has no dev file to take examples from", CHOICE, spec=MMLU, field="task.shots")
+simple("data without a path", "task", "needs path=FILE_OR_FOLDER", task="data")
+simple("no such data", "task.path", "no such file or folder", task="gsm8k:path=/nowhere")
+simple("unknown template", "task.template", "one of plain, chat", task="gsm8k:path=x,template=chatml")
+simple(
+    "system prompt file missing", "task.system", "cannot be read", task="gsm8k:path=x,system=@/nowhere.txt"
+)
+simple("unknown held-out set", "task.ood", "unknown; one of gsm8k", task="gsm8k:path=x,ood=gsm9k")
+simple("text option that is none", "task.shot", "unknown; one of path", task="gsm8k:path=x,shot=1")
+
+
+@case("chat without a template", "task.template", "has no chat template: use template=plain")
+def _(p: Place) -> list[str]:
+    rows = p.file("rows.jsonl", "\n".join(map(json.dumps, MANY)))
+    model = str(p.models["llama"])
+    return arguments(p.out, student=model, expert=model, task=f"gsm8k:path={rows},template=chat")
+
+
+@case("a data file of another kind", "task.path", "is not a data file: one of .jsonl")
+def _(p: Place) -> list[str]:
+    return arguments(p.out, task=f"gsm8k:path={p.file('rows.csv', 'question,answer')}")
+
+
+@case(
+    "a folder without the test split",
+    "task.path",
+    "holds no file of the official split test: name one test.jsonl",
+)
+def _(p: Place) -> list[str]:
+    return arguments(p.out, task=f"gsm8k:path={p.file('d/train.jsonl', json.dumps(GOOD)).parent}")
+
+
+@case("a broken parquet file", "task.path", "cannot be read as parquet")
+def _(p: Place) -> list[str]:
+    return arguments(p.out, task=f"gsm8k:path={p.file('rows.parquet', b'PAR1 no')}")
+
+
+@case("bytes that are no text", "task.path", "cannot be read")
+def _(p: Place) -> list[str]:
+    return arguments(p.out, task=f"gsm8k:path={p.file('rows.jsonl', bytes(range(128, 256)))}")
+
+
 # -- models
 simple("missing student", "student", "missing", student=None)
 simple("missing expert", "expert", "missing: method sft imitates one", expert=None)

@@ -44,8 +44,11 @@ def load_directly(config: TrainConfig, task: Task, student: Any) -> Expert:
                 raise UserError(
                     name, getattr(config, name), "a programmatic expert samples from what it scores: use 1"
                 )
-        return task.expert(parse_spec(config.expert, "expert"), student.tokenizer)
+        expert = task.expert(parse_spec(config.expert, "expert"), student.tokenizer)
+        adopt = getattr(expert, "for_student", None)
+        return adopt(student) if adopt else expert
     policy = load_policy(
         config.expert, "expert", None, 0, config.device, config.dtype, config.trust_remote_code
     )
+    policy.ends_also(getattr(task, "stop", ()))
     return LocalExpert(policy, config.temperature, config.top_p)

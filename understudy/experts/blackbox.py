@@ -114,11 +114,9 @@ class ChatExpert:
 
 
 def messages(prompt: Prompt) -> list[dict[str, str]]:
-    """The prompt's own chat messages where its task has them, else its text as the user's."""
-    own = prompt.data.get("messages")
-    if isinstance(own, (list, tuple)) and own:
-        return [{"role": str(m["role"]), "content": str(m["content"])} for m in own]
-    return [{"role": "user", "content": prompt.text}]
+    """The prompt's own turns where it has some (template=chat), else its text as the user's."""
+    turns = prompt.messages or (("user", prompt.text),)
+    return [{"role": role, "content": content} for role, content in turns]
 
 
 def read_chat(answer: Any) -> tuple[str, bool]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from understudy import language
 from understudy.checkpoint import load_tensors
 from understudy.errors import UserError
 from understudy.losses import Objective, token_losses
@@ -56,15 +57,25 @@ class Policy:
     # -- text ---------------------------------------------------------------------------------------------------
 
     def encode(self, prompts: Sequence[Prompt]) -> list[Prompt]:
-        """Prompts with this tokenizer's ids; an empty prompt is refused."""
+        """Prompts with this tokenizer's ids, by its chat template where a prompt has turns, never with two BOS.
+
+        UserError: an empty prompt, no chat template, or text that the tokenizer cannot write.
+        """
         if not prompts:
             return []
-        ids = self.tokenizer([p.text for p in prompts], add_special_tokens=True, padding=False)["input_ids"]
-        out = [p.encoded(i) for p, i in zip(prompts, ids)]
-        for p in out:
-            if not p.ids:
-                raise UserError("prompt", p.key, "encodes to no tokens: give it some text")
-        return out
+        return [
+            p.encoded(i) for p, i in zip(prompts, language.encode_all(self.tokenizer, prompts, self.name))
+        ]
+
+    def continuations(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> list[tuple[int, ...]]:
+        """The ids of each text after its (encoded) prompt; no end token."""
+        return [language.continuation(self.tokenizer, p, t, self.name) for p, t in zip(prompts, texts)]
+
+    def ends_also(self, stops: Sequence[str]) -> Policy:
+        """Stop texts that are one token of this tokenizer end a completion too."""
+        extra = {i for stop in stops if (i := language.one_token(self.tokenizer, stop)) is not None}
+        self.end_ids = tuple(sorted({*self.end_ids, *extra}))
+        return self
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
         return self.tokenizer.batch_decode([list(i) for i in ids], skip_special_tokens=True)

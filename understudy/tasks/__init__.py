@@ -8,14 +8,16 @@ from typing import Any
 from understudy.config import parse_spec
 from understudy.errors import UserError
 from understudy.tasks.addition import AdditionTask
-from understudy.tasks.base import Task, check_task
+from understudy.tasks.base import Task, check_task, size_of, stops_of, verify_all
 from understudy.tasks.classify import ClassifyTask
 from understudy.tasks.countdown import CountdownTask
+from understudy.tasks.text import DATASETS, TextTask
 
 TASKS: dict[str, Callable[[Any], Task]] = {
     "countdown": CountdownTask.from_spec,
     "addition": AdditionTask.from_spec,
     "classify": ClassifyTask.from_spec,
+    **dict.fromkeys(DATASETS, TextTask.from_spec),
 }
 
 
@@ -29,4 +31,4 @@ def load_task(text: str) -> Task:
     return task
 
 
-__all__ = ["TASKS", "Task", "check_task", "load_task"]
+__all__ = ["TASKS", "Task", "check_task", "load_task", "size_of", "stops_of", "verify_all"]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from understudy.errors import UserError
-from understudy.types import Prompt
+from understudy.types import Prompt, Rollout
 
 if TYPE_CHECKING:
     from understudy.config import Spec
@@ -43,10 +45,35 @@ class Task(Protocol):
         ...
 
 
+# What a task may also have. Tasks without them have endless streams, no stop texts, and verify one at a time.
+
+
+def size_of(task: Task, split: str) -> int | None:
+    """`task.size(split)`: distinct prompts of a split; None = an endless stream. UserError: unknown split."""
+    size = getattr(task, "size", None)
+    return size(split) if size is not None else None
+
+
+def stops_of(task: Task) -> tuple[str, ...]:
+    """`task.stop`: texts that end a completion; those of one token also stop the sampler (Policy.ends_also)."""
+    return tuple(getattr(task, "stop", ()))
+
+
+def verify_all(task: Task, rollouts: Sequence[Rollout]) -> list[Rollout]:
+    """The rollouts with their rewards, by `task.verify_many([(prompt, text, ended), ...])` where it has that."""
+    at_once = getattr(task, "verify_many", None)
+    if at_once is not None:
+        rewards = at_once([(r.prompt, r.text, r.ended) for r in rollouts])
+    else:
+        rewards = [task.verify(r.prompt, r.text, r.ended) for r in rollouts]
+    return [replace(r, reward=reward) for r, reward in zip(rollouts, rewards)]
+
+
 def check_task(task: Task, n: int = 8) -> None:
     """UserError unless the verifier accepts the gold answers of the first `n` prompts of every split."""
     for split in task.splits:
-        for prompt in task.prompts(split, n, seed=0):
+        size = size_of(task, split)
+        for prompt in task.prompts(split, n if size is None else min(n, size), seed=0):
             gold = task.gold(prompt)
             if task.verify(prompt, gold, True) != 1.0:
                 raise UserError(

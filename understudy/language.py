@@ -1,0 +1,117 @@
+"""Prompts and continuations as token ids: chat templates, one BOS at most, and a check that nothing was lost."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from typing import Any
+
+from understudy.errors import UserError
+from understudy.types import Prompt
+
+
+def rendered(tokenizer: Any, prompt: Prompt, name: str) -> str:
+    """What the model reads, as text: the prompt's own, or its turns in the chat template with a generation prompt."""
+    if not prompt.messages:
+        return prompt.text
+    if not getattr(tokenizer, "chat_template", None):
+        raise UserError(
+            "task.template",
+            "chat",
+            f"the tokenizer of {name} has no chat template: use template=plain",
+        )
+    turns = [{"role": role, "content": content} for role, content in prompt.messages]
+    try:
+        text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    except Exception as error:  # templates are programs that raise what they like
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(
+            "task.template", "chat", f"the chat template of {name} refuses prompt {prompt.key} ({reason}): "
+            "no system prompt? user and assistant in turn?"
+        ) from None  # fmt: skip
+    return str(text) + prompt.prefill
+
+
+def encode_all(tokenizer: Any, prompts: Sequence[Prompt], name: str) -> list[tuple[int, ...]]:
+    """The prompts' ids. A chat template writes its own special tokens; plain text gets the tokenizer's."""
+    texts = [rendered(tokenizer, p, name) for p in prompts]
+    out: list[tuple[int, ...]] = [()] * len(prompts)
+    for chat in (False, True):
+        rows = [i for i, p in enumerate(prompts) if bool(p.messages) == chat]
+        if rows:
+            found = tokenizer([texts[i] for i in rows], add_special_tokens=not chat, padding=False)[
+                "input_ids"
+            ]
+            for i, ids in zip(rows, found):
+                out[i] = _tidy(tokenizer, ids, texts[i])
+    bos = tokenizer.bos_token_id
+    for p, ids in zip(prompts, out):
+        if not ids or ids == (bos,):
+            raise UserError("prompt", p.key, "encodes to no tokens: give it some text")
+    back = tokenizer.batch_decode(
+        [list(ids) for ids in out], skip_special_tokens=False, clean_up_tokenization_spaces=False
+    )
+    for p, text, again in zip(prompts, texts, back):
+        _check_round_trip(tokenizer, text, again, p, name)
+    return out
+
+
+def encode(tokenizer: Any, prompt: Prompt, name: str) -> tuple[int, ...]:
+    return encode_all(tokenizer, [prompt], name)[0]
+
+
+def _tidy(tokenizer: Any, ids: Sequence[int], text: str) -> tuple[int, ...]:
+    """Without a second BOS (the text brought one, the tokenizer added its own) and an end token that was added."""
+    ids = list(ids)
+    bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
+    while len(ids) > 1 and bos is not None and ids[0] == ids[1] == bos:
+        del ids[0]
+    if ids and eos is not None and ids[-1] == eos and not text.endswith(str(tokenizer.eos_token)):
+        del ids[-1]
+    return tuple(ids)
+
+
+def continuation(tokenizer: Any, prompt: Prompt, text: str, name: str) -> tuple[int, ...]:
+    """The ids that `text` has right after the prompt.
+
+    Encoded together where the prompt's ids stay what they are (so that a leading space is right in every tokenizer),
+    else on its own. Special tokens spelled out in `text` are text where the tokenizer allows that.
+    """
+    before = rendered(tokenizer, prompt, name)
+    own = prompt.ids or encode(tokenizer, prompt, name)
+    whole = _tidy(
+        tokenizer,
+        tokenizer(before + text, add_special_tokens=not prompt.messages)["input_ids"],
+        before + text,
+    )
+    if whole[: len(own)] == own and len(whole) > len(own):
+        return whole[len(own) :]
+    return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def one_token(tokenizer: Any, text: str) -> int | None:
+    """The id of a text that is one token (a special one too), else None."""
+    special = tokenizer.get_vocab().get(text)
+    if special is not None:
+        return int(special)
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return int(ids[0]) if len(ids) == 1 and tokenizer.decode(ids) == text else None
+
+
+def _check_round_trip(tokenizer: Any, text: str, again: str, prompt: Prompt, name: str) -> None:
+    """UserError unless the ids spelled the text again, up to spacing, case and spellings of a character."""
+    if text == again:
+        return
+    bos = _essence(tokenizer.bos_token or "")
+    back, want = _essence(again).removeprefix(bos), _essence(text).removeprefix(bos)
+    if back == want:
+        return
+    at = next((i for i, (a, b) in enumerate(zip(back, want)) if a != b), min(len(back), len(want)))
+    raise UserError(
+        "prompt", prompt.key, f"does not survive the tokenizer of {name}: {want[at : at + 20]!r} becomes "
+        f"{back[at : at + 20]!r}; use a tokenizer that can write it, or mend the prompt"
+    )  # fmt: skip
+
+
+def _essence(text: str) -> str:
+    return "".join(unicodedata.normalize("NFKC", text).casefold().split())

@@ -1,0 +1,117 @@
+"""The options of a task whose prompts come from a data set: `gsm8k:key=value,...`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from understudy.errors import UserError
+from understudy.tasks.text.answers import EXTRACTS
+from understudy.tasks.text.catalog import DATASETS
+
+ESCAPES = {"\\n": "\n", "\\t": "\t"}
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    path: str = ""
+    """JSON lines or parquet file, or folder of them by split. Default: the data set's id on the hub."""
+    hub: str = ""
+    """Another hub id with the same schema."""
+    revision: str = ""
+    """Commit or tag on the hub, to pin the data."""
+    limit: int = 0
+    """Read at most this many rows of each split. 0 = all."""
+    test: str = ""
+    """Another data set as the test split: aime24, math500, ... Default: the official one, else a share of train."""
+    test_path: str = ""
+    """Where the test split is, if not under `path`."""
+    ood: str = ""
+    """A data set as the split `ood`, out of distribution."""
+    ood_path: str = ""
+    """Where the ood split is."""
+    forget: str = ""
+    """A data set as the split `forget`, such as mmlu: what must not get worse."""
+    forget_path: str = ""
+    """Where the forget split is."""
+    test_share: float = 0.1
+    """Share of the problems held out, by a hash of each, where there is no official test split."""
+    template: str = "plain"
+    """plain (text, for base models) or chat (the model's own chat template with its generation prompt)."""
+    system: str = ""
+    """System prompt (chat), or first lines (plain). @FILE reads it from a file, for text with commas."""
+    instruction: str | None = None
+    """Asked after each problem; @FILE reads it from a file, `none` asks nothing. Default: the data set's."""
+    prefill: str = ""
+    """What the completion's first words are made to be, such as a thinking tag; @FILE reads it from a file."""
+    thinking: str = "think"
+    """Name of the tags whose contents are not graded: think for <think>...</think>. none = grade everything."""
+    thinking_open: bool = False
+    """The prompt (template or prefill) opens the thought, so that a completion which never closes it is wrong."""
+    stop: str = ""
+    """Texts that end a completion, separated by || (\\n is a line break). One-token ones also stop the sampler."""
+    shots: int | None = None
+    """Worked examples before each problem. Default: none (mmlu 5, of the same subject)."""
+    verifier: str = ""
+    """math, number, letter or exact. Default: the data set's; a row may name its own."""
+    extract: str = "marked"
+    """box (only \\boxed{}), marked (also <answer>, ####, `answer is`), number (else the last number)."""
+    missing: str = ""
+    """Rows without an answer: error or drop. Default: the data set's."""
+    traces: bool = False
+    """Read the expert's traces too and keep only train problems that have one: for --expert recorded."""
+    time_limit: float = 5.0
+    """Seconds that math-verify may take over one answer; then it is wrong."""
+    workers: int = 2
+    """Processes of math-verify."""
+    max_new_tokens: int = 0
+    """Room for a completion. 0 = the data set's."""
+
+    def __post_init__(self) -> None:
+        need = self._need
+        need("template", self.template in ("plain", "chat"), "one of plain, chat")
+        need("extract", self.extract in EXTRACTS, f"one of {', '.join(EXTRACTS)}")
+        need("missing", self.missing in ("", "error", "drop"), "one of error, drop")
+        need("test_share", 0 < self.test_share < 1, "must lie strictly between 0 and 1")
+        need("time_limit", self.time_limit >= 0.1, "must be at least 0.1 seconds")
+        need("workers", 1 <= self.workers <= 64, "must be 1..64")
+        need("shots", self.shots is None or 0 <= self.shots <= 64, "must be 0..64")
+        for name in ("limit", "max_new_tokens"):
+            need(name, getattr(self, name) >= 0, "must be at least 0")
+        for name in ("test", "ood", "forget"):
+            named, where = getattr(self, name), getattr(self, f"{name}_path")
+            need(name, not named or named in DATASETS, f"unknown; one of {', '.join(DATASETS)}")
+            need(name, named != "data" or bool(where), f"needs {name}_path=FILE")
+            need(f"{name}_path", not where or bool(named) or name == "test", f"needs {name}=NAME too")
+        need("thinking", self.thinking.replace("_", "").isalnum(), "must be the name of a tag, or none")
+
+    def _need(self, field: str, good: bool, mend: str) -> None:
+        if not good:
+            raise UserError(f"task.{field}", getattr(self, field), mend)
+
+    @property
+    def tag(self) -> str:
+        return "" if self.thinking == "none" else self.thinking
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        out = []
+        for piece in filter(None, self.stop.split("||")):
+            for old, new in ESCAPES.items():
+                piece = piece.replace(old, new)
+            out.append(piece)
+        return tuple(out)
+
+    def words(self, field: str, default: str = "") -> str:
+        """The text of system, instruction or prefill: literal, `none`, or read from @FILE."""
+        value = getattr(self, field)
+        if value is None:
+            return default
+        if value == "none":
+            return ""
+        if not value.startswith("@"):
+            return str(value)
+        try:
+            return Path(value[1:]).expanduser().read_text(encoding="utf-8").removesuffix("\n")
+        except (OSError, ValueError) as error:
+            raise UserError(f"task.{field}", value, f"cannot be read ({error})") from None

@@ -1,0 +1,188 @@
+"""From a row in a public schema to an Item: the problem, its answer, and traces of an expert where there are any."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from understudy.tasks.text.answers import last_box
+from understudy.tasks.text.rows import Row
+
+LETTERS = "ABCDEFGHIJ"
+
+
+@dataclass(frozen=True)
+class Item:
+    """One problem, independent of how it will be asked."""
+
+    problem: str
+    """The problem alone: what makes two items the same."""
+    answer: str
+    """Gold answer; for a choice, its letter."""
+    turns: tuple[tuple[str, str], ...] = ()
+    """(role, content) where the row brings its own conversation, else the problem is asked in the task's way."""
+    verbatim: bool = False
+    """The problem is the whole prompt: nothing is put around it."""
+    choices: tuple[str, ...] = ()
+    subject: str = ""
+    verifier: str = ""
+    traces: tuple[str, ...] = field(default=(), repr=False)
+    """What experts wrote, thoughts and answer."""
+    where: str = field(default="", compare=False)
+
+    def key(self, name: str) -> str:
+        """Stable: a function of the data set's name and the problem, not of files, order, template or options."""
+        return f"{name} {self.fingerprint()}"
+
+    def fingerprint(self) -> str:
+        """What makes two items the same problem."""
+        return self._mark
+
+    @cached_property
+    def _mark(self) -> str:
+        text = "\x1f".join([normal(self.problem), *map(normal, self.choices)])
+        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def normal(text: str) -> str:
+    """What is left of a text when case, spacing, dollars and spellings of a character are taken away."""
+    return re.sub(r"[\s$]+", "", unicodedata.normalize("NFKC", text).casefold())
+
+
+class Unanswered(Exception):
+    """The row has no usable answer; the task decides whether that is a mistake."""
+
+
+@dataclass(frozen=True)
+class Schema:
+    """How to read one kind of row. `columns` are read; `trace_columns` only when traces are wanted."""
+
+    read: Callable[[Row, bool], Item]
+    columns: tuple[str, ...]
+    trace_columns: tuple[str, ...] = ()
+
+
+def _gsm8k(row: Row, traces: bool) -> Item:
+    told = row.text("answer")
+    solution, mark, answer = told.rpartition("####")
+    if not mark or not answer.strip():
+        raise row.refuse("answer", "must end in `#### ANSWER`")
+    # <<48/2=24>> are calls of a calculator that no student has
+    trace = re.sub(r"<<[^<>]*>>", "", solution).strip() + f"\n#### {answer.strip()}"
+    return Item(row.text("question"), answer.strip(), traces=(trace,), where=row.where)
+
+
+def _solved(row: Row, traces: bool) -> Item:
+    """`problem` and `answer`, or `problem` and a `solution` whose last box is the answer."""
+    problem = row.text("problem")
+    solution = row.text("solution") if row.has("solution") and str(row.get("solution")).strip() else ""
+    if "answer" in row.values:
+        if not row.has("answer") or not str(row.get("answer")).strip():
+            raise Unanswered("answer")
+        answer = row.answer("answer")
+    else:
+        row.get("solution")
+        found = last_box(solution)
+        if found is None:
+            raise Unanswered("solution")
+        answer = found
+    return Item(problem, answer, traces=(solution,) if solution else (), where=row.where)
+
+
+def _openr1(row: Row, traces: bool) -> Item:
+    item = _solved(row, False)
+    if not traces:
+        return Item(item.problem, item.answer, where=row.where)
+    found: list[str] = []
+    if row.has("generations"):
+        texts = row.items("generations")
+        marks = []
+        for name in ("correctness_math_verify", "is_reasoning_complete"):
+            if row.has(name):
+                values = row.items(name)
+                if len(values) != len(texts):
+                    raise row.refuse(name, f"has {len(values)} entries for {len(texts)} generations")
+                marks.append(values)
+        for i, text in enumerate(texts):
+            if all(m[i] for m in marks):
+                found.append(row.as_text(f"generations[{i}]", text))
+    elif row.has("messages"):
+        found = [content for role, content in row.messages("messages") if role == "assistant"][-1:]
+    return Item(item.problem, item.answer, traces=tuple(found), where=row.where)
+
+
+_DAPO_BEFORE = re.compile(r"\s*Solve the following math problem step by step\.[^\n]*\n+")
+_DAPO_AFTER = re.compile(r'\n+\s*Remember to put your answer on its own line after "Answer:"\.?\s*$')
+
+
+def _dapo(row: Row, traces: bool) -> Item:
+    turns = _asked(row, row.messages("prompt"), "prompt")
+    model = row.inner("reward_model")
+    answer = model.answer("ground_truth")
+    asked = turns[-1][1]
+    problem = _DAPO_AFTER.sub("", _DAPO_BEFORE.sub("", asked, count=1)) or asked
+    return Item(problem, answer, turns=tuple(turns), where=row.where)
+
+
+def _asked(row: Row, turns: list[tuple[str, str]], name: str) -> list[tuple[str, str]]:
+    if turns[-1][0] != "user":
+        raise row.refuse(name, f"must end with what the user asks, not with role {turns[-1][0]!r}")
+    return turns
+
+
+def _mmlu(row: Row, traces: bool) -> Item:
+    choices = row.texts("choices")
+    if not 2 <= len(choices) <= len(LETTERS):
+        raise row.refuse("choices", f"must hold 2 to {len(LETTERS)} texts, not {len(choices)}")
+    value = row.get("answer")
+    if isinstance(value, str) and len(value) == 1 and value in LETTERS[: len(choices)]:
+        right = value
+    else:
+        right = LETTERS[row.whole("answer", 0, len(choices) - 1)]
+    subject = row.text("subject").replace("_", " ") if row.has("subject") and row.get("subject") else ""
+    return Item(row.text("question"), right, choices=tuple(choices), subject=subject, where=row.where)
+
+
+def _data(row: Row, traces: bool) -> Item:
+    """`prompt` (text or messages) or `messages`; `answer`; optionally `verifier`, `choices`, `completions`."""
+    turns: list[tuple[str, str]] = []
+    found: list[str] = []
+    if row.has("messages"):
+        turns = row.messages("messages")
+        if turns[-1][0] == "assistant":
+            found = [turns.pop()[1]]
+        if not turns:
+            raise row.refuse("messages", "asks nothing: a user's message must come first")
+        _asked(row, turns, "messages")
+    elif row.has("prompt") and not isinstance(row.get("prompt"), str):
+        turns = _asked(row, row.messages("prompt"), "prompt")
+    elif "prompt" not in row.values:
+        raise row.refuse("prompt", "is missing: a row needs `prompt` or `messages`, and `answer`")
+    problem = "\n\n".join(content for _, content in turns) if turns else row.text("prompt")
+    if traces and row.has("completions"):
+        found += row.texts("completions")
+    if not row.has("answer"):
+        raise Unanswered("answer")
+    verifier = row.text("verifier") if row.has("verifier") else ""
+    return Item(
+        problem, row.answer("answer"), tuple(turns), not turns, (), "", verifier, tuple(found), row.where
+    )  # fmt: skip
+
+
+_SOLVED = ("problem", "answer", "solution")
+SCHEMAS: dict[str, Schema] = {
+    "gsm8k": Schema(_gsm8k, ("question", "answer")),
+    "solved": Schema(_solved, _SOLVED),
+    "openr1": Schema(
+        _openr1,
+        ("problem", "answer"),
+        ("generations", "messages", "correctness_math_verify", "is_reasoning_complete"),
+    ),
+    "dapo": Schema(_dapo, ("prompt", "reward_model")),
+    "mmlu": Schema(_mmlu, ("question", "subject", "choices", "answer")),
+    "data": Schema(_data, ("prompt", "messages", "answer", "verifier"), ("completions",)),
+}

@@ -1,0 +1,201 @@
+"""A task from rows of a data set: official splits without common problems, explicit prompts, a verifier by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache, lru_cache
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from understudy.config import Spec, build
+from understudy.errors import UserError
+from understudy.randomness import generator
+from understudy.tasks.text.answers import bare, cut, final_answer, thought_out
+from understudy.tasks.text.asking import Asking, boxed
+from understudy.tasks.text.catalog import DATASETS
+from understudy.tasks.text.config import TextConfig
+from understudy.tasks.text.loading import Loader
+from understudy.tasks.text.schemas import Item
+from understudy.tasks.text.verifiers import Verifier, load_verifier
+from understudy.types import Prompt
+
+if TYPE_CHECKING:
+    from understudy.experts.base import Expert
+
+
+SHORT = 60  # characters of a line that may be nothing but an answer
+
+
+class TextTask:
+    """`name` is the data set of train (or of test, where it has no train split)."""
+
+    def __init__(self, name: str, config: TextConfig | None = None) -> None:
+        self.name, self.config = name, config or TextConfig()
+        c, own = self.config, DATASETS[name]
+        self._named = {
+            "train": name,
+            "test": c.test or name,
+            "ood": c.ood or name,
+            "forget": c.forget or name,
+        }
+        self._verifiers: dict[str, Verifier] = {}
+        for used in dict.fromkeys(self._named.values()):  # a missing extra is told before any row is read
+            if used != "data" or c.verifier:  # its rows may name their own
+                self._verifier(self._verifier_name(used))
+        self._words = {name: c.words(name) for name in ("system", "prefill")}
+        self._instruction = c.words("instruction", own.instruction)
+        self._loader = Loader(name, c)
+        self._items = self._loader.splits()
+        self._traces: dict[str, tuple[str, ...]] = {}
+        self.dropped = self._loader.dropped
+        self.splits: tuple[str, ...] = tuple(self._items)
+        self.stop: tuple[str, ...] = c.stops
+        self.max_new_tokens: int = c.max_new_tokens or own.max_new_tokens
+        self.keywords: tuple[str, ...] = ("\\boxed", "</think>", "wait", "check")
+
+    @classmethod
+    def from_spec(cls, spec: Spec) -> TextTask:
+        return cls(spec.name, build(TextConfig, spec.args, "task"))
+
+    # -- problems -----------------------------------------------------------------------------------------------
+
+    def size(self, split: str) -> int | None:
+        """Distinct problems of a split."""
+        return len(self.pool(split))
+
+    def pool(self, split: str) -> list[Item]:
+        if split not in self._items:
+            only = " (it is for evaluation only)" if split == "train" else ""
+            raise UserError("split", split, f"{self.name} has {', '.join(self._items)}{only}")
+        return self._items[split]
+
+    def prompts(self, split: str, n: int, seed: int, start: int = 0) -> list[Prompt]:
+        """Passes over all distinct problems, each pass in a new random order of (split, seed)."""
+        pool = self.pool(split)
+        out = []
+        for index in range(start, start + n):
+            turn, place = divmod(index, len(pool))
+            item = pool[_shuffled(len(pool), self.name, split, seed, turn)[place]]
+            out.append(self._prompt(split, item))
+        return out
+
+    # -- prompts ------------------------------------------------------------------------------------------------
+
+    def _prompt(self, split: str, item: Item) -> Prompt:
+        name = self._named[split]
+        shots = self._shots(name, split, item)
+        instruction = (
+            "" if shots and self.config.instruction is None else self._instruction
+        )  # examples show how
+        if name != self.name and self.config.instruction is None and not shots:
+            instruction = DATASETS[name].instruction
+        asking = Asking(self.config.template, self._words["system"], instruction, self._words["prefill"])
+        verifier = item.verifier or self._verifier_name(name)
+        return asking.prompt(name, replace(item, verifier=verifier), shots)
+
+    def _shots(self, name: str, split: str, item: Item) -> Sequence[Item]:
+        c = self.config
+        n = c.shots if c.shots is not None and name == self.name else DATASETS[name].shots
+        if n == 0:
+            return ()
+        pool = self._loader.examples(name, split, self._items.get("train", []))
+        same = (i for i in pool if i.subject == item.subject or not item.subject)
+        found = list(islice((i for i in same if i.fingerprint() != item.fingerprint()), n))
+        if len(found) < n:
+            of = f" of subject {item.subject!r}" if item.subject else ""
+            raise UserError(
+                "task.shots", n, f"{name} has only {len(found)} examples{of}: use fewer, or shots=0"
+            )
+        return found
+
+    # -- answers ------------------------------------------------------------------------------------------------
+
+    def _verifier_name(self, name: str) -> str:
+        return (self.config.verifier if name == self.name else "") or DATASETS[name].verifier
+
+    def _verifier(self, name: str) -> Verifier:
+        if name not in self._verifiers:
+            self._verifiers[name] = load_verifier(
+                name, "task.verifier", self.config.workers, self.config.time_limit
+            )
+        return self._verifiers[name]
+
+    def answer(self, prompt: Prompt, text: str) -> str:
+        """The answer that a completion gives, "" if none."""
+        text = thought_out(cut(text, self.stop), self.config.tag, self.config.thinking_open)
+        if "choices" in prompt.data:
+            found = final_answer(text, "marked")
+            return found if found is not None else text.strip()[:200]
+        found = final_answer(text, self.config.extract)
+        if found is None and self.config.extract != "box":
+            whole = bare(text)  # a completion that is nothing but its answer
+            if "\n" not in whole and (len(whole) <= SHORT or prompt.data["verifier"] == "exact"):
+                return whole
+        return found or ""
+
+    def verify(self, prompt: Prompt, text: str, ended: bool) -> float:
+        return self.verify_many([(prompt, text, ended)])[0]
+
+    def verify_many(self, asked: Sequence[tuple[Prompt, str, bool]]) -> list[float]:
+        """Rewards of many completions at once: math-verify's processes work side by side."""
+        out = [0.0] * len(asked)
+        groups: dict[str, list[int]] = {}
+        for i, (prompt, _, _) in enumerate(asked):
+            groups.setdefault(str(prompt.data["verifier"]), []).append(i)
+        for name, members in groups.items():
+            pairs = [(str(asked[i][0].data["answer"]), self.answer(*asked[i][:2])) for i in members]
+            some = [k for k, (_, answer) in enumerate(pairs) if answer]
+            for k, right in zip(some, self._verifier(name).right([pairs[k] for k in some])):
+                out[members[k]] = 1.0 if right else 0.0
+        return out
+
+    def gold(self, prompt: Prompt) -> str:
+        answer = str(prompt.data["answer"])
+        why = self._verifier(str(prompt.data["verifier"])).bad_gold(answer)
+        if why:
+            raise UserError("task.data", f"{prompt.data['where']}, answer {answer!r}", why)
+        thought = f"</{self.config.tag}>" if self.config.thinking_open and self.config.tag else ""
+        return thought + (answer if "choices" in prompt.data else boxed(answer))
+
+    def traces(self, prompt: Prompt) -> tuple[str, ...]:
+        """What experts wrote on a train problem. UserError: traces were not read."""
+        if not self.config.traces:
+            raise UserError("expert", "recorded", f"needs the traces: use --task {self.name}:traces=true,...")
+        if not self._traces:
+            self._traces = {i.fingerprint(): i.traces for i in self._items.get("train", [])}
+        return self._traces.get(str(prompt.data["problem"]), ())
+
+    # -- models -------------------------------------------------------------------------------------------------
+
+    def tokenizer(self) -> Any:
+        return _tokenizer()
+
+    def expert(self, spec: Spec, tokenizer: Any) -> Expert:
+        from understudy.experts.recorded import RecordedExpert
+
+        if spec.name != "recorded":
+            raise UserError(
+                "expert", spec.text, "unknown; this task has `recorded` (its traces), or give a model"
+            )
+        return RecordedExpert(self, tokenizer, spec)
+
+
+@cache
+def _tokenizer() -> Any:
+    """The byte-level tokenizer of models made from scratch, with a chat template in plain words."""
+    from understudy.tasks.tokenizer import make_tokenizer
+
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+        "{% if add_generation_prompt %}assistant: {% endif %}"
+    )
+    return tokenizer
+
+
+@lru_cache(maxsize=64)
+def _shuffled(size: int, name: str, split: str, seed: int, turn: int) -> np.ndarray:
+    return generator("rows", name, split, seed, turn).permutation(size)

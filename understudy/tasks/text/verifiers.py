@@ -1,0 +1,105 @@
+"""Verifiers by name: whether an answer is the right one. A new verifier is one class here and one line in VERIFIERS."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from understudy.errors import UserError
+from understudy.tasks.text.answers import LONGEST, bare, letter, number, plain, same_text
+from understudy.tasks.text.mathpool import Pool, require, shared
+
+
+class Verifier(Protocol):
+    def bad_gold(self, gold: str) -> str:
+        """Why this verifier cannot work with such a gold answer; empty if it can."""
+        ...
+
+    def right(self, pairs: Sequence[tuple[str, str]]) -> list[bool]:
+        """Whether each (gold, answer) agrees. Never raises for a model's answer."""
+        ...
+
+
+class Number:
+    """Both plainly numbers and equal: leading zeros, thousands, units, percent signs and plain fractions are read."""
+
+    def bad_gold(self, gold: str) -> str:
+        return "" if number(gold) is not None else "is not a plain number: use verifier=math or exact"
+
+    def right(self, pairs: Sequence[tuple[str, str]]) -> list[bool]:
+        return [number(a) is not None and number(a) == number(g) for g, a in pairs]
+
+
+class Letter:
+    """The letter of a choice, A to J."""
+
+    def bad_gold(self, gold: str) -> str:
+        return "" if letter(gold) else "is not a letter from A to J: use another verifier"
+
+    def right(self, pairs: Sequence[tuple[str, str]]) -> list[bool]:
+        return [letter(a) is not None and letter(a) == letter(g) for g, a in pairs]
+
+
+class Exact:
+    """The same words: case, spacing and the marks around the answer aside."""
+
+    def bad_gold(self, gold: str) -> str:
+        return "" if bare(gold) else "is empty"
+
+    def right(self, pairs: Sequence[tuple[str, str]]) -> list[bool]:
+        return [len(a) <= LONGEST and _words(a) == _words(g) for g, a in pairs]
+
+
+class Math:
+    """Letters and plain numbers by our own rules; the rest by math-verify, in processes with a time limit."""
+
+    def __init__(self, workers: int = 2, limit: float = 5.0) -> None:
+        require()
+        self.workers, self.limit = workers, limit
+
+    @property
+    def pool(self) -> Pool:
+        return shared(self.workers, self.limit)
+
+    def bad_gold(self, gold: str) -> str:
+        return "" if plain(gold) and len(gold) <= LONGEST else "is empty or longer than 1000 characters"
+
+    def right(self, pairs: Sequence[tuple[str, str]]) -> list[bool]:
+        out = [_decided(g, a) for g, a in pairs]
+        open_ = [i for i, known in enumerate(out) if known is None]
+        if open_:
+            for i, verdict in zip(open_, self.pool.check([pairs[i] for i in open_])):
+                out[i] = verdict
+        return [bool(known) for known in out]
+
+
+def _decided(gold: str, answer: str) -> bool | None:
+    """What needs no algebra; None = ask math-verify."""
+    if not answer or len(answer) > LONGEST:
+        return False
+    if letter(gold) and len(plain(gold).strip("().:")) == 1:  # math-verify mistakes lettered answers
+        return letter(answer) == letter(gold)
+    if same_text(gold, answer):
+        return True
+    a, b = number(gold), number(answer)
+    if a is not None and b is not None and ("%" in gold) == ("%" in answer):
+        return a == b
+    return None
+
+
+def _words(text: str) -> str:
+    return " ".join(bare(text).casefold().split())
+
+
+VERIFIERS: tuple[str, ...] = ("math", "number", "letter", "exact")
+
+
+def load_verifier(name: str, field: str = "task.verifier", workers: int = 2, limit: float = 5.0) -> Verifier:
+    """The verifier of that name. UserError: unknown, or its extra is missing."""
+    if name not in VERIFIERS:
+        raise UserError(field, name, f"unknown; one of {', '.join(VERIFIERS)}")
+    if name == "math":
+        return Math(workers, limit)
+    if name == "number":
+        return Number()
+    return Letter() if name == "letter" else Exact()
