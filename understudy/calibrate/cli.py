@@ -12,8 +12,11 @@ HELP = """understudy calibrate: is the diagnosis right?
 
   understudy calibrate list      the scenarios: what differs, which set they belong to
   understudy calibrate run       train the truth of every scenario, diagnosed first (about an hour on two cores)
+  understudy calibrate score     verdicts against outcomes, from the rows that run keeps
+  understudy calibrate fit       coefficients of the verdict from such rows
+  understudy calibrate lab       the verdict on thousands of finite worlds whose outcome is known (no model)
 
-Killed at any time, the same command goes on.
+Killed at any time, `run` goes on with the same command.
 """
 
 
@@ -56,4 +59,24 @@ def _run(args: Sequence[str]) -> int:
     return 0
 
 
-COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"list": _list, "run": _run}
+def _lab(args: Sequence[str]) -> int:
+    from understudy.calibrate.commands import lab_command
+
+    return lab_command(args)
+
+
+def _score(args: Sequence[str]) -> int:
+    from understudy.calibrate.commands import score_command
+
+    return score_command(args)
+
+
+def _fit(args: Sequence[str]) -> int:
+    from understudy.calibrate.commands import fit_command
+
+    return fit_command(args)
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "list": _list, "run": _run, "score": _score, "fit": _fit, "lab": _lab,
+}  # fmt: skip

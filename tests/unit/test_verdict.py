@@ -1,0 +1,320 @@
+"""The rule: probabilities are probabilities, it moves the right way, and it never breaks on what is missing."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from understudy.diagnose.forecast import (
+    FEATURES,
+    Case,
+    Feature,
+    VerdictModel,
+    features,
+    find,
+    fit,
+    load,
+    names,
+)  # fmt: skip
+from understudy.diagnose.types import ANSWERS, Estimate, Evidence, PilotPoint, Verdict
+from understudy.diagnose.verdict import _draws, boundary_distance, judge, truth
+from understudy.errors import UserError
+
+MODELS = [load(name) for name in names()]
+accuracies = st.floats(0, 1)
+
+
+def est(value: float, half: float = 0.03, unit: str = "accuracy") -> Estimate:
+    return Estimate(value, value - half, value + half, 200, unit, "test")
+
+
+def evidence(
+    student: float = 0.4, expert: float = 0.8, sft: tuple[float, ...] = (0.42, 0.45, 0.5), opd: float | None = 0.5,
+    takeover: float | None = 0.2, reverse: float | None = 2.0, forward: tuple[float, ...] = (1.5, 1.3, 1.1),
+    tilt: float | None = 0.6, start: float | None = 2.0, half: float = 0.03, auc: float = 0.7,
+) -> Evidence:  # fmt: skip
+    measures = {
+        "student_accuracy": est(student, half), "expert_accuracy": est(expert, half),
+        "headroom": est(expert - student, half), "auc": est(auc, 0.05, "probability"),
+    }  # fmt: skip
+    if takeover is not None:
+        measures["takeover_gain"] = est(takeover, half)
+    if tilt is not None:
+        measures["tilt_ceiling"] = est(tilt, half)
+    if start is not None:
+        measures["kl_expert_student"] = est(start, 0.1, "nats a sequence")
+    nats = None if reverse is None else est(reverse, 0.1, "nats a sequence")
+    pilots = [
+        PilotPoint("sft", 200 * 2**i, 25, est(a, half), est(f, 0.1), nats, "curve")
+        for i, (a, f) in enumerate(zip(sft, forward))
+    ]
+    if opd is not None:
+        pilots.append(PilotPoint("opd", 800, 100, est(opd, half), None, nats, "curve"))
+    return Evidence(
+        measures, tuple(pilots), None, {}, {"updates": 200.0, "sequences": 64.0, "share": 0.05}, True,
+        ("distribution", "sample", "score"),
+    )  # fmt: skip
+
+
+def p(found: Evidence, model: VerdictModel) -> dict[str, float]:
+    return judge(found, model).probabilities
+
+
+@pytest.mark.parametrize(
+    ("outcome", "answer", "distance"),
+    [
+        ((0.4, 0.44, 0.42), "neither", 0.01), ((0.4, 0.8, 0.84), "offline suffices", 0.01),
+        ((0.4, 0.5, 0.7), "go online", 0.15), ((0.4, 0.3, 0.46), "go online", 0.01),
+        ((0.4, 0.9, 0.2), "offline suffices", 0.45), ((0.4, 0.1, 0.2), "neither", 0.25),
+    ],
+)  # fmt: skip
+def test_truth_and_its_distance_to_a_boundary(outcome, answer, distance):
+    assert truth(*outcome) == answer
+    assert boundary_distance(*outcome) == pytest.approx(distance)
+
+
+@given(accuracies, accuracies, accuracies)
+def test_truth_cannot_change_within_the_distance(student, sft, opd):
+    near = boundary_distance(student, sft, opd) * 0.499
+    for a, b in itertools.product((-near, near), repeat=2):
+        assert truth(student, sft + a, opd + b) == truth(student, sft, opd)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.data(), accuracies, accuracies, st.lists(accuracies, max_size=3), st.none() | accuracies,
+    st.none() | st.floats(-1, 1), st.none() | st.floats(-1, 50), st.sampled_from(MODELS),
+)  # fmt: skip
+def test_probabilities_sum_to_one_whatever_is_missing(
+    data, student, expert, sft, opd, takeover, reverse, model
+):
+    full = evidence(student, expert, tuple(sft), opd, takeover, reverse)
+    kept = {k: v for k, v in full.measures.items() if data.draw(st.booleans(), label=k)}
+    odd = data.draw(st.sampled_from([math.nan, math.inf, 0.3]), label="odd")
+    kept["tilt_ceiling"] = Estimate(odd, 0.0, 1.0, 1, "accuracy", "one prompt: no interval")
+    found = dataclasses.replace(full, measures=kept, has_verifier=data.draw(st.booleans(), label="verifier"))
+    verdict = judge(found, model)
+    assert set(verdict.probabilities) == set(ANSWERS)
+    assert math.isclose(sum(verdict.probabilities.values()), 1, abs_tol=1e-9)
+    assert all(0 <= x <= 1 for x in verdict.probabilities.values())
+    assert verdict.reasons
+    assert verdict.would_change
+    assert Verdict.from_dict(verdict.to_dict()) == verdict
+    if verdict.answer != "undecided":
+        assert verdict.probabilities[verdict.answer] == max(verdict.probabilities.values())
+        assert verdict.probabilities[verdict.answer] >= model.confidence
+    for name in ("sft", "opd"):
+        if name in verdict.expected:
+            e = verdict.expected[name]
+            assert 0 <= e.low <= e.value <= e.high <= 1
+
+
+@pytest.mark.parametrize("model", MODELS, ids=names())
+def test_moves_the_right_way(model):
+    opd = [p(evidence(opd=x), model) for x in (0.3, 0.4, 0.5, 0.6, 0.7)]
+    assert sorted(q["go online"] for q in opd) == [q["go online"] for q in opd]
+    assert opd[-1]["go online"] > opd[0]["go online"] + 0.2
+    sft = [p(evidence(sft=(0.4, 0.4, x)), model) for x in (0.3, 0.4, 0.5, 0.6, 0.7)]
+    assert sorted((q["go online"] for q in sft), reverse=True) == [q["go online"] for q in sft]
+    room = [
+        p(evidence(expert=x, sft=(0.4,) * 3, opd=0.4, takeover=0.0, tilt=0.4), model)
+        for x in (0.3, 0.45, 0.6, 0.8)
+    ]
+    assert sorted((q["neither"] for q in room), reverse=True) == [q["neither"] for q in room]
+    takeover = [p(evidence(takeover=x), model)["go online"] for x in (0.0, 0.1, 0.3, 0.5)]
+    assert takeover[-1] >= takeover[0] - 0.02
+
+
+@pytest.mark.parametrize("model", MODELS, ids=names())
+def test_obvious_cases(model):
+    reached = evidence(expert=0.8, sft=(0.6, 0.72, 0.8), opd=0.78, reverse=0.05, forward=(0.3, 0.1, 0.05))
+    assert judge(reached, model).answer == "offline suffices"
+    stuck = evidence(
+        expert=0.9,
+        sft=(0.4, 0.41, 0.4),
+        opd=0.8,
+        reverse=9.0,
+        forward=(1.4, 1.4, 1.4),
+        tilt=0.8,
+        takeover=0.4,
+    )
+    assert judge(stuck, model).answer == "go online"
+    none = evidence(
+        student=0.6, expert=0.55, sft=(0.6, 0.59, 0.58), opd=0.58, takeover=-0.02, tilt=0.58, reverse=0.4
+    )
+    assert judge(none, model).answer == "neither"
+
+
+@pytest.mark.parametrize("model", MODELS, ids=names())
+def test_a_large_forward_kl_alone_changes_nothing(model):
+    """It is no evidence against SFT: a style that nobody can predict costs nats and no accuracy (FEASIBILITY.md)."""
+    small, large = (evidence(forward=(), sft=(), opd=None, reverse=None, start=x) for x in (0.5, 17.0))
+    assert p(small, model) == p(large, model)
+    # the same share of it removed by the pilots: the same verdict
+    a = evidence(start=2.0, forward=(1.6, 1.3, 1.0))
+    b = evidence(start=20.0, forward=(16.0, 13.0, 10.0))
+    assert p(a, model) == pytest.approx(p(b, model))
+
+
+@pytest.mark.parametrize("model", MODELS, ids=names())
+def test_reverse_kl_after_the_pilot_separates_realizable_from_not(model):
+    near, far = (evidence(reverse=x) for x in (0.2, 8.0))
+    assert judge(near, model).expected["sft"].value > judge(far, model).expected["sft"].value
+    assert p(near, model)["go online"] < p(far, model)["go online"]
+
+
+@pytest.mark.parametrize("model", MODELS, ids=names())
+def test_an_expert_that_harms_where_the_student_is_gets_no_confident_go_online(model):
+    tempting = {
+        "student": 0.4,
+        "expert": 0.95,
+        "sft": (0.4, 0.4, 0.4),
+        "opd": 0.7,
+        "reverse": 9.0,
+        "tilt": 0.8,
+    }
+    assert judge(evidence(takeover=0.3, **tempting), model).answer == "go online"
+    harmed = judge(evidence(takeover=-0.2, **tempting), model)
+    assert harmed.answer != "go online"
+    assert harmed.probabilities["go online"] < model.confidence
+    assert any("held back" in r for r in harmed.reasons)
+
+
+@pytest.mark.parametrize("model", MODELS, ids=names())
+def test_an_expert_that_prefers_wrong_completions_needs_a_pilot_that_gains(model):
+    found = evidence(expert=0.95, opd=None, takeover=0.4, tilt=0.8, sft=(0.4, 0.4, 0.4), reverse=9.0)
+    wrong = dataclasses.replace(found, measures=found.measures | {"gap_nats": est(-1.0, 0.3, "nats")})
+    assert judge(wrong, model).answer != "go online"
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sets(st.sampled_from(list(FEATURES))), st.sampled_from(list(FEATURES)), st.sampled_from(MODELS))
+def test_less_evidence_never_narrows_the_forecast(some, more, model):
+    few, many = sorted(some - {more}), sorted(some | {more})
+    _, wide = model.slopes([f for f in FEATURES if f in few])
+    _, narrow = model.slopes([f for f in FEATURES if f in many])
+    assert np.linalg.eigvalsh(wide - narrow).min() > -1e-9
+
+
+def test_noisier_evidence_counts_less_and_widens():
+    model = load()
+    sharp, blurred = features(evidence(half=0.01)), features(evidence(half=0.3))
+    a, b = model.forecast(sharp), model.forecast(blurred)
+    assert np.linalg.eigvalsh(b.covariance - a.covariance).min() > -1e-12
+    assert abs(b.mean).sum() < abs(a.mean).sum()
+
+
+def test_the_draws_have_the_forecast_s_moments():
+    model = load()
+    found = {name: Feature(0.0, 0.0) for name in FEATURES} | {"headroom": Feature(0.1, 0.0)}
+    ahead = model.forecast(found)
+    sft, opd = _draws(ahead, 0.5, model.freedom)
+    assert np.mean([sft, opd], 1) - 0.5 == pytest.approx(ahead.mean, abs=3e-3)
+    assert np.cov(sft, opd) == pytest.approx(ahead.covariance, rel=0.1, abs=2e-4)
+
+
+def test_no_pilots_no_confidence():
+    found = evidence(sft=(), opd=None)
+    assert judge(found).answer in ("undecided", "neither")
+
+
+def test_without_a_verifier_it_says_what_it_can():
+    found = dataclasses.replace(evidence(reverse=0.1, forward=(0.4, 0.2, 0.1)), has_verifier=False)
+    verdict = judge(found)
+    assert verdict.answer == "undecided"
+    assert verdict.probabilities["undecided"] == 1
+    assert any("offline suffices" in r for r in verdict.reasons)
+
+
+def test_a_black_box_expert_is_judged_with_a_wider_forecast():
+    full = evidence()
+    black = dataclasses.replace(
+        evidence(reverse=None, tilt=None, start=None, opd=None), capabilities=("sample",)
+    )
+    a, b = (judge(e).expected["opd"] for e in (full, black))
+    assert b.high - b.low > a.high - a.low
+    assert any("black box" in r for r in judge(black).reasons)
+
+
+def test_control_pilots_are_not_part_of_the_curve():
+    found = evidence()
+    control = PilotPoint("sft", 6400, 800, est(0.9), est(0.1), est(0.1), "twice the steps")
+    more = dataclasses.replace(found, pilots=(*found.pilots, control))
+    assert judge(more).probabilities == judge(found).probabilities
+
+
+def test_gains_are_paired_with_the_start_on_the_pilots_prompts():
+    start = PilotPoint("sft", 0, 0, est(0.35), est(2.0), est(3.0), "start")
+    found = evidence()
+    assert features(found)["sft_gain"].value == pytest.approx(0.1)
+    paired = dataclasses.replace(found, pilots=(start, *found.pilots))
+    assert features(paired)["sft_gain"].value == pytest.approx(0.15)
+
+
+# --- fit -------------------------------------------------------------------------------------------------
+
+
+def _cases(slope: float, n: int = 200, noise: float = 0.02) -> list[Case]:
+    rng = np.random.default_rng(0)
+    out = []
+    for i in range(n):
+        gain, other = rng.normal(0, 0.15, 2)
+        found = evidence(
+            0.5,
+            0.5 + rng.normal(0, 0.2),
+            (0.5 + gain,) * 3,
+            0.5 + other,
+            None,
+            None,
+            (1.0,) * 3,
+            None,
+            None,
+            0.01,
+        )
+        sft, opd = 0.5 + slope * gain + rng.normal(0, noise), 0.5 + other + rng.normal(0, noise)
+        out.append(Case(f"s{i // 2}", found, 0.5, sft, opd))
+    return out
+
+
+def test_fit_finds_the_slopes_and_the_residuals():
+    cases = _cases(1.5)
+    model = fit(cases, weight=2.0)
+    present = ["headroom", "sft_gain", "opd_gain"]
+    slopes, _ = model.slopes(present)
+    assert slopes[0] == pytest.approx([0, 1.5, 0], abs=0.1)
+    assert slopes[1] == pytest.approx([0, 0, 1], abs=0.1)
+    ahead = [model.forecast(features(c.evidence)) for c in cases]
+    miss = np.array([[c.sft - c.student, c.opd - c.student] - a.mean for c, a in zip(cases, ahead)])
+    z2 = [m @ np.linalg.solve(a.covariance, m) / 2 for m, a in zip(miss, ahead)]
+    assert np.mean(z2) == pytest.approx(1, abs=0.35)
+
+
+def test_fit_with_few_rows_stays_near_its_prior_and_needs_rows():
+    prior = load("prior")
+    few = fit(_cases(1.5, 4), prior, weight=1e6)
+    assert few.slopes(list(FEATURES))[0] == pytest.approx(prior.slopes(list(FEATURES))[0], abs=1e-2)
+    with pytest.raises(UserError):
+        fit([])
+
+
+def test_a_model_survives_json_and_a_foreign_one_is_refused(tmp_path):
+    model = fit(_cases(1.0, 20), name="mine")
+    again = VerdictModel.from_dict(model.to_dict())
+    assert again.to_dict() == model.to_dict()
+    assert p(evidence(), again) == pytest.approx(p(evidence(), model), abs=2e-3)
+    with pytest.raises(UserError):
+        VerdictModel.from_dict(model.to_dict() | {"features": ["other"]})
+    with pytest.raises(UserError):
+        find(str(tmp_path / "none.json"))
+
+
+def test_the_prior_in_the_package_is_the_one_that_is_stated():
+    from understudy.calibrate.prior import prior
+
+    assert load("prior").to_dict() == prior().to_dict()

@@ -1,0 +1,127 @@
+"""understudy calibrate lab | score | fit: what needs no language model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from understudy import options
+from understudy.errors import UserError
+from understudy.terminal import Board, console
+
+if TYPE_CHECKING:
+    from understudy.calibrate.score import Row
+
+
+def lab_command(args: Sequence[str]) -> int:
+    from understudy.calibrate import lab, score
+    from understudy.diagnose.forecast import install
+
+    config, _ = options.parse(
+        lab.LabConfig,
+        args,
+        "understudy calibrate lab",
+        "Judge finite worlds whose outcome is known, from evidence sampled at a few percent, and score the verdicts.\n"
+        "Worlds that set the coefficients and worlds that score them have different seeds.",
+        epilog="examples\n  understudy calibrate lab --worlds 20 --dev 20\n"
+        "  understudy calibrate lab --out docs/results      (the committed table)",
+    )
+    with Board() as board:
+        result = lab.calibrate(config, lambda done, total, note: board.show("", "worlds", done, total, note))
+    lab.write(result, Path(config.out))
+    if config.install:
+        install(result.model)
+    for line in score.table(result.found):
+        console.print(line, markup=False)
+    console.print(f"{Path(config.out) / 'lab.md'}: {result.seconds:.0f} s", markup=False)
+    return 0
+
+
+@dataclass(frozen=True)
+class ScoreConfig:
+    rows: str = ""
+    """JSON lines with outcomes and evidence, such as results.jsonl."""
+    model: str = ""
+    """Judge again by this model of verdict.json, or by a file of `fit`. Default: the verdicts in the rows."""
+    set: str = ""
+    """Only rows of this set: set (the rule was fitted on them) or score. Default: all."""
+    json: bool = False
+    """Print JSON."""
+
+
+def score_command(args: Sequence[str]) -> int:
+    from understudy.calibrate import score
+
+    config, _ = options.parse(
+        ScoreConfig, args, "understudy calibrate score", "Verdicts against what then happened."
+    )
+    rows = _rows(config.rows, config.set)
+    if config.model:
+        from understudy.diagnose.forecast import find
+
+        rows = score.rejudged(rows, find(config.model))
+    found = score.score(rows)
+    if config.json:
+        print(json.dumps(found.to_dict()))
+        return 0
+    for line in [*score.table(found), "", *score.confusion_table(found)]:
+        console.print(line, markup=False)
+    if found.cost_share == found.cost_share:
+        console.print(f"\nthe dearest diagnosis took {found.cost_share:.1%} of both trainings", markup=False)
+    return 0
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    rows: str = ""
+    """JSON lines with outcomes and evidence."""
+    set: str = "set"
+    """Only rows of this set."""
+    prior: str = "lab"
+    """Model of verdict.json that the coefficients are shrunk to."""
+    weight: float = 20.0
+    """How many rows the prior counts for."""
+    name: str = "fitted"
+    """What the model is called."""
+    out: str = ""
+    """Write the coefficients to this JSON file."""
+    install: bool = False
+    """Put them into this installation's verdict.json, and use them from now on."""
+
+
+def fit_command(args: Sequence[str]) -> int:
+    from understudy.diagnose.forecast import find, fit, install
+
+    config, _ = options.parse(
+        FitConfig, args, "understudy calibrate fit", "Coefficients of the verdict from rows."
+    )
+    if config.weight <= 0:
+        raise UserError(
+            "weight", config.weight, "must be above 0: without a prior a few rows do not fix the moments"
+        )
+    rows = _rows(config.rows, config.set)
+    source = f"understudy calibrate fit --set {config.set} --prior {config.prior} --weight {config.weight:g}"
+    model = fit([r.case() for r in rows], find(config.prior), config.weight, config.name, source)
+    if config.out:
+        try:
+            Path(config.out).write_text(json.dumps(model.to_dict(), indent=1) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise UserError("out", config.out, f"cannot be written ({error.strerror})") from None
+    if config.install:
+        install(model, use=True)
+    console.print(f"{len(rows)} rows, inflation {model.inflation:.2f}", markup=False)
+    return 0
+
+
+def _rows(path: str, chosen: str) -> list[Row]:
+    from understudy.calibrate.score import read_rows
+
+    if not path:
+        raise UserError("rows", "", "missing: give a file such as runs/calibrate/results.jsonl")
+    rows = [r for r in read_rows(path) if not chosen or r.set == chosen]
+    if not rows:
+        raise UserError("rows", path, f"no row of set '{chosen}'" if chosen else "is empty")
+    return rows

@@ -1,0 +1,166 @@
+"""The verdict: from evidence to the probabilities of offline suffices, go online, neither, and too close to call.
+
+What is predicted. a = accuracy of the student now, S and O = accuracy after full SFT and full online training with the
+same budget, m = the margin (.05). The truth is *neither* if max(S, O) - a <= m, else *go online* if O - S > m, else
+*offline suffices*. Outcomes within the tolerance (.02) of a boundary between these are close calls.
+
+How. understudy/diagnose/forecast.py gives S and O a joint distribution (bivariate t). The probability of an answer is
+its mass away from the boundaries; the mass near them is `undecided`. An answer is given only if its probability
+reaches the confidence of the model (.7), and then it is the largest of the four. The guards below can only take
+probability from an answer and give it to undecided.
+
+What is not used: the forward KL of the untrained student. It may be huge and harmless (a style nobody can predict), or
+small where the expert is of no use; what tells is what the pilots make of it, and the reverse KL that is left.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+
+import numpy as np
+from scipy.special import ndtri
+from scipy.stats import chi2
+
+from understudy.diagnose.forecast import Feature, Floats, Forecast, VerdictModel, curve, features, known, load
+from understudy.diagnose.types import ANSWERS, Answer, Estimate, Evidence, Verdict
+
+OFFLINE, ONLINE, NEITHER, UNDECIDED = ANSWERS
+RULE = "forecast-1"
+DRAWS = 4096
+CAP = 0.1
+"""A guarded answer stays at least this far below the confidence that an answer needs."""
+CLASSES = (OFFLINE, ONLINE, NEITHER)
+
+
+def truth(student: float, sft: float, opd: float, margin: float = 0.05) -> Answer:
+    """What the answer should have been, from the accuracies before, after full SFT and after full online training."""
+    if max(sft, opd) - student <= margin:
+        return NEITHER
+    return ONLINE if opd - sft > margin else OFFLINE
+
+
+def boundary_distance(student: float, sft: float, opd: float, margin: float = 0.05) -> float:
+    """By how many points of accuracy the outcome misses the nearest boundary that matters there."""
+    gain = max(sft, opd) - student - margin
+    if gain <= 0:
+        return -gain
+    return min(gain, abs(opd - sft - margin))
+
+
+def judge(evidence: Evidence, model: VerdictModel | None = None) -> Verdict:
+    """The verdict of `model` (the one in use, by default) on this evidence. Never raises for lack of evidence."""
+    model = model or load()
+    rule = f"{RULE} ({model.name})"
+    student = known(evidence.measures.get("student_accuracy"))
+    found = features(evidence)
+    if student is None or not evidence.has_verifier:
+        return _without_reward(evidence, rule)
+    ahead = model.forecast(found)
+    start = min(max(student.value, 0.0), 1.0)
+    sft, opd = _draws(ahead, start, model.freedom)
+    p = _probabilities(start, sft, opd, model)
+    caps = _guards(found, evidence)
+    for answer, _ in caps:
+        allowed = model.confidence - CAP
+        if p[answer] > allowed:
+            p[UNDECIDED] += p[answer] - allowed
+            p[answer] = allowed
+    best = max(CLASSES, key=lambda a: p[a])
+    answer = best if p[best] >= model.confidence else UNDECIDED
+    expected = {
+        "student": evidence.measures["student_accuracy"],
+        "sft": _interval(sft, "forecast, t distribution", student),
+        "opd": _interval(
+            opd, "forecast, t distribution; an estimate: no online run of this size was made", student
+        ),
+    }
+    if "expert_accuracy" in evidence.measures:
+        expected["expert"] = evidence.measures["expert_accuracy"]
+    from understudy.diagnose.verdict_words import reasons, would_change  # words need this module's names
+
+    return Verdict(
+        answer, p, expected, reasons(evidence, model, ahead, answer, p, expected, [why for _, why in caps]),
+        would_change(evidence, model, ahead, answer), rule,
+    )  # fmt: skip
+
+
+# --- probabilities --------------------------------------------------------------------------------------
+
+
+@cache
+def _normals() -> tuple[Floats, Floats]:
+    """(DRAWS, 2) fixed points that fill the normal plane evenly, and (DRAWS,) even levels for the t's common divisor.
+
+    Kronecker sequences (golden-ratio family, dimension 3): the same verdict every time, without random numbers.
+    """
+    g = 1.2207440846057596  # the real root of g^4 = g + 1: as uniform as three dimensions allow
+    i = np.arange(1, DRAWS + 1)[:, None]
+    u = (0.5 + i * np.array([1 / g, 1 / g**2, 1 / g**3])) % 1.0
+    u = np.clip(u, 0.5 / DRAWS, 1 - 0.5 / DRAWS)
+    return ndtri(u[:, :2]), u[:, 2]
+
+
+def _draws(ahead: Forecast, start: float, freedom: float) -> tuple[Floats, Floats]:
+    """Points of the predictive distribution of (S, O), cut to [0, 1]."""
+    z, u = _normals()
+    values, vectors = np.linalg.eigh(ahead.covariance)
+    root = vectors * np.sqrt(np.maximum(values, 0.0))
+    # the divisor keeps the variance: a t of `freedom` degrees is wider than its normal by freedom / (freedom - 2)
+    wide = np.sqrt((freedom - 2) / chi2.ppf(u, freedom))[:, None]
+    gains = ahead.mean + wide * (z @ root.T)
+    both = np.clip(start + gains, 0.0, 1.0)
+    return both[:, 0], both[:, 1]
+
+
+def _probabilities(start: float, sft: Floats, opd: Floats, model: VerdictModel) -> dict[str, float]:
+    gain, online = np.maximum(sft, opd) - start, opd - sft
+    m, d = model.margin, model.tolerance
+    clear = gain > m + d
+    neither = float((gain <= m - d).mean())
+    go = float((clear & (online > m + d)).mean())
+    stay = float((clear & (online <= m - d)).mean())
+    return {OFFLINE: stay, ONLINE: go, NEITHER: neither, UNDECIDED: max(0.0, 1 - stay - go - neither)}
+
+
+def _interval(values: Floats, method: str, student: Feature) -> Estimate:
+    low, middle, high = np.quantile(values, [0.025, 0.5, 0.975])
+    # what is not known of the student's own accuracy moves everything with it
+    spread = 1.96 * student.error
+    low, high = middle - math.hypot(middle - low, spread), middle + math.hypot(high - middle, spread)
+    return Estimate(float(middle), max(0.0, float(low)), min(1.0, float(high)), 0, "accuracy", method)
+
+
+# --- guards ---------------------------------------------------------------------------------------------
+
+
+def _guards(found: dict[str, Feature], evidence: Evidence) -> list[tuple[str, str]]:
+    """(answer that may not be given with confidence, why). Theory's warnings, whatever the coefficients say."""
+    out: list[tuple[str, str]] = []
+    takeover = found.get("takeover")
+    if takeover is not None and takeover.value + 1.645 * takeover.error < 0:
+        out.append((ONLINE, f"the expert does worse than the student itself when it goes on from the student's own "
+                            f"prefixes ({takeover.value:+.3f}): its advice does not help from there"))  # fmt: skip
+    if evidence.capabilities and not {"score", "distribution"} & set(evidence.capabilities):
+        out.append((ONLINE, "the expert gives samples only: online training needs its scores"))
+    gap = evidence.measures.get("gap_nats")
+    pilot = found.get("opd_gain")
+    wrong = gap is not None and math.isfinite(gap.value) and gap.high < 0
+    if wrong and gap is not None and not (pilot and pilot.value - 1.645 * pilot.error > 0):
+        out.append((ONLINE, f"among the student's own completions the expert prefers wrong ones, by "
+                            f"{-gap.value:.2f} nats, and no online pilot shows a gain"))  # fmt: skip
+    if not curve(evidence, "sft") and not curve(evidence, "opd") and found:
+        for answer in (OFFLINE, ONLINE):
+            out.append((answer, "no pilot was trained: how far either route gets is a guess"))
+    elif not curve(evidence, "opd") and takeover is None:
+        out.append((ONLINE, "neither an online pilot nor the expert's continuations were measured"))
+    return out
+
+
+def _without_reward(evidence: Evidence, rule: str) -> Verdict:
+    """No verifier: accuracies, and so all three answers, are beyond what can be said."""
+    from understudy.diagnose.verdict_words import without_reward
+
+    told, change = without_reward(evidence)
+    p: dict[str, float] = {a: float(a == UNDECIDED) for a in ANSWERS}
+    return Verdict(UNDECIDED, p, {}, told, change, rule)
