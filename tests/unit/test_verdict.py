@@ -133,8 +133,16 @@ def test_moves_the_right_way(model):
 
 @pytest.mark.parametrize("model", MODELS, ids=names())
 def test_obvious_cases(model):
+    """The model in use decides them; the prior, wider, at least leans the right way."""
+
+    def leaning(found):
+        verdict = judge(found, model)
+        q = verdict.probabilities
+        assert model.name == "prior" or verdict.answer != "undecided"
+        return max((a for a in ANSWERS if a != "undecided"), key=lambda a: q[a])
+
     reached = evidence(expert=0.8, sft=(0.6, 0.72, 0.8), opd=0.78, reverse=0.05, forward=(0.3, 0.1, 0.05))
-    assert judge(reached, model).answer == "offline suffices"
+    assert leaning(reached) == "offline suffices"
     stuck = evidence(
         expert=0.9,
         sft=(0.4, 0.41, 0.4),
@@ -144,11 +152,11 @@ def test_obvious_cases(model):
         tilt=0.8,
         takeover=0.4,
     )
-    assert judge(stuck, model).answer == "go online"
+    assert leaning(stuck) == "go online"
     none = evidence(
         student=0.6, expert=0.55, sft=(0.6, 0.59, 0.58), opd=0.58, takeover=-0.02, tilt=0.58, reverse=0.4
     )
-    assert judge(none, model).answer == "neither"
+    assert leaning(none) == "neither"
 
 
 @pytest.mark.parametrize("model", MODELS, ids=names())

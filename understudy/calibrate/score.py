@@ -178,12 +178,14 @@ def score(rows: Sequence[Row], by_kind: bool = True) -> Score:
         raise UserError("rows", 0, "no row has a verdict: nothing to score")
     decided = [(v.answer, t, c) for _, v, t, c in judged if v.answer != UNDECIDED]
     wrong = [c for a, t, c in decided if a != t]
-    confusion = {t: dict.fromkeys(ANSWERS, 0) for t in ANSWERS if t != UNDECIDED}
+    confusion: dict[str, dict[str, int]] = {
+        str(t): {str(a): 0 for a in ANSWERS} for t in ANSWERS if t != UNDECIDED
+    }
     for _, v, t, _ in judged:
         confusion[t][v.answer] += 1
     happened = [UNDECIDED if c else t for _, _, t, c in judged]
     brier = sum(_brier(v.probabilities, h) for (_, v, _, _), h in zip(judged, happened)) / n
-    often = {a: happened.count(a) / n for a in ANSWERS}
+    often: dict[str, float] = {str(a): happened.count(a) / n for a in ANSWERS}
     base = sum(_brier(often, h) for h in happened) / n
     pairs = [(v.probabilities[a], a == h) for (_, v, _, _), h in zip(judged, happened) for a in ANSWERS]
     shares = [r.cost_share for r, *_ in judged if math.isfinite(r.cost_share)]
