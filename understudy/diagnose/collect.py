@@ -22,13 +22,13 @@ from understudy import maths
 from understudy.diagnose.cost import Sizes
 from understudy.diagnose.takeover import DEPTHS, continued
 from understudy.diagnose.types import Cost
-from understudy.evaluate import verified
 from understudy.experts.base import Expert
 from understudy.policy import Policy
 from understudy.randomness import seed_from
 from understudy.rollout import pack, unpack
 from understudy.run import RunDir
 from understudy.sampler import draw
+from understudy.tasks import verify_all
 from understudy.tasks.base import Task
 from understudy.types import Prompt, Rollout
 
@@ -108,7 +108,7 @@ def sample_student(setting: Setting, policy: Policy, some: Sequence[Prompt], sam
 
 
 def _rewarded(setting: Setting, rollouts: list[Rollout]) -> list[Rollout]:
-    return verified(setting.task, rollouts) if setting.reward else rollouts
+    return verify_all(setting.task, rollouts) if setting.reward else rollouts
 
 
 def compared(
@@ -198,7 +198,7 @@ def takeover(setting: Setting, run: RunDir, table: Table) -> tuple[dict[int, tup
         tokens = {"expert": 0, "student": 0}
         for depth in DEPTHS[1:]:
             for actor, start in begin.items():
-                done = verified(setting.task, continued(
+                done = verify_all(setting.task, continued(
                     start, student.decode, student.end_ids, firsts, depth, seed, setting.room, actor
                 ))  # fmt: skip
                 out[f"{actor}-{depth}"] = torch.tensor(

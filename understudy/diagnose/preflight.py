@@ -12,10 +12,9 @@ import numpy as np
 from understudy.diagnose.collect import Setting, sample_student
 from understudy.diagnose.types import Check
 from understudy.errors import UserError
-from understudy.evaluate import verified
 from understudy.policy import check_same_language, tokenizer_sha
 from understudy.randomness import seed_from
-from understudy.tasks import check_task
+from understudy.tasks import check_task, verify_all
 from understudy.types import Prompt
 
 NOISE = 0.05
@@ -118,7 +117,7 @@ def _own_template(setting: Setting, some: list[Prompt]) -> Check:
     accuracies = []
     for prompts in (some, dressed):
         policy.check_room(prompts, setting.room)
-        done = verified(setting.task, setting.expert.sample(prompts, 2, setting.seed, setting.room))
+        done = verify_all(setting.task, setting.expert.sample(prompts, 2, setting.seed, setting.room))
         accuracies.append(float(np.mean([r.reward for r in done])))
     plain, templated = accuracies
     good = templated - plain <= TEMPLATE_GAIN
