@@ -9,11 +9,10 @@ import torch
 
 from understudy.config import TrainConfig
 from understudy.diagnose.takeover import DEPTHS, Forced, continued, cut
-from understudy.evaluate import verified
 from understudy.experts import LocalExpert, load_expert
 from understudy.policy import Policy, load_policy
 from understudy.sampler import draw
-from understudy.tasks import load_task
+from understudy.tasks import load_task, verify_all
 from understudy.types import Prompt, Rollout
 
 
@@ -73,7 +72,7 @@ def test_an_honest_solver_saves_the_students_wrong_beginnings() -> None:
                 "student")
         for p in prompts
     ]  # fmt: skip
-    done = verified(
+    done = verify_all(
         task, continued(expert.start, policy.decode, policy.end_ids, spoiled, 75, 1, 120, "expert")
     )
     assert sum(r.reward or 0 for r in done) >= 15
