@@ -119,6 +119,7 @@ def leave() -> None:
     if _HERE.store is not None:
         import torch.distributed as dist
 
+        barrier()  # nobody goes while another still talks to it
         dist.destroy_process_group()
         _HERE.launch, _HERE.store, _HERE.control = Launch(), None, None
 
