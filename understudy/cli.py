@@ -14,6 +14,7 @@ HELP = f"""understudy {__version__}: should a student model imitate its expert o
 usage: understudy COMMAND [options]        understudy COMMAND --help
 
   demo      the paper's central experiment on this machine, from nothing to a report (minutes on a laptop CPU)
+  diagnose  which way to train, before you pay for it: offline suffices, go online, neither, or undecided
   train     one student, one method of the table, one run directory; the same command again resumes it
   eval      accuracy of a model or run on a task: greedy, sampled, avg@k, pass@k, with intervals
   score     an expert scores kept completions into a cache, so that training needs no expert beside it
@@ -25,6 +26,7 @@ usage: understudy COMMAND [options]        understudy COMMAND --help
 
 first steps
   understudy demo --quick
+  understudy diagnose --student PATH_OR_HUB_ID --expert PATH_OR_HUB_ID --task countdown
   understudy train --method opd --student PATH_OR_HUB_ID --expert PATH_OR_HUB_ID --task countdown
   understudy report runs/opd-0
 
@@ -60,6 +62,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted: the same command resumes from the last checkpoint", file=sys.stderr)
         return 130
+
+
+def _diagnose(args: Sequence[str]) -> int:
+    from understudy.diagnose.cli import diagnose_command
+
+    return diagnose_command(args)
 
 
 def _train(args: Sequence[str]) -> int:
@@ -118,6 +126,7 @@ def _doctor(args: Sequence[str]) -> int:
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "demo": _demo,
+    "diagnose": _diagnose,
     "train": _train,
     "eval": _eval,
     "score": _score,

@@ -119,7 +119,7 @@ def simple(name: str, field: str, words: str, method: str = "sft", **changes: An
 LONG = "x" * 5000
 
 # -- words and numbers
-case("unknown command", "command", "unknown; one of demo, train")(lambda p: ["trian"])
+case("unknown command", "command", "unknown; one of demo, diagnose, train")(lambda p: ["trian"])
 case("unknown option", "command line", "unrecognized arguments: --learning-rate")(
     lambda p: [*arguments(p.out), "--learning-rate", "1"]
 )
@@ -457,6 +457,59 @@ case("compare with a seed twice", "seeds", "different numbers")(
         str(p.out),
     ]
 )
+
+# -- diagnoses
+DIAGNOSE = ["diagnose", "--task", "coin", "--student", STUDENT, "--expert", "solver", "--device", "cpu"]
+
+
+def diagnose(name: str, field: str, words: str, *more: str) -> None:
+    case(f"diagnose {name}", field, words)(lambda p: [*DIAGNOSE, "--out", str(p.out), *more])
+
+
+case("diagnose nobody", "student", "missing")(lambda p: ["diagnose"])
+case("diagnose without an expert", "expert", "missing")(lambda p: ["diagnose", "--student", STUDENT])
+diagnose("with a budget in words", "budget", "a share such as 5%", "--budget", "little")
+diagnose("with no budget", "budget", "above 0", "--budget", "0%")
+diagnose("with too few prompts", "prompts", "at least 8", "--prompts", "2")
+diagnose("with one sample a prompt", "samples", "at least 2", "--samples", "1")
+diagnose("with unknown controls", "controls", "one of budget, all, none", "--controls", "some")
+diagnose("with a field of its own set", "set", "have options of their own", "--set", "updates=3")
+diagnose("with an unknown field set", "set.learning_rate", "unknown", "--set", "learning_rate=3")
+diagnose("an illegal training", "lr", "at most 1e30", "--set", "lr=1e38")
+diagnose("with an unknown expert", "expert", "unknown; one of solver", "--expert", "solvr")
+diagnose("on an unknown task", "task", "unknown; one of", "--task", "countup")
+diagnose("with negative speed", "device_flops", "not be negative", "--device-flops", "-1")
+diagnose("without room", "preflight: context length", "shorten the prompts", "--set", "max_new_tokens=1000")
+
+
+@case(
+    "diagnose an expert of another vocabulary",
+    "preflight: tokenizer, vocabulary and end tokens",
+    "resize one",
+)
+def _(p: Place) -> list[str]:
+    return [*DIAGNOSE, "--out", str(p.out), "--expert", "solver:vocabulary=512"]
+
+
+@case("a diagnosis of another question", "out", "another diagnosis: .*seed 0 -> 1")
+def _(p: Place) -> list[str]:
+    from understudy.diagnose.config import DiagnoseConfig
+
+    asked = DiagnoseConfig(task="coin", student=STUDENT, expert="solver", device="cpu", out=str(p.out))
+    with RunDir.open(p.out, dataclasses.asdict(asked)):
+        p.file("run/diagnosis.json", "{}")
+    return [*DIAGNOSE, "--out", str(p.out), "--seed", "1"]
+
+
+@case("half a diagnosis", "diagnosis", "not valid JSON")
+def _(p: Place) -> list[str]:
+    from understudy.diagnose.config import DiagnoseConfig
+
+    asked = DiagnoseConfig(task="coin", student=STUDENT, expert="solver", device="cpu", out=str(p.out))
+    with RunDir.open(p.out, dataclasses.asdict(asked)):
+        p.file("run/diagnosis.json", "{")
+    return [*DIAGNOSE, "--out", str(p.out)]
+
 
 # -- configuration files
 case("no such configuration", "config", "no such file")(

@@ -1,0 +1,131 @@
+"""Controls of the pilots: is a floor the student's, the optimiser's, or only too little data?
+
+All at the middle of the offline curve, where they are affordable, each compared with the pilot there, prompt by prompt.
+None certifies that an expert is out of reach (THEORY.md, E8); they say what else could explain a floor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from understudy.config import TrainConfig, parse_spec
+from understudy.diagnose import intervals
+from understudy.diagnose.collect import compared
+from understudy.diagnose.cost import Sizes
+from understudy.diagnose.pilot import NATS, Pilots, Size, divergence
+from understudy.diagnose.types import CHECKS, Control
+from understudy.experts import LocalExpert
+from understudy.randomness import seed_from
+
+SMALL = 0.1
+"""Twice the steps should lower the held-out divergence by less than this share of it."""
+GROWTH = 4
+"""Weights of a student of twice the width, about; LoRA's larger adapter costs hardly more, so this is generous."""
+
+
+def controls(pilots: Pilots, size: Size, choice: str) -> dict[str, Control]:
+    """Every control, run or with the reason why not. choice: budget (while it lasts), all, none."""
+    if not size.sequences:
+        return {name: Control(False, "not run: no pilots") for name in CHECKS}
+    if "score" not in pilots.setting.expert.capabilities:
+        return {name: Control(False, "not run: the expert gives no scores") for name in CHECKS}
+    n, left = size.curve[1], size.left
+    sizes, length = pilots.setting.sizes, float(pilots.table.length.mean())
+    look = 2 * size.prompts * length * (sizes.expert + 2 * sizes.student)
+    prices: dict[str, tuple[float, Callable[[Pilots, Size, int], Control]]] = {
+        "stability": (sizes.sft(n, length).flops + sizes.cost(trained=n * length).flops + look, _stability),
+        "self_retraining": (
+            Sizes(sizes.student, sizes.student).sft(n, length).flops + look,
+            _self_retraining,
+        ),
+        "capacity_ladder": (
+            Sizes(GROWTH * sizes.student, sizes.expert).sft(n, length).flops + GROWTH * look,
+            _capacity_ladder,
+        ),
+    }
+    out = {}
+    for name, (flops, run) in prices.items():
+        if choice == "none" or (choice == "budget" and flops > left):
+            out[name] = Control(
+                False, "not run: budget" if choice == "budget" else "not run: --controls none"
+            )
+            continue
+        out[name] = run(pilots, size, n)
+        if out[name].ran:
+            left -= flops
+    return {name: out[name] for name in CHECKS}
+
+
+def _stability(pilots: Pilots, size: Size, n: int) -> Control:
+    """The same sequences, twice the updates: what still falls then was optimisation."""
+    before = _middle(pilots, n)
+    twice = 2 * (n // size.batch)
+    path = pilots.train(pilots.offline, n, size.batch, f"sft-{n}-twice", updates=twice, prompt_pool=n)
+    fall = intervals.mean(before - pilots.measure(path).forward, NATS)
+    steady = fall.value <= SMALL * float(before.mean())
+    told = (
+        "twice the steps on the same data change little: not the optimiser's floor"
+        if steady
+        else "twice the steps on the same data still lower it: part of the floor is the optimiser's"
+    )
+    return Control(True, told, (pilots.point(path, "sft", n, "twice the steps"),), fall, steady)
+
+
+def _self_retraining(pilots: Pilots, size: Size, n: int) -> Control:
+    """The trained pilot as expert: realizable by construction. From the same start, on as much data, how near?"""
+    setting, middle = pilots.setting, pilots.run.path / "pilots" / f"sft-{n}"
+    alike = Sizes(setting.sizes.student, setting.sizes.student)
+    path = pilots.train(pilots.offline, n, size.batch, f"sft-{n}-self", alike, expert=str(middle))
+    expert = LocalExpert(pilots.load(middle))
+    rollouts = expert.sample(pilots.prompts, 1, seed_from("diagnose self", setting.seed), setting.room)
+    own = divergence(compared(setting, pilots.load(path), expert, rollouts, "expert"), "expert")
+    tokens = sum(len(r.ids) for r in rollouts)
+    pilots.spent += alike.cost(tokens, tokens, tokens)
+    harder = intervals.mean(_middle(pilots, n) - own, NATS)
+    near = harder.low <= 0
+    told = (
+        "from here the expert is no harder to imitate than one that is certainly in reach"
+        if near
+        else "the expert stays further away than one that is certainly in reach, trained alike; "
+        "under-trained pilots can show this too"
+    )
+    return Control(True, told, (), harder, near)
+
+
+def _capacity_ladder(pilots: Pilots, size: Size, n: int) -> Control:
+    """The same data, a larger student."""
+    found = larger(pilots.offline)
+    if found is None:
+        told = "not run: all weights of a given model are trained; only scratch and LoRA students have a next size"
+        return Control(False, told)
+    changes, label = found
+    name = f"sft-{n}-{label.replace(' ', '-')}"
+    sizes = Sizes(GROWTH * pilots.setting.sizes.student, pilots.setting.sizes.expert)
+    path = pilots.train(pilots.offline, n, size.batch, name, sizes, **changes)
+    fall = intervals.mean(_middle(pilots, n) - pilots.measure(path).forward, NATS)
+    same = fall.low <= 0
+    why = (
+        "no clear gain, so capacity is not what holds it back"
+        if same
+        else "clearly nearer: capacity holds it back"
+    )
+    return Control(True, f"{label}: {why}", (pilots.point(path, "sft", n, label),), fall, same)
+
+
+def larger(config: TrainConfig) -> tuple[dict[str, object], str] | None:
+    """(changed fields, label) of the next size of this student; None where there is none."""
+    rank = getattr(config, "lora_rank", 0)
+    if rank:
+        return {"lora_rank": 4 * rank}, f"LoRA rank {4 * rank}"
+    if config.student.partition(":")[0] != "scratch":
+        return None
+    args = dict(parse_spec(config.student, "student").args)
+    width = 2 * int(args.get("width", 64))
+    args["width"] = str(width)
+    return {"student": "scratch:" + ",".join(f"{k}={v}" for k, v in args.items())}, f"width {width}"
+
+
+def _middle(pilots: Pilots, n: int) -> np.ndarray:
+    return pilots.measure(pilots.run.path / "pilots" / f"sft-{n}").forward

@@ -1,0 +1,115 @@
+"""From the collected completions to the measures by their canonical names, and to what the page draws."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from understudy.diagnose import bounds, estimators, intervals
+from understudy.diagnose.collect import Floats, Table
+from understudy.diagnose.takeover import DEPTHS
+from understudy.diagnose.types import MEASURES, Estimate
+from understudy.tasks.base import Task
+
+TILTS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
+SHOWN = 6  # prompts whose completions are kept for the page
+POINTS = 600  # completions in the scatter
+
+
+def measures(
+    task: Task, student: Table, expert: Table, takeover: dict[int, tuple[Floats, Floats]]
+) -> dict[str, Estimate]:
+    """Canonical name -> estimate, in the canonical order; what cannot be measured is absent."""
+    out = estimators.measures(side(student), side(expert))
+    lengths = bounds.length_bounds(expert.length, student.length)
+    out["length_tv_bound"] = lengths["bound"]
+    if task.keywords:
+        out["keyword_tv_bound"] = bounds.keyword_bounds(
+            holds(expert, task.keywords), holds(student, task.keywords), task.keywords, select=None
+        )[0]
+    if np.isfinite(student.overlap).all():
+        # positions count alike
+        shared = (student.overlap * student.length).sum(1)
+        out["top_token_overlap"] = intervals.ratio(
+            shared, student.length.sum(1), "share of top tokens", (0.0, 1.0)
+        )
+    if takeover:
+        out["takeover_0"] = intervals.share(expert.reward)
+        gains = []
+        for depth in DEPTHS[1:]:
+            theirs, own = takeover[depth]
+            out[f"takeover_{depth}"] = intervals.share(theirs)
+            gains.append(theirs - own)
+        out["takeover_gain"] = intervals.mean(np.mean(gains, axis=0), "accuracy", (-1.0, 1.0))
+    return {name: out[name] for name in MEASURES if name in out}
+
+
+def side(table: Table) -> estimators.Side:
+    """What is known of a table, as the estimators take it."""
+
+    def known(values: Floats) -> Floats | None:
+        return None if np.isnan(values).any() else values
+
+    return estimators.Side(
+        known(table.student_logp),
+        known(table.expert_logp),
+        known(table.reward),
+        table.length,
+        known(table.kl),
+    )
+
+
+def holds(table: Table, words: tuple[str, ...]) -> Floats:
+    """(P, K, W) 0 or 1: does completion k of prompt i hold word w."""
+    flat = np.array([[float(w in r.text) for w in words] for r in table.rollouts])
+    return flat.reshape(-1, table.samples, len(words))
+
+
+def series(task: Task, student: Table, expert: Table) -> dict[str, Any]:
+    """What the page draws, as plain values.
+
+    scatter: [prompt, A in nats, reward, log expert, tokens] of student completions. tilt: {"t", "value", "low",
+    "high"}. lengths: counts by tokens. keywords: mean count a completion. samples: completions side by side.
+    """
+    out: dict[str, Any] = {
+        "lengths": {
+            name: np.bincount(t.length.ravel().astype(int)).tolist() for name, t in _both(student, expert)
+        },
+        "keywords": {
+            w: {
+                name: float(np.mean([r.text.count(w) for r in t.rollouts]))
+                for name, t in _both(student, expert)
+            }
+            for w in task.keywords
+        },
+        "samples": _samples(student, expert),
+    }
+    known = side(student)
+    if known.ls is not None and known.le is not None:
+        a, r, le = student.expert_logp - student.student_logp, student.reward, student.expert_logp
+        rows = [(i, k) for i in range(a.shape[0]) for k in range(a.shape[1])][:POINTS]
+        out["scatter"] = [
+            [i, float(a[i, k]), float(r[i, k]), float(le[i, k]), int(student.length[i, k])] for i, k in rows
+        ]
+        if known.r is not None:
+            curve = estimators.tilt_curve(r, a, TILTS)
+            out["tilt"] = {"t": list(curve.t), "effective": list(curve.effective)} | {
+                name: [float(getattr(v, name)) for v in curve.value] for name in ("value", "low", "high")
+            }
+    return out
+
+
+def _both(student: Table, expert: Table) -> list[tuple[str, Table]]:
+    return [("student", student), ("expert", expert)]
+
+
+def _samples(student: Table, expert: Table) -> list[dict[str, Any]]:
+    rows = []
+    for i in range(min(SHOWN, len(student.reward))):
+        mine, theirs = student.rollouts[i * student.samples], expert.rollouts[i * expert.samples]
+        rows.append({
+            "prompt": mine.prompt.text, "student": mine.text, "student_reward": mine.reward,
+            "expert": theirs.text, "expert_reward": theirs.reward,
+        })  # fmt: skip
+    return rows

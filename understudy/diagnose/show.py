@@ -1,0 +1,137 @@
+"""A diagnosis on one screen: the verdict first, then the evidence in plain words, then what each route costs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from understudy.diagnose.types import Cost, Diagnosis, Estimate
+from understudy.diagnose.words import MEANINGS
+
+SHORT = (
+    "student_accuracy", "expert_accuracy", "headroom", "kl_expert_student", "kl_student_expert", "tv_pooled",
+    "gap_nats", "auc", "best_of_2_gain", "tilt_ceiling", "takeover_gain", "top_token_overlap",
+)  # fmt: skip
+"""Measures on the screen; all of them are in diagnosis.json and on the page."""
+REASONS = 4
+HEADLINES = {
+    "offline suffices": "OFFLINE SUFFICES: fine-tune on the expert's samples (SFT)",
+    "go online": "GO ONLINE: let the student act and the expert score (OPD)",
+    "neither": "NEITHER: training toward this expert is not expected to help",
+    "undecided": "UNDECIDED: the evidence does not say",
+}
+COLOURS = {"offline suffices": "green", "go online": "cyan", "neither": "yellow", "undecided": "magenta"}
+ROUTES = {
+    "student": "as it is",
+    "sft": "offline (SFT)",
+    "opd": "online (OPD), an estimate",
+    "expert": "the expert",
+}
+
+
+def show(found: Diagnosis, console: Console) -> None:
+    console.print(Group(*_parts(found)))
+
+
+def _parts(found: Diagnosis) -> Iterator[RenderableType]:
+    v, s = found.verdict, found.setting
+    chances = ", ".join(f"{name} {p:.0%}" for name, p in v.probabilities.items() if p >= 0.005)
+    yield Text(HEADLINES[v.answer], style=f"bold {COLOURS[v.answer]}")
+    yield Text(f"{s['student']} -> {s['expert']} on {s['task']}", style="dim")
+    yield Text(f"chances: {chances}; rule: {v.rule}", style="dim")
+    if s.get("stopped"):
+        yield Text(f"- stopped before any training: {s['stopped']}")
+    shown = v.reasons if len(v.reasons) <= REASONS else (*v.reasons[: REASONS - 1], v.reasons[-1])
+    for reason in shown:
+        yield Text(f"- {reason}")
+    yield _evidence(found)
+    yield from _pilots(found)
+    yield _routes(found)
+    for reason in v.would_change[:2]:
+        yield Text(f"would change it: {reason}", style="dim")
+
+
+def number(e: Estimate | None, percent: bool = False) -> str:
+    """ "0.52 [0.45, 0.60]"; a dash where there is no number."""
+    if e is None or math.isnan(e.value):
+        return "-"
+    kind = ".0%" if percent else ".1f" if abs(e.value) >= 10 else ".2f"
+    return f"{e.value:{kind}} [{e.low:{kind}}, {e.high:{kind}}]"
+
+
+def large(x: float) -> str:
+    """1234567 -> "1.2M"; enough to compare costs by."""
+    for size, letter in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if x >= size:
+            return f"{x / size:.3g}{letter}"
+    return f"{x:.0f}"
+
+
+def duration(seconds: float) -> str:
+    if math.isnan(seconds):
+        return "-"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _table(*headings: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for i, h in enumerate(headings):
+        table.add_column(h, no_wrap=True, overflow="fold" if i < 2 else "ellipsis")
+    return table
+
+
+def _routes(found: Diagnosis) -> Table:
+    """Each route: accuracy expected, and what it costs."""
+    table = _table("route", "accuracy expected", "expert tokens", "student tokens", "FLOPs", "time")
+    for name, label in ROUTES.items():
+        expected = found.verdict.expected.get(name)
+        measured = found.evidence.measures.get(f"{name}_accuracy")
+        cost = found.costs.get(name)
+        if expected or measured or cost:
+            table.add_row(label, number(expected or measured, True), *_cost(cost))
+    table.add_row("this diagnosis", _of_both(found), *_cost(found.costs["diagnosis"]))
+    return table
+
+
+def _of_both(found: Diagnosis) -> str:
+    both = sum(found.costs[name].flops for name in ("sft", "opd") if name in found.costs)
+    return f"{found.costs['diagnosis'].flops / both:.1%} of both" if both else "-"
+
+
+def _cost(cost: Cost | None) -> tuple[str, ...]:
+    if cost is None:
+        return ("", "", "", "")
+    expert = cost.expert_tokens_sampled + cost.expert_tokens_scored
+    student = cost.student_tokens_sampled + cost.student_tokens_trained
+    return large(expert), large(student), large(cost.flops), duration(cost.seconds)
+
+
+def _evidence(found: Diagnosis) -> Table:
+    table = _table("evidence", "", "what it means")
+    for name in SHORT:
+        if name in found.evidence.measures:
+            label, meaning = MEANINGS[name]
+            table.add_row(label, number(found.evidence.measures[name]), Text(meaning, style="dim"))
+    return table
+
+
+def _pilots(found: Diagnosis) -> Iterator[RenderableType]:
+    points = [p for p in found.evidence.pilots if p.label in ("start", "curve")]
+    if points:
+        table = _table("pilot", "accuracy", "KL(expert, student)", "KL(student, expert)")
+        for p in points:
+            name = f"{p.kind} on {p.samples}" if p.samples else f"before {p.kind}"
+            table.add_row(name, number(p.accuracy), number(p.kl_expert_student), number(p.kl_student_expert))
+        yield table
+    else:
+        yield Text(
+            "no pilots were trained" + ("" if found.setting.get("stopped") else ": they do not fit --budget")
+        )
+    for name, control in found.evidence.checks.items():
+        yield Text(f"{name.replace('_', ' ')}: {control.told}", style="dim")

@@ -1,0 +1,70 @@
+"""What each number means, in plain words, and what a diagnosis takes for granted."""
+
+from __future__ import annotations
+
+from understudy.diagnose.config import DiagnoseConfig
+from understudy.diagnose.types import Evidence
+
+MEANINGS: dict[str, tuple[str, str]] = {
+    "student_accuracy": ("student's accuracy", "share right now, before training"),
+    "expert_accuracy": ("expert's accuracy", "what there is to learn from"),
+    "headroom": ("headroom", "expert minus student on the same prompts: nothing to gain where it is 0"),
+    "kl_student_expert": ("reverse KL", "how strange the student's texts are to the expert; OPD lowers it"),
+    "kl_expert_student": ("forward KL", "how strange the expert's texts are to the student; SFT lowers it"),
+    "tv_student": ("distance, student's texts", "0 the same, 1 the expert would hardly write them"),
+    "tv_expert": ("distance, expert's texts", "0 the same, 1 the student would hardly write them"),
+    "tv_pooled": ("distance, both", "share of texts that tell the two apart (total variation)"),
+    "bhattacharyya": ("overlap", "1 the same, 0 nothing in common"),
+    "reward_advantage_cov": ("first push", "gain of accuracy as the student starts to lean toward the expert"),
+    "gap_nats": ("preference for right", "nats by which the expert prefers the student's right answers"),
+    "auc": ("ranking", "how often it puts a right answer above a wrong one; 0.5 is a coin"),
+    "auc_expert": ("ranking by expert alone", "the same by the expert's likelihood only"),
+    "auc_per_token": ("ranking per token", "the same, divided by length"),
+    "auc_length_residual": ("ranking beyond length", "the same, with what length explains taken out"),
+    "best_of_2_gain": ("best of two", "accuracy gained when the expert picks the better of two student answers"),
+    "tilt_ceiling": ("ceiling of re-weighting", "accuracy if the student only re-weighs its own answers"),
+    "length_tv_bound": ("lengths differ by", "certain at least: share of texts told apart by length"),
+    "keyword_tv_bound": ("words differ by", "certain at least: share of texts told apart by one word"),
+    "top_token_overlap": ("shared top tokens", "share of the student's likely tokens that the expert likes too"),
+    "takeover_0": ("expert from scratch", "its accuracy with nothing written yet"),
+    "takeover_25": ("expert takes over at 25%", "its accuracy when it goes on from the student's own beginning"),
+    "takeover_50": ("expert takes over at 50%", "the same from the middle"),
+    "takeover_75": ("expert takes over at 75%", "the same from near the end"),
+    "takeover_gain": ("gain of taking over", "expert minus student from the student's own beginnings"),
+}  # fmt: skip
+"""Name -> (label, meaning)."""
+
+
+def assumptions(
+    config: DiagnoseConfig, seen: Evidence, shared: int, prompts: int, steps: bool
+) -> tuple[str, ...]:
+    """What the verdict rests on and cannot check."""
+    out = [
+        "Prompts are drawn from the task's train stream under another seed, never from its test split.",
+        f"The full training is {config.updates} updates of {config.prompts_per_update} prompts; another length, "
+        "learning rate or model would need its own diagnosis.",
+        "The pilots' updates are smaller than the full training's, and their schedule is shrunk to their length.",
+        "How accuracy goes on after the pilots is predicted, not known; that of the online route is an estimate.",
+        "Whether the student can represent the expert cannot be decided from finite data; floors and controls only "
+        "make it more or less likely.",
+    ]
+    if shared:
+        out.append(
+            f"The task has few problems: {shared} of {prompts} prompts are among the pilots' training prompts."
+        )
+    if not seen.has_verifier:
+        out.append(
+            "No reward is known here: distances and learning curves are measured, but not whether getting nearer to "
+            "the expert means getting better, nor which route ends at the higher accuracy."
+        )
+    if "score" not in seen.capabilities:
+        out.append(
+            "The expert only gives samples: no distance can be measured, and online training toward its scores is not "
+            "possible at all; only the offline route, and its accuracy, can be judged."
+        )
+    elif not steps:
+        out.append(
+            "The expert gives scores of tokens but no distributions: divergences are noisier, and it cannot go on from "
+            "a student's beginning."
+        )
+    return tuple(out)
