@@ -29,7 +29,7 @@ from understudy.diagnose.config import MARGIN, VOLATILE, DiagnoseConfig, checked
 from understudy.diagnose.controls import controls
 from understudy.diagnose.cost import Sizes, timed
 from understudy.diagnose.pilot import Pilots, floor, start
-from understudy.diagnose.types import VERSION, Check, Control, Cost, Diagnosis, Evidence, PilotPoint
+from understudy.diagnose.types import VERSION, Check, Control, Cost, Diagnosis, Evidence, PilotPoint, Verdict
 from understudy.diagnose.words import MEANINGS, assumptions
 from understudy.errors import UserError
 from understudy.experts import load_expert
@@ -185,7 +185,8 @@ class _Stages:
         }  # fmt: skip
         costs = _timed({"diagnosis": self.spent} | full, known["paces"], config.device_flops)
         return Diagnosis(
-            VERSION, plain(asdict(config)) | known | _machine(config), checks, seen, verdict.judge(seen), costs, series,
+            VERSION, plain(asdict(config)) | known | _machine(config), checks, seen,
+            gated(verdict.judge(seen), stopped), costs, series,
             assumptions(config, seen, shared, len(some), can_continue(setting.expert)),
         )  # fmt: skip
 
@@ -235,6 +236,22 @@ class _Stages:
             "pilot_sequences": size.sequences,
         }
         return points, found, facts
+
+
+def gated(judged: Verdict, stopped: str) -> Verdict:
+    """The verdict of a diagnosis that ended at the headroom gate: neither, at the level of headroom's interval."""
+    if not stopped:
+        return judged
+    sure = max(0.95, judged.probabilities["neither"])
+    rest = sum(p for answer, p in judged.probabilities.items() if answer != "neither")
+    chances = {
+        answer: sure if answer == "neither" else (1 - sure) * (p / rest if rest else 0.0)
+        for answer, p in judged.probabilities.items()
+    }
+    reason = f"{stopped}: with 95% confidence the expert is not {MARGIN:g} better than the student here"
+    changed = ("a harder task or a better expert, on which the two differ",)
+    rule = f"{judged.rule}, headroom gate"
+    return Verdict("neither", chances, judged.expected, (reason, *judged.reasons), changed, rule)
 
 
 def _timed(costs: dict[str, Cost], paces: dict[str, Any], device_flops: float) -> dict[str, Cost]:
