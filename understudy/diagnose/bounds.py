@@ -1,0 +1,269 @@
+"""Bounds on total variation that hold at a stated confidence, whatever the distributions (THEORY.md E7 and E8).
+
+A statistic of a completion (its length, whether it holds a word) has a distribution under expert and student; the
+total variation (TV) between those two is at most that of the completions. `low` of each Estimate here is a rigorous
+lower bound of TV with probability at least `level` = 1 - delta. `value` is what was seen, where it was seen without
+the bias of looking for it. The plug-in TV of two histograms is the exception, and says so: it is biased up.
+
+Data: p (P,) one draw a prompt, or (P, K) draws; q likewise, from the other policy. Prompts are independent, draws of
+one prompt are not: (P, K) data are averaged by prompt first. `shared_prompts`: row i of p and q is the same prompt;
+then rows of p and q are dependent, which each bound allows for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from understudy.diagnose import divergences, intervals
+from understudy.diagnose.confidence import mean_high, mean_low, share_high, share_low
+from understudy.diagnose.intervals import Floats
+from understudy.diagnose.types import Estimate
+from understudy.errors import UserError
+from understudy.randomness import generator
+
+DELTA = 0.05
+PROBABILITY = "probability"
+
+
+# --- E7: lower bounds of TV from a statistic -------------------------------------------------------
+
+
+def histogram_tv(p: ArrayLike, q: ArrayLike, bins: int) -> Estimate:
+    """Plug-in TV of two histograms over categories 0..bins-1. BIASED UP: no bound, and without an interval.
+
+    Two equal distributions give about sqrt(bins / (pi n)); `mcdiarmid` is what survives.
+    """
+    p_PB, q_PB, _ = _shares(p, q, bins)
+    value = float(0.5 * np.abs(p_PB.mean(axis=0) - q_PB.mean(axis=0)).sum())
+    return Estimate(
+        value, 0.0, 1.0, min(len(p_PB), len(q_PB)), PROBABILITY, "plug-in histogram, biased up", 1.0
+    )
+
+
+def mcdiarmid(
+    p: ArrayLike, q: ArrayLike, bins: int, delta: float = DELTA, shared_prompts: bool = True
+) -> Estimate:
+    """Plug-in TV less its largest possible bias and McDiarmid's deviation: rigorous, wide, 0 unless n >> bins."""
+    p_PB, q_PB, _ = _shares(p, q, bins)
+    _match(p_PB, q_PB, shared_prompts)
+    n, m = len(p_PB), len(q_PB)
+    value = float(0.5 * np.abs(p_PB.mean(axis=0) - q_PB.mean(axis=0)).sum())
+    bias = 0.5 * (math.sqrt(bins / n) + math.sqrt(bins / m))
+    # a prompt moves the plug-in by 1/n; a shared one by 2/n
+    spread = 4 / n if shared_prompts else 1 / n + 1 / m
+    low = max(0.0, value - bias - math.sqrt(spread * math.log(1 / delta) / 2))
+    return Estimate(value, low, 1.0, min(n, m), PROBABILITY, "plug-in (biased up) less McDiarmid", 1 - delta)
+
+
+def split_witness(
+    p: ArrayLike,
+    q: ArrayLike,
+    bins: int,
+    delta: float = DELTA,
+    shared_prompts: bool = True,
+    seed: int = 0,
+) -> Estimate:
+    """TV >= p(A) - q(A) for any set A of categories: A is chosen on half of the prompts, bounded on the other half.
+
+    A = the categories more common under p in the first half. One draw a prompt: Clopper-Pearson for each share, at
+    delta / 2. More draws: betting bounds of prompt means; of the paired differences when prompts are shared.
+    `value` estimates p(A) - q(A) without bias; it may be negative.
+    """
+    p_PB, q_PB, single = _shares(p, q, bins)
+    _match(p_PB, q_PB, shared_prompts)
+    first_p, second_p, first_q, second_q = _halves(len(p_PB), len(q_PB), shared_prompts, seed)
+    witness = p_PB[first_p].mean(axis=0) > q_PB[first_q].mean(axis=0)
+    one_P, two_P = p_PB[second_p][:, witness].sum(axis=1), q_PB[second_q][:, witness].sum(axis=1)
+    found = _gap(one_P, two_P, delta, shared_prompts, single)
+    return replace(found, method=f"split witness, {found.method}")
+
+
+def ks_bound(p: ArrayLike, q: ArrayLike, delta: float = DELTA) -> Estimate:
+    """Largest gap of the two distribution functions of a number, less the Dvoretzky-Kiefer-Wolfowitz bands.
+
+    TV >= |F - G| everywhere. Of (P, K) data the first draw of each prompt is used, because the bands need
+    independent draws. No bins to choose; weaker than `split_witness` when the difference is not a shift.
+    """
+    a, b = intervals.samples("p", p)[:, 0], intervals.samples("q", q)[:, 0]
+    at = np.unique(np.concatenate([a, b]))
+    f, g = (np.searchsorted(np.sort(x), at, side="right") / len(x) for x in (a, b))
+    value = float(np.abs(f - g).max())
+    bands = sum(math.sqrt(math.log(4 / delta) / (2 * len(x))) for x in (a, b))
+    n, low = min(len(a), len(b)), max(0.0, value - bands)
+    return Estimate(
+        value, low, 1.0, n, PROBABILITY, "Kolmogorov-Smirnov (biased up) less DKW bands", 1 - delta
+    )
+
+
+def length_bounds(
+    p: ArrayLike,
+    q: ArrayLike,
+    bins: int = 8,
+    delta: float = DELTA,
+    shared_prompts: bool = True,
+    seed: int = 0,
+) -> dict[str, Estimate]:
+    """All bounds of the TV of lengths (or of another number), by name; "bound" is the one to report.
+
+    "bound": the better of split witness and KS, each at delta / 2, so that choosing costs nothing. "split_witness",
+    "ks", "mcdiarmid": each alone at delta. "histogram": the biased plug-in. The bins are quantiles of the lengths
+    in the half of the prompts on which the witness is chosen, so they may be used for the other half.
+    """
+    p_PK, q_PK = intervals.samples("p", p), intervals.samples("q", q)
+    _match(p_PK, q_PK, shared_prompts)
+    first_p, second_p, first_q, second_q = _halves(len(p_PK), len(q_PK), shared_prompts, seed)
+    seen = np.concatenate([p_PK[first_p].ravel(), q_PK[first_q].ravel()])
+    edges = np.unique(np.quantile(seen, np.arange(1, bins) / bins, method="inverted_cdf"))
+    a, b = np.searchsorted(edges, p_PK), np.searchsorted(edges, q_PK)  # bin i: up to and with edge i
+    n_bins = len(edges) + 1
+
+    def witness(level: float) -> Estimate:
+        return split_witness(a, b, n_bins, level, shared_prompts, seed)
+
+    best = max(witness(delta / 2), ks_bound(p_PK, q_PK, delta / 2), key=lambda e: (e.low, e.value))
+    # McDiarmid too holds only for data that did not choose the bins
+    return {
+        "bound": Estimate(
+            best.value, best.low, 1.0, best.n, PROBABILITY, f"{best.method}, best of two", 1 - delta
+        ),
+        "split_witness": witness(delta),
+        "ks": ks_bound(p_PK, q_PK, delta),
+        "mcdiarmid": mcdiarmid(a[second_p], b[second_q], n_bins, delta, shared_prompts),
+        "histogram": histogram_tv(a, b, n_bins),
+    }
+
+
+@dataclass(frozen=True)
+class KeywordGap:
+    """How much more often a word occurs under p than under q (negative: less often)."""
+
+    word: str
+    p: float
+    """Share of completions with the word, all prompts."""
+    q: float
+    low: float
+    """Lower bound of |p - q| at the family's level; 0 if the word was not tested."""
+
+
+def keyword_bounds(
+    p: ArrayLike,
+    q: ArrayLike,
+    words: Sequence[str],
+    select: int | None = 8,
+    delta: float = DELTA,
+    shared_prompts: bool = True,
+    seed: int = 0,
+) -> tuple[Estimate, tuple[KeywordGap, ...]]:
+    """TV >= |p(word) - q(word)| for every word: (the best bound, all words by the size of their gap).
+
+    p (P, W) or (P, K, W) of 0/1: does draw k of prompt i hold word w. `select`: that many words with the largest
+    gaps in one half of the prompts are tested on the other half, with Bonferroni over them; the words themselves
+    may then come from these very texts, in an order that does not depend on them (alphabetical). None: all words
+    are tested on all prompts, both directions; then `words` must have been fixed before these texts were seen.
+    """
+    if not words:
+        raise UserError("words", "none", "name at least one word")
+    (p_PW, single_p), (q_PW, single_q) = _word_shares("p", p, len(words)), _word_shares("q", q, len(words))
+    _match(p_PW, q_PW, shared_prompts)
+    if select is None:
+        tests = [(w, sign) for w in range(len(words)) for sign in (1, -1)]
+        second_p, second_q = np.arange(len(p_PW)), np.arange(len(q_PW))
+    else:
+        first_p, second_p, first_q, second_q = _halves(len(p_PW), len(q_PW), shared_prompts, seed)
+        gap_W = p_PW[first_p].mean(axis=0) - q_PW[first_q].mean(axis=0)
+        order = np.argsort(-np.abs(gap_W), kind="stable")[:select]
+        tests = [(int(w), 1 if gap_W[w] > 0 else -1) for w in order if gap_W[w] != 0]
+    best = Estimate(0.0, 0.0, 1.0, min(len(p_PW), len(q_PW)), PROBABILITY, "no word differs", 1 - delta)
+    lows: dict[int, float] = {}
+    for w, sign in tests:
+        more, less = (p_PW[second_p, w], q_PW[second_q, w])[::sign]
+        found = _gap(more, less, delta / len(tests), shared_prompts, single_p and single_q)
+        lows[w] = max(found.low, lows.get(w, 0.0))
+        if (found.low, found.value) > (best.low, best.value):
+            best = replace(found, method=f"{found.method}, Bonferroni over {len(tests)}", level=1 - delta)
+    p_W, q_W = p_PW.mean(axis=0), q_PW.mean(axis=0)
+    rows = [KeywordGap(word, float(p_W[w]), float(q_W[w]), lows.get(w, 0.0)) for w, word in enumerate(words)]
+    return best, tuple(sorted(rows, key=lambda row: -abs(row.p - row.q)))
+
+
+# --- E8: the side of realizability that can be certified -------------------------------------------
+
+
+def tv_upper(ls: ArrayLike, le: ArrayLike, drawn_by: str = "student", delta: float = DELTA) -> Estimate:
+    """TV(expert, student) on held-out prompts is at most `high` with probability 1 - delta.
+
+    For a trained student this bounds the TV from the expert to the student's whole class: the class realizes the
+    expert up to `high`. There is no such bound from below: a large TV may be a matter of optimisation or of data.
+    (P, K) log-probabilities of completions drawn by `drawn_by`; the prompts must not have been trained on.
+    """
+    a_PK = divergences.advantage(ls, le, drawn_by)
+    values_P = -np.expm1(np.minimum(a_PK if drawn_by == "student" else -a_PK, 0.0)).mean(axis=1)
+    value, high = float(values_P.mean()), mean_high(values_P, delta)
+    return Estimate(value, 0.0, high, len(values_P), PROBABILITY, "held-out, betting upper bound", 1 - delta)
+
+
+# --- inside -----------------------------------------------------------------------------------------
+
+
+def _gap(one_P: Floats, two_P: Floats, delta: float, shared_prompts: bool, single: bool) -> Estimate:
+    """Lower bound of E one - E two, (P,) shares in [0, 1]; what they are shares of was fixed without these data."""
+    value, (n, m) = float(one_P.mean() - two_P.mean()), (len(one_P), len(two_P))
+    if (
+        single
+    ):  # one draw of each prompt: independent coins; holds however the two samples depend on each other
+        low = share_low(round(one_P.sum()), n, delta / 2) - share_high(round(two_P.sum()), m, delta / 2)
+        method = "Clopper-Pearson"
+    elif shared_prompts:
+        low, method = mean_low(one_P - two_P, delta, -1.0, 1.0), "betting on paired prompts"
+    else:
+        low, method = mean_low(one_P, delta / 2) - mean_high(two_P, delta / 2), "betting"
+    return Estimate(value, max(0.0, low), 1.0, min(n, m), PROBABILITY, method, 1 - delta)
+
+
+def _shares(p: ArrayLike, q: ArrayLike, bins: int) -> tuple[Floats, Floats, bool]:
+    """(P, B) share of each prompt's draws in each category, for p and q; whether both have one draw a prompt."""
+    out = []
+    single = True
+    for name, ids in (("p", p), ("q", q)):
+        values_PK = intervals.samples(name, ids)
+        if (values_PK != np.floor(values_PK)).any() or values_PK.min() < 0 or values_PK.max() >= bins:
+            raise UserError(name, "not a category", f"give whole numbers from 0 to {bins - 1}")
+        n, k = values_PK.shape
+        place = (np.arange(n)[:, None] * bins + values_PK.astype(np.intp)).ravel()
+        out.append(np.bincount(place, minlength=n * bins).reshape(n, bins) / k)
+        single = single and k == 1
+    return out[0], out[1], single
+
+
+def _word_shares(name: str, flags: ArrayLike, n_words: int) -> tuple[Floats, bool]:
+    """(P, W) share of each prompt's draws with each word, from (P, W) or (P, K, W); whether it is one draw."""
+    values = np.asarray(flags, dtype=np.float64)
+    if values.ndim not in (2, 3) or values.size == 0 or values.shape[-1] != n_words:
+        raise UserError(
+            name, f"shape {values.shape}", f"give (prompts, {n_words}) or (prompts, samples, {n_words})"
+        )
+    if not intervals.is_binary(values):
+        raise UserError(name, "not 0 or 1", "say of each draw whether it holds the word")
+    return (values, True) if values.ndim == 2 else (values.mean(axis=1), values.shape[1] == 1)
+
+
+def _match(p: Floats, q: Floats, shared_prompts: bool) -> None:
+    if shared_prompts and len(p) != len(q):
+        raise UserError("prompts", f"{len(p)} and {len(q)}", "shared prompts come in the same rows of both")
+    if min(len(p), len(q)) < 2:
+        raise UserError("prompts", min(len(p), len(q)), "a bound needs at least two prompts")
+
+
+Index = NDArray[np.intp]
+
+
+def _halves(n: int, m: int, shared_prompts: bool, seed: int) -> tuple[Index, Index, Index, Index]:
+    """(first, second) of the prompts of p and of q. Shared prompts are split alike: the halves are independent."""
+    order_n = generator("halves", seed, "p").permutation(n)
+    order_m = order_n if shared_prompts else generator("halves", seed, "q").permutation(m)
+    return order_n[: n // 2], order_n[n // 2 :], order_m[: m // 2], order_m[m // 2 :]
