@@ -175,7 +175,7 @@ def test_a_micro_calibration_from_nothing_to_results_and_again(
     assert path.read_bytes().startswith(first)
     assert (tmp_path / "seed-400/models/lookup/status.json").stat().st_mtime_ns == models, "re-used"
     for line in lines:
-        assert set(line["outcome"]) == {
+        assert set(line["outcomes"]) == {
             "student",
             "expert",
             "sft",
@@ -184,7 +184,7 @@ def test_a_micro_calibration_from_nothing_to_results_and_again(
             "sft_gain",
             "opd_gain",
         }
-        ends = {k: Estimate.from_dict(v) for k, v in line["outcome"].items()}
+        ends = {k: Estimate.from_dict(v) for k, v in line["outcomes"].items()}
         assert ends["opd_minus_sft"].value == pytest.approx(ends["opd"].value - ends["sft"].value)
         Verdict.from_dict(line["verdict"])
         assert Evidence.from_dict(line["evidence"]).has_verifier

@@ -179,9 +179,8 @@ class Unit:
             "scenario": s.name, "kind": s.kind, "set": s.set, "seed": self.seed, "task": s.task, "student": s.student,
             "expert": s.expert, "updates": full.updates, "prompts_per_update": full.prompts_per_update,
             "share": self.size.share, "budget": self.budget,
-            "outcome": {name: value.to_dict() for name, value in ends.items()},
+            "outcomes": {name: value.to_dict() for name, value in ends.items()},
             "evidence": found["evidence"], "verdict": found["verdict"], "costs": costs,
-            "cost_share": costs["diagnosis"]["flops"] / sum(costs[outcome]["flops"] for outcome in METHODS),
         }  # fmt: skip
 
 

@@ -1,0 +1,62 @@
+"""The committed page of the calibration: written from rows, and again from its own JSON, with every row counted."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from understudy import cli
+from understudy.calibrate import table
+from understudy.calibrate.scenarios import SCENARIOS
+from understudy.calibrate.score import Row, write_rows
+from understudy.diagnose.types import Cost, Estimate, Evidence
+from understudy.errors import UserError
+
+
+def estimate(value: float) -> Estimate:
+    return Estimate(value, value - 0.02, value + 0.02, 240, "accuracy", "test")
+
+
+def row(name: str, seed: int, student: float, sft: float, opd: float) -> Row:
+    s = SCENARIOS[name]
+    evidence = Evidence({"student_accuracy": estimate(student), "expert_accuracy": estimate(0.9)})
+    costs = {"diagnosis": Cost(flops=1.0), "sft": Cost(flops=12.0), "opd": Cost(flops=28.0)}
+    ends = {"student": estimate(student), "sft": estimate(sft), "opd": estimate(opd)}
+    return Row(name, s.kind, seed, ends, evidence, None, costs, s.set)
+
+
+ROWS = [row("rl", 400, 0.4, 0.7, 0.71), row("four", 400, 0.4, 0.5, 0.8), row("peer", 400, 0.4, 0.41, 0.42),
+        row("four", 401, 0.4, 0.41, 0.6)]  # fmt: skip
+
+
+def test_the_page_comes_again_from_its_own_json(tmp_path: Path) -> None:
+    write_rows(tmp_path / "results.jsonl", ROWS)
+    first, second = tmp_path / "a", tmp_path / "b"
+    assert (
+        cli.main(["calibrate", "table", "--rows", str(tmp_path / "results.jsonl"), "--out", str(first)]) == 0
+    )
+    kept = str(first / "calibration.json")
+    assert cli.main(["calibrate", "table", "--rows", kept, "--out", str(second)]) == 0
+    for name in ("calibration.md", "calibration.json"):
+        assert (first / name).read_bytes() == (second / name).read_bytes()
+    data = json.loads((first / "calibration.json").read_text())
+    assert [(r["scenario"], r["seed"], r["set"]) for r in data["rows"]] == [
+        ("four", 400, "score"), ("four", 401, "score"), ("rl", 400, "set"), ("peer", 400, "set"),
+    ]  # fmt: skip
+    assert data["scores"]["score"]["n"] == data["scores"]["set"]["n"] == 2
+    page = (first / "calibration.md").read_text()
+    assert page.count("| four | 40") == 2
+    assert "2.5%" in page
+    assert all(f"| {name} | {s.set} | {s.kind} |" in page for name, s in SCENARIOS.items())
+
+
+def test_nothing_to_show_is_a_mistake(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="calibrate run"):
+        table.write([replace(ROWS[0], evidence=None)], tmp_path)
+    with pytest.raises(UserError):
+        table.read(str(tmp_path / "none.jsonl"))
+    with pytest.raises(UserError):
+        table.read(str(tmp_path / "none.json"))
