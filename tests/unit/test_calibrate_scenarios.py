@@ -13,7 +13,9 @@ from understudy import cli, demo
 from understudy.calibrate import run as runner
 from understudy.calibrate.run import FULL, QUICK, Clock, RunConfig, Size, Unit, estimate, units_of, write
 from understudy.calibrate.scenarios import COUNTDOWN, MODELS, SCENARIOS, SPLIT_SEED, Scenario, vary
+from understudy.calibrate.score import Row
 from understudy.config import build, parse_spec, resolve
+from understudy.diagnose.config import DiagnoseConfig, checked, full_training
 from understudy.diagnose.types import Estimate, Evidence, Verdict
 from understudy.errors import UserError
 from understudy.experts import is_programmatic
@@ -78,8 +80,6 @@ def test_everything_that_will_run_is_legal(scenario: Scenario, size: Size) -> No
 
 @each_scenario
 def test_the_diagnosis_is_of_the_training_that_follows(scenario: Scenario) -> None:
-    diagnose = pytest.importorskip("understudy.diagnose.config")
-    checked, DiagnoseConfig, full_training = diagnose.checked, diagnose.DiagnoseConfig, diagnose.full_training
     u = unit(scenario)
     told = checked(build(DiagnoseConfig, u.diagnosis(), ""))
     sft, opd = u.training("sft"), u.training("opd")
@@ -147,18 +147,17 @@ MICRO = Size(share=0.02, prompts=16, samples=2, diagnosis=(("prompts", 16),))
 def test_a_micro_calibration_from_nothing_to_results_and_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("understudy.diagnose.diagnose")
     config = RunConfig(only=("label-coin", "label-secret"), seeds=1, out=str(tmp_path), workers=1)
     # killed once the first unit is complete
     real = runner.run_all
 
-    def killed(jobs: Any, workers: int, show: Any, keep_going: bool) -> list[str]:
+    def killed(jobs: Any, workers: int, show: Any, **options: Any) -> list[str]:
         def stop(job: str, phase: str, *rest: Any) -> None:
             show(job, phase, *rest)
             if (job, phase) == ("opd label-coin, seed 400", "done"):
                 raise KeyboardInterrupt
 
-        return real(jobs, workers, stop, keep_going)
+        return real(jobs, workers, stop, **options)
 
     monkeypatch.setattr(runner, "run_all", killed)
     with pytest.raises(KeyboardInterrupt):
@@ -175,7 +174,7 @@ def test_a_micro_calibration_from_nothing_to_results_and_again(
     assert path.read_bytes().startswith(first)
     assert (tmp_path / "seed-400/models/lookup/status.json").stat().st_mtime_ns == models, "re-used"
     for line in lines:
-        assert set(line["outcomes"]) == {
+        assert set(line["outcome"]) == {
             "student",
             "expert",
             "sft",
@@ -184,7 +183,7 @@ def test_a_micro_calibration_from_nothing_to_results_and_again(
             "sft_gain",
             "opd_gain",
         }
-        ends = {k: Estimate.from_dict(v) for k, v in line["outcomes"].items()}
+        ends = {k: Estimate.from_dict(v) for k, v in line["outcome"].items()}
         assert ends["opd_minus_sft"].value == pytest.approx(ends["opd"].value - ends["sft"].value)
         Verdict.from_dict(line["verdict"])
         assert Evidence.from_dict(line["evidence"]).has_verifier
@@ -199,6 +198,10 @@ def test_a_micro_calibration_from_nothing_to_results_and_again(
             == trained
             == line["costs"]["opd"]["student_tokens_sampled"]
         )
+        both = line["costs"]["sft"]["flops"] + line["costs"]["opd"]["flops"]
+        row = Row.from_dict(line)
+        assert row.cost_share == pytest.approx(line["costs"]["diagnosis"]["flops"] / both)
+        assert row.values == tuple(ends[k].value for k in ("student", "sft", "opd"))
         parameters = json.loads((tmp_path / f"seed-400/{line['scenario']}/sft/provenance.json").read_text())
         assert line["costs"]["sft"]["flops"] == 6 * trained * parameters["student"]["parameters"]
     # nothing is left to do

@@ -14,6 +14,7 @@ HELP = """understudy calibrate: is the diagnosis right?
   understudy calibrate run       train the truth of every scenario, diagnosed first (about an hour on two cores)
   understudy calibrate score     verdicts against outcomes, from the rows that run keeps
   understudy calibrate fit       coefficients of the verdict from such rows
+  understudy calibrate table     the page of it: docs/results/calibration.md and .json
   understudy calibrate lab       the verdict on thousands of finite worlds whose outcome is known (no model)
 
 Killed at any time, `run` goes on with the same command.
@@ -77,6 +78,12 @@ def _fit(args: Sequence[str]) -> int:
     return fit_command(args)
 
 
+def _table(args: Sequence[str]) -> int:
+    from understudy.calibrate.table import table_command
+
+    return table_command(args)
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
-    "list": _list, "run": _run, "score": _score, "fit": _fit, "lab": _lab,
+    "list": _list, "run": _run, "score": _score, "fit": _fit, "table": _table, "lab": _lab,
 }  # fmt: skip

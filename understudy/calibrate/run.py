@@ -11,7 +11,6 @@ Killed at any time, the same command goes on. What is finished is never done twi
 
 from __future__ import annotations
 
-import importlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -179,19 +178,19 @@ class Unit:
             "scenario": s.name, "kind": s.kind, "set": s.set, "seed": self.seed, "task": s.task, "student": s.student,
             "expert": s.expert, "updates": full.updates, "prompts_per_update": full.prompts_per_update,
             "share": self.size.share, "budget": self.budget,
-            "outcomes": {name: value.to_dict() for name, value in ends.items()},
+            "outcome": {name: value.to_dict() for name, value in ends.items()},
             "evidence": found["evidence"], "verdict": found["verdict"], "costs": costs,
+            "cost_share": costs["diagnosis"]["flops"] / sum(costs[outcome]["flops"] for outcome in METHODS),
         }  # fmt: skip
 
 
 def diagnosed(fields: dict[str, Any], progress: Any, note: Any) -> None:
     """One diagnosis, in its own directory."""
     from understudy.config import build
+    from understudy.diagnose.config import DiagnoseConfig, checked
+    from understudy.diagnose.diagnose import run
 
-    # by name: a training needs none of it
-    config = importlib.import_module("understudy.diagnose.config")
-    module = importlib.import_module("understudy.diagnose.diagnose")
-    module.run(config.checked(build(config.DiagnoseConfig, fields, "")), progress, note)
+    run(checked(build(DiagnoseConfig, fields, "")), progress, note)
 
 
 def units_of(config: RunConfig, size: Size | None = None) -> list[Unit]:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from understudy import options
 from understudy.calibrate.scenarios import SCENARIOS
 from understudy.calibrate.score import (
     MARGIN,
@@ -28,6 +30,7 @@ from understudy.diagnose.types import Estimate
 from understudy.diagnose.verdict import UNDECIDED
 from understudy.errors import UserError
 from understudy.files import dumps, read_json, write_bytes
+from understudy.terminal import console
 
 COMMAND = "understudy calibrate table"
 GOALS = {"decided": 0.8, "cost": 0.10}
@@ -118,7 +121,7 @@ def _rows(rows: Sequence[Row]) -> list[str]:
         if answer not in (UNDECIDED, row.truth):
             mark = " (wrong, close call)" if row.close else " (**wrong**)"
         cost = f"{row.cost_share:.1%}" if math.isfinite(row.cost_share) else ""
-        ends = " | ".join(_number(row.outcomes[k]) for k in ("student", "sft", "opd"))
+        ends = " | ".join(_number(row.outcome[k]) for k in ("student", "sft", "opd"))
         truth = row.truth + (" (close)" if row.close else "")
         lines.append(
             f"| {row.scenario} | {row.seed} | {ends} | {truth} | {answer}{mark} | {p[answer]:.2f} | {cost} |"
@@ -144,3 +147,26 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, list):
         return [_rounded(v) for v in value]
     return value
+
+
+@dataclass(frozen=True)
+class TableConfig:
+    rows: str = "runs/calibrate/results.jsonl"
+    """What `run` kept, or a committed calibration.json, whose rows are judged anew."""
+    out: str = "docs/results"
+    """Where calibration.md and calibration.json go."""
+
+
+def table_command(args: Sequence[str]) -> int:
+    """understudy calibrate table"""
+    config, _ = options.parse(
+        TableConfig,
+        args,
+        COMMAND,
+        "Judge every row by the rule in use, score the verdicts, and write the page. Loads no model.",
+        epilog="examples\n"
+        "  understudy calibrate table\n"
+        "  understudy calibrate table --rows docs/results/calibration.json     (the page again, without the runs)",
+    )
+    console.print(f"page: {write(read(config.rows), Path(config.out))}", markup=False)
+    return 0

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from understudy import stats
+from understudy.diagnose.cost import Sizes
 from understudy.diagnose.types import Cost, Estimate
 from understudy.errors import UserError
 from understudy.files import read_json, write_json
@@ -42,18 +43,10 @@ def outcomes(sft: str, online: str, student: str) -> dict[str, Estimate]:
 
 
 def cost(run: str) -> Cost:
-    """What one training spent, by its own ledger; FLOPs as a diagnosis counts them (2N a token, 6N a trained one)."""
-    told, spent = read_provenance(run), read_ledger(run)
-    expert = float(told.get("expert", {}).get("provenance", {}).get("parameters", 0))  # a program has none
-    names = (
-        "expert_tokens_sampled",
-        "expert_tokens_scored",
-        "student_tokens_sampled",
-        "student_tokens_trained",
-    )
-    asked, scored, sampled, trained = (int(spent.get(name, 0)) for name in names)
-    flops = 2 * expert * (asked + scored) + float(told["student"]["parameters"]) * (2 * sampled + 6 * trained)
-    return Cost(asked, scored, sampled, trained, flops, float(spent.get("train_seconds", 0)))
+    """What one training spent, by its own ledger, counted as a diagnosis counts."""
+    told = read_provenance(run)
+    expert = told.get("expert", {}).get("provenance", {}).get("parameters", 0)  # a program has none
+    return Sizes(float(told["student"]["parameters"]), float(expert)).of_ledger(read_ledger(run))
 
 
 def look(
