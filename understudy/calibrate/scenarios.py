@@ -81,8 +81,8 @@ def vary(task: str, **changes: Any) -> str:
 
 COUNTDOWN = demo.setting(demo.DemoConfig(split_seed=SPLIT_SEED))[0]
 FOUR = vary(COUNTDOWN, n_numbers=4, max_number=8, ood_min=9, ood_max=12, wide_max=12)
-DIRECT = f"addition:format=direct,digits=4,attempts=3,split_seed={SPLIT_SEED}"
-SCRATCH = f"addition:format=scratch,digits=4,attempts=3,split_seed={SPLIT_SEED}"
+DIRECT = f"addition:format=direct,digits=2,attempts=3,split_seed={SPLIT_SEED}"
+SCRATCH = f"addition:format=scratch,digits=2,attempts=3,split_seed={SPLIT_SEED}"
 LOOKUP = f"classify:rule=lookup,bits=10,relevant=4,classes=4,split_seed={SPLIT_SEED}"
 PARITY = f"classify:rule=count,bits=10,relevant=6,classes=2,split_seed={SPLIT_SEED}"
 
@@ -117,7 +117,9 @@ def _rft(out: str, seed: int, where: Where) -> TrainConfig:
     )  # fmt: skip
 
 
-_SLOPPY = "mediocre:false_ok=0.1,false_no=0.02"
+_SLOPPY = "mediocre:p_right=0.5,false_ok=0.1,false_no=0.02"
+"""Makes the traces of addition's bases. At its usual .12 right a base of three digits learnt no addition at all in 1,100
+updates: with almost any carry in the traces, each digit is a toss-up."""
 _GUESS = "labeller:p_right=0.4"
 
 MODELS: dict[str, Model] = {
@@ -128,9 +130,9 @@ MODELS: dict[str, Model] = {
     "rft": Model(_rft, ("base",), seconds=35),
     "larger": Model(lambda out, seed, where: demo.larger_expert(Path(out), seed, COUNTDOWN), seconds=100),
     "four": Model(_base(FOUR), seconds=110),
-    "direct": Model(_pretrain(DIRECT, _SLOPPY, 700), seconds=30),
-    "scratch": Model(_pretrain(SCRATCH, _SLOPPY, 700), seconds=40),
-    "scratch-rl": Model(_rl(SCRATCH, "scratch", updates=80), ("scratch",), seconds=40),
+    "direct": Model(_pretrain(DIRECT, _SLOPPY, 700), seconds=26),
+    "scratch": Model(_pretrain(SCRATCH, _SLOPPY, 700), seconds=32),
+    "scratch-rl": Model(_rl(SCRATCH, "scratch", updates=80), ("scratch",), seconds=20),
     "lookup": Model(_pretrain(LOOKUP, _GUESS, 300, lr=2e-3), seconds=8),
     "parity": Model(_pretrain(PARITY, "labeller:p_right=0.5", 100, lr=2e-3), seconds=5),
 }
