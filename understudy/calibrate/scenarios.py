@@ -118,8 +118,8 @@ def _rft(out: str, seed: int, where: Where) -> TrainConfig:
 
 
 _SLOPPY = "mediocre:p_right=0.5,false_ok=0.1,false_no=0.02"
-"""Makes the traces of addition's bases. At its usual .12 right a base of three digits learnt no addition at all in 1,100
-updates: with almost any carry in the traces, each digit is a toss-up."""
+"""Makes the traces of addition's bases. At its usual .12 right a base of three digits learnt no addition at all in
+1,100 updates: with almost any carry in the traces, each digit is a toss-up."""
 _GUESS = "labeller:p_right=0.4"
 
 MODELS: dict[str, Model] = {
