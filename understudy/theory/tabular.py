@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from understudy.config import TrainConfig, resolve
 from understudy.label import objective
 from understudy.ledger import Ledger
-from understudy.losses import token_losses
+from understudy.losses import Objective, token_losses
 from understudy.randomness import generator
 from understudy.rollout import Source
 from understudy.sampler import draw
@@ -78,10 +78,17 @@ class TablePolicy:
 
     pad_id = 0
     end_ids: tuple[int, ...] = ()  # one action and stop: no end token
+    shards = None  # one process holds it whole
 
     def __init__(self, model: nn.Module, name: str = "student") -> None:
         self.model, self.name, self.device = model, name, torch.device("cpu")
         self.vocabulary = int(self.log_probs().shape[1])
+
+    def trained(self) -> dict[str, Tensor]:
+        return dict(self.model.named_parameters())
+
+    def losses(self, batch: Batch, goal: Objective, chunk: int = 0) -> tuple[Tensor, Tensor]:
+        return token_losses(self.hidden(batch), self.head, batch, goal, chunk)
 
     @torch.no_grad()
     def log_probs(self) -> Tensor:
@@ -224,7 +231,7 @@ def expected_flow(
         if config.weight == "log_ratio":
             weight = weight * (log_expert - log_student)[x, y]
         batch = _every_action(x, y, weight, behavior, log_expert)
-        loss_N, _ = token_losses(policy.hidden(batch), policy.head, batch, goal)
+        loss_N, _ = policy.losses(batch, goal)
         optimizer.zero_grad()
         loss_N.sum().backward()
         optimizer.step()
