@@ -1,7 +1,5 @@
 """python -m understudy"""
 
-import sys
+from understudy.cli import entry
 
-from understudy.cli import main
-
-sys.exit(main())
+entry()

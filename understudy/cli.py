@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from understudy import __version__
 from understudy.errors import UserError
@@ -62,6 +64,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted: the same command resumes from the last checkpoint", file=sys.stderr)
         return 130
+
+
+def entry() -> NoReturn:
+    """The command itself: `main`, then out of the process."""
+    status = main()
+    from understudy import distributed
+
+    if distributed.parted():
+        # once in a while torch's communication threads abort a process that is taken down as usual (SIGABRT after
+        # "terminate called without an active exception"), and torchrun calls a finished training failed
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def _diagnose(args: Sequence[str]) -> int:
@@ -138,4 +155,4 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
 }
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry()

@@ -13,10 +13,12 @@ from typing import Any
 
 from understudy import algorithms, options
 from understudy.config import TrainConfig, build, parse_spec, resolve, to_dict
+from understudy.diagnose import beforehand
+from understudy.diagnose.config import share
 from understudy.errors import UserError
 from understudy.experts import is_programmatic
 from understudy.files import write_json
-from understudy.jobs import Job, run_all
+from understudy.jobs import Job, Work, run_all
 from understudy.run_files import is_run, read_config
 from understudy.terminal import Board, console
 
@@ -44,6 +46,11 @@ class CompareConfig:
     """How much of the axis each run may spend. 0 = the runs' --updates."""
     set: tuple[str, ...] = ()
     """field=value for every run (see understudy train --help): updates=200 lr=1e-3."""
+    diagnose: bool = True
+    """Ask the diagnosis before the runs, for each expert, and show its verdict beside what then happened (where sft and
+    opd_full, or opd, are compared at equal updates). --no-diagnose leaves it out."""
+    diagnose_budget: str = "5%"
+    """What a diagnosis may cost, as a share of both trainings (FLOPs)."""
     workers: int = 2
     """Runs at a time."""
     launcher: str = "local"
@@ -76,16 +83,32 @@ class Plan:
     settings: dict[str, Any]
     command: list[str]
     before: tuple[Job, ...] = ()  # runs that make the base and the experts
+    diagnose: str = ""  # what a diagnosis may cost, as a share of both trainings; "" = none is made
 
-    def jobs(self) -> list[Job]:
+    def jobs(self) -> list[Job | Work]:
         made = {str(Path(j.config.out)): j.name for j in self.before}
-        jobs = list(self.before)
-        for arm in self.arms:
-            needs = [
-                made[str(Path(p))] for p in (arm.config.student, arm.config.expert) if str(Path(p)) in made
-            ]
-            jobs.append(Job(_name(arm), arm.config, tuple(needs)))
-        return jobs
+
+        def needs(arm: Arm) -> tuple[str, ...]:
+            both = (str(Path(p)) for p in (arm.config.student, arm.config.expert))
+            return tuple(made[p] for p in both if p in made)
+
+        jobs: list[Job | Work] = list(self.before)
+        for arm, place in self.diagnoses():
+            fields = beforehand.fields_of(arm.config, self.diagnose, str(place))
+            name = f"diagnosis of {arm.expert}, seed {arm.seed}"
+            jobs.append(Work(name, beforehand.make, (fields,), str(place / beforehand.FILE), needs(arm)))
+        return jobs + [Job(_name(arm), arm.config, needs(arm)) for arm in self.arms]
+
+    def diagnoses(self) -> list[tuple[Arm, Path]]:
+        """(the offline arm that is asked about, the diagnosis's directory): where both routes are trained alike."""
+        if not self.diagnose:
+            return []
+        plain = {(a.expert, a.seed, a.method): a for a in self.arms if a.budget == 1 and not a.config.budget}
+        found = []
+        for (expert, seed, method), arm in plain.items():
+            if method == "sft" and any((expert, seed, online) in plain for online in ("opd_full", "opd")):
+                found.append((arm, Path(arm.config.out).parent / f"diagnosis-{slug(expert)}-{seed}"))
+        return found
 
     def write(self) -> None:
         """compare.json: what the report reads."""
@@ -101,6 +124,10 @@ class Plan:
                 "title": self.title, "axis": self.axis, "experts": self.experts,
                 "methods": list(dict.fromkeys(a.method for a in self.arms)), "runs": runs, "base": self.base,
                 "settings": self.settings, "command": self.command, "flags": flags(self.arms),
+                "diagnoses": [
+                    {"expert": arm.expert, "seed": arm.seed, "path": str(place.relative_to(self.out))}
+                    for arm, place in self.diagnoses()
+                ],
             },
         )  # fmt: skip
 
@@ -144,6 +171,8 @@ def _print(plan: Plan, page: Path) -> None:
 
     comparison = report.load([plan.out])
     console.print(report.terminal(comparison, console.width))
+    if said := report.terminal_beforehand(comparison):
+        console.print(said)
     for sentence in report.finding(comparison):
         console.print(f"- {sentence}", markup=False)
     console.print(f"report: {page}", markup=False)
@@ -157,6 +186,7 @@ def plan_of(config: CompareConfig, command: Sequence[str]) -> Plan:
         raise UserError(
             "experts", "", "missing: give LABEL=SPEC, for example --experts search=solver rl=runs/grpo-0"
         )
+    share(config.diagnose_budget)
     if len(set(config.seeds)) != len(config.seeds) or not config.seeds:
         raise UserError("seeds", config.seeds, "must be different numbers, at least one")
     common: dict[str, Any] = {"task": config.task, "budget_axis": config.axis, "budget": config.budget}
@@ -211,6 +241,7 @@ def plan_of(config: CompareConfig, command: Sequence[str]) -> Plan:
         base,
         settings,
         list(command),
+        diagnose=config.diagnose_budget if config.diagnose else "",
     )
 
 

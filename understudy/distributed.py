@@ -39,6 +39,7 @@ class _Joined:
     launch: Launch = dataclasses.field(default_factory=Launch)
     store: Any = None
     control: Any = None  # a gloo group
+    parted: bool = False
 
 
 _HERE = _Joined()
@@ -122,6 +123,12 @@ def leave() -> None:
         barrier()  # nobody goes while another still talks to it
         dist.destroy_process_group()
         _HERE.launch, _HERE.store, _HERE.control = Launch(), None, None
+        _HERE.parted = True
+
+
+def parted() -> bool:
+    """Whether this process was one of several."""
+    return _HERE.parted
 
 
 def rank() -> int:

@@ -22,9 +22,10 @@ from understudy.diagnose.forecast import (
     load,
     names,
 )  # fmt: skip
-from understudy.diagnose.types import ANSWERS, Estimate, Evidence, PilotPoint, Verdict
-from understudy.diagnose.verdict import _draws, boundary_distance, judge, truth
+from understudy.diagnose.types import Estimate, Evidence, PilotPoint, Verdict
+from understudy.diagnose.verdict import _draws, judge
 from understudy.errors import UserError
+from understudy.truth import ANSWERS, boundary_distance, truth
 
 MODELS = [load(name) for name in names()]
 accuracies = st.floats(0, 1)

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from understudy.diagnose.forecast import Case, VerdictModel
-from understudy.diagnose.types import ANSWERS, Estimate, Evidence, Verdict
-from understudy.diagnose.verdict import UNDECIDED, judge, truth
+from understudy.diagnose.types import Estimate, Evidence, Verdict
+from understudy.diagnose.verdict import judge
 from understudy.errors import UserError
+from understudy.truth import ANSWERS, MARGIN, UNDECIDED, is_close, truth
 
-MARGIN, TOLERANCE = 0.05, 0.02
 BINS = 10
 
 
@@ -83,11 +83,8 @@ class Row:
         """Could the outcome's own uncertainty (at least the tolerance) have put it on the other side of a boundary?"""
         student, sft, opd = self.values
         best = "sft" if sft >= opd else "opd"
-        gain = max(sft, opd) - student - MARGIN
-        if abs(gain) <= max(TOLERANCE, self._half(f"{best}_gain", best)):
-            return True
-        lead = opd - sft - MARGIN
-        return gain > 0 and abs(lead) <= max(TOLERANCE, self._half("opd_minus_sft", "sft", "opd"))
+        gain, lead = self._half(f"{best}_gain", best), self._half("opd_minus_sft", "sft", "opd")
+        return is_close(student, sft, opd, gain, lead)
 
     def _half(self, paired: str, *names: str) -> float:
         """Half width of a difference: as measured, else of the accuracies it is made of."""

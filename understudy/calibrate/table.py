@@ -15,7 +15,6 @@ from typing import Any
 from understudy import options
 from understudy.calibrate.scenarios import SCENARIOS
 from understudy.calibrate.score import (
-    MARGIN,
     Row,
     Score,
     bins_table,
@@ -27,10 +26,10 @@ from understudy.calibrate.score import (
 )
 from understudy.diagnose.forecast import load
 from understudy.diagnose.types import Estimate
-from understudy.diagnose.verdict import UNDECIDED
 from understudy.errors import UserError
 from understudy.files import dumps, read_json, write_bytes
 from understudy.terminal import console
+from understudy.truth import MARGIN, UNDECIDED
 
 COMMAND = "understudy calibrate table"
 GOALS = {"decided": 0.8, "cost": 0.10}

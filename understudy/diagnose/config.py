@@ -9,9 +9,6 @@ from typing import Any
 from understudy.config import TrainConfig, build, resolve
 from understudy.errors import UserError
 
-MARGIN = 0.05
-"""Gains below this are called none: five points of accuracy."""
-
 
 @dataclass(frozen=True)
 class DiagnoseConfig:

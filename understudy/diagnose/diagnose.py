@@ -25,7 +25,7 @@ from understudy.diagnose import evidence as evidence_
 from understudy.diagnose import preflight as preflight_
 from understudy.diagnose import verdict
 from understudy.diagnose.collect import Setting, Table, can_continue, collect, prompts, takeover
-from understudy.diagnose.config import MARGIN, VOLATILE, DiagnoseConfig, checked, full_training, share
+from understudy.diagnose.config import VOLATILE, DiagnoseConfig, checked, full_training, share
 from understudy.diagnose.controls import controls
 from understudy.diagnose.cost import Sizes, timed
 from understudy.diagnose.pilot import Pilots, floor, start
@@ -38,6 +38,7 @@ from understudy.policy import load_policy, resolve_device
 from understudy.provenance import device_name, provenance
 from understudy.run import RunDir, differences, is_run, read_config, to_stderr
 from understudy.tasks import load_task
+from understudy.truth import MARGIN
 
 Progress = Callable[[str, int, int, str], None]
 FILE = "diagnosis.json"

@@ -16,12 +16,10 @@ from functools import cache
 from typing import Any, Literal, Self
 
 from understudy.errors import UserError
+from understudy.truth import Answer
 
 VERSION = 1
 """Of diagnosis.json: raised when a reader of the older one would misread the newer."""
-
-Answer = Literal["offline suffices", "go online", "neither", "undecided"]
-ANSWERS: tuple[Answer, ...] = ("offline suffices", "go online", "neither", "undecided")
 
 MEASURES: tuple[str, ...] = (
     "student_accuracy", "expert_accuracy", "headroom", "kl_student_expert", "kl_expert_student", "tv_student",

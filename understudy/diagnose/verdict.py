@@ -23,29 +23,14 @@ from scipy.special import ndtri
 from scipy.stats import chi2
 
 from understudy.diagnose.forecast import Feature, Floats, Forecast, VerdictModel, curve, features, known, load
-from understudy.diagnose.types import ANSWERS, Answer, Estimate, Evidence, Verdict
+from understudy.diagnose.types import Estimate, Evidence, Verdict
+from understudy.truth import ANSWERS, NEITHER, OFFLINE, ONLINE, UNDECIDED
 
-OFFLINE, ONLINE, NEITHER, UNDECIDED = ANSWERS
 RULE = "forecast-1"
 DRAWS = 4096
 CAP = 0.1
 """A guarded answer stays at least this far below the confidence that an answer needs."""
 CLASSES = (OFFLINE, ONLINE, NEITHER)
-
-
-def truth(student: float, sft: float, opd: float, margin: float = 0.05) -> Answer:
-    """What the answer should have been, from the accuracies before, after full SFT and after full online training."""
-    if max(sft, opd) - student <= margin:
-        return NEITHER
-    return ONLINE if opd - sft > margin else OFFLINE
-
-
-def boundary_distance(student: float, sft: float, opd: float, margin: float = 0.05) -> float:
-    """By how many points of accuracy the outcome misses the nearest boundary that matters there."""
-    gain = max(sft, opd) - student - margin
-    if gain <= 0:
-        return -gain
-    return min(gain, abs(opd - sft - margin))
 
 
 def judge(evidence: Evidence, model: VerdictModel | None = None) -> Verdict:

@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 
 from understudy.diagnose.forecast import Feature, Forecast, VerdictModel, curve, known
-from understudy.diagnose.types import ANSWERS, Estimate, Evidence
+from understudy.diagnose.types import Estimate, Evidence
+from understudy.truth import ANSWERS
 
 OFFLINE, ONLINE, NEITHER, UNDECIDED = ANSWERS
 CLOSE = 0.5  # nats a sequence: below this two policies are hard to tell apart by a few samples

@@ -7,9 +7,20 @@ directories are.
 
 from __future__ import annotations
 
+from understudy.report.beforehand import terminal as terminal_beforehand
 from understudy.report.html import build
 from understudy.report.load import Comparison, load
 from understudy.report.table import Row, headers, table, terminal
 from understudy.report.words import finding
 
-__all__ = ["Comparison", "Row", "build", "finding", "headers", "load", "table", "terminal"]
+__all__ = [
+    "Comparison",
+    "Row",
+    "build",
+    "finding",
+    "headers",
+    "load",
+    "table",
+    "terminal",
+    "terminal_beforehand",
+]

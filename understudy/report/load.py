@@ -11,6 +11,7 @@ from typing import Any
 
 from understudy.errors import UserError
 from understudy.report.runs import Outcome, Run, is_run, load_run, mapping, number, outcomes, read_json
+from understudy.report.said import Said, read
 from understudy.report.text import label, plain_value
 
 # what a row of the table brings along: runs of different methods may differ in these
@@ -67,6 +68,7 @@ class Comparison:
     flags: list[str]
     notes: list[str] = field(default_factory=list)
     single: bool = False
+    said: list[Said] = field(default_factory=list)
 
 
 def load(paths: Sequence[Path]) -> Comparison:
@@ -122,6 +124,7 @@ def _load_comparison(root: Path) -> Comparison:
     methods = [str(method) for method in _items(raw.get("methods"))]
     methods += [m for m in dict.fromkeys(entry.method for entry in entries) if m not in methods]
     flags = [item if isinstance(item, str) else plain_value(item, 400) for item in _items(raw.get("flags"))]
+    said = read(root, raw.get("diagnoses"), notes)
     return Comparison(
         title=label(raw.get("title") or "Offline or online imitation", 120),
         axis=str(raw.get("axis") or "updates"),
@@ -133,6 +136,7 @@ def _load_comparison(root: Path) -> Comparison:
         command=_command(raw.get("command")),
         flags=flags,
         notes=notes + [note for entry in entries for note in entry.run.notes],
+        said=said,
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup, escape
 
-from understudy.report import plots
+from understudy.report import beforehand, plots
 from understudy.report.flags import all_flags, limits, machines, versions
 from understudy.report.lines import panel_width, trace
 from understudy.report.load import Comparison
@@ -54,6 +54,7 @@ def context(c: Comparison) -> dict[str, Any]:
             "n_seeds": len(s.seeds),
             "hero": _hero(s),
             "experts": [_expert(s, name) for name in s.experts] if not c.single else [],
+            "beforehand": beforehand.section(s),
             "curve_rows": curve_rows(s),
             "table": _table(s),
             "online": method_name(s.online) if s.online else "",

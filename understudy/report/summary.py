@@ -152,7 +152,7 @@ class Summary:
             return None
         left = {entry.seed: _outcome(entry.run, split) for entry in a.finished}
         right = {entry.seed: _outcome(entry.run, split) for entry in b.finished}
-        return self._paired((a, b, split, kind), left, right, kind)
+        return self.paired((a, b, split, kind), left, right, kind)
 
     def gain(self, arm: Arm, split: str = "test", kind: Kind = "sampled") -> Interval | None:
         """What training added to the base."""
@@ -169,16 +169,21 @@ class Summary:
         self, key: Any, left: dict[int, Outcome | None], own: Interval | None, split: str, kind: Kind
     ) -> Interval | None:
         right = {seed: splits.get(split) for seed, splits in self.c.base.items()}
-        paired = self._paired(key, left, right, kind)
+        paired = self.paired(key, left, right, kind)
         base = self.base_accuracy(split, kind)
         if paired or own is None or base is None:
             return paired
         gap = own.value - base.value  # no outcomes of the base: a value without an interval
         return Interval(gap, gap, gap, own.n_prompts, own.n_seeds)
 
-    def _paired(
-        self, key: Any, left: dict[int, Outcome | None], right: dict[int, Outcome | None], kind: Kind
+    def paired(
+        self,
+        key: Any,
+        left: dict[int, Outcome | None],
+        right: dict[int, Outcome | None],
+        kind: Kind = "sampled",
     ) -> Interval | None:
+        """Left minus right, over the seeds and prompts both have; remembered under `key`."""
         if key in self._accuracies:
             return self._accuracies[key]
         pairs, keys = [], []

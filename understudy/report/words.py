@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from understudy.report import beforehand
 from understudy.report.load import Comparison
 from understudy.report.summary import Arm, Summary, Verdict, summarise
 from understudy.report.text import (
@@ -33,7 +34,7 @@ def finding(comparison: Comparison) -> list[str]:
         if group:
             lines.append(_group(s, group, reach))
     lines += [line for v in verdicts if (line := _more_budget(s, v))]
-    lines += [line for line in (_out_of_distribution(s), discrepancy(s)) if line]
+    lines += [line for line in (_out_of_distribution(s), discrepancy(s), beforehand.finding(s)) if line]
     return lines
 
 

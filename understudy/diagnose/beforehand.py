@@ -1,0 +1,49 @@
+"""A diagnosis as one job of a comparison: made before the trainings it speaks about, from their own configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from understudy.config import TrainConfig
+from understudy.diagnose.config import DiagnoseConfig
+from understudy.errors import UserError
+from understudy.files import write_json
+
+FILE, REFUSED = "diagnosis.json", "refused.json"
+_RECIPE = (
+    "top_k", "top_k_of", "reduction", "prompt_pool", "max_new_tokens", "temperature", "top_p", "lr", "schedule",
+    "warmup", "weight_decay", "adam_beta2", "grad_clip", "micro_batch", "micro_tokens", "logit_chunk", "drift_limit",
+    "lora_rank", "lora_alpha", "lora_dropout", "lora_targets", "activation_checkpointing", "threads", "dtype",
+)  # fmt: skip
+"""Fields that say how the student learns, whatever the method."""
+
+
+def fields_of(train: TrainConfig, budget: str, out: str) -> dict[str, Any]:
+    """Fields of the DiagnoseConfig that asks about `train`: same start, expert, task, size and recipe."""
+    plain = TrainConfig(method=train.method)
+    values = {name: getattr(train, name) for name in _RECIPE}
+    recipe = tuple(f"{name}={value}" for name, value in values.items() if value != getattr(plain, name))
+    return {
+        "student": train.student, "expert": train.expert, "task": train.task, "seed": train.seed,
+        "updates": train.updates, "prompts_per_update": train.prompts_per_update, "device": train.device,
+        "trust_remote_code": train.trust_remote_code, "budget": budget, "set": recipe, "out": out,
+    }  # fmt: skip
+
+
+def make(fields: dict[str, Any], progress: Any, note: Callable[[str], None]) -> None:
+    """Diagnose. A refusal (a failed preflight check, say) is put on record and does not stop the comparison."""
+    from understudy.config import build
+    from understudy.diagnose.config import checked
+    from understudy.diagnose.diagnose import run
+
+    refused = Path(fields["out"]) / REFUSED
+    try:
+        run(checked(build(DiagnoseConfig, fields, "")), progress, note)
+    except UserError as error:
+        refused.parent.mkdir(parents=True, exist_ok=True)
+        write_json(refused, {"error": str(error)})
+        note(f"no verdict beforehand: {error}")
+    else:
+        refused.unlink(missing_ok=True)
