@@ -86,18 +86,23 @@ class Plan:
     diagnose: str = ""  # what a diagnosis may cost, as a share of both trainings; "" = none is made
 
     def jobs(self) -> list[Job | Work]:
-        made = {str(Path(j.config.out)): j.name for j in self.before}
-
-        def needs(arm: Arm) -> tuple[str, ...]:
-            both = (str(Path(p)) for p in (arm.config.student, arm.config.expert))
-            return tuple(made[p] for p in both if p in made)
-
-        jobs: list[Job | Work] = list(self.before)
+        """What makes the base and the experts, the diagnoses, the runs."""
+        asked: list[Job | Work] = []
         for arm, place in self.diagnoses():
             fields = beforehand.fields_of(arm.config, self.diagnose, str(place))
             name = f"diagnosis of {arm.expert}, seed {arm.seed}"
-            jobs.append(Work(name, beforehand.make, (fields,), str(place / beforehand.FILE), needs(arm)))
-        return jobs + [Job(_name(arm), arm.config, needs(arm)) for arm in self.arms]
+            asked.append(
+                Work(name, beforehand.make, (fields,), str(place / beforehand.FILE), self._needs(arm))
+            )
+        return [*self.before, *asked, *self.trainings()]
+
+    def trainings(self) -> list[Job]:
+        return [Job(_name(arm), arm.config, self._needs(arm)) for arm in self.arms]
+
+    def _needs(self, arm: Arm) -> tuple[str, ...]:
+        made = {str(Path(j.config.out)): j.name for j in self.before}
+        both = (str(Path(p)) for p in (arm.config.student, arm.config.expert))
+        return tuple(made[p] for p in both if p in made)
 
     def diagnoses(self) -> list[tuple[Arm, Path]]:
         """(the offline arm that is asked about, the diagnosis's directory): where both routes are trained alike."""
