@@ -94,10 +94,12 @@ class Plan:
             asked.append(
                 Work(name, beforehand.make, (fields,), str(place / beforehand.FILE), self._needs(arm))
             )
-        return [*self.before, *asked, *self.trainings()]
+        made = self.trainings()
+        return [*made[: len(self.before)], *asked, *made[len(self.before) :]]
 
     def trainings(self) -> list[Job]:
-        return [Job(_name(arm), arm.config, self._needs(arm)) for arm in self.arms]
+        """The same without the diagnoses."""
+        return [*self.before, *(Job(_name(arm), arm.config, self._needs(arm)) for arm in self.arms)]
 
     def _needs(self, arm: Arm) -> tuple[str, ...]:
         made = {str(Path(j.config.out)): j.name for j in self.before}
