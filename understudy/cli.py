@@ -21,6 +21,7 @@ usage: understudy COMMAND [options]        understudy COMMAND --help
   eval      accuracy of a model or run on a task: greedy, sampled, avg@k, pass@k, with intervals
   score     an expert scores kept completions into a cache, so that training needs no expert beside it
   compare   experts x methods x seeds at equal budgets, in parallel, finished runs re-used
+  run       the paper's experiments as recipes: a dry run with costs, tiny stand-ins, or the real models
   report    one self-contained HTML page from run directories (loads no model)
   theory    the paper's claims as exact, runnable statements
   calibrate is the diagnosis right? Scored on scenarios whose outcome is trained
@@ -117,6 +118,12 @@ def _demo(args: Sequence[str]) -> int:
     return demo_command(args)
 
 
+def _run(args: Sequence[str]) -> int:
+    from understudy.recipes.cli import run_command
+
+    return run_command(args)
+
+
 def _report(args: Sequence[str]) -> int:
     from understudy.commands import report_command
 
@@ -148,6 +155,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "eval": _eval,
     "score": _score,
     "compare": _compare,
+    "run": _run,
     "report": _report,
     "theory": _theory,
     "calibrate": _calibrate,

@@ -6,6 +6,7 @@ record as a flag, or refused with --strict.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,7 +123,7 @@ class Plan:
         self.out.mkdir(parents=True, exist_ok=True)
         runs = [
             {"expert": a.expert, "method": a.method, "seed": a.seed, "budget": a.budget,
-             "path": str(Path(a.config.out).relative_to(self.out))}
+             "path": os.path.relpath(a.config.out, self.out)}
             for a in self.arms
         ]  # fmt: skip
         write_json(

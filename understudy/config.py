@@ -149,6 +149,14 @@ class TrainConfig:
     """Splits of the last evaluation, by comma. `ood` is left out where the task has none."""
     eval_seed: int = 0
     """Picks the held-out prompts; the same for runs to be compared."""
+    eval_temperature: float = 1.0
+    """Sampling temperature of evaluations, of the student and of a model as expert. Programs sample at 1."""
+    eval_top_p: float = 1.0
+    """Nucleus of evaluations, likewise."""
+    eval_during: str = "test"
+    """Splits of the evaluations while training, by comma."""
+    eval_divergences: bool = True
+    """Measure both KLs from the expert when evaluating: the whole vocabulary at every token, so for small models."""
     save_every: int = 50
     """Updates between checkpoints. 0 = only at the end."""
     keep: int = 2
@@ -241,8 +249,13 @@ def _check(config: TrainConfig) -> None:
     for name in ("student_share", "expert_share"):
         if not 0 <= getattr(config, name) <= 1:
             raise UserError(name, getattr(config, name), "must lie in [0, 1]")
-    if not 0 < config.top_p <= 1:
-        raise UserError("top_p", config.top_p, "must lie in (0, 1]: a nucleus of no mass holds no token")
+    for name in ("top_p", "eval_top_p"):
+        if not 0 < getattr(config, name) <= 1:
+            raise UserError(
+                name, getattr(config, name), "must lie in (0, 1]: a nucleus of no mass holds no token"
+            )
+    if not config.eval_temperature > 0:
+        raise UserError("eval_temperature", config.eval_temperature, "must be positive")
     if config.lr > 1e30:
         raise UserError("lr", config.lr, "must be at most 1e30: beyond it a step overflows float32")
     if not 0 <= config.adam_beta2 < 1:

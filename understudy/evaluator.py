@@ -53,9 +53,11 @@ class Evaluator:
         return self._load() if self._load else None
 
     def during(self, step: int) -> None:
-        """One eval line on the test split."""
+        """One eval line for each split of eval_during."""
         c = self.config
-        self._evaluate(step, "test", c.eval_prompts, c.eval_samples, greedy=True, shown=step == 0)
+        for split in filter(None, c.eval_during.split(",")):
+            shown = step == 0 and split == "test"
+            self._evaluate(step, split, c.eval_prompts, c.eval_samples, greedy=True, shown=shown)
 
     def final(self, step: int) -> dict[str, Any]:
         """The last evaluation, on every split: what final.json holds."""
@@ -109,7 +111,8 @@ class Evaluator:
 
     def _divergences(self, student: Sampled, expert: Sampled | None) -> dict[str, list[float]]:
         """Both KLs in nats a sequence, per prompt; one sample a prompt is enough for a running estimate."""
-        if self.expert is None or "distribution" not in self.expert.capabilities:
+        told = self.config.eval_divergences
+        if not told or self.expert is None or "distribution" not in self.expert.capabilities:
             return {}
         first = [r for r in student.rollouts if r.sample == 0]
         out = {"kl_student_expert": self._divergence(self.student, self.expert, first)}

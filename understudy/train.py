@@ -263,7 +263,7 @@ def _facts(e: Expert) -> dict[str, Any]:
 def _preflight(config: TrainConfig, task: Task, student: Policy) -> None:
     """Refuse now what would stop the run at its first batch, or after hours at its last evaluation."""
     room = config.max_new_tokens or task.max_new_tokens
-    for split in splits_of(config.eval_splits, task):
+    for split in splits_of(f"{config.eval_splits},{config.eval_during}", task):
         held_out(task, student, split, config.final_prompts, config.eval_seed, room)
     student.check_room(student.encode(task.prompts("train", config.prompts_per_update, config.seed)), room)
 

@@ -52,6 +52,7 @@ class ProgramExpert(ABC):
         if self.vocabulary < len(tokenizer):
             mend = f"the tokenizer has {len(tokenizer)} tokens: give at least that"
             raise UserError("expert.vocabulary", vocabulary, mend)
+        self.smoothing = smoothing
         self._keep, self._floor = 1 - smoothing, smoothing / self.vocabulary
         # without smoothing whatever the process would not write scores -inf: never a score to train on
         self.capabilities = frozenset({"sample", "score", "distribution"} if smoothing else {"sample"})

@@ -11,24 +11,40 @@ from understudy.tasks.addition import AdditionTask
 from understudy.tasks.base import Task, check_task, size_of, stops_of, verify_all
 from understudy.tasks.classify import ClassifyTask
 from understudy.tasks.countdown import CountdownTask
+from understudy.tasks.pair import PairTask
 from understudy.tasks.text import DATASETS, TextTask
 
 TASKS: dict[str, Callable[[Any], Task]] = {
     "countdown": CountdownTask.from_spec,
     "addition": AdditionTask.from_spec,
     "classify": ClassifyTask.from_spec,
+    "pair": PairTask.from_spec,
     **dict.fromkeys(DATASETS, TextTask.from_spec),
 }
 
 
-def load_task(text: str) -> Task:
-    """The task that NAME[:key=value,...] names, after it has passed its own gold check."""
-    spec = parse_spec(text, "task")
+def make_task(text: str, field: str = "task") -> Task:
+    """The task that NAME[:key=value,...] names, its options checked."""
+    spec = parse_spec(text, field)
     if spec.name not in TASKS:
-        raise UserError("task", text, f"unknown; one of {', '.join(TASKS)}")
-    task = TASKS[spec.name](spec)
+        raise UserError(field, text, f"unknown; one of {', '.join(TASKS)}")
+    return TASKS[spec.name](spec)
+
+
+def load_task(text: str) -> Task:
+    """The same, after it has passed its own gold check."""
+    task = make_task(text)
     check_task(task)
     return task
 
 
-__all__ = ["TASKS", "Task", "check_task", "load_task", "size_of", "stops_of", "verify_all"]
+__all__ = [
+    "TASKS",
+    "Task",
+    "check_task",
+    "load_task",
+    "make_task",
+    "size_of",
+    "stops_of",
+    "verify_all",
+]

@@ -1,0 +1,205 @@
+"""What a plan costs before it runs: tokens, FLOPs, GPU-hours and memory, by formulas that are printed with the numbers.
+
+With M = weights that a token is multiplied with, L layers, A = heads x head dimension, P prompt tokens, T completion
+tokens, c the mean number of tokens that a token looks back on:
+    forward   2 M + 4 L A c            FLOPs a token (multiply and add; scores and values of attention)
+    train     3 x forward              backward is twice the forward; 4 x with activation checkpointing
+    sample    forward of P + T tokens  with c = (P + T) / 2; so does scoring
+    seconds   training and scoring: FLOPs / (device FLOPs x utilisation);
+              sampling: the larger of that and T steps that each read the weights and the caches once from memory
+The utilisation, the rows decoded together and the mean lengths are assumptions, printed as such. A real sampler is slower
+than the ideal one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from understudy.config import TrainConfig
+from understudy.errors import UserError
+from understudy.recipes.models import Shape
+from understudy.recipes.recipe import Lengths
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Device:
+    """Dense bfloat16 FLOPs a second, bytes a second and bytes of memory of one GPU, from its data sheet."""
+
+    name: str
+    flops: float
+    bandwidth: float
+    memory: float
+
+
+DEVICES = {
+    "a100": Device("NVIDIA A100 SXM 80 GB", 312e12, 2.0e12, 80e9),
+    "h100": Device("NVIDIA H100 SXM 80 GB", 989e12, 3.35e12, 80e9),
+    "h200": Device("NVIDIA H200 SXM 141 GB", 989e12, 4.8e12, 141e9),
+}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the plan is priced for."""
+
+    device: Device
+    gpus: int = 1
+    utilisation: float = 0.4
+    rows: int = 64
+    """Rows decoded together on a GPU."""
+
+    def __post_init__(self) -> None:
+        for name, value, good in (
+            ("gpus", self.gpus, self.gpus >= 1),
+            ("utilisation", self.utilisation, 0 < self.utilisation <= 1),
+            ("rows", self.rows, self.rows >= 1),
+            ("device_flops", self.device.flops, self.device.flops > 0),
+        ):
+            if not good:
+                raise UserError(name, value, "must lie in (0, 1]" if name == "utilisation" else "must be positive")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one phase. Tokens are completion tokens; `seconds` of one GPU."""
+
+    student_sampled: float = 0.0
+    expert_sampled: float = 0.0
+    expert_scored: float = 0.0
+    trained: float = 0.0
+    evaluated: float = 0.0
+    flops: float = 0.0
+    seconds: float = 0.0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(*(a + b for a, b in zip(_values(self), _values(other))))
+
+    def __mul__(self, times: float) -> Cost:
+        return Cost(*(a * times for a in _values(self)))
+
+    @property
+    def gpu_hours(self) -> float:
+        return self.seconds / 3600
+
+
+def _values(cost: Cost) -> tuple[float, ...]:
+    return tuple(cost.__dict__.values())
+
+
+def forward(shape: Shape, context: float) -> float:
+    """FLOPs of one token that looks back on `context` tokens."""
+    return 2 * shape.matrices + 4 * shape.layers * shape.heads * shape.head * context
+
+
+def sequence(shape: Shape, lengths: Lengths) -> float:
+    """FLOPs of one forward pass over a mean prompt and completion."""
+    tokens = lengths.prompt + lengths.completion
+    return tokens * forward(shape, tokens / 2)
+
+
+def sampling(shape: Shape | None, lengths: Lengths, rows: float, machine: Machine) -> tuple[float, float]:
+    """(FLOPs, seconds of one GPU) of sampling `rows` completions; a program costs nothing."""
+    if shape is None or not rows:
+        return 0.0, 0.0
+    flops = rows * sequence(shape, lengths)
+    context = lengths.prompt + lengths.completion / 2
+    batch = min(rows, machine.rows)
+    step = 2 * shape.matrices + 2 * batch * shape.cache * context  # bytes, bfloat16
+    reading = rows / batch * lengths.completion * step / machine.device.bandwidth
+    return flops, max(flops / (machine.device.flops * machine.utilisation), reading)
+
+
+def train_cost(
+    config: TrainConfig, student: Shape, expert: Shape | None, lengths: Lengths, machine: Machine, recorded: bool
+) -> Cost:
+    """One run of the table, training and its evaluations. `config` must be resolved; `recorded`: samples exist."""
+    c = config
+    per_update = c.prompts_per_update * int(c.samples_per_prompt or 1)
+    rollouts = c.updates * per_update / c.updates_per_rollout  # completions asked for
+    if c.replay == "fixed" and c.prompt_pool:
+        rollouts = min(rollouts, c.prompt_pool * int(c.samples_per_prompt or 1))
+    t, peak = lengths.completion, machine.device.flops * machine.utilisation
+    by_expert = {"expert": 1.0, "mixture_batch": 1 - float(c.student_share or 0.5), "mixture_token": 0.5}
+    share = by_expert.get(str(c.behavior), 0.0)
+    own_flops, own_seconds = sampling(student, lengths, rollouts * (1 - share), machine)
+    asked = 0.0 if recorded else rollouts * share
+    their_flops, their_seconds = sampling(expert, lengths, asked, machine)
+    scores = c.target in ("distribution", "expert_token") or c.weight == "log_ratio"
+    scoring = rollouts * sequence(expert, lengths) if scores and expert is not None else 0.0
+    training = 3 * c.updates * per_update * sequence(student, lengths)
+    if getattr(c, "activation_checkpointing", False):
+        training *= 4 / 3
+    done = Cost(
+        rollouts * (1 - share) * t, asked * t, rollouts * t if scores else 0.0, c.updates * per_update * t, 0.0,
+        own_flops + their_flops + scoring + training, own_seconds + their_seconds + (scoring + training) / peak,
+    )  # fmt: skip
+    return done + evaluation(c, student, expert, lengths, machine)
+
+
+def evaluation(
+    c: TrainConfig, student: Shape, expert: Shape | None, lengths: Lengths, machine: Machine
+) -> Cost:
+    """Sampled and greedy completions while training and at the end, and the expert's own where it is evaluated."""
+    looks = 1 + c.updates // c.eval_every if c.eval_every else 0
+    splits = len([s for s in c.eval_splits.split(",") if s])
+    during = len([s for s in getattr(c, "eval_during", "test").split(",") if s])
+    rows = looks * during * c.eval_prompts * (c.eval_samples + 1)
+    rows += splits * c.final_prompts * (c.final_samples + 1)
+    flops, seconds = sampling(student, lengths, rows, machine)
+    if c.eval_expert and expert is not None:
+        once = c.eval_prompts * (c.eval_samples + 1) + splits * c.final_prompts * (c.final_samples + 1)
+        more = sampling(expert, lengths, once, machine)
+        rows, flops, seconds = rows + once, flops + more[0], seconds + more[1]
+    return Cost(evaluated=rows * lengths.completion, flops=flops, seconds=seconds)
+
+
+def memory(
+    config: TrainConfig, student: Shape, expert: Shape | None, lengths: Lengths, machine: Machine
+) -> Mapping[str, float]:
+    """Bytes a GPU by part, for the longest completion; weights and optimizer are sharded over the GPUs.
+
+    mixed: float32 weights, gradients and two moments (16 bytes a weight) and a bfloat16 copy of a layer at work;
+    bfloat16: 2 + 2 + 4; float32: 16. LoRA: the frozen weights, and all of it for the adapter alone.
+    """
+    c, n = config, student.parameters
+    wide = 2 if c.dtype == "bfloat16" else 4
+    rank = int(getattr(c, "lora_rank", 0))
+    trained = n
+    if rank:
+        sides = student.width + student.head * student.heads, student.width + student.head * student.kv_heads
+        trained = student.layers * rank * (2 * sides[0] + 2 * sides[1] + 3 * (student.width + student.mlp))
+    longest = lengths.prompt + (c.max_new_tokens or lengths.completion)
+    rows = c.micro_batch or c.prompts_per_update * int(c.samples_per_prompt or 1)
+    tokens = rows * longest
+    if getattr(c, "micro_tokens", 0):
+        tokens = max(longest, min(tokens, c.micro_tokens))
+    inside = 10 * student.width + 3 * student.mlp  # what a layer keeps for its backward pass
+    if getattr(c, "activation_checkpointing", False):
+        states = tokens * (student.layers * student.width + inside)
+    else:
+        states = tokens * student.layers * inside
+    logits = min(tokens, c.logit_chunk or tokens) * student.vocabulary * 4 * 3  # logits, log-probs, their gradient
+    if c.target == "distribution":
+        logits += c.prompts_per_update * int(c.samples_per_prompt or 1) * longest * student.vocabulary * 4
+    decoded = machine.rows * longest * student.cache * 2
+    return {
+        "weights": n * wide / machine.gpus,
+        "gradients and optimizer": 3 * trained * wide / machine.gpus,
+        "expert's weights": expert.parameters * 2.0 if expert is not None else 0.0,
+        "activations": float(states * (2 if c.dtype != "float32" else 4)),
+        "logits": float(logits),
+        "cache while sampling": float(decoded),
+    }
+
+
+def peak(parts: Mapping[str, float]) -> float:
+    """Bytes at the worst moment: training and sampling take turns."""
+    steady = parts["weights"] + parts["gradients and optimizer"] + parts["expert's weights"]
+    return steady + max(parts["activations"] + parts["logits"], parts["cache while sampling"])
+
+
+FORMULA = (__doc__ or "").partition("\n\n")[2].strip()
+"""Printed below the table."""

@@ -1,0 +1,160 @@
+"""Fig. 2's command and drawing: two files of completions, their lengths, their words, and what these prove."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from markupsafe import Markup
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+
+from understudy.diagnose.types import Estimate
+from understudy.errors import UserError
+from understudy.files import write_bytes
+from understudy.recipes import figures
+from understudy.recipes.recipe import Claim, Drawing, Recipe, Scale
+from understudy.recipes.texts import Discrepancy, compare, read
+from understudy.report.svg import EXPERT, HAIR, SOFT, axes, drawing, figure, to_svg
+from understudy.report.text import label, percent
+from understudy.terminal import console
+
+BLUE = "#1f5fa8"
+FAR = 0.1
+"""A lower bound on total variation that is called wide."""
+
+
+def command(
+    recipe: Recipe, a: str, b: str, words: Sequence[str], scale: Scale, tiny: bool, dry_run: bool
+) -> int:
+    from understudy.recipes.paper.fig2_discrepancy import KEYWORDS
+
+    if tiny:
+        if a or b:
+            raise UserError("tiny", "", "makes its own two files: drop --a and --b, or --tiny")
+        files = stand_ins(scale)
+        words = words or ("ok", "no", "=00", "-")
+    else:
+        if dry_run:
+            print("\n".join(told(recipe)))
+            if not a and not b:
+                return 0
+        for field, value in (("a", a), ("b", b)):
+            if not value:
+                raise UserError(field, "", "missing: a file of completions, JSON lines (docs/recipes.md)")
+        files = Path(a), Path(b)
+    found = compare(read(files[0], "a"), read(files[1], "b"), list(words) or list(KEYWORDS))
+    if dry_run:
+        print(f"both files can be read: {len(found.lengths_a)} and {len(found.lengths_b)} problems")
+        return 0
+    made = draw(found)
+    page = figures.write(recipe, made, scale.out, recipe.tiny_told if tiny else "")
+    for line in figures.told(made.claims):
+        console.print(f"- {line}", markup=False)
+    console.print(f"figure: {page}", markup=False)
+    return 0
+
+
+def told(recipe: Recipe) -> list[str]:
+    """What the real figure needs: two files, and what sampling them takes."""
+    from understudy.recipes.cost import DEVICES, Machine, sampling
+    from understudy.recipes.models import MODELS
+    from understudy.recipes.paper.fig2_discrepancy import PROBLEMS, SAMPLES, STUDENT
+
+    lengths, machine = recipe.lengths["aime24"], Machine(DEVICES["h100"])
+    flops, seconds = sampling(MODELS[STUDENT], lengths, PROBLEMS * SAMPLES, machine)
+    tokens = PROBLEMS * SAMPLES * lengths.completion / 1e6
+    return [
+        f"{recipe.name}: {recipe.title}", recipe.shows, "", "settings",
+        *(f"  {s.name}: {s.value} ({s.source})" for s in recipe.settings), f"  {recipe.unknown}", "",
+        f"It trains nothing. Two files of {PROBLEMS} x {SAMPLES} completions, {tokens:.1f} million tokens each at "
+        f"{lengths.completion:,} a completion (an assumption).",
+        f"Sampling the student's: {flops / 1e15:,.0f} PFLOPs, {seconds / 3600:,.1f} GPU-hours on one "
+        f"{machine.device.name}, {machine.rows} rows decoded together. The expert (671B parameters) by its server.",
+        "Then: understudy run fig2_discrepancy --a expert.jsonl --b student.jsonl", "",
+    ]  # fmt: skip
+
+
+def stand_ins(scale: Scale) -> tuple[Path, Path]:
+    """Completions of a program that searches in secret and of a mediocre one, as two files."""
+    from understudy.config import parse_spec
+    from understudy.recipes.tiny import COUNTDOWN
+    from understudy.tasks import load_task
+
+    task = load_task(COUNTDOWN)
+    tokenizer = task.tokenizer()
+    prompts = task.prompts("test", scale.times(200, 8), 0)
+    prompts = [p.encoded(tokenizer(p.text)["input_ids"]) for p in prompts]
+    files = []
+    for name, spec in (("expert", "solver"), ("student", "mediocre")):
+        rollouts = task.expert(parse_spec(spec, "expert"), tokenizer).sample(prompts, 4, scale.first_seed, task.max_new_tokens)
+        rows = [json.dumps({"key": r.prompt.key, "completion": r.text, "tokens": len(r.ids)}) for r in rollouts]
+        path = scale.out / f"{name}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(path, ("\n".join(rows) + "\n").encode())
+        files.append(path)
+    return files[0], files[1]
+
+
+def draw(d: Discrepancy) -> Drawing:
+    with drawing():
+        panels = (
+            (f"Lengths: TV is at least {percent(d.length_bounds['bound'].low)}", lengths(d)),
+            (f"Words: TV is at least {percent(d.word_bound.low)}", keywords(d)),
+        )
+    how = "paired by problem" if d.shared else "the files share no problems"
+    caption = (
+        f"{label(d.a.name)} (grey, {d.lengths_a.size} completions of {len(d.lengths_a)} problems) and {label(d.b.name)} (blue, "
+        f"{d.lengths_b.size} of {len(d.lengths_b)}), {how}; lengths in {d.a.unit}. The bounds hold with probability 95% each, "
+        "whatever the distributions. The plug-in TV of the drawn bins is biased up and proves nothing."
+    )
+    claims = (
+        bound("response lengths differ widely", "TV of lengths", d.length_bounds["bound"]),
+        bound("keyword frequencies differ widely", "TV by the best keyword", d.word_bound),
+    )
+    return Drawing(panels, claims, caption)
+
+
+def bound(says: str, what: str, e: Estimate) -> Claim:
+    measured = f"{what} is at least {e.low:.3f} with probability {e.level:.2f} ({e.method}; seen {e.value:.3f}, {e.n} problems)"
+    return Claim(says, measured, None, "shown" if e.low >= FAR else "open")
+
+
+def lengths(d: Discrepancy, width: float = 1060, height: float = 250) -> Markup:
+    """Two histograms on common bins."""
+    fig = figure(width, height)
+    ax = axes(fig, 8, 8, 8, 40)
+    both = np.concatenate([d.lengths_a.ravel(), d.lengths_b.ravel()])
+    bins = np.histogram_bin_edges(both, bins=min(40, max(8, len(np.unique(both)))))
+    for values, hue, fill in ((d.lengths_a, "#c9cdd3", True), (d.lengths_b, BLUE, False)):
+        counts = np.histogram(values, bins)[0] / values.size
+        ax.stairs(counts, bins, fill=fill, color=hue, lw=2)
+    ax.yaxis.set_major_locator(NullLocator())
+    ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    ax.set_xlabel(f"{d.a.unit} a completion", size=11)
+    means = f"means {d.lengths_a.mean():.1f} and {d.lengths_b.mean():.1f}"
+    return to_svg(fig, "lengths", f"Lengths of completions, {means} {d.a.unit}")
+
+
+def keywords(d: Discrepancy, width: float = 1060) -> Markup:
+    """Share of completions with each word, one line a word, and the bound on the difference."""
+    step, foot = 30.0, 34.0
+    height = step * len(d.words) + foot + 8
+    fig = figure(width, height)
+    ax = axes(fig, 170, 8, 190, foot)
+    ax.set_ylim(len(d.words), 0)
+    ax.set_xlim(0, 1)
+    ax.yaxis.set_major_locator(NullLocator())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.0f}%"))
+    ax.grid(axis="x", color=HAIR, lw=1)
+    for i, w in enumerate(d.words):
+        ax.plot([w.p, w.q], [i + 0.5] * 2, color=HAIR, lw=5, solid_capstyle="butt", zorder=1.5)
+        ax.plot(w.p, i + 0.5, "o", ms=9, mfc="#c9cdd3", mec=EXPERT, clip_on=False, zorder=3)
+        ax.plot(w.q, i + 0.5, "o", ms=9, color=BLUE, clip_on=False, zorder=3)
+        where = ax.get_yaxis_transform()
+        ax.annotate(label(w.word, 22), (0, i + 0.5), (-160, -4), xycoords=where, textcoords="offset points", size=13)
+        told = f"TV at least {w.low:.2f}" if w.low > 0 else "no bound"
+        ax.annotate(told, (1, i + 0.5), (20, -4), xycoords=where, textcoords="offset points", color=SOFT, size=12)
+    said = "; ".join(f"{label(w.word, 22)}: {percent(w.p)} and {percent(w.q)}" for w in d.words)
+    return to_svg(fig, "words", f"Share of completions with each word. {said}")

@@ -1,0 +1,176 @@
+"""The figures: report's own panels, arranged as the paper's, and what each says as claims with intervals.
+
+Writes figure.svg for each panel and one self-contained figure.html. Torch-free, from run directories alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+from understudy.files import write_bytes, write_json
+from understudy.recipes.recipe import Claim, Drawing, Recipe, word
+from understudy.report import html as report_html
+from understudy.report import lines, plots
+from understudy.report.summary import Arm, Summary
+from understudy.report.svg import drawing
+from understudy.report.text import OFFLINE, ONLINE, family, points_interval, visible
+from understudy.stats import Interval
+
+NEAR = 0.05
+"""Two accuracies within this of each other count as matching."""
+WIDTH = 1060
+
+
+def offline(s: Summary, expert: str) -> Arm | None:
+    return next((a for a in s.of(expert) if family(a.method) in OFFLINE and a.budget == 1), None)
+
+
+def online(s: Summary, expert: str) -> Arm | None:
+    return next((a for a in s.of(expert) if family(a.method) in ONLINE and a.budget == 1), None)
+
+
+def claim(says: str, what: str, interval: Interval | None, direction: int, margin: float = 0.0) -> Claim:
+    """direction: 1 greater, -1 smaller, 0 alike within `margin`."""
+    told = f"{what}: {points_interval(interval)} points" if interval else f"{what}: not measured"
+    return Claim(says, told, interval, word(interval, direction, margin))
+
+
+def over_training(s: Summary, expert: str, name: str, split: str, size: float, title: str = "") -> Markup | None:
+    """Accuracy against updates of every arm on one expert, with the expert's own as a line."""
+    drawn = [(a, c) for a in s.of(expert) if (c := s.curve(a, split)) is not None]
+    if not drawn:
+        return None
+    own = s.expert_accuracy(expert, split)
+    top = max([float(c.high.max()) for _, c in drawn] + ([own.value] if own else []))
+    low = min(float(c.low.min()) for _, c in drawn)
+    marks = [("expert", own.value)] if own else []
+    with drawing():
+        return lines.curves(
+            drawn, s, name, "updates", title or expert, f"sampled accuracy, {split}", size=size,
+            ylim=(max(0.0, low - 0.05), min(1.02, top + 0.05)), marks=marks,
+        )  # fmt: skip
+
+
+def finals(s: Summary, name: str, split: str) -> Markup | None:
+    if not any(s.accuracy(a, split) for a in s.arms):
+        return None
+    with drawing():
+        return plots.accuracies(s, name, WIDTH, split)
+
+
+def matching(s: Summary, expert: str, split: str = "test") -> list[Claim]:
+    """SFT on a realizable expert comes near it, and OPD adds nothing."""
+    sft, opd = offline(s, expert), online(s, expert)
+    return [
+        claim(f"SFT on a realizable expert matches it ({split})", f"SFT minus expert, {expert}",
+              minus_expert(s, sft, split), 0, NEAR),
+        claim(f"and OPD then adds nothing ({split})", f"OPD minus SFT, {expert}", s.difference(opd, sft, split), 0, NEAR),
+    ]  # fmt: skip
+
+
+def gap(s: Summary, expert: str, split: str = "test") -> list[Claim]:
+    """SFT on a non-realizable expert stays far below it; online comes closer."""
+    sft, opd = offline(s, expert), online(s, expert)
+    out = [claim(f"SFT on a non-realizable expert leaves a gap ({split})", f"SFT minus expert, {expert}",
+                 minus_expert(s, sft, split), -1)]  # fmt: skip
+    if opd is not None and sft is not None:
+        out.append(claim(f"online imitation of it does better ({split})", f"OPD minus SFT, {expert}",
+                         s.difference(opd, sft, split), 1))  # fmt: skip
+    return out
+
+
+def minus_expert(s: Summary, arm: Arm | None, split: str) -> Interval | None:
+    """Paired: both were evaluated on the same problems within a seed."""
+    if arm is None:
+        return None
+    from understudy import stats
+    from understudy.errors import UserError
+
+    left, right, keys = [], [], []
+    for entry in arm.finished:
+        mine = (entry.run.final or {}).get(split)
+        theirs = entry.run.expert.get(split)
+        if mine is None or theirs is None:
+            continue
+        try:
+            i, j = stats.align(mine.keys, theirs.keys)
+        except UserError:
+            continue
+        left.append(mine.sampled.mean(axis=1)[i])
+        right.append(theirs.sampled.mean(axis=1)[j])
+        keys.append(tuple(mine.keys[at] for at in i))
+    if not left:
+        return None
+    return stats.paired_difference(left, right, len(keys) > 1 and len(set(keys)) == 1)
+
+
+# --- files -------------------------------------------------------------------------------------------------
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
+<title>{{ title }}</title><style>{{ style }}</style></head><body><main>
+<p class="eyebrow">{{ eyebrow }}</p>
+<h1>{{ title }}</h1>
+<p class="prose" style="margin-top:18px">{{ shows }}</p>
+{% if stand_ins %}<p class="prose" style="margin-top:14px"><b>Stand-ins, not the paper's models.</b> {{ stand_ins }}</p>{% endif %}
+{% for told, svg in panels %}
+<figure style="margin-top:44px">{% if told %}<h3>{{ told }}</h3>{% endif %}{{ svg }}</figure>
+{% endfor %}
+<p class="aside" style="margin-top:14px">{{ caption }}</p>
+{% if claims %}
+<section><h2>What the figure says here</h2>
+<div class="scroll"><table><thead><tr><th style="text-align:left">in the paper</th>
+<th style="text-align:left">here, with 95% intervals</th><th style="text-align:left">here</th></tr></thead><tbody>
+{% for c in claims %}<tr><td>{{ c.says }}</td><td>{{ c.measured }}</td><td><b>{{ c.word }}</b></td></tr>
+{% endfor %}</tbody></table></div>
+<p class="note">shown: the interval lies on the paper's side; contradicted: on the other; open: it decides nothing.
+Two accuracies match when the interval of their difference lies within {{ near }} points.</p></section>
+{% endif %}
+<section><h2>Where the numbers of the recipe come from</h2><dl class="facts">
+{% for s in settings %}<div><dt>{{ s.name }}</dt><dd>{{ s.value }} <span style="color:var(--soft)">({{ s.source }})</span></dd></div>
+{% endfor %}</dl><p class="note">{{ unknown }}</p></section>
+</main></body></html>
+"""
+
+
+def write(recipe: Recipe, made: Drawing, folder: Path, stand_ins: str = "") -> Path:
+    """figure-N.svg for each panel, claims.json, figure.html; the page's path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("figure-*.svg"):
+        old.unlink()
+    for i, (_, svg) in enumerate(made.panels, 1):
+        write_bytes(folder / f"figure-{i}.svg", standalone(str(svg)).encode())
+    rows = [
+        {"says": c.says, "measured": c.measured, "word": c.word,
+         "interval": [c.interval.value, c.interval.low, c.interval.high] if c.interval else None}
+        for c in made.claims
+    ]  # fmt: skip
+    write_json(folder / "claims.json", {"recipe": recipe.name, "tiny": bool(stand_ins), "claims": rows})
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    style = Markup((Path(report_html.__file__).parent / "style.css").read_text(encoding="utf-8"))
+    page = environment.from_string(_PAGE).render(
+        style=style, title=recipe.title, shows=recipe.shows, stand_ins=stand_ins, panels=made.panels,
+        eyebrow=f"{recipe.figure} of arXiv 2606.30445, recipe {recipe.name}", caption=made.caption,
+        claims=made.claims, settings=recipe.settings, unknown=recipe.unknown, near=f"{100 * NEAR:.0f}",
+    )  # fmt: skip
+    target = folder / "figure.html"
+    write_bytes(target, page.encode("utf-8", errors="replace"))
+    return target
+
+
+def standalone(svg: str) -> str:
+    """An inline SVG as a file of its own: a namespace, a size and a font."""
+    box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)
+    size = f' width="{box[1]}" height="{box[2]}"' if box else ""
+    opening = f'<svg xmlns="http://www.w3.org/2000/svg"{size} font-family="sans-serif" '
+    return svg.replace("<svg ", opening, 1)
+
+
+def told(claims: Sequence[Claim]) -> list[str]:
+    return [visible(f"{c.word}: {c.says}. {c.measured}") for c in claims]
