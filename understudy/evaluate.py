@@ -142,15 +142,18 @@ def sample_policy(
     seed: int,
     max_new_tokens: int,
     greedy: bool = True,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    actor: str = "student",
 ) -> Sampled:
-    """Sampled (T = 1, top-p = 1) and greedy completions of a policy, verified; choices where the prompts have them."""
+    """Sampled (by `temperature` and `top_p`) and greedy completions of a policy, verified; choices where the prompts have them."""
     if is_choice(prompts):
-        return chosen(policy, policy, task, prompts, samples, seed, "student")
+        return chosen(policy, policy, task, prompts, samples, seed, actor)
 
     def run(k: int, is_greedy: bool) -> list[Rollout]:
         def work(part: Sequence[Prompt]) -> list[Rollout]:
-            args = (policy.start, policy.decode, policy.end_ids, part, k, seed, max_new_tokens, "student")
-            return verify_all(task, draw(*args, greedy=is_greedy))
+            args = (policy.start, policy.decode, policy.end_ids, part, k, seed, max_new_tokens, actor)
+            return verify_all(task, draw(*args, temperature, top_p, is_greedy))
 
         return distributed.spread_rollouts(work, prompts, k)
 

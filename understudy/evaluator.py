@@ -23,7 +23,7 @@ from understudy.ledger import Ledger
 from understudy.policy import Policy
 from understudy.run import RunDir
 from understudy.tasks.base import Task
-from understudy.types import Rollout
+from understudy.types import Prompt, Rollout
 
 SHOWN = 6  # prompts whose completions go to samples.jsonl
 
@@ -85,7 +85,7 @@ class Evaluator:
     ) -> tuple[Sampled, dict[str, list[float]]]:
         began = time.perf_counter()
         prompts = held_out(self.task, self.student, split, n, self.config.eval_seed, self.room)
-        student = sample_policy(self.student, self.task, prompts, k, self.seed, self.room, greedy)
+        student = self._sample(self.student, prompts, k, greedy)
         expert = self._expert_on(split, n, k)
         table = self._divergences(student, expert)
         if shown:
@@ -106,8 +106,19 @@ class Evaluator:
         name = (split, n, k)
         if name not in self._experts:
             prompts = held_out(self.task, self.student, split, n, self.config.eval_seed, self.room)
-            self._experts[name] = sample_expert(self.expert, self.task, prompts, k, self.seed, self.room)
+            policy = getattr(self.expert, "policy", None)
+            self._experts[name] = (
+                self._sample(policy, prompts, k, True, "expert")  # as the student is sampled
+                if policy is not None
+                else sample_expert(self.expert, self.task, prompts, k, self.seed, self.room)
+            )
         return self._experts[name]
+
+    def _sample(self, policy: Policy, prompts: list[Prompt], k: int, greedy: bool, actor: str = "student") -> Sampled:
+        c = self.config
+        return sample_policy(
+            policy, self.task, prompts, k, self.seed, self.room, greedy, c.eval_temperature, c.eval_top_p, actor
+        )
 
     def _divergences(self, student: Sampled, expert: Sampled | None) -> dict[str, list[float]]:
         """Both KLs in nats a sequence, per prompt; one sample a prompt is enough for a running estimate."""

@@ -16,7 +16,8 @@ from torch import Tensor
 from understudy.randomness import uniforms
 from understudy.types import Prompt, Rollout
 
-ROWS = 512  # rows decoded together
+ROWS = 512  # rows decoded together, at most
+TOKENS = 2**19  # of their prompts and rooms together, at most: bounds the caches of long completions
 
 
 def transform(logp_BV: Tensor, temperature: float, top_p: float) -> Tensor:
@@ -78,8 +79,9 @@ def draw(
     # neighbours of similar prompt length share a batch, so little is padded
     order = sorted(range(len(names)), key=lambda i: len(names[i][0].ids))
     done: dict[int, tuple[list[int], list[float], bool]] = {}
-    for at in range(0, len(order), ROWS):
-        rows = order[at : at + ROWS]
+    size = rows_together(max((len(p.ids) for p in prompts), default=0) + max_new_tokens)
+    for at in range(0, len(order), size):
+        rows = order[at : at + size]
         _draw_rows(
             start([names[i][0] for i in rows]),
             rows,
@@ -97,6 +99,11 @@ def draw(
         Rollout(p, s, tuple(done[i][0]), tuple(done[i][1]), done[i][2], texts[i], actor)
         for i, (p, s) in enumerate(names)
     ]
+
+
+def rows_together(longest: int) -> int:
+    """How many rows of this many tokens are decoded together."""
+    return max(1, min(ROWS, TOKENS // max(1, longest)))
 
 
 def _draw_rows(

@@ -51,4 +51,5 @@ def load_directly(config: TrainConfig, task: Task, student: Any) -> Expert:
         config.expert, "expert", None, 0, config.device, config.dtype, config.trust_remote_code
     )
     policy.ends_also(getattr(task, "stop", ()))
-    return LocalExpert(policy, config.temperature, config.top_p)
+    expert = LocalExpert(policy, config.temperature, config.top_p)
+    return expert.fit(getattr(student, "vocabulary", policy.vocabulary))

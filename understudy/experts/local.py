@@ -9,7 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from understudy.errors import UserError
-from understudy.policy import CachedSteps, Policy
+from understudy.experts.base import Stepper
+from understudy.policy import Policy
 from understudy.run_files import is_run, read_config, read_ledger
 from understudy.sampler import draw
 from understudy.types import Prompt, Rollout
@@ -26,8 +27,19 @@ class LocalExpert:
         self.vocabulary, self.end_ids = policy.vocabulary, policy.end_ids
         self.provenance: dict[str, Any] = policy.describe() | made_by(policy.name)
 
-    def start(self, prompts: Sequence[Prompt]) -> CachedSteps:
-        return self.policy.start(prompts)
+    def fit(self, vocabulary: int) -> LocalExpert:
+        """Speak in a student's smaller padded vocabulary, where every token of the tokenizer is in it.
+
+        Sizes of one family are padded differently (Qwen2.5: 151,936 and 152,064 rows). What is cut off is padding that no
+        text uses; distributions are renormalised, `score` is left alone (the mass there is rounding).
+        """
+        if len(self.tokenizer) <= vocabulary < self.policy.vocabulary:
+            self.vocabulary = vocabulary
+        return self
+
+    def start(self, prompts: Sequence[Prompt]) -> Stepper:
+        steps = self.policy.start(prompts)
+        return steps if self.vocabulary == self.policy.vocabulary else _Cut(steps, self.vocabulary)
 
     def sample(
         self, prompts: Sequence[Prompt], samples: int, seed: int, max_new_tokens: int
@@ -43,7 +55,7 @@ class LocalExpert:
         self.policy.check_room(prompts, max_new_tokens)
         p = self.policy
         return draw(
-            p.start, p.decode, p.end_ids, prompts, samples, seed, max_new_tokens, "expert",
+            self.start, p.decode, p.end_ids, prompts, samples, seed, max_new_tokens, "expert",
             self.temperature, self.top_p, greedy,
         )  # fmt: skip
 
@@ -51,7 +63,23 @@ class LocalExpert:
         return self.policy.score(rollouts)
 
     def distribution(self, rollouts: Sequence[Rollout]) -> list[Tensor]:
-        return self.policy.distribution(rollouts)
+        tables = self.policy.distribution(rollouts)
+        if self.vocabulary == self.policy.vocabulary:
+            return tables
+        return [table[:, : self.vocabulary].log_softmax(-1) for table in tables]
+
+
+class _Cut:
+    """Decoding without the rows beyond `vocabulary`."""
+
+    def __init__(self, steps: Stepper, vocabulary: int) -> None:
+        self.steps, self.vocabulary = steps, vocabulary
+
+    def next_logp(self) -> Tensor:
+        return self.steps.next_logp()[:, : self.vocabulary].log_softmax(-1)
+
+    def advance(self, tokens_B: Tensor, keep_B: Tensor) -> None:
+        self.steps.advance(tokens_B, keep_B)
 
 
 def made_by(path: str) -> dict[str, Any]:

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from understudy.policy.lora import Adapter
     from understudy.policy.sharding import Shards
 
-SCORE_ROWS = 256  # rows of one no-gradient forward pass
+SCORE_ROWS = 256  # rows of one no-gradient forward pass, at most
+SCORE_LOGITS = 2**28  # its logits, at most, unless one row has more: 1 GiB
 
 
 class Policy:
@@ -176,8 +177,10 @@ class Policy:
     def _logits(self, rollouts: Sequence[Rollout]) -> Iterator[tuple[list[int], Padded, Tensor]]:
         """(which rollouts, their padding, logits_NV) in chunks of rows of similar length."""
         order = sorted(range(len(rollouts)), key=lambda i: len(rollouts[i].ids))
-        for at in range(0, len(order), SCORE_ROWS):
-            rows = order[at : at + SCORE_ROWS]
+        longest = max((len(r.ids) for r in rollouts), default=1)
+        size = max(1, min(SCORE_ROWS, SCORE_LOGITS // (self.vocabulary * longest)))
+        for at in range(0, len(order), size):
+            rows = order[at : at + size]
             padded = pad([rollouts[i] for i in rows], self.pad_id, self.device)
             with self.inference():
                 logits = self.head(self.hidden(padded)).float()

@@ -142,7 +142,7 @@ def _same_language(config: TrainConfig, student: Shape, expert: Shape, made: Map
 
 
 def _capabilities(config: TrainConfig) -> frozenset[str]:
-    if not is_programmatic(config.expert):
+    if not config.expert or not is_programmatic(config.expert):
         return frozenset({"sample", "score", "distribution"})
     spec = parse_spec(config.expert, "expert")
     if spec.name == "recorded":
@@ -199,8 +199,7 @@ def told(recipe: Recipe, plan: Plan, run: DryRun, machine: Machine) -> list[str]
     out += [f"  {'ok    ' if f.passed else 'FAILED'}  {f.what}{': ' + f.mend if f.mend else ''}" for f in run.findings]
     out += [f"  note    {note}" for note in run.notes]
     out += ["", f"phases, on {machine.gpus} x {machine.device.name} ({machine.device.flops / 1e12:.0f} TFLOPS, "
-            f"{machine.device.bandwidth / 1e12:.2f} TB/s), utilisation {machine.utilisation:g}, {machine.rows} rows decoded "
-            "together (assumptions)"]  # fmt: skip
+            f"{machine.device.bandwidth / 1e12:.2f} TB/s), utilisation {machine.utilisation:g} (assumed)"]  # fmt: skip
     head = ("phase", "runs", "sampled", "scored", "trained", "evaluated", "PFLOPs", "GPU-hours", "GB/GPU")
     rows = [_row(p) for p in run.phases]
     total = run.total

@@ -55,7 +55,7 @@ class RunConfig:
     """What the plan is priced for: a100, h100 or h200."""
     device_flops: float = 0.0
     """Dense bfloat16 FLOPs a second of one GPU. 0 = the device's data sheet."""
-    gpus: int = 1
+    gpus: int = 8
     """GPUs of each run."""
     utilisation: float = 0.4
     """Share of the peak that training and scoring reach: an assumption."""

@@ -7,8 +7,8 @@ tokens, c the mean number of tokens that a token looks back on:
     sample    forward of P + T tokens  with c = (P + T) / 2; so does scoring
     seconds   training and scoring: FLOPs / (device FLOPs x utilisation);
               sampling: the larger of that and T steps that each read the weights and the caches once from memory
-The utilisation, the rows decoded together and the mean lengths are assumptions, printed as such. A real sampler is slower
-than the ideal one.
+The utilisation and the mean lengths are assumptions, printed as such; our local sampler is slower than the ideal one, a
+server's is nearer. Memory a GPU: see docs/recipes.md.
 """
 
 from __future__ import annotations
@@ -20,8 +20,11 @@ from understudy.config import TrainConfig
 from understudy.errors import UserError
 from understudy.recipes.models import Shape
 from understudy.recipes.recipe import Lengths
+from understudy.sampler import rows_together
 
 GIB = 2**30
+SCORED = 2**28
+"""Logits of one no-gradient forward pass, at most, unless one row has more (policy)."""
 
 
 @dataclass(frozen=True)
@@ -48,14 +51,11 @@ class Machine:
     device: Device
     gpus: int = 1
     utilisation: float = 0.4
-    rows: int = 64
-    """Rows decoded together on a GPU."""
 
     def __post_init__(self) -> None:
         for name, value, good in (
             ("gpus", self.gpus, self.gpus >= 1),
             ("utilisation", self.utilisation, 0 < self.utilisation <= 1),
-            ("rows", self.rows, self.rows >= 1),
             ("device_flops", self.device.flops, self.device.flops > 0),
         ):
             if not good:
@@ -100,13 +100,15 @@ def sequence(shape: Shape, lengths: Lengths) -> float:
     return tokens * forward(shape, tokens / 2)
 
 
-def sampling(shape: Shape | None, lengths: Lengths, rows: float, machine: Machine) -> tuple[float, float]:
-    """(FLOPs, seconds of one GPU) of sampling `rows` completions; a program costs nothing."""
+def sampling(
+    shape: Shape | None, lengths: Lengths, rows: float, machine: Machine, together: int
+) -> tuple[float, float]:
+    """(FLOPs, seconds of one GPU) of sampling `rows` completions, `together` at a time; a program costs nothing."""
     if shape is None or not rows:
         return 0.0, 0.0
     flops = rows * sequence(shape, lengths)
     context = lengths.prompt + lengths.completion / 2
-    batch = min(rows, machine.rows)
+    batch = min(rows, together)
     step = 2 * shape.matrices + 2 * batch * shape.cache * context  # bytes, bfloat16
     reading = rows / batch * lengths.completion * step / machine.device.bandwidth
     return flops, max(flops / (machine.device.flops * machine.utilisation), reading)
@@ -124,13 +126,14 @@ def train_cost(
     t, peak = lengths.completion, machine.device.flops * machine.utilisation
     by_expert = {"expert": 1.0, "mixture_batch": 1 - float(c.student_share or 0.5), "mixture_token": 0.5}
     share = by_expert.get(str(c.behavior), 0.0)
-    own_flops, own_seconds = sampling(student, lengths, rollouts * (1 - share), machine)
+    batch = together(c, lengths, machine)
+    own_flops, own_seconds = sampling(student, lengths, rollouts * (1 - share), machine, batch)
     asked = 0.0 if recorded else rollouts * share
-    their_flops, their_seconds = sampling(expert, lengths, asked, machine)
+    their_flops, their_seconds = sampling(expert, lengths, asked, machine, batch)
     scores = c.target in ("distribution", "expert_token") or c.weight == "log_ratio"
     scoring = rollouts * sequence(expert, lengths) if scores and expert is not None else 0.0
     training = 3 * c.updates * per_update * sequence(student, lengths)
-    if getattr(c, "activation_checkpointing", False):
+    if c.activation_checkpointing:
         training *= 4 / 3
     done = Cost(
         rollouts * (1 - share) * t, asked * t, rollouts * t if scores else 0.0, c.updates * per_update * t, 0.0,
@@ -139,19 +142,28 @@ def train_cost(
     return done + evaluation(c, student, expert, lengths, machine)
 
 
+def together(c: TrainConfig, lengths: Lengths, machine: Machine) -> int:
+    """Rows that a GPU decodes together while training: as many as the sampler takes, and an update has."""
+    most = rows_together(lengths.prompt + (c.max_new_tokens or lengths.completion))
+    if c.replay == "fixed":
+        return most
+    return max(1, min(most, c.prompts_per_update * int(c.samples_per_prompt or 1) // machine.gpus))
+
+
 def evaluation(
     c: TrainConfig, student: Shape, expert: Shape | None, lengths: Lengths, machine: Machine
 ) -> Cost:
     """Sampled and greedy completions while training and at the end, and the expert's own where it is evaluated."""
     looks = 1 + c.updates // c.eval_every if c.eval_every else 0
     splits = len([s for s in c.eval_splits.split(",") if s])
-    during = len([s for s in getattr(c, "eval_during", "test").split(",") if s])
+    during = len([s for s in c.eval_during.split(",") if s])
     rows = looks * during * c.eval_prompts * (c.eval_samples + 1)
     rows += splits * c.final_prompts * (c.final_samples + 1)
-    flops, seconds = sampling(student, lengths, rows, machine)
+    batch = rows_together(lengths.prompt + (c.max_new_tokens or lengths.completion))
+    flops, seconds = sampling(student, lengths, rows, machine, batch)
     if c.eval_expert and expert is not None:
         once = c.eval_prompts * (c.eval_samples + 1) + splits * c.final_prompts * (c.final_samples + 1)
-        more = sampling(expert, lengths, once, machine)
+        more = sampling(expert, lengths, once, machine, batch)
         rows, flops, seconds = rows + once, flops + more[0], seconds + more[1]
     return Cost(evaluated=rows * lengths.completion, flops=flops, seconds=seconds)
 
@@ -159,46 +171,51 @@ def evaluation(
 def memory(
     config: TrainConfig, student: Shape, expert: Shape | None, lengths: Lengths, machine: Machine
 ) -> Mapping[str, float]:
-    """Bytes a GPU by part, for the longest completion; weights and optimizer are sharded over the GPUs.
+    """Bytes a GPU by part, for the longest completion. Weights, gradients and optimizer are spread over the GPUs.
 
-    mixed: float32 weights, gradients and two moments (16 bytes a weight) and a bfloat16 copy of a layer at work;
-    bfloat16: 2 + 2 + 4; float32: 16. LoRA: the frozen weights, and all of it for the adapter alone.
+    mixed: float32 weights, gradients and two moments, 16 bytes a weight; whole bfloat16 weights while sampling.
+    bfloat16: 8 bytes a weight. float32: 16. LoRA: gradients and moments of the adapter alone. Experts are held whole.
     """
     c, n = config, student.parameters
-    wide = 2 if c.dtype == "bfloat16" else 4
-    rank = int(getattr(c, "lora_rank", 0))
-    trained = n
-    if rank:
-        sides = student.width + student.head * student.heads, student.width + student.head * student.kv_heads
-        trained = student.layers * rank * (2 * sides[0] + 2 * sides[1] + 3 * (student.width + student.mlp))
+    wide, held = (2, 2) if c.dtype == "bfloat16" else (4, 2 if c.dtype == "mixed" else 4)
+    trained = adapter(student, c.lora_rank) if c.lora_rank else n
+    sequences = c.prompts_per_update * int(c.samples_per_prompt or 1)
     longest = lengths.prompt + (c.max_new_tokens or lengths.completion)
-    rows = c.micro_batch or c.prompts_per_update * int(c.samples_per_prompt or 1)
-    tokens = rows * longest
-    if getattr(c, "micro_tokens", 0):
+    tokens = (c.micro_batch or max(1, sequences // machine.gpus)) * longest
+    if c.micro_tokens:
         tokens = max(longest, min(tokens, c.micro_tokens))
     inside = 10 * student.width + 3 * student.mlp  # what a layer keeps for its backward pass
-    if getattr(c, "activation_checkpointing", False):
-        states = tokens * (student.layers * student.width + inside)
-    else:
-        states = tokens * student.layers * inside
+    layers = student.layers * student.width + inside if c.activation_checkpointing else student.layers * inside
     logits = min(tokens, c.logit_chunk or tokens) * student.vocabulary * 4 * 3  # logits, log-probs, their gradient
     if c.target == "distribution":
-        logits += c.prompts_per_update * int(c.samples_per_prompt or 1) * longest * student.vocabulary * 4
-    decoded = machine.rows * longest * student.cache * 2
+        logits += sequences / machine.gpus * longest * student.vocabulary * 4
+    widest = max(student.cache, expert.cache if expert is not None else 0)
+    scores = expert is not None and (c.target == "distribution" or c.weight == "log_ratio")
+    scored = max(longest * expert.vocabulary, SCORED) * 4 * 3 if scores and expert is not None else 0
     return {
         "weights": n * wide / machine.gpus,
         "gradients and optimizer": 3 * trained * wide / machine.gpus,
-        "expert's weights": expert.parameters * 2.0 if expert is not None else 0.0,
-        "activations": float(states * (2 if c.dtype != "float32" else 4)),
-        "logits": float(logits),
-        "cache while sampling": float(decoded),
+        "expert": float(expert.parameters * held) if expert is not None else 0.0,
+        "training: activations": float(tokens * layers * (4 if c.dtype == "float32" else 2)),
+        "training: logits": float(logits),
+        "sampling: whole weights": float(n * held) if machine.gpus > 1 or c.dtype == "mixed" else 0.0,
+        "sampling: caches": float(rows_together(longest) * longest * widest * held),
+        "scoring: logits": float(scored),
     }
 
 
+def adapter(shape: Shape, rank: int) -> int:
+    """Weights of a low-rank adapter beside every matrix of every layer."""
+    wide, narrow = shape.heads * shape.head, shape.kv_heads * shape.head
+    sides = 2 * (shape.width + wide) + 2 * (shape.width + narrow) + 3 * (shape.width + shape.mlp)
+    return shape.layers * rank * sides
+
+
 def peak(parts: Mapping[str, float]) -> float:
-    """Bytes at the worst moment: training and sampling take turns."""
-    steady = parts["weights"] + parts["gradients and optimizer"] + parts["expert's weights"]
-    return steady + max(parts["activations"] + parts["logits"], parts["cache while sampling"])
+    """Bytes at the worst moment: training, sampling and scoring take turns."""
+    turns = ("training", "sampling", "scoring")
+    steady = sum(v for k, v in parts.items() if not k.startswith(turns))
+    return steady + max(sum(v for k, v in parts.items() if k.startswith(turn)) for turn in turns)
 
 
 FORMULA = (__doc__ or "").partition("\n\n")[2].strip()

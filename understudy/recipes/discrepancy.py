@@ -34,7 +34,7 @@ def command(
         if a or b:
             raise UserError("tiny", "", "makes its own two files: drop --a and --b, or --tiny")
         files = stand_ins(scale)
-        words = words or ("ok", "no", "=00", "-")
+        words = words or ("ok", "no")
     else:
         if dry_run:
             print("\n".join(told(recipe)))
@@ -61,9 +61,10 @@ def told(recipe: Recipe) -> list[str]:
     from understudy.recipes.cost import DEVICES, Machine, sampling
     from understudy.recipes.models import MODELS
     from understudy.recipes.paper.fig2_discrepancy import PROBLEMS, SAMPLES, STUDENT
+    from understudy.sampler import rows_together
 
     lengths, machine = recipe.lengths["aime24"], Machine(DEVICES["h100"])
-    flops, seconds = sampling(MODELS[STUDENT], lengths, PROBLEMS * SAMPLES, machine)
+    flops, seconds = sampling(MODELS[STUDENT], lengths, PROBLEMS * SAMPLES, machine, rows := rows_together(33_000))
     tokens = PROBLEMS * SAMPLES * lengths.completion / 1e6
     return [
         f"{recipe.name}: {recipe.title}", recipe.shows, "", "settings",
@@ -71,7 +72,7 @@ def told(recipe: Recipe) -> list[str]:
         f"It trains nothing. Two files of {PROBLEMS} x {SAMPLES} completions, {tokens:.1f} million tokens each at "
         f"{lengths.completion:,} a completion (an assumption).",
         f"Sampling the student's: {flops / 1e15:,.0f} PFLOPs, {seconds / 3600:,.1f} GPU-hours on one "
-        f"{machine.device.name}, {machine.rows} rows decoded together. The expert (671B parameters) by its server.",
+        f"{machine.device.name}, {rows} rows decoded together. The expert (671B parameters) by its server.",
         "Then: understudy run fig2_discrepancy --a expert.jsonl --b student.jsonl", "",
     ]  # fmt: skip
 

@@ -16,7 +16,7 @@ R1_7B = "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B"
 SKYWORK = "Skywork/Skywork-OR1-7B"
 
 LARGE: dict[str, Any] = {
-    "dtype": "bfloat16", "micro_batch": 1, "logit_chunk": 2048, "schedule": "constant", "warmup": 10,
+    "dtype": "mixed", "activation_checkpointing": True, "micro_tokens": 16_384, "logit_chunk": 2048, "schedule": "constant", "warmup": 10,
     "adam_beta2": 0.999, "eval_divergences": False, "save_every": 50, "keep": 1,
 }  # fmt: skip
 """For models with large vocabularies: no table of whole distributions is ever kept."""
@@ -29,7 +29,7 @@ OPTIMIZER = (
     Setting("SFT learning rate, optimizer", "1e-5, AdamW", f"{PAPER}: the warm-up's; used for every SFT here"),
     Setting("OPD learning rate", "1e-6", PUBLIC),
     Setting("schedule", "10 updates of warm-up, then constant; no weight decay", OURS),
-    Setting("precision", "bfloat16 weights and optimizer", OURS),
+    Setting("precision", "float32 weights and optimizer, bfloat16 products", OURS),
 )
 RUNS = Setting("runs", "three seeds of each student; experts are made once", f"{PAPER}: mean of three runs (Fig. 6)")
 RL_SETTINGS = (

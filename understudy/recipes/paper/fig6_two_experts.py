@@ -80,7 +80,7 @@ RECIPE = Recipe(
         Setting("divergence", "the sampled token's log-ratio (opd)",
                 f"{OURS}: the public recipe takes the student's top 16 tokens, whose tables do not fit here"),
         Setting("evaluation", "AIME 2024 and 2025, 16 samples, T = 0.7, top-p 0.95", PUBLIC),
-        Setting("precision", "bfloat16 weights and optimizer", OURS),
+        Setting("precision", "float32 weights and optimizer, bfloat16 products", OURS),
         real.RUNS,
     ),
     {"dapo": Lengths(150, 5000)},
