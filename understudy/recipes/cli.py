@@ -33,7 +33,7 @@ class RunConfig:
     seeds: int = 0
     """Repetitions. 0 = the recipe's."""
     first_seed: int = -1
-    """Seeds are first_seed, first_seed + 1, ... Default: 0, or 400 with --tiny."""
+    """Seeds are first_seed, first_seed + 1, ... Default: 0, or 300 with --tiny."""
     workers: int = 2
     """Runs at a time (--tiny)."""
     share: float = 1.0

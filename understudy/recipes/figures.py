@@ -129,7 +129,8 @@ _PAGE = """<!doctype html>
 <th style="text-align:left">here, with 95% intervals</th><th style="text-align:left">here</th></tr></thead><tbody>
 {% for c in claims %}<tr><td>{{ c.says }}</td><td>{{ c.measured }}</td><td><b>{{ c.word }}</b></td></tr>
 {% endfor %}</tbody></table></div>
-<p class="note">shown: the interval lies on the paper's side; contradicted: on the other; open: it decides nothing.
+<p class="note">shown: the interval lies on the paper's side; contradicted: on the other; open: it decides nothing;
+measured: we do not know what the paper's figure says of it.
 Two accuracies match when the interval of their difference lies within {{ near }} points.</p></section>
 {% endif %}
 <section><h2>Where the numbers of the recipe come from</h2><dl class="facts">

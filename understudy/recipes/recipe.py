@@ -87,7 +87,7 @@ class Claim:
     measured: str
     interval: Interval | None
     word: str
-    """shown, contradicted, or open: the interval does not decide (or there is none)."""
+    """shown, contradicted, open (the interval does not decide, or there is none), or measured (nothing to compare with)."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class Recipe:
     tiny: Callable[[Scale], Plan] | None = None
     draw: Callable[[Summary], Drawing] | None = None
     real_seeds: int = 3
-    tiny_seeds: int = 3
+    tiny_seeds: int = 1
 
 
 def word(interval: Interval | None, direction: int, margin: float = 0.0) -> str:

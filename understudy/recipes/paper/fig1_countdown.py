@@ -70,7 +70,7 @@ RECIPE = Recipe(
         real.ONLINE_METHOD, *real.OPTIMIZER, *real.RL_SETTINGS, real.RUNS,
     ),
     {"countdown": Lengths(120, 400)},
-    "A 2-layer model of 64 dimensions, pre-trained on traces of a mediocre solver. Realizable: the same after 80 GRPO "
-    "updates. Out of reach: a program that searches in secret. 120 updates of imitation, whole-vocabulary OPD.",
+    "A 2-layer model of 64 dimensions, pre-trained on traces of a mediocre solver. Realizable: the same after 110 GRPO "
+    "updates. Out of reach: a program that searches in secret. 200 updates of imitation, whole-vocabulary OPD.",
     plan, tiny_plan, draw,
 )  # fmt: skip

@@ -39,10 +39,9 @@ def draw(s: Summary) -> Drawing:
     for expert in s.experts:
         for arm in (figures.offline(s, expert), figures.online(s, expert)):
             if arm is not None:
-                claims.append(
-                    figures.claim("(what each run forgets)", f"{arm.name} on {expert} minus base, not trained",
-                                  s.gain(arm, "forget"), -1)
-                )  # fmt: skip
+                found = figures.claim("what each run forgets", f"{arm.name} on {expert} minus base, not trained",
+                                      s.gain(arm, "forget"), -1)  # fmt: skip
+                claims.append(replace(found, word="measured"))
         if not s.realizable(expert):
             gap = s.difference(figures.online(s, expert), figures.offline(s, expert), "forget")
             claims.append(
@@ -63,7 +62,7 @@ RECIPE: Recipe = replace(
         *fig1_gsm8k.RECIPE.settings,
     ),
     lengths={**fig1_gsm8k.RECIPE.lengths, "mmlu": Lengths(700, 1)},
-    tiny_told="A 2-layer model pre-trained on two tasks: Countdown, and naming the class of a bit string (4 classes, one "
+    tiny_told="A 2-layer model pre-trained on Countdown and then on two tasks at once: Countdown, and naming the class of a bit string (4 classes, one "
     "letter). It is then trained on Countdown alone, by imitation of its RL'd self and of a program that searches in "
     "secret.",
     plan=plan, tiny=tiny_plan, draw=draw,

@@ -86,5 +86,5 @@ RECIPE = Recipe(
     {"dapo": Lengths(150, 5000)},
     "The student is a 2-layer model that knows Countdown poorly. Both experts search in secret and are right as often; one "
     "calls wrong attempts wrong, the other calls every attempt ok, so on the student's errors it disagrees with the reward.",
-    plan, tiny_plan, draw,
+    plan, tiny_plan, draw, tiny_seeds=2,
 )  # fmt: skip

@@ -1,0 +1,89 @@
+"""The recipes' costs against numbers worked out by hand, and shapes of public models against their published totals."""
+
+from __future__ import annotations
+
+import pytest
+
+from understudy.config import TrainConfig, resolve
+from understudy.recipes import cost
+from understudy.recipes.cost import Device, Machine
+from understudy.recipes.models import MODELS, Shape
+from understudy.recipes.recipe import Lengths
+
+# attention 4 x 2 x (2 x 2 + 2 x 1) = 48, MLP 3 x 4 x 8 = 96, two layers 288, head 4 x 10 = 40: M = 328
+SMALL = Shape(layers=2, width=4, heads=2, kv_heads=1, head=2, mlp=8, vocabulary=10, tied=True)
+LENGTHS = Lengths(4, 6)
+MACHINE = Machine(Device("toy", 1e6, 1e4, 1e6), 1, 0.5)
+COMMON = {
+    "student": "s", "updates": 3, "prompts_per_update": 4, "eval_every": 0, "eval_splits": "test", "final_prompts": 5,
+    "final_samples": 2, "max_new_tokens": 6, "micro_batch": 2, "eval_expert": False,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "total"),
+    [
+        ("Qwen/Qwen2.5-1.5B-Instruct", 1_543_714_304),
+        ("Qwen/Qwen2.5-3B-Instruct", 3_085_938_688),
+        ("Qwen/Qwen2.5-7B-Instruct", 7_615_616_512),
+        ("deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B", 1_777_088_000),
+        ("meta-llama/Llama-3.2-3B", 3_212_749_824),
+        ("meta-llama/Llama-3.1-8B", 8_030_261_248),
+        ("deepseek-ai/DeepSeek-R1-0528-Qwen3-8B", 8_190_735_360),
+    ],
+)
+def test_parameters_of_public_models(name: str, total: int):
+    """Catches a wrong width, a forgotten bias, an embedding that is counted twice."""
+    assert MODELS[name].parameters == total
+
+
+def test_shape_by_hand():
+    assert SMALL.matrices == 328
+    assert SMALL.parameters == 328 + 2 * 8 + 4  # two norms a layer, one at the end
+    assert SMALL.cache == 2 * 2 * 1 * 2
+    assert cost.forward(SMALL, 5) == 2 * 328 + 4 * 2 * 4 * 5 == 816
+    assert cost.sequence(SMALL, LENGTHS) == 8160
+
+
+def test_sft_on_a_program_by_hand():
+    """A program samples for nothing; 12 sequences are trained on, 15 completions evaluated."""
+    c = resolve(TrainConfig(method="sft", expert="solver", **COMMON))
+    found = cost.train_cost(c, SMALL, None, LENGTHS, MACHINE, False)
+    assert (found.expert_sampled, found.trained, found.evaluated) == (72, 72, 90)
+    assert found.flops == 3 * 12 * 8160 + 15 * 8160
+    assert cost.train_cost(c, SMALL, None, LENGTHS, MACHINE, True).expert_sampled == 0
+
+
+def test_opd_on_a_model_by_hand():
+    """Sampling is bound by memory: three times 6 steps that read 656 bytes of weights and an update's 4 caches of 112
+    bytes, at 10 kB a second."""
+    c = resolve(TrainConfig(method="opd", expert="a/b", **COMMON))
+    found = cost.train_cost(c, SMALL, SMALL, LENGTHS, MACHINE, False)
+    assert (found.student_sampled, found.expert_scored, found.trained) == (72, 72, 72)
+    assert found.flops == 12 * 8160 + 12 * 8160 + 3 * 12 * 8160 + 15 * 8160
+    sampling = 3 * 6 * (656 + 4 * 2 * 8 * 7) / 1e4
+    evaluation = max(15 * 8160 / 5e5, 6 * (656 + 15 * 2 * 8 * 7) / 1e4)
+    assert found.seconds == pytest.approx(sampling + (12 + 36) * 8160 / 5e5 + evaluation)
+
+
+def test_memory_by_hand():
+    c = resolve(TrainConfig(method="sft", expert="solver", **COMMON))
+    parts = cost.memory(c, SMALL, None, LENGTHS, MACHINE)
+    assert parts["weights"] == 348 * 4
+    assert parts["gradients and optimizer"] == 3 * 348 * 4
+    assert parts["training: activations"] == 2 * 10 * 2 * (10 * 4 + 3 * 8) * 4
+    assert parts["training: logits"] == 20 * 10 * 12
+    assert parts["sampling: caches"] == 512 * 10 * 8 * 4
+    assert cost.peak(parts) == 16 * 348 + 512 * 10 * 8 * 4  # the caches are more than activations and logits
+
+
+def test_adapter_by_hand():
+    """q 4+4, o 4+4, k 4+2, v 4+2, three of the MLP 4+8: 64 a layer and rank."""
+    assert cost.adapter(SMALL, 3) == 2 * 3 * 64
+
+
+def test_more_gpus_share_what_is_spread():
+    c = resolve(TrainConfig(method="opd", expert="a/b", **COMMON))
+    one, four = (cost.memory(c, SMALL, SMALL, LENGTHS, Machine(MACHINE.device, n)) for n in (1, 4))
+    assert four["weights"] == one["weights"] / 4
+    assert four["expert"] == one["expert"]
