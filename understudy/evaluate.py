@@ -146,7 +146,8 @@ def sample_policy(
     top_p: float = 1.0,
     actor: str = "student",
 ) -> Sampled:
-    """Sampled (by `temperature` and `top_p`) and greedy completions of a policy, verified; choices where the prompts have them."""
+    """Sampled (by `temperature` and `top_p`) and greedy completions of a policy, verified; choices where the
+    prompts have them."""
     if is_choice(prompts):
         return chosen(policy, policy, task, prompts, samples, seed, actor)
 

@@ -114,10 +114,21 @@ class Evaluator:
             )
         return self._experts[name]
 
-    def _sample(self, policy: Policy, prompts: list[Prompt], k: int, greedy: bool, actor: str = "student") -> Sampled:
+    def _sample(
+        self, policy: Policy, prompts: list[Prompt], k: int, greedy: bool, actor: str = "student"
+    ) -> Sampled:
         c = self.config
         return sample_policy(
-            policy, self.task, prompts, k, self.seed, self.room, greedy, c.eval_temperature, c.eval_top_p, actor
+            policy,
+            self.task,
+            prompts,
+            k,
+            self.seed,
+            self.room,
+            greedy,
+            c.eval_temperature,
+            c.eval_top_p,
+            actor,
         )
 
     def _divergences(self, student: Sampled, expert: Sampled | None) -> dict[str, list[float]]:

@@ -19,7 +19,8 @@ from understudy.recipes.texts import compare, has, read
 def write(path: Path, mean: float, wait: float, seed: int, n: int = 80, k: int = 4) -> Path:
     dice = np.random.default_rng(seed)
     rows = [
-        {"key": f"p{i}", "completion": "Wait, so" if dice.random() < wait else "awaiting", "tokens": int(dice.poisson(mean))}
+        {"key": f"p{i}", "completion": "Wait, so" if dice.random() < wait else "awaiting", "tokens":
+        int(dice.poisson(mean))}
         for i in range(n) for _ in range(k)
     ]  # fmt: skip
     path.write_text("\n".join(map(json.dumps, rows)))

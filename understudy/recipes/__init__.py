@@ -1,4 +1,5 @@
-"""The paper's experiments as recipes: `understudy run RECIPE`. They live inside the package so that an installed command
+"""The paper's experiments as recipes: `understudy run RECIPE`. They live inside the package so that an
+installed command
 finds them; recipes/ at the root of the source tree points here. A recipe of your own is a file that defines RECIPE.
 """
 
@@ -29,7 +30,9 @@ def load_recipe(name: str) -> Recipe:
     elif name.endswith(".py"):
         recipe = _from_file(Path(name))
     else:
-        raise UserError("recipe", name, f"unknown; one of {', '.join(NAMES)}, or a Python file that defines RECIPE")
+        raise UserError(
+            "recipe", name, f"unknown; one of {', '.join(NAMES)}, or a Python file that defines RECIPE"
+        )
     return recipe
 
 

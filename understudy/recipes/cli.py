@@ -25,7 +25,8 @@ class RunConfig:
     recipe: tuple[str, ...] = ()
     """Which recipe; or a Python file that defines RECIPE."""
     dry_run: bool = False
-    """Check all that can be checked without weights, and print the plan and what it costs. Exit status 1: a check failed."""
+    """Check all that can be checked without weights, and print the plan and what it costs. Exit status 1: a
+    check failed."""
     tiny: bool = False
     """Run every phase on tiny stand-ins (minutes on two cores) and draw the figure."""
     out: str = ""
@@ -70,7 +71,8 @@ def run_command(args: Sequence[str]) -> int:
         args,
         "understudy run",
         "One of the paper's experiments as a recipe: " + ", ".join(NAMES) + ".",
-        epilog="examples\n  understudy run fig6_two_experts --dry-run --gpus 8\n  understudy run fig6_two_experts --tiny\n"
+        epilog="examples\n  understudy run fig6_two_experts --dry-run --gpus 8\n  understudy run "
+        "fig6_two_experts --tiny\n"
         "  understudy run fig2_discrepancy --a expert.jsonl --b student.jsonl\n"
         "  understudy run fig1_gsm8k --script runs/fig1_gsm8k/run.sh --gpus 8",
         sections={"what the dry run is priced for": "device"},
@@ -87,7 +89,9 @@ def run_command(args: Sequence[str]) -> int:
 
         return command(recipe, config.a, config.b, config.words, scale, config.tiny, config.dry_run)
     if config.a or config.b or config.words:
-        raise UserError("a", config.a or config.b, f"{recipe.name} takes no files of completions: fig2_discrepancy does")
+        raise UserError(
+            "a", config.a or config.b, f"{recipe.name} takes no files of completions: fig2_discrepancy does"
+        )
     if config.tiny:
         return tiny(recipe, scale, config.workers)
     machine, plan = machine_of(config), recipe.plan(scale)
@@ -104,7 +108,9 @@ def scale_of(config: RunConfig, recipe: Recipe) -> Scale:
     first = config.first_seed if config.first_seed >= 0 else FIRST_SEED if config.tiny else 0
     seeds = config.seeds or (recipe.tiny_seeds if config.tiny else recipe.real_seeds)
     out = config.out or ("runs/tiny/" if config.tiny else "runs/") + recipe.name
-    return Scale(Path(out), seeds, first, config.share, _pairs("data", config.data), _pairs("model", config.model))
+    return Scale(
+        Path(out), seeds, first, config.share, _pairs("data", config.data), _pairs("model", config.model)
+    )
 
 
 def _pairs(field: str, items: Sequence[str]) -> dict[str, str]:
@@ -171,7 +177,11 @@ def script(recipe: Recipe, plan: Plan, target: Path, config: RunConfig) -> int:
     folder = target.parent / f"{target.stem}-jobs"
     folder.mkdir(parents=True, exist_ok=True)
     plan.write()
-    lines = ["#!/bin/sh", f"# {recipe.name}: run from the folder where it was written. The same script resumes.", "set -e"]
+    lines = [
+        "#!/bin/sh",
+        f"# {recipe.name}: run from the folder where it was written. The same script resumes.",
+        "set -e",
+    ]
     for i, job in enumerate(plan.jobs(), 1):
         path = folder / f"{i:02d}.json"
         write_json(path, to_dict(resolve(job.config)))
@@ -179,7 +189,9 @@ def script(recipe: Recipe, plan: Plan, target: Path, config: RunConfig) -> int:
         start = f"torchrun --nproc-per-node {config.gpus} -m understudy" if config.gpus > 1 else "understudy"
         lines += [f"echo {shlex.quote(name)}", f"{start} train --config {shlex.quote(str(path))}"]
     lines.append(f"understudy report {shlex.quote(str(plan.out))}")
-    again = " ".join(shlex.quote(x) for x in ("understudy", "run", *config.recipe, "--out", config.out or str(plan.out)))
+    again = " ".join(
+        shlex.quote(x) for x in ("understudy", "run", *config.recipe, "--out", config.out or str(plan.out))
+    )
     lines.append(f"{again}  # all runs are finished: it draws the figure")
     write_bytes(target, ("\n".join(lines) + "\n").encode())
     console.print(f"script: {target} ({len(plan.jobs())} runs)", markup=False)
@@ -212,7 +224,9 @@ def real(recipe: Recipe, plan: Plan, machine: Machine, scale: Scale) -> int:
                 "device", torch.cuda.get_device_name(), f"has {free / 1e9:.0f} GB, the recipe needs about {need:,.0f}: "
                 "write a --script with --gpus N for torchrun"
             )  # fmt: skip
-        for spec in sorted({s for j in waiting for s in (j.config.student, j.config.expert) if s.count("/") == 1}):
+        for spec in sorted(
+            {s for j in waiting for s in (j.config.student, j.config.expert) if s.count("/") == 1}
+        ):
             _present(spec)
         from understudy.tasks import load_task
 

@@ -59,7 +59,9 @@ class Machine:
             ("device_flops", self.device.flops, self.device.flops > 0),
         ):
             if not good:
-                raise UserError(name, value, "must lie in (0, 1]" if name == "utilisation" else "must be positive")
+                raise UserError(
+                    name, value, "must lie in (0, 1]" if name == "utilisation" else "must be positive"
+                )
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,12 @@ def sampling(
 
 
 def train_cost(
-    config: TrainConfig, student: Shape, expert: Shape | None, lengths: Lengths, machine: Machine, recorded: bool
+    config: TrainConfig,
+    student: Shape,
+    expert: Shape | None,
+    lengths: Lengths,
+    machine: Machine,
+    recorded: bool,
 ) -> Cost:
     """One run of the table, training and its evaluations. `config` must be resolved; `recorded`: samples exist."""
     c = config
@@ -185,8 +192,12 @@ def memory(
     if c.micro_tokens:
         tokens = max(longest, min(tokens, c.micro_tokens))
     inside = 10 * student.width + 3 * student.mlp  # what a layer keeps for its backward pass
-    layers = student.layers * student.width + inside if c.activation_checkpointing else student.layers * inside
-    logits = min(tokens, c.logit_chunk or tokens) * student.vocabulary * 4 * 3  # logits, log-probs, their gradient
+    layers = (
+        student.layers * student.width + inside if c.activation_checkpointing else student.layers * inside
+    )
+    logits: float = (
+        min(tokens, c.logit_chunk or tokens) * student.vocabulary * 4 * 3
+    )  # logits, log-probs, their gradient
     if c.target == "distribution":
         logits += sequences / machine.gpus * longest * student.vocabulary * 4
     widest = max(student.cache, expert.cache if expert is not None else 0)

@@ -64,7 +64,9 @@ def told(recipe: Recipe) -> list[str]:
     from understudy.sampler import rows_together
 
     lengths, machine = recipe.lengths["aime24"], Machine(DEVICES["h100"])
-    flops, seconds = sampling(MODELS[STUDENT], lengths, PROBLEMS * SAMPLES, machine, rows := rows_together(33_000))
+    flops, seconds = sampling(
+        MODELS[STUDENT], lengths, PROBLEMS * SAMPLES, machine, rows := rows_together(33_000)
+    )
     tokens = PROBLEMS * SAMPLES * lengths.completion / 1e6
     return [
         f"{recipe.name}: {recipe.title}", recipe.shows, "", "settings",
@@ -89,8 +91,12 @@ def stand_ins(scale: Scale) -> tuple[Path, Path]:
     prompts = [p.encoded(tokenizer(p.text)["input_ids"]) for p in prompts]
     files = []
     for name, spec in (("expert", "solver"), ("student", "mediocre")):
-        rollouts = task.expert(parse_spec(spec, "expert"), tokenizer).sample(prompts, 4, scale.first_seed, task.max_new_tokens)
-        rows = [json.dumps({"key": r.prompt.key, "completion": r.text, "tokens": len(r.ids)}) for r in rollouts]
+        rollouts = task.expert(parse_spec(spec, "expert"), tokenizer).sample(
+            prompts, 4, scale.first_seed, task.max_new_tokens
+        )
+        rows = [
+            json.dumps({"key": r.prompt.key, "completion": r.text, "tokens": len(r.ids)}) for r in rollouts
+        ]
         path = scale.out / f"{name}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, ("\n".join(rows) + "\n").encode())
@@ -106,8 +112,10 @@ def draw(d: Discrepancy) -> Drawing:
         )
     how = "paired by problem" if d.shared else "the files share no problems"
     caption = (
-        f"{label(d.a.name)} (grey, {d.lengths_a.size} completions of {len(d.lengths_a)} problems) and {label(d.b.name)} (blue, "
-        f"{d.lengths_b.size} of {len(d.lengths_b)}), {how}; lengths in {d.a.unit}. The bounds hold with probability 95% each, "
+        f"{label(d.a.name)} (grey, {d.lengths_a.size} completions of {len(d.lengths_a)} problems) and "
+        f"{label(d.b.name)} (blue, "
+        f"{d.lengths_b.size} of {len(d.lengths_b)}), {how}; lengths in {d.a.unit}. The bounds hold with "
+        f"probability 95% each, "
         "whatever the distributions. The plug-in TV of the drawn bins is biased up and proves nothing."
     )
     claims = (
@@ -118,7 +126,10 @@ def draw(d: Discrepancy) -> Drawing:
 
 
 def bound(says: str, what: str, e: Estimate) -> Claim:
-    measured = f"{what} is at least {e.low:.3f} with probability {e.level:.2f} ({e.method}; seen {e.value:.3f}, {e.n} problems)"
+    measured = (
+        f"{what} is at least {e.low:.3f} with probability {e.level:.2f} ({e.method}; seen {e.value:.3f}, "
+    )
+    f"{e.n} problems)"
     return Claim(says, measured, None, "shown" if e.low >= FAR else "open")
 
 
@@ -154,8 +165,12 @@ def keywords(d: Discrepancy, width: float = 1060) -> Markup:
         ax.plot(w.p, i + 0.5, "o", ms=9, mfc="#c9cdd3", mec=EXPERT, clip_on=False, zorder=3)
         ax.plot(w.q, i + 0.5, "o", ms=9, color=BLUE, clip_on=False, zorder=3)
         where = ax.get_yaxis_transform()
-        ax.annotate(label(w.word, 22), (0, i + 0.5), (-160, -4), xycoords=where, textcoords="offset points", size=13)
+        ax.annotate(
+            label(w.word, 22), (0, i + 0.5), (-160, -4), xycoords=where, textcoords="offset points", size=13
+        )
         told = f"TV at least {w.low:.2f}" if w.low > 0 else "no bound"
-        ax.annotate(told, (1, i + 0.5), (20, -4), xycoords=where, textcoords="offset points", color=SOFT, size=12)
+        ax.annotate(
+            told, (1, i + 0.5), (20, -4), xycoords=where, textcoords="offset points", color=SOFT, size=12
+        )
     said = "; ".join(f"{label(w.word, 22)}: {percent(w.p)} and {percent(w.q)}" for w in d.words)
     return to_svg(fig, "words", f"Share of completions with each word. {said}")

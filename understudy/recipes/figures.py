@@ -40,7 +40,9 @@ def claim(says: str, what: str, interval: Interval | None, direction: int, margi
     return Claim(says, told, interval, word(interval, direction, margin))
 
 
-def over_training(s: Summary, expert: str, name: str, split: str, size: float, title: str = "") -> Markup | None:
+def over_training(
+    s: Summary, expert: str, name: str, split: str, size: float, title: str = ""
+) -> Markup | None:
     """Accuracy against updates of every arm on one expert, with the expert's own as a line."""
     drawn = [(a, c) for a in s.of(expert) if (c := s.curve(a, split)) is not None]
     if not drawn:
@@ -69,7 +71,8 @@ def matching(s: Summary, expert: str, split: str = "test") -> list[Claim]:
     return [
         claim(f"SFT on a realizable expert matches it ({split})", f"SFT minus expert, {expert}",
               minus_expert(s, sft, split), 0, NEAR),
-        claim(f"and OPD then adds nothing ({split})", f"OPD minus SFT, {expert}", s.difference(opd, sft, split), 0, NEAR),
+        claim(f"and OPD then adds nothing ({split})", f"OPD minus SFT, {expert}", s.difference(opd, sft,
+            split), 0, NEAR),
     ]  # fmt: skip
 
 
@@ -118,10 +121,15 @@ _PAGE = """<!doctype html>
 <p class="eyebrow">{{ eyebrow }}</p>
 <h1>{{ title }}</h1>
 <p class="prose" style="margin-top:18px">{{ shows }}</p>
-{% if stand_ins %}<p class="prose" style="margin-top:14px"><b>Stand-ins, not the paper's models.</b> {{ stand_ins }}</p>{% endif %}
+{% if stand_ins %}
+<p class="prose" style="margin-top:14px"><b>Stand-ins, not the paper's models.</b> {{ stand_ins }}</p>
+{% endif %}
+<div class="panels n2" style="margin-top:44px">
 {% for told, svg in panels %}
-<figure style="margin-top:44px">{% if told %}<h3>{{ told }}</h3>{% endif %}{{ svg }}</figure>
+<figure{% if told %} style="grid-column: 1 / -1; margin-top:20px"{% endif %}>
+{% if told %}<h3>{{ told }}</h3>{% endif %}{{ svg }}</figure>
 {% endfor %}
+</div>
 <p class="aside" style="margin-top:14px">{{ caption }}</p>
 {% if claims %}
 <section><h2>What the figure says here</h2>
@@ -134,7 +142,8 @@ measured: we do not know what the paper's figure says of it.
 Two accuracies match when the interval of their difference lies within {{ near }} points.</p></section>
 {% endif %}
 <section><h2>Where the numbers of the recipe come from</h2><dl class="facts">
-{% for s in settings %}<div><dt>{{ s.name }}</dt><dd>{{ s.value }} <span style="color:var(--soft)">({{ s.source }})</span></dd></div>
+{% for s in settings %}<div><dt>{{ s.name }}</dt><dd>{{ s.value }}
+<span style="color:var(--soft)">({{ s.source }})</span></dd></div>
 {% endfor %}</dl><p class="note">{{ unknown }}</p></section>
 </main></body></html>
 """

@@ -1,4 +1,5 @@
-"""Stand-ins for the recipes on public data: rows in the public schemas, written on the spot, and models that read bytes.
+"""Stand-ins for the recipes on public data: rows in the public schemas, written on the spot, and models that
+read bytes.
 
 The problems are sums of two small numbers. They exercise every phase (schemas, recorded traces, warm-up, RL, SFT, OPD,
 evaluation); what the models reach says nothing about the paper.
@@ -89,7 +90,8 @@ def _plan(title: str, scale: Scale, warm_task: str, task: str, rl_of_large: bool
         warm, rl = {}, {}
         for size, width in (("small", 64), ("large", 128)):
             config = _run(
-                scale, method="sft", student=f"scratch:width={width},layers=2,heads=2", expert="recorded", task=warm_task,
+                scale, method="sft", student=f"scratch:width={width},layers=2,heads=2", expert="recorded",
+                    task=warm_task,
                 seed=seed, out=str(place / f"warm-{size}"), updates=UPDATES["warm"], lr=5e-3, eval_expert=False,
             )  # fmt: skip
             warm[size] = Job(f"warm-up, {size}, seed {seed}", config)
@@ -110,7 +112,9 @@ def _plan(title: str, scale: Scale, warm_task: str, task: str, rl_of_large: bool
                     updates=UPDATES["imitate"], lr=1e-3,
                 )  # fmt: skip
                 arms.append(Arm(label, method, seed, 1, replace(config, eval_every=scale.times(10))))
-    return assemble(title, scale, arms, before, {RL: True, LARGE: None}, ["understudy", "run"], mechanism=MECHANISM)
+    return assemble(
+        title, scale, arms, before, {RL: True, LARGE: None}, ["understudy", "run"], mechanism=MECHANISM
+    )
 
 
 def warm_then_rl(title: str, scale: Scale) -> Plan:

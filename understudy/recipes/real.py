@@ -16,7 +16,8 @@ R1_7B = "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B"
 SKYWORK = "Skywork/Skywork-OR1-7B"
 
 LARGE: dict[str, Any] = {
-    "dtype": "mixed", "activation_checkpointing": True, "micro_tokens": 16_384, "logit_chunk": 2048, "schedule": "constant", "warmup": 10,
+    "dtype": "mixed", "activation_checkpointing": True, "micro_tokens": 16_384, "logit_chunk": 2048,
+    "schedule": "constant", "warmup": 10,
     "adam_beta2": 0.999, "eval_divergences": False, "save_every": 50, "keep": 1,
 }  # fmt: skip
 """For models with large vocabularies: no table of whole distributions is ever kept."""
@@ -26,12 +27,16 @@ ONLINE_METHOD = Setting(
     f"{OURS}: the whole vocabulary at every token of an update (opd_full) would not fit in memory, with top_k neither",
 )  # fmt: skip
 OPTIMIZER = (
-    Setting("SFT learning rate, optimizer", "1e-5, AdamW", f"{PAPER}: the warm-up's; used for every SFT here"),
+    Setting(
+        "SFT learning rate, optimizer", "1e-5, AdamW", f"{PAPER}: the warm-up's; used for every SFT here"
+    ),
     Setting("OPD learning rate", "1e-6", PUBLIC),
     Setting("schedule", "10 updates of warm-up, then constant; no weight decay", OURS),
     Setting("precision", "float32 weights and optimizer, bfloat16 products", OURS),
 )
-RUNS = Setting("runs", "three seeds of each student; experts are made once", f"{PAPER}: mean of three runs (Fig. 6)")
+RUNS = Setting(
+    "runs", "three seeds of each student; experts are made once", f"{PAPER}: mean of three runs (Fig. 6)"
+)
 RL_SETTINGS = (
     Setting("RL of the experts", "grpo, 64 prompts x 8 samples, lr 1e-6, clip 0.2, 200 updates",
             f"{OURS}; the paper says only: RL with verifiable rewards, DAPO/GRPO family"),
@@ -82,7 +87,11 @@ def arms(
 
 
 def plan(
-    title: str, scale: Scale, made: Sequence[Arm], experts: Mapping[str, Mapping[str, Any]], before: Sequence[Job]
+    title: str,
+    scale: Scale,
+    made: Sequence[Arm],
+    experts: Mapping[str, Mapping[str, Any]],
+    before: Sequence[Job],
 ) -> Plan:
     """experts: label -> {"mechanism", "realizable", "expect"}."""
     specs = {a.expert: {"spec": a.config.expert, **experts[a.expert]} for a in made}

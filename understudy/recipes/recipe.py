@@ -87,7 +87,8 @@ class Claim:
     measured: str
     interval: Interval | None
     word: str
-    """shown, contradicted, open (the interval does not decide, or there is none), or measured (nothing to compare with)."""
+    """shown, contradicted, open (the interval does not decide, or there is none), or measured (nothing to
+    compare with)."""
 
 
 @dataclass(frozen=True)

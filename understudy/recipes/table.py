@@ -1,4 +1,5 @@
-"""docs/recipes.md: the part of it that is generated from the recipes. `python -m understudy.recipes.table` writes it."""
+"""docs/recipes.md: the part of it that is generated from the recipes. `python -m understudy.recipes.table`
+writes it."""
 
 from __future__ import annotations
 
@@ -16,7 +17,15 @@ def generated() -> str:
     out += [f"| {name} | {told} |" for name, told in SOURCES.items()]
     for name in NAMES:
         r = load_recipe(name)
-        out += ["", f"### {name}", "", f"{r.figure}. {r.shows}", "", "| setting | value | source |", "|---|---|---|"]
+        out += [
+            "",
+            f"### {name}",
+            "",
+            f"{r.figure}. {r.shows}",
+            "",
+            "| setting | value | source |",
+            "|---|---|---|",
+        ]
         for s in r.settings:
             cells = (x.replace("|", "\\|").replace("*", "\\*") for x in (s.name, s.value, s.source))
             out.append("| " + " | ".join(cells) + " |")

@@ -1,6 +1,7 @@
 """Stand-ins of a minute: the demo's tiny models on Countdown, in the shape of a recipe's real runs.
 
-The settings are the demo's (chosen on seeds below 300; with the 700 updates of --quick a base may not learn to check its
+The settings are the demo's (chosen on seeds below 300; with the 700 updates of --quick a base may not learn to
+    check its
 attempts, and online imitation then collapses). Recipes that start from the same base share its run directory: whichever
 recipe comes first trains it.
 """
@@ -33,7 +34,7 @@ MECHANISM = demo.MECHANISM | {
 def measured(scale: Scale, train: TrainConfig, every: int = 0) -> TrainConfig:
     """The run with the tiny evaluation; `every` 0: four looks at it."""
     fields = dict(EVALUATION)
-    fields["eval_every"] = every and scale.times(every) or max(1, train.updates // 4)
+    fields["eval_every"] = (every and scale.times(every)) or max(1, train.updates // 4)
     for name in ("eval_prompts", "final_prompts"):
         fields[name] = scale.times(fields[name], 4)
     return replace(train, **fields)
@@ -98,7 +99,9 @@ def countdown_two_experts(title: str, scale: Scale) -> Plan:
         before += [first, rl]
         for label, expert in ((RL, rl.config.out), (SEARCH, "solver")):
             for method in ("sft", "opd_full"):
-                arms.append(imitation(scale, seed, COUNTDOWN, first.config.out, method, label, expert, folder))
+                arms.append(
+                    imitation(scale, seed, COUNTDOWN, first.config.out, method, label, expert, folder)
+                )
     scale = replace(scale, out=folder)
     return assemble(title, scale, arms, before, {RL: True, SEARCH: False}, ["understudy", "run"],
                     {RL: "none", SEARCH: "better"})  # fmt: skip

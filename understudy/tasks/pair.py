@@ -1,6 +1,7 @@
 """Two tasks in one, to measure forgetting: `pair:main=countdown;max_number=12,other=classify;bits=8,share=0.3`.
 
-Training prompts are the main task's, but for a share of the other's (0 = none: then the other one can only be forgotten).
+Training prompts are the main task's, but for a share of the other's (0 = none: then the other one can only be
+forgotten).
 Splits: the main task's own, and `forget`, which is the other's test split. Options inside a task are separated by `;`.
 The two must speak one tokenizer (the generated tasks do).
 """

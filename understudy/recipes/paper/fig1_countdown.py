@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from understudy.compare import Plan
 from understudy.recipes import figures, real, tiny
 from understudy.recipes.recipe import OURS, PAPER, Drawing, Lengths, Recipe, Scale, Setting
 from understudy.report.summary import Summary
 
 STUDENT, LARGER = "Qwen/Qwen2.5-1.5B-Instruct", "Qwen/Qwen2.5-7B-Instruct"
-TASK = "countdown:format=answer,n_numbers=3,max_number=20,ood_min=21,ood_max=30,ops=+-*/,max_target=99,max_new_tokens=1024"
+RANGES = "max_number=20,ood_min=21,ood_max=30,max_target=99"
+TASK = f"countdown:format=answer,n_numbers=3,{RANGES},ops=+-*/,max_new_tokens=1024"
 RL, BIG = "RL of the base", "7B after RL"
 EVALUATION = {"eval_prompts": 200, "final_prompts": 500, "final_samples": 4, "max_new_tokens": 1024}
-EXPERTS = {
+EXPERTS: Mapping[str, Mapping[str, Any]] = {
     RL: {"mechanism": "The student's own base after GRPO: realizable by construction.", "realizable": True,
          "expect": "none"},
     BIG: {"mechanism": "A larger model of the family after the same GRPO: whether 1.5B can represent it is not known; "
@@ -52,7 +56,9 @@ def draw(s: Summary) -> Drawing:
     claims = []
     for expert in s.experts:
         claims += (figures.matching if s.realizable(expert) else figures.gap)(s, expert)
-    return Drawing(tuple(panels), tuple(claims), "Sampled accuracy on held-out problems; means over seeds, 95% bands.")
+    return Drawing(
+        tuple(panels), tuple(claims), "Sampled accuracy on held-out problems; means over seeds, 95% bands."
+    )
 
 
 RECIPE = Recipe(
@@ -66,7 +72,8 @@ RECIPE = Recipe(
         Setting("non-realizable expert", f"{LARGER} after the same GRPO", OURS),
         Setting("task", TASK, f"{PAPER}: Countdown; ranges, operators and format are {OURS}"),
         Setting("imitation", "200 updates of 64 prompts, one completion each, at most 1,024 tokens", OURS),
-        Setting("evaluation", "T = 1, 4 samples of 500 held-out problems at the end; 200 problems every 20 updates", OURS),
+        Setting("evaluation", "T = 1, 4 samples of 500 held-out problems at the end; 200 problems every 20 "
+        "updates", OURS),
         real.ONLINE_METHOD, *real.OPTIMIZER, *real.RL_SETTINGS, real.RUNS,
     ),
     {"countdown": Lengths(120, 400)},

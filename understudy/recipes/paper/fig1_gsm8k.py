@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from understudy.compare import Plan
 from understudy.recipes import public_tiny, real
@@ -14,10 +16,11 @@ WARM = "openr1:traces=true,test=gsm8k,max_new_tokens=4096"
 TASK = "gsm8k:max_new_tokens=2048"
 RL, BIG = "RL of the base", "8B after RL"
 EVALUATION = {"eval_prompts": 200, "final_prompts": 1319, "final_samples": 4, "eval_splits": "test"}
-EXPERTS = {
+EXPERTS: Mapping[str, Mapping[str, Any]] = {
     RL: {"mechanism": "The student itself (after its warm-up) after GRPO: realizable by construction.",
          "realizable": True, "expect": "none"},
-    BIG: {"mechanism": "A larger model of the family after the same warm-up and GRPO: whether 3B can represent it is not "
+    BIG: {"mechanism": "A larger model of the family after the same warm-up and GRPO: whether 3B can represent "
+    "it is not "
           "known; the paper calls such experts non-realizable.", "realizable": None, "expect": "better"},
 }  # fmt: skip
 
@@ -67,11 +70,13 @@ RECIPE: Recipe = replace(
         Setting("non-realizable expert", f"{LARGER} after the same warm-up and RL", OURS),
         Setting("lengths", "traces cut at 4,096 tokens, GSM8K completions at 2,048", OURS),
         Setting("imitation", "200 updates of 64 prompts, one completion each", OURS),
-        Setting("evaluation", "T = 1, all 1,319 test problems x 4 samples at the end; 200 problems every 20 updates", OURS),
+        Setting("evaluation", "T = 1, all 1,319 test problems x 4 samples at the end; 200 problems every 20 "
+        "updates", OURS),
         real.ONLINE_METHOD, *real.OPTIMIZER, *real.RL_SETTINGS, real.RUNS,
     ),
     lengths={"openr1": Lengths(120, 3000), "gsm8k": Lengths(120, 600)},
-    tiny_told="Sums of small numbers as rows in the schemas of GSM8K and OpenR1, written on the spot; 2-layer models of 64 and "
+    tiny_told="Sums of small numbers as rows in the schemas of GSM8K and OpenR1, written on the spot; 2-layer "
+    "models of 64 and "
     "128 dimensions that read bytes. They go through warm-up on traces, RL, SFT and OPD. What they reach says "
     "nothing about the paper.",
     plan=plan, tiny=tiny_plan,

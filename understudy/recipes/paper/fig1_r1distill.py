@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from understudy.compare import Plan
 from understudy.recipes import public_tiny, real
@@ -11,8 +13,9 @@ from understudy.recipes.recipe import OURS, PAPER, PUBLIC, Lengths, Recipe, Scal
 
 DEEPSCALER = "agentica-org/DeepScaleR-1.5B-Preview"
 RL, BIG = "DeepScaleR-1.5B", "R1-Distill-7B"
-EXPERTS = {
-    RL: {"mechanism": "The student's own checkpoint after RL with verifiable rewards, by others: realizable by construction.",
+EXPERTS: Mapping[str, Mapping[str, Any]] = {
+    RL: {"mechanism": "The student's own checkpoint after RL with verifiable rewards, by others: realizable by "
+    "construction.",
          "realizable": True, "expect": "none"},
     BIG: {"mechanism": "A larger model distilled from the same teacher: whether 1.5B can represent it is not known.",
           "realizable": None, "expect": "better"},
@@ -49,7 +52,8 @@ RECIPE: Recipe = replace(
         real.ONLINE_METHOD, *real.OPTIMIZER, real.RUNS,
     ),
     lengths={"dapo": Lengths(150, 5000)},
-    tiny_told="Sums of small numbers as rows in the schemas of OpenR1 and DAPO-Math-17k, written on the spot; 2-layer models of "
+    tiny_told="Sums of small numbers as rows in the schemas of OpenR1 and DAPO-Math-17k, written on the spot; "
+    "2-layer models of "
     "64 and 128 dimensions that read bytes. What they reach says nothing about the paper.",
     plan=plan, tiny=tiny_plan,
 )  # fmt: skip

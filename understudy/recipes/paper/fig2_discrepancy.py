@@ -10,12 +10,14 @@ PROBLEMS, SAMPLES = 60, 16
 
 RECIPE = Recipe(
     "fig2_discrepancy", "Fig. 2", "How far apart expert and student look",
-    "Expert and student differ widely in response lengths and keyword frequencies on AIME; either gives a lower bound on "
+    "Expert and student differ widely in response lengths and keyword frequencies on AIME; either gives a lower "
+    "bound on "
     "total variation, so bounding the performance gap by the discrepancy is far too pessimistic.",
     "Not known to us: the keywords and the binning.",
     (
         Setting("models", f"{EXPERT} (expert), {STUDENT} (student)", PAPER),
-        Setting("problems", "AIME 2024 and 2025, 60 problems x 16 samples of each model", f"{PAPER}: AIME; samples {OURS}"),
+        Setting("problems", "AIME 2024 and 2025, 60 problems x 16 samples of each model", f"{PAPER}: AIME; "
+        f"samples {OURS}"),
         Setting("sampling", "T = 0.6, top-p 0.95, at most 32,768 tokens", OURS),
         Setting("keywords", ", ".join(KEYWORDS), OURS),
         Setting("bins", "8 quantiles of the half of the prompts that chooses the witness", OURS),

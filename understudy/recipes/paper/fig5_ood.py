@@ -35,7 +35,9 @@ def draw(s: Summary) -> Drawing:
                               "SFT on it minus SFT on the realizable expert", s.difference(sft, own, "ood"), -1)
             )  # fmt: skip
     return Drawing(
-        tuple(panels), tuple(claims), "Sampled accuracy; means over seeds with 95% intervals. Line: expert; dotted: base."
+        tuple(panels),
+        tuple(claims),
+        "Sampled accuracy; means over seeds with 95% intervals. Line: expert; dotted: base.",
     )
 
 

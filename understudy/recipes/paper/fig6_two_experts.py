@@ -12,7 +12,8 @@ GOOD, OTHER = "Skywork-7B", "R1-Distill-7B"
 EVALUATION = {"eval_prompts": 30, "final_prompts": 30, "final_samples": 16, "eval_temperature": 0.7,
               "eval_top_p": 0.95, "max_new_tokens": 7168, "eval_expert": False}  # fmt: skip
 EXPERTS = {
-    GOOD: {"mechanism": "The same kind of 7B model after RL with verifiable rewards.", "realizable": None, "expect": None},
+    GOOD: {"mechanism": "The same kind of 7B model after RL with verifiable rewards.", "realizable": None,
+        "expect": None},
     OTHER: {"mechanism": "A 7B model distilled from DeepSeek-R1, as the student was.", "realizable": None,
             "expect": None},
 }  # fmt: skip
@@ -66,13 +67,15 @@ def draw(s: Summary) -> Drawing:
 
 RECIPE = Recipe(
     "fig6_two_experts", "Fig. 6 (section 5.3)", "Two experts, one student: alignment with the reward decides",
-    "Online imitation of two 7B experts from the same 1.5B student: the average of AIME 2024 and 2025 goes from 25.0% to "
+    "Online imitation of two 7B experts from the same 1.5B student: the average of AIME 2024 and 2025 goes from "
+    "25.0% to "
     "32.8% with Skywork-7B, and to 27.1% with R1-Distill-7B (mean of three runs).",
     "Not known to us: data, steps, and samples a problem in the paper itself. We follow the public recipe of arXiv "
     "2604.13016 where it says.",
     (
         Setting("student", real.R1_STUDENT, PAPER),
-        Setting("experts", f"{real.SKYWORK} and {real.R1_7B}", f"{PAPER}: Skywork-7B, R1-Distill-7B; the hub ids are {OURS}"),
+        Setting("experts", f"{real.SKYWORK} and {real.R1_7B}", f"{PAPER}: Skywork-7B, R1-Distill-7B; the hub "
+        f"ids are {OURS}"),
         Setting("training prompts", "DAPO-Math-17k", PUBLIC),
         Setting("rollouts", "64 prompts x 4 samples, T = 1, at most 7,168 tokens", PUBLIC),
         Setting("learning rate", "1e-6, AdamW", PUBLIC),
@@ -84,7 +87,9 @@ RECIPE = Recipe(
         real.RUNS,
     ),
     {"dapo": Lengths(150, 5000)},
-    "The student is a 2-layer model that knows Countdown poorly. Both experts search in secret and are right as often; one "
-    "calls wrong attempts wrong, the other calls every attempt ok, so on the student's errors it disagrees with the reward.",
+    "The student is a 2-layer model that knows Countdown poorly. Both experts search in secret and are right as "
+    "often; one "
+    "calls wrong attempts wrong, the other calls every attempt ok, so on the student's errors it disagrees with "
+    "the reward.",
     plan, tiny_plan, draw, tiny_seeds=2,
 )  # fmt: skip
