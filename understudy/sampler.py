@@ -17,7 +17,7 @@ from understudy.randomness import uniforms
 from understudy.types import Prompt, Rollout
 
 ROWS = 512  # rows decoded together, at most
-TOKENS = 2**19  # of their prompts and rooms together, at most: bounds the caches of long completions
+TOKENS = 2**18  # of their prompts and rooms together, at most: bounds the caches of long completions
 
 
 def transform(logp_BV: Tensor, temperature: float, top_p: float) -> Tensor:

@@ -122,4 +122,11 @@ def compare(a: Texts, b: Texts, words: Sequence[str]) -> Discrepancy:
 def has(text: str, words: Sequence[str]) -> list[int]:
     """0 or 1 a word: whether it occurs, whole and in any case."""
     low = text.lower()
-    return [int(re.search(rf"(?<!\w){re.escape(w.lower())}(?!\w)", low) is not None) for w in words]
+    return [int(re.search(_whole(w.lower()), low) is not None) for w in words]
+
+
+def _whole(word: str) -> str:
+    """A pattern of the word alone: no letter or digit touches a letter or digit at its ends."""
+    before = r"(?<!\w)" if word[:1].isalnum() else ""
+    after = r"(?!\w)" if word[-1:].isalnum() else ""
+    return before + re.escape(word) + after
