@@ -15,7 +15,7 @@ from understudy.recipes.check import dry_run
 from understudy.recipes.cost import DEVICES, Machine
 from understudy.recipes.recipe import SOURCES, Scale, word
 from understudy.stats import Interval
-from understudy.tasks import TASKS
+from understudy.tasks import TASKS, load_task
 
 MACHINE = Machine(DEVICES["h100"], 8)
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,6 +62,8 @@ def test_the_tiny_plan_resolves(name: str, tmp_path: Path):
     for job in plan.jobs():
         resolve(job.config)
     assert {a.seed for a in plan.arms} == {300, 301}
+    for task in {j.config.task for j in plan.jobs()}:
+        load_task(task)  # the rows were written, and their gold answers pass
 
 
 def test_dry_run_is_printed_with_its_formula(capsys: pytest.CaptureFixture):

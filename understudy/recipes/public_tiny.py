@@ -129,10 +129,9 @@ def warm_then_rl(title: str, scale: Scale) -> Plan:
 
 def two_public(title: str, scale: Scale) -> Plan:
     """DAPO's conversations, a student and two experts that others made: here, the warm-up stands for the others."""
-    warm, rows = (write_rows(scale.out / "rows", name) for name in ("openr1", "dapo"))
-    more = "verifier=number,max_new_tokens=24"
-    held = rows / "test.jsonl"
+    warm, rows, test = (write_rows(scale.out / "rows", name) for name in ("openr1", "dapo", "gsm8k"))
+    more = "instruction=none,template=chat,verifier=number,max_new_tokens=24"
     return _plan(
-        title, scale, f"openr1:path={warm / 'train.jsonl'},traces=true,instruction=none,template=chat,{more}",
-        f"dapo:path={rows / 'train.jsonl'},test_path={held},template=chat,{more}", rl_of_large=False,
+        title, scale, f"openr1:path={warm / 'train.jsonl'},traces=true,{more}",
+        f"dapo:path={rows / 'train.jsonl'},test=gsm8k,test_path={test},{more}", rl_of_large=False,
     )  # fmt: skip
