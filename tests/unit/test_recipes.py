@@ -26,7 +26,7 @@ def readable(name: str) -> None:
     """Skips a recipe whose data sets no task here reads."""
     plan = load_recipe(name).plan
     assert plan is not None
-    for job in plan(Scale(Path("x"))).jobs():
+    for job in plan(Scale(Path("x"))).trainings():
         if job.config.task.partition(":")[0] not in TASKS:
             pytest.skip(f"no task {job.config.task}")
 
@@ -49,9 +49,9 @@ def test_the_real_plan_passes_its_dry_run(name: str, tmp_path: Path):
     found = dry_run(recipe, plan, MACHINE)
     assert found.passed, [f for f in found.findings if not f.passed]
     assert found.total.flops > 0
-    names = {j.name for j in plan.jobs()}
-    assert all(set(j.needs) <= names for j in plan.jobs())
-    assert len({j.config.out for j in plan.jobs()}) == len(plan.jobs())
+    names = {j.name for j in plan.trainings()}
+    assert all(set(j.needs) <= names for j in plan.trainings())
+    assert len({j.config.out for j in plan.trainings()}) == len(plan.trainings())
     assert len({a.seed for a in plan.arms}) == 3
 
 
@@ -59,10 +59,10 @@ def test_the_real_plan_passes_its_dry_run(name: str, tmp_path: Path):
 def test_the_tiny_plan_resolves(name: str, tmp_path: Path):
     readable(name)
     plan = load_recipe(name).tiny(Scale(tmp_path / name, 2, 300))
-    for job in plan.jobs():
+    for job in plan.trainings():
         resolve(job.config)
     assert {a.seed for a in plan.arms} == {300, 301}
-    for task in {j.config.task for j in plan.jobs()}:
+    for task in {j.config.task for j in plan.trainings()}:
         load_task(task)  # the rows were written, and their gold answers pass
 
 
@@ -103,7 +103,7 @@ def test_script_holds_every_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.chdir(tmp_path)
     assert cli.main(["run", "fig1_countdown", "--script", "go.sh", "--gpus", "4"]) == 0
     text = Path("go.sh").read_text()
-    jobs = load_recipe("fig1_countdown").plan(Scale(Path("runs/fig1_countdown"))).jobs()
+    jobs = load_recipe("fig1_countdown").plan(Scale(Path("runs/fig1_countdown"))).trainings()
     assert text.count("torchrun --nproc-per-node 4 -m understudy train --config") == len(jobs)
     configs = sorted(Path("go-jobs").glob("*.json"))
     assert [json.loads(p.read_text())["out"] for p in configs] == [j.config.out for j in jobs]
@@ -113,9 +113,9 @@ def test_local_models_and_data_replace_the_hub(tmp_path: Path):
     readable("fig5_forgetting")
     scale = Scale(tmp_path, data={"gsm8k": "G", "mmlu": "M"}, models={"meta-llama/Llama-3.2-3B": "L"})
     plan = load_recipe("fig5_forgetting").plan(scale)
-    tasks = {j.config.task for j in plan.jobs()}
+    tasks = {j.config.task for j in plan.trainings()}
     assert "gsm8k:max_new_tokens=2048,forget=mmlu,path=G,forget_path=M" in tasks
-    assert plan.jobs()[0].config.student == "L"
+    assert plan.trainings()[0].config.student == "L"
 
 
 MISTAKES = [

@@ -65,7 +65,7 @@ class DryRun:
 
 def dry_run(recipe: Recipe, plan: Plan, machine: Machine, data: Mapping[str, str] | None = None) -> DryRun:
     """Checks and costs of a plan; mistakes are findings, not exceptions."""
-    jobs = plan.jobs()
+    jobs = plan.trainings()
     made = {str(Path(j.config.out)): j for j in jobs}
     findings: list[Finding] = []
 

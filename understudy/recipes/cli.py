@@ -150,7 +150,7 @@ def tiny(recipe: Recipe, scale: Scale, workers: int, quiet: bool = False) -> int
     assert recipe.tiny is not None
     plan = recipe.tiny(scale)
     if not quiet:
-        console.print(f"{len(plan.jobs())} tiny runs, {workers} at a time, in {plan.out}", markup=False)
+        console.print(f"{len(plan.trainings())} tiny runs, {workers} at a time, in {plan.out}", markup=False)
     run_plan(plan, workers, quiet)
     draw(recipe, plan, scale, recipe.tiny_told, quiet)
     return 0
@@ -182,7 +182,7 @@ def script(recipe: Recipe, plan: Plan, target: Path, config: RunConfig) -> int:
         f"# {recipe.name}: run from the folder where it was written. The same script resumes.",
         "set -e",
     ]
-    for i, job in enumerate(plan.jobs(), 1):
+    for i, job in enumerate(plan.trainings(), 1):
         path = folder / f"{i:02d}.json"
         write_json(path, to_dict(resolve(job.config)))
         name = " ".join(job.name.split())
@@ -194,7 +194,7 @@ def script(recipe: Recipe, plan: Plan, target: Path, config: RunConfig) -> int:
     )
     lines.append(f"{again}  # all runs are finished: it draws the figure")
     write_bytes(target, ("\n".join(lines) + "\n").encode())
-    console.print(f"script: {target} ({len(plan.jobs())} runs)", markup=False)
+    console.print(f"script: {target} ({len(plan.trainings())} runs)", markup=False)
     return 0
 
 
@@ -206,7 +206,7 @@ def real(recipe: Recipe, plan: Plan, machine: Machine, scale: Scale) -> int:
     from understudy.recipes.cost import peak
     from understudy.run_files import is_done
 
-    waiting = [j for j in plan.jobs() if not is_done(Path(j.config.out))]
+    waiting = [j for j in plan.trainings() if not is_done(Path(j.config.out))]
     if waiting:
         found = dry_run(recipe, plan, machine, scale.data)
         failed = next((f for f in found.findings if not f.passed and not f.what.startswith("fits in")), None)
