@@ -1,9 +1,8 @@
 """understudy demo: the paper's central question on one machine, from nothing to a report.
 
-A base is pre-trained on traces of a mediocre solver. Four experts differ in how far out of the base's reach they are.
-From the base, each is imitated offline (sft) and online (opd_full) with equal updates and equal prompts; the
-hidden-search expert also offline with five times the updates. Settings were frozen on other seeds and problems
-(LAB_LOG.md).
+A base is pre-trained on traces of a mediocre solver. Experts differ in how far out of the base's reach they are. From
+the base, each is imitated offline (sft) and online (opd_full) with equal updates and equal prompts, after a diagnosis
+said which of the two it expects to be enough. Settings were frozen on other seeds and problems (LAB_LOG.md).
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ UPDATES = 200
 # no more prompts than there are distinct test problems, so that a prompt is a unit of replication
 EVALUATION: dict[str, Any] = {"eval_every": 25, "eval_prompts": 128, "final_prompts": 240, "final_samples": 4}
 QUICK: dict[str, Any] = {"eval_every": 40, "eval_prompts": 96, "final_prompts": 240, "final_samples": 2}
-QUICK_UPDATES = {"sft": 700, "grpo": 40}  # the base and its RL; imitation itself takes 120
+QUICK_UPDATES = 120
 COMMON: dict[str, Any] = {"micro_batch": 16, "save_every": 100}
 IMITATE: dict[str, Any] = {"lr": 1e-3, "schedule": "cosine", "warmup": 10}
 
@@ -34,13 +33,17 @@ class DemoConfig:
     seeds: int = 1
     """Independent repetitions, each with its own base and experts: 3 for the full picture."""
     quick: bool = False
-    """Only the two experts that matter most, fewer updates, smaller evaluations."""
+    """Only the hidden-search expert, fewer updates, smaller evaluations. What it shows of the other half is nothing."""
+    full: bool = False
+    """All four experts, and hidden search offline with five times the updates too. With several seeds always."""
+    diagnose: bool = True
+    """Ask the diagnosis before the runs, and show its verdicts beside what then happened."""
     first_seed: int = 300
     """Seeds are first_seed, first_seed + 1, ... The settings were chosen on seeds below 300."""
     split_seed: int = 2028
     """Which problems are held out. The settings were chosen on split_seed 0, 2026 and 2027."""
-    out: str = "runs/demo"
-    """Where everything goes. The same command again goes on where it was stopped."""
+    out: str = ""
+    """Where everything goes: runs/demo, runs/demo-quick. The same command again goes on where it was stopped."""
     workers: int = 2
     """Runs at a time: one a core."""
 
@@ -98,24 +101,31 @@ def setting(config: DemoConfig) -> tuple[str, dict[str, Any], list[int]]:
 
 def prepared(config: DemoConfig, train: TrainConfig) -> TrainConfig:
     """A run that makes a base or an expert, not itself studied: four looks at it are enough."""
-    if config.quick:
-        train = replace(train, updates=QUICK_UPDATES[train.method])
     evaluation = setting(config)[1] | {"eval_every": max(1, train.updates // 4)}
     return replace(train, **evaluation)
 
 
 def larger_job(config: DemoConfig, seed: int) -> Job:
-    place = Path(config.out) / f"seed-{seed}" / "expert-larger"
+    place = root_of(config) / f"seed-{seed}" / "expert-larger"
     return Job(
         f"expert: {LARGER}, seed {seed}", prepared(config, larger_expert(place, seed, setting(config)[0]))
     )
 
 
+def root_of(config: DemoConfig) -> Path:
+    return Path(config.out or ("runs/demo-quick" if config.quick else "runs/demo"))
+
+
+def labels_of(config: DemoConfig) -> list[str]:
+    if config.quick:
+        return [SEARCH]
+    return [RL, LARGER, SEARCH, STYLED] if config.full or config.seeds > 1 else [RL, SEARCH]
+
+
 def plan_of(config: DemoConfig, command: Sequence[str]) -> Plan:
     """All runs of the demo, as a comparison."""
     task, evaluation, seeds = setting(config)
-    root = Path(config.out)
-    labels = [RL, SEARCH] if config.quick else [RL, LARGER, SEARCH, STYLED]
+    root, labels = root_of(config), labels_of(config)
     before: list[Job] = []
     arms: list[Arm] = []
     experts: dict[str, dict[str, Any]] = {}
@@ -132,7 +142,9 @@ def plan_of(config: DemoConfig, command: Sequence[str]) -> Plan:
             STYLED: "styled",
         }
         rl = prepared(config, rl_expert(Path(specs[RL]), seed, task, start))
-        before += [first, Job(f"expert: {RL}, seed {seed}", rl, (first.name,))]
+        before.append(first)
+        if RL in labels:
+            before.append(Job(f"expert: {RL}, seed {seed}", rl, (first.name,)))
         if LARGER in labels:
             before.append(larger_job(config, seed))
         for label in labels:
@@ -142,12 +154,12 @@ def plan_of(config: DemoConfig, command: Sequence[str]) -> Plan:
                 experts[label] = {"spec": specs[label], "mechanism": MECHANISM[label], "expect": EXPECT[label],
                                   "realizable": realizable}  # fmt: skip
             for method, times in (("sft", 1), ("opd_full", 1), ("sft", 5)):
-                if times > 1 and (label != SEARCH or config.quick):
+                if times > 1 and (label != SEARCH or LARGER not in labels):
                     continue
                 name = f"{method}{f'-x{times}' if times > 1 else ''}-{label.replace(' ', '-').lower()}"
                 train = TrainConfig(method=method, student=start, expert=specs[label], task=task, seed=seed,
                                     out=str(place / name), **COMMON, **IMITATE)  # fmt: skip
-                train = replace(train, updates=(120 if config.quick else UPDATES) * times)
+                train = replace(train, updates=(QUICK_UPDATES if config.quick else UPDATES) * times)
                 arms.append(Arm(label, method, seed, times, train))
     arms = [replace(a, config=replace(a.config, **evaluation)) for a in arms]
     settings = {
@@ -156,7 +168,7 @@ def plan_of(config: DemoConfig, command: Sequence[str]) -> Plan:
         if k not in ("method", "expert", "out", "student")
     }
     return Plan("Offline or online? Countdown on one laptop", root, "updates", experts, arms, bases, settings,
-                list(command), tuple(before))  # fmt: skip
+                list(command), tuple(before), "5%" if config.diagnose else "")  # fmt: skip
 
 
 def demo_command(args: Sequence[str]) -> int:
@@ -166,11 +178,11 @@ def demo_command(args: Sequence[str]) -> int:
         args,
         "understudy demo",
         "The paper's central experiment on this machine: tiny Hugging Face models made on the spot, Countdown with a\n"
-        "verifier, four experts, offline against online imitation at equal updates. Ends with a table, the finding in\n"
-        "words, and the path of report.html.",
-        epilog="examples\n  understudy demo\n  understudy demo --quick\n  understudy demo --seeds 3",
+        "verifier, an expert within the student's reach and one beyond it, a verdict beforehand, then offline against\n"
+        "online imitation at equal updates. Ends with a table, the finding in words, and the path of report.html.",
+        epilog="examples\n  understudy demo --quick\n  understudy demo\n  understudy demo --seeds 3     (all four experts)",
     )
     plan = plan_of(config, ["understudy", "demo", *args])
-    console.print(f"{len(plan.jobs())} runs, {config.workers} at a time, in {config.out}", markup=False)
+    console.print(f"{len(plan.jobs())} runs, {config.workers} at a time, in {plan.out}", markup=False)
     run(plan, config.workers)
     return 0

@@ -1,0 +1,59 @@
+"""The demo as a plan: who is compared with whom, and that a longer demo goes on from a shorter one."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+
+import pytest
+
+from understudy.compare import STUDIED, flags
+from understudy.config import resolve, to_dict
+from understudy.demo import LARGER, RL, SEARCH, STYLED, DemoConfig, demo_command, plan_of
+from understudy.errors import UserError
+from understudy.jobs import Job
+
+
+def experts(**fields: object) -> list[str]:
+    return list(plan_of(DemoConfig(**fields), []).experts)  # type: ignore[arg-type]
+
+
+def test_what_each_size_shows() -> None:
+    assert experts(quick=True) == [SEARCH]
+    assert experts() == [RL, SEARCH]
+    assert experts(full=True) == experts(seeds=3) == [RL, LARGER, SEARCH, STYLED]
+    plan = plan_of(DemoConfig(), [])
+    kinds = Counter(type(j).__name__ for j in plan.jobs())
+    assert kinds == {"Job": 6, "Work": 2}, "base, RL, 2 x 2 arms; a diagnosis an expert"
+    assert not plan_of(DemoConfig(diagnose=False), []).diagnoses()
+
+
+def test_a_longer_demo_goes_on_from_a_shorter_one() -> None:
+    short, long = (plan_of(DemoConfig(seeds=n), []) for n in (1, 3))
+    made = {j.config.out: to_dict(resolve(j.config)) for j in long.trainings()}
+    assert all(made[j.config.out] == to_dict(resolve(j.config)) for j in short.trainings())
+    quick = {j.config.out for j in plan_of(DemoConfig(quick=True), []).trainings()}
+    assert not quick & set(made), "other budgets need another place"
+
+
+@pytest.mark.parametrize("config", [DemoConfig(), DemoConfig(full=True), DemoConfig(quick=True)])
+def test_arms_differ_in_what_is_studied_alone(config: DemoConfig) -> None:
+    plan = plan_of(config, [])
+    told = flags(plan.arms)
+    assert all("updates" in line for line in told), told  # the five times longer run, on record
+    for job in plan.jobs():
+        if isinstance(job, Job):
+            assert set(job.needs) <= {j.name for j in plan.before}
+    equal = [
+        dataclasses.replace(a.config, method="sft", out="", expert="") for a in plan.arms if a.budget == 1
+    ]
+    assert len({repr(c) for c in equal}) == 1
+    assert {"method", "expert", "out"} <= STUDIED
+
+
+def test_mistakes_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UserError, match="seeds"):
+        plan_of(DemoConfig(seeds=0), [])
+    with pytest.raises(SystemExit):
+        demo_command(["--help"])
+    assert "--quick" in capsys.readouterr().out
