@@ -51,6 +51,14 @@ def test_algorithms_page_is_what_the_table_says():
     )
 
 
+def test_the_table_of_measures_is_what_the_diagnosis_says():
+    """Catches a new or renamed measure that docs/diagnose.md does not explain."""
+    from understudy.diagnose import words
+
+    told = "run: python -m understudy.diagnose.words"
+    assert words.table() in (ROOT / "docs/diagnose.md").read_text(encoding="utf-8"), told
+
+
 def test_every_rule_refuses_something():
     """Catches a rule that another one always pre-empts, so that nobody ever reads its reason."""
     for rule, told in zip(algorithms.RULES, docs.refusals(), strict=True):
