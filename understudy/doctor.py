@@ -33,6 +33,7 @@ CORE = (
     "rich",
 )
 ENGINES = {
+    "httpx2": ("httpx2", "experts and rollouts by a server", "server"),
     "peft": ("peft", "train --lora-rank", "lora"),
     "vllm": ("vllm", "rollouts by vLLM on this machine", ""),
     "ray": ("ray", "compare --launcher ray", "ray"),
@@ -113,6 +114,8 @@ def _devices() -> dict[str, dict[str, Any]]:
                 out[name]["bfloat16"] = torch.cuda.is_bf16_supported()
         except (RuntimeError, AssertionError, NotImplementedError) as error:
             out[name] = {"works": False, "note": _line(error)}
+    if not torch.backends.mps.is_built():
+        out["mps"]["note"] = "this torch is built without it (macOS only)"
     if out["mps"]["works"]:
         out["mps"]["note"] = WHY_NOT_MPS
     if not torch.cuda.is_available():

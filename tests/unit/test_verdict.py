@@ -50,6 +50,7 @@ def evidence(
         measures["tilt_ceiling"] = est(tilt, half)
     if start is not None:
         measures["kl_expert_student"] = est(start, 0.1, "nats a sequence")
+    measures["kl_student_expert"] = est(10.0, 0.1, "nats a sequence")
     nats = None if reverse is None else est(reverse, 0.1, "nats a sequence")
     pilots = [
         PilotPoint("sft", 200 * 2**i, 25, est(a, half), est(f, 0.1), nats, "curve")
@@ -120,7 +121,7 @@ def test_probabilities_sum_to_one_whatever_is_missing(
 def test_moves_the_right_way(model):
     opd = [p(evidence(opd=x), model) for x in (0.3, 0.4, 0.5, 0.6, 0.7)]
     assert sorted(q["go online"] for q in opd) == [q["go online"] for q in opd]
-    assert opd[-1]["go online"] > opd[0]["go online"] + 0.2
+    assert opd[-1]["go online"] > opd[0]["go online"] + 0.1
     sft = [p(evidence(sft=(0.4, 0.4, x)), model) for x in (0.3, 0.4, 0.5, 0.6, 0.7)]
     assert sorted((q["go online"] for q in sft), reverse=True) == [q["go online"] for q in sft]
     room = [
@@ -172,7 +173,7 @@ def test_a_large_forward_kl_alone_changes_nothing(model):
 
 
 @pytest.mark.parametrize("model", MODELS, ids=names())
-def test_reverse_kl_after_the_pilot_separates_realizable_from_not(model):
+def test_reverse_kl_that_sft_removes_separates_realizable_from_not(model):
     near, far = (evidence(reverse=x) for x in (0.2, 8.0))
     assert judge(near, model).expected["sft"].value > judge(far, model).expected["sft"].value
     assert p(near, model)["go online"] < p(far, model)["go online"]

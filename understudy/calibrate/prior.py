@@ -27,10 +27,10 @@ CHAIN: dict[str, tuple[dict[str, float], float]] = {
     "opd": ({"headroom": 0.4, "sft": 0.4}, 0.14),
     "sft_gain": ({"sft": 0.5}, 0.07),
     "sft_trend": ({"sft": 0.1}, 0.04),
-    "sft_within": ({"sft": 0.4, "sft_gain": -0.4}, 0.06),
-    "sft_fall": ({"sft": 0.4, "sft_gain": -0.4}, 0.10),
+    "sft_reverse": ({"sft": 0.4, "sft_gain": -0.4}, 0.06),
+    "sft_forward": ({"sft": 0.4, "sft_gain": -0.4}, 0.10),
     "opd_gain": ({"opd": 0.5}, 0.08),
-    "opd_within": ({"opd": 0.3, "opd_gain": -0.3}, 0.10),
+    "opd_reverse": ({"opd": 0.3, "opd_gain": -0.3}, 0.10),
     "takeover": ({"opd": 0.6}, 0.12),
     "tilt": ({"opd": 0.4}, 0.15),
 }

@@ -40,10 +40,10 @@ FEATURES: dict[str, str] = {
     "headroom": "expert minus student accuracy",
     "sft_gain": "accuracy of the largest SFT pilot minus the student's",
     "sft_trend": "rise of the SFT pilots' accuracy a doubling of their data",
-    "sft_within": "what SFT still lacks of the expert, times exp(-reverse KL) after the pilot: near 0 if out of reach",
-    "sft_fall": "what SFT still lacks of the expert, times the share of the forward KL that the pilots removed",
+    "sft_reverse": "what SFT still lacks of the expert, times how near its reverse KL came: 0 if out of reach",
+    "sft_forward": "what SFT still lacks of the expert, times the share of the forward KL that the pilots removed",
     "opd_gain": "accuracy of the online pilot minus the student's",
-    "opd_within": "what the online pilot still lacks of the expert, times exp(-reverse KL) after it",
+    "opd_reverse": "what the online pilot still lacks of the expert, times how near its reverse KL came",
     "takeover": "gain when the expert continues from the student's own prefixes",
     "tilt": "tilt ceiling minus the student's accuracy",
 }
@@ -93,12 +93,14 @@ def features(evidence: Evidence) -> dict[str, Feature]:
         if headroom is not None:
             lacking = headroom.value - (last.value - base.value)
             error = math.hypot(headroom.error, last.error)
-            near = known(points[-1].kl_student_expert)
-            if near is not None:
-                share = math.exp(-max(near.value, 0.0))
-                found[f"{kind}_within"] = Feature(lacking * share, error * share)
-            if kind == "sft" and (fall := _fall(points, start, evidence)) is not None:
-                found["sft_fall"] = Feature(lacking * fall, error * fall)
+            gone = _fall(points, start, "kl_student_expert", evidence)
+            left = known(points[-1].kl_student_expert)
+            if gone is not None and left is not None:
+                # a small share of a huge divergence may still be far; nearly nothing left is near, wherever it began
+                near = (gone + math.exp(-max(left.value, 0.0))) / 2
+                found[f"{kind}_reverse"] = Feature(lacking * near, error * near)
+            if kind == "sft" and (fall := _fall(points, start, "kl_expert_student", evidence)) is not None:
+                found["sft_forward"] = Feature(lacking * fall, error * fall)
         if kind == "sft" and (trend := _trend(points)) is not None:
             found["sft_trend"] = trend
     return found
@@ -143,12 +145,14 @@ def _trend(points: Sequence[PilotPoint]) -> Feature | None:
     )
 
 
-def _fall(points: Sequence[PilotPoint], start: PilotPoint | None, evidence: Evidence) -> float | None:
-    """Share of the held-out forward KL that the pilots removed, in [0, 1]; from the start, else from the first one."""
-    last = known(points[-1].kl_expert_student)
-    before = known(start.kl_expert_student) if start else known(evidence.measures.get("kl_expert_student"))
+def _fall(
+    points: Sequence[PilotPoint], start: PilotPoint | None, side: str, evidence: Evidence
+) -> float | None:
+    """Share of a held-out KL that the pilots removed, in [0, 1]; from the start, else from the first one."""
+    last = known(getattr(points[-1], side))
+    before = known(getattr(start, side)) if start else known(evidence.measures.get(side))
     if before is None and len(points) > 1:
-        before = known(points[0].kl_expert_student)
+        before = known(getattr(points[0], side))
     if last is None or before is None or before.value <= 0:
         return None
     return min(max(1 - max(last.value, 0.0) / before.value, 0.0), 1.0)
