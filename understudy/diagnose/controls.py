@@ -21,6 +21,9 @@ from understudy.randomness import seed_from
 
 SMALL = 0.1
 """Twice the steps should lower the held-out divergence by less than this share of it."""
+NO_LADDER = (
+    "not run: all weights of a given model are trained; only scratch and LoRA students have a next size"
+)
 GROWTH = 4
 """Weights of a student of twice the width, about; LoRA's larger adapter costs hardly more, so this is generous."""
 
@@ -32,30 +35,32 @@ def controls(pilots: Pilots, size: Size, choice: str) -> dict[str, Control]:
     if "score" not in pilots.setting.expert.capabilities:
         return {name: Control(False, "not run: the expert gives no scores") for name in CHECKS}
     n, left = size.curve[1], size.left
-    sizes, length = pilots.setting.sizes, float(pilots.table.length.mean())
-    look = 2 * size.prompts * length * (sizes.expert + 2 * sizes.student)
-    prices: dict[str, tuple[float, Callable[[Pilots, Size, int], Control]]] = {
-        "stability": (sizes.sft(n, length).flops + sizes.cost(trained=n * length).flops + look, _stability),
-        "self_retraining": (
-            Sizes(sizes.student, sizes.student).sft(n, length).flops + look,
-            _self_retraining,
-        ),
-        "capacity_ladder": (
-            Sizes(GROWTH * sizes.student, sizes.expert).sft(n, length).flops + GROWTH * look,
-            _capacity_ladder,
-        ),
-    }
     out = {}
-    for name, (flops, run) in prices.items():
+    for name, flops in prices(pilots, n, size.prompts).items():
         if choice == "none" or (choice == "budget" and flops > left):
             out[name] = Control(
                 False, "not run: budget" if choice == "budget" else "not run: --controls none"
             )
             continue
-        out[name] = run(pilots, size, n)
+        out[name] = _RUN[name](pilots, size, n)
         if out[name].ran:
             left -= flops
+    out.setdefault("capacity_ladder", Control(False, NO_LADDER))
     return {name: out[name] for name in CHECKS}
+
+
+def prices(pilots: Pilots, n: int, prompts: int) -> dict[str, float]:
+    """FLOPs of each control on n sequences, looked at on so many prompts; in the order in which they are run."""
+    sizes, length = pilots.setting.sizes, float(pilots.table.length.mean())
+    look = 2 * prompts * length * (sizes.expert + 2 * sizes.student)
+    out = {
+        "stability": sizes.sft(n, length).flops + sizes.cost(trained=n * length).flops + look,
+        "self_retraining": Sizes(sizes.student, sizes.student).sft(n, length).flops + look,
+    }
+    if larger(pilots.offline) is not None:
+        grown = Sizes(GROWTH * sizes.student, sizes.expert)
+        out["capacity_ladder"] = grown.sft(n, length).flops + GROWTH * look
+    return out
 
 
 def _stability(pilots: Pilots, size: Size, n: int) -> Control:
@@ -97,9 +102,7 @@ def _self_retraining(pilots: Pilots, size: Size, n: int) -> Control:
 def _capacity_ladder(pilots: Pilots, size: Size, n: int) -> Control:
     """The same data, a larger student."""
     found = larger(pilots.offline)
-    if found is None:
-        told = "not run: all weights of a given model are trained; only scratch and LoRA students have a next size"
-        return Control(False, told)
+    assert found is not None  # else it has no price
     changes, label = found
     name = f"sft-{n}-{label.replace(' ', '-')}"
     sizes = Sizes(GROWTH * pilots.setting.sizes.student, pilots.setting.sizes.expert)
@@ -129,3 +132,8 @@ def larger(config: TrainConfig) -> tuple[dict[str, object], str] | None:
 
 def _middle(pilots: Pilots, n: int) -> np.ndarray:
     return pilots.measure(pilots.run.path / "pilots" / f"sft-{n}").forward
+
+
+_RUN: dict[str, Callable[[Pilots, Size, int], Control]] = {
+    "stability": _stability, "self_retraining": _self_retraining, "capacity_ladder": _capacity_ladder,
+}  # fmt: skip

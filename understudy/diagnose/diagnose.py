@@ -26,7 +26,7 @@ from understudy.diagnose import preflight as preflight_
 from understudy.diagnose import verdict
 from understudy.diagnose.collect import Setting, Table, can_continue, collect, prompts, takeover
 from understudy.diagnose.config import VOLATILE, DiagnoseConfig, checked, full_training, share
-from understudy.diagnose.controls import controls
+from understudy.diagnose.controls import controls, prices
 from understudy.diagnose.cost import Sizes, timed
 from understudy.diagnose.pilot import Pilots, floor, start
 from understudy.diagnose.types import VERSION, Check, Control, Cost, Diagnosis, Evidence, PilotPoint, Verdict
@@ -222,7 +222,12 @@ class _Stages:
         pilots = Pilots(self.setting, self.directory, self.offline, self.online, expert, self.show)
         flops = self.share * sum(c.flops for c in full.values()) - self.spent.flops
         count = len(student.reward)
-        size = pilots.size(flops, float(student.length.mean()), most, count)
+        wanted = self.config.controls != "none" and "score" in self.setting.expert.capabilities
+
+        def reserve(n: int, some: int) -> float:
+            return sum(prices(pilots, n, some).values()) if wanted else 0.0
+
+        size = pilots.size(flops, float(student.length.mean()), most, count, reserve)
         pilots.prompts = [r.prompt for r in student.rollouts if r.sample == 0][: size.prompts]
         points: list[PilotPoint] = []
         if size.sequences:

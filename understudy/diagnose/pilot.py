@@ -41,6 +41,8 @@ WARM = 4
 """A pilot warms up for at least 1/WARM of its updates."""
 CURVE = (0.25, 0.5, 1.0)
 """Training sequences of the offline pilots, as shares of the largest."""
+ENOUGH = 256
+"""Sequences that the largest pilot is given before anything is put aside for the controls."""
 EVAL_SAMPLES = 2
 EVAL_SHARE = 0.35
 """Of what is left for the pilots, at most this goes into measuring them."""
@@ -87,8 +89,15 @@ class Pilots:
 
     # -- what fits ------------------------------------------------------------------------------------------------
 
-    def size(self, flops: float, student_length: float, most: int, samples: int) -> Size:
-        """The largest pilots for so many FLOPs: at most `most` sequences, measured on at most `samples` prompts."""
+    def size(
+        self, flops: float, student_length: float, most: int, samples: int,
+        reserve: Callable[[int, int], float] = lambda n, prompts: 0.0,
+    ) -> Size:  # fmt: skip
+        """The largest pilots for so many FLOPs: at most `most` sequences, measured on at most `samples` prompts.
+
+        reserve(n, prompts): FLOPs of the controls of a middle pilot of n sequences. They are put aside where ENOUGH
+        sequences remain for the largest pilot.
+        """
         sizes, expert_length = self.setting.sizes, float(self.table.length.mean())
         batch = max(2, self.offline.prompts_per_update // BATCH)
         look = self._look_cost(sizes, student_length, expert_length).flops
@@ -100,6 +109,10 @@ class Pilots:
         step = 4 * batch  # so that a quarter is whole updates
         rest = flops - looks * prompts * look
         n = int(min(most, max(0.0, rest / each))) // step * step
+        fits = [
+            m for m in range(n, ENOUGH - 1, -step) if m * each + reserve(round(m * CURVE[1]), prompts) <= rest
+        ]
+        n = fits[0] if fits else n
         return Size(batch, n, prompts, rest - n * each)
 
     @staticmethod
