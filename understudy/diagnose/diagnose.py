@@ -11,7 +11,6 @@ runs/diagnose-solver-0/
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import math
 from collections.abc import Callable
 from dataclasses import asdict
@@ -28,7 +27,7 @@ from understudy.diagnose.collect import Setting, Table, can_continue, collect, p
 from understudy.diagnose.config import VOLATILE, DiagnoseConfig, checked, full_training, share
 from understudy.diagnose.controls import controls, prices
 from understudy.diagnose.cost import Sizes, timed
-from understudy.diagnose.pilot import Pilots, floor, start
+from understudy.diagnose.pilot import Pilots, ahead, floor, start
 from understudy.diagnose.types import VERSION, Check, Control, Cost, Diagnosis, Evidence, PilotPoint, Verdict
 from understudy.diagnose.words import MEANINGS, assumptions
 from understudy.errors import UserError
@@ -36,6 +35,7 @@ from understudy.experts import load_expert
 from understudy.files import plain, read_json, write_json
 from understudy.policy import load_policy, resolve_device
 from understudy.provenance import device_name, provenance
+from understudy.report import diagnosis as page
 from understudy.run import RunDir, differences, is_run, read_config, to_stderr
 from understudy.tasks import load_task
 from understudy.truth import MARGIN
@@ -75,7 +75,7 @@ def run(config: DiagnoseConfig, show: Progress, note: Callable[[str], None] = to
         costs = _timed(found.costs, found.setting["paces"], config.device_flops)
         found = dataclasses.replace(found, costs=costs, setting=found.setting | _machine(config))
     write_json(path / FILE, found.to_dict())
-    _page(path)
+    page.build(path)
     return found
 
 
@@ -167,6 +167,7 @@ class _Stages:
             points, checked_, found = self._pilots(student, expert, full, most)
             paces = {p.kind: p.cost for p in points if p.label == "curve"}
             series["online_reward"] = found.pop("rewards")
+            series["floor_curve"] = ahead(points, self.sequences)
             budget |= found
         seen = Evidence(
             measures,
@@ -179,7 +180,7 @@ class _Stages:
         )
         known = {
             "offline": self.offline.method, "online": self.online.method if self.online else None,
-            "prompts": len(some), "stopped": stopped,
+            "prompts_measured": len(some), "stopped": stopped, "margin": MARGIN,
             "paces": {k: v.to_dict() for k, v in (paces | {"diagnosis": self.spent}).items()},
             "parameters": {"student": setting.sizes.student, "expert": setting.sizes.expert},
             "mechanism": setting.expert.provenance.get("mechanism", ""), "meanings": plain(MEANINGS),
@@ -254,10 +255,11 @@ def gated(judged: Verdict, stopped: str) -> Verdict:
         answer: sure if answer == "neither" else (1 - sure) * (p / rest if rest else 0.0)
         for answer, p in judged.probabilities.items()
     }
+    kept = [r for r in judged.reasons if not r.startswith(("held back", "no answer", "not known"))]
     reason = f"{stopped}: with 95% confidence the expert is not {MARGIN:g} better than the student here"
     changed = ("a harder task or a better expert, on which the two differ",)
     rule = f"{judged.rule}, headroom gate"
-    return Verdict("neither", chances, judged.expected, (reason, *judged.reasons), changed, rule)
+    return Verdict("neither", chances, judged.expected, (reason, *kept), changed, rule)
 
 
 def _timed(costs: dict[str, Cost], paces: dict[str, Any], device_flops: float) -> dict[str, Cost]:
@@ -278,8 +280,3 @@ def _machine(config: DiagnoseConfig) -> dict[str, Any]:
         "machine": named if config.device_flops else f"this machine ({here})",
         "device_flops": config.device_flops,
     }
-
-
-def _page(path: Path) -> None:
-    if importlib.util.find_spec("understudy.report.diagnosis") is not None:
-        importlib.import_module("understudy.report.diagnosis").build(path)

@@ -28,7 +28,7 @@ from understudy.config import TrainConfig
 from understudy.diagnose import intervals
 from understudy.diagnose.collect import Floats, Setting, Table, compared, cost_of, cost_tensor, sample_student
 from understudy.diagnose.cost import Sizes
-from understudy.diagnose.floor import fit_floor
+from understudy.diagnose.floor import extrapolate, fit_floor
 from understudy.diagnose.types import Cost, Estimate, Floor, PilotPoint
 from understudy.policy import Policy, load_policy
 from understudy.run import RunDir, read_ledger, read_metrics
@@ -237,12 +237,25 @@ def start(kind: Any, student: Table, expert: Table, n: int) -> PilotPoint:
 
 def floor(points: Sequence[PilotPoint]) -> Floor | None:
     """The floor of the offline curve's held-out KL(expert, student); None where no pilot measured it."""
+    n, y, se = _losses(points)
+    return fit_floor(n, y, se) if n else None
+
+
+def ahead(points: Sequence[PilotPoint], at: float, steps: int = 16) -> dict[str, list[float]]:
+    """{n, value, low, high}: `floor`'s curve with its interval from the largest pilot to `at` sequences; or {}."""
+    n, y, se = _losses(points)
+    if len(set(n)) < 3 or at <= max(n):
+        return {}
+    ns = [float(max(n)), *np.geomspace(max(n), at, steps).tolist()[1:-1], float(at)]
+    found = [extrapolate(n, y, se, x) for x in ns]
+    return {"n": ns} | {name: [float(getattr(e, name)) for e in found] for name in ("value", "low", "high")}
+
+
+def _losses(points: Sequence[PilotPoint]) -> tuple[list[int], list[float], list[float]]:
+    """Sequences, KL(expert, student) and its standard error, of the offline curve."""
     seen = [(p.samples, p.kl_expert_student) for p in points if (p.kind, p.label) == ("sft", "curve")]
-    usable = [
-        (n, e.value, (e.high - e.low) / 4) for n, e in seen if e and math.isfinite(e.value) and e.high > e.low
-    ]
-    n, y, se = (list(column) for column in zip(*usable)) if usable else ([], [], [])
-    return fit_floor(n, y, se) if usable else None
+    known = [(n, e) for n, e in seen if e and math.isfinite(e.value) and e.high > e.low]
+    return [n for n, _ in known], [e.value for _, e in known], [(e.high - e.low) / 4 for _, e in known]
 
 
 def student_side(table: Table) -> Floats:

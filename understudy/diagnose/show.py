@@ -65,8 +65,8 @@ def number(e: Estimate | None, percent: bool = False) -> str:
 
 def large(x: float) -> str:
     """1234567 -> "1.2M"; enough to compare costs by."""
-    for size, letter in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if x >= size:
+    for size, letter in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if x >= 0.9995 * size:  # rounded to 1000, it is the next one's
             return f"{x / size:.3g}{letter}"
     return f"{x:.0f}"
 
@@ -76,20 +76,30 @@ def duration(seconds: float) -> str:
         return "-"
     if seconds < 90:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    hours = seconds / 3600
+    return (
+        f"{seconds / 60:.0f} min"
+        if seconds < 5400
+        else f"{hours:.1f} h"
+        if hours < 100
+        else f"{hours:,.0f} h"
+    )
 
 
 def _table(*headings: str) -> Table:
+    """Columns that wrap between words where the screen is narrow: no number is cut."""
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for i, h in enumerate(headings):
-        table.add_column(h, no_wrap=True, overflow="fold" if i < 2 else "ellipsis")
+    for h in headings:
+        table.add_column(h, overflow="fold")
     return table
 
 
 def _routes(found: Diagnosis) -> Table:
     """Each route: accuracy expected, and what it costs."""
-    table = _table("route", "accuracy expected", "expert tokens", "student tokens", "FLOPs", "time")
+    table = _table("route", "accuracy expected", "expert\ntokens", "student\ntokens", "FLOPs", "time")
     for name, label in ROUTES.items():
+        if name == "opd" and found.setting.get("online", name) is None:
+            continue  # an expert that gives no scores: there is no such route
         expected = found.verdict.expected.get(name)
         measured = found.evidence.measures.get(f"{name}_accuracy")
         cost = found.costs.get(name)

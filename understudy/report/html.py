@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jinja2
 from markupsafe import Markup
@@ -24,19 +25,16 @@ def build(paths: Sequence[Path], out: Path | None = None) -> Path:
     """
     comparison = load(paths)
     target = Path(out) if out is not None else Path(paths[0]) / "report.html"
-    if target.is_dir():
-        target = target / "report.html"
-    page = render(comparison)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(target, page.encode("utf-8", errors="replace"))
-    except OSError as error:
-        raise UserError("out", target, trouble(error) or str(error)) from error
-    return target
+    return save(render(comparison), target, "report.html")
 
 
 def render(comparison: Comparison) -> str:
     """The page as text."""
+    return filled("template.html.j2", ("style.css",), context(comparison))
+
+
+def filled(template: str, styles: Sequence[str], values: Mapping[str, Any]) -> str:
+    """A template of this folder with its style sheets and `values`; every text is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HERE),
         autoescape=True,  # for every file name: model text is data, never markup
@@ -44,5 +42,17 @@ def render(comparison: Comparison) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    style = Markup((_HERE / "style.css").read_text(encoding="utf-8"))
-    return environment.get_template("template.html.j2").render(style=style, **context(comparison))
+    style = Markup("\n".join((_HERE / name).read_text(encoding="utf-8").strip() for name in styles))
+    return environment.get_template(template).render(style=style, **values)
+
+
+def save(page: str, target: Path, name: str) -> Path:
+    """Write `page`, whole or not at all, to `target`, or to `name` in it if that is a folder."""
+    if target.is_dir():
+        target = target / name
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(target, page.encode("utf-8", errors="replace"))
+    except OSError as error:
+        raise UserError("out", target, trouble(error) or str(error)) from error
+    return target

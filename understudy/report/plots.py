@@ -51,7 +51,7 @@ def accuracies(s: Summary, name: str, width: float, split: str = "test") -> Mark
                     transform=ax.get_yaxis_transform())  # fmt: skip
         top, bottom = y + head, y + head + step * len(arms)
         reach = {True: "within reach", False: "out of reach", None: ""}[s.realizable(expert)]
-        _left(
+        put_left(
             ax,
             0 - left,
             y + (head + 10 if wide else 18),
@@ -60,17 +60,17 @@ def accuracies(s: Summary, name: str, width: float, split: str = "test") -> Mark
             size=15,
         )
         if wide:
-            _left(ax, 0 - left, y + head + 29, reach, color=SOFT, size=12)
+            put_left(ax, 0 - left, y + head + 29, reach, color=SOFT, size=12)
         elif reach:
-            _right(ax, right, y + 18, reach, color=SOFT, size=11)
+            put_right(ax, right, y + 18, reach, color=SOFT, size=11)
         _reference(ax, base, own[expert], top, bottom, scale)
         for row, arm in enumerate(arms):
             at = top + step * (row + 0.5)
             found = s.accuracy(arm, split)
             assert found is not None
             hue = colour(arm.method, s.c.methods)
-            _dot(ax, found, at, hue, hollow=arm.budget != 1)
-            _left(
+            dot(ax, found, at, hue, hollow=arm.budget != 1)
+            put_left(
                 ax,
                 -96 if wide else -left,
                 at + 4,
@@ -80,10 +80,10 @@ def accuracies(s: Summary, name: str, width: float, split: str = "test") -> Mark
                 size=13 if wide else 11.5,
             )
             if wide:
-                _left(ax, width - left - right + 20, at + 4, percent(found.value), weight="bold", size=13)
-                _left(ax, width - left - right + 80, at + 4, between(found), color=SOFT, size=12)
+                put_left(ax, width - left - right + 20, at + 4, percent(found.value), weight="bold", size=13)
+                put_left(ax, width - left - right + 80, at + 4, between(found), color=SOFT, size=12)
             else:
-                _right(ax, right, at + 4, percent(found.value, 0), weight="bold", size=12)
+                put_right(ax, right, at + 4, percent(found.value, 0), weight="bold", size=12)
         y = bottom + foot
     told = [f"{e}: " + ", ".join(f"{a.name} {percent(i.value)} {between(i)}" for a in arms
             if (i := s.accuracy(a, split))) for e, arms in groups]  # fmt: skip
@@ -103,19 +103,19 @@ def _reference(
         ax.text(found.value, top - 5, word, color=SOFT if word == "base" else INK, size=10.5, ha=away)
 
 
-def _dot(ax: Axes, found: Interval, y: float, hue: str, hollow: bool = False) -> None:
+def dot(ax: Axes, found: Interval, y: float, hue: str, hollow: bool = False) -> None:
     ax.plot([found.low, found.high], [y, y], color=hue, lw=3, alpha=0.4, solid_capstyle="butt", zorder=2)
     face = "white" if hollow else hue
     ax.plot([found.value], [y], "o", ms=9.5, mfc=face, mec=hue, mew=2, zorder=3, clip_on=False)
 
 
-def _left(ax: Axes, x: float, y: float, text: str, **style: Any) -> None:
+def put_left(ax: Axes, x: float, y: float, text: str, **style: Any) -> None:
     """Text that starts x pixels to the right of the axes' left edge, at data height y."""
     ax.annotate(text, (0, y), (x, 0), xycoords=ax.get_yaxis_transform(), textcoords="offset points",
                 annotation_clip=False, **style)  # fmt: skip
 
 
-def _right(ax: Axes, x: float, y: float, text: str, **style: Any) -> None:
+def put_right(ax: Axes, x: float, y: float, text: str, **style: Any) -> None:
     """Text that ends x pixels to the right of the axes' right edge."""
     ax.annotate(text, (1, y), (x, 0), xycoords=ax.get_yaxis_transform(), textcoords="offset points",
                 ha="right", annotation_clip=False, **style)  # fmt: skip
@@ -141,17 +141,17 @@ def differences(rows: Sequence[tuple[str, str, Interval]], name: str, width: flo
     for i, (expert, what, found) in enumerate(rows):
         y = step * (i + 0.5) + (0 if wide else 8)
         hue = INK if found.excludes_zero else FAINT
-        _dot(ax, found, y, hue, hollow=not found.excludes_zero)
+        dot(ax, found, y, hue, hollow=not found.excludes_zero)
         if wide:
             if expert != before:
-                _left(ax, -left, y + 4, label(expert, 24), weight="bold", size=13)
-            _left(ax, -left + 176, y + 4, what, color=SOFT, size=12)
-            _left(ax, width - left - right + 20, y + 4, points(found.value), weight="bold", size=12)
+                put_left(ax, -left, y + 4, label(expert, 24), weight="bold", size=13)
+            put_left(ax, -left + 176, y + 4, what, color=SOFT, size=12)
+            put_left(ax, width - left - right + 20, y + 4, points(found.value), weight="bold", size=12)
             told = f"[{points(found.low)}, {points(found.high)}]"
-            _left(ax, width - left - right + 66, y + 4, told, color=SOFT, size=11.5)
+            put_left(ax, width - left - right + 66, y + 4, told, color=SOFT, size=11.5)
         else:
-            _left(ax, -8, step * i + 15, label(expert, 16), weight="bold", size=12)
-            _right(ax, right, step * i + 15, f"{what}  {points(found.value)}", color=SOFT, size=11)
+            put_left(ax, -8, step * i + 15, label(expert, 16), weight="bold", size=12)
+            put_right(ax, right, step * i + 15, f"{what}  {points(found.value)}", color=SOFT, size=11)
         before = expert
     told = "; ".join(f"{e}, {w}: {points(i.value)} [{points(i.low)}, {points(i.high)}]" for e, w, i in rows)
     return to_svg(fig, name, f"Paired differences of sampled accuracy in points. {told}")

@@ -1,0 +1,73 @@
+"""The screen of a diagnosis on a terminal of 80 columns: nothing is cut, each route and its cost is one line."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from typing import Any
+
+import pytest
+from diagnosis_by_hand import black_box, diagnosis, no_floor, stopped, undecided, without_verifier
+from rich.console import Console
+
+from understudy.diagnose.show import duration, large, show
+from understudy.diagnose.types import Diagnosis
+from understudy.diagnose.words import MEANINGS
+
+
+def screen(d: dict[str, Any], width: int = 80) -> list[str]:
+    console = Console(width=width, file=io.StringIO(), record=True)
+    show(Diagnosis.from_dict(d), console)
+    return [line.rstrip() for line in console.export_text().splitlines()]
+
+
+@pytest.mark.parametrize("make", [diagnosis, without_verifier, black_box, stopped, no_floor, undecided])
+def test_nothing_is_cut_at_80_columns(make: Any) -> None:
+    lines = screen(make())
+    assert not [line for line in lines if "…" in line]
+    assert max(map(len, lines)) <= 80
+    text = " ".join(" ".join(lines).split())
+    for word in ("route", "accuracy expected", "FLOPs", "time", "this diagnosis"):
+        assert word in text
+
+
+def test_a_route_is_one_line_however_large_its_numbers() -> None:
+    d = diagnosis()
+    whole = {"value": 1.0, "low": 1.0, "high": 1.0}
+    d["verdict"]["expected"] = {who: e | whole for who, e in d["verdict"]["expected"].items()}
+    for who, cost in d["costs"].items():
+        d["costs"][who] = cost | {
+            "expert_tokens_sampled": 123_456_789,
+            "flops": 4.56e20,
+            "seconds": 3600.0 * 9999,
+        }
+    lines = screen(d)
+    row = r"100% \[100%, 100%\] +123M +2.35M +456E +9,999 h$"
+    for route in ("offline (SFT)", "online (OPD), an estimate"):
+        assert [line for line in lines if re.match(re.escape(route) + " +" + row, line)], lines
+
+
+def test_meanings_are_whole_at_80_columns() -> None:
+    """Wrapped below each other in the third column: put together again, every word is there."""
+    lines = screen(diagnosis())
+    first = next(i for i, line in enumerate(lines) if line.startswith("evidence"))
+    column = lines[first].index("what it means")
+    told = " ".join(" ".join(line[column:] for line in lines[first:]).split())
+    for name in ("headroom", "kl_student_expert", "auc", "takeover_gain"):
+        assert MEANINGS[name][1] in told
+
+
+def test_without_an_online_route_there_is_no_row_of_it() -> None:
+    assert any(line.startswith("online (OPD)") for line in screen(diagnosis()))
+    assert not any(line.startswith("online (OPD)") for line in screen(black_box()))
+
+
+def test_numbers_do_not_jump_into_another_notation() -> None:
+    assert [large(x) for x in (999, 999.6, 999_600, 1e21)] == ["999", "1k", "1M", "1e+03E"]
+    assert [duration(x) for x in (math.nan, 5399, 3600 * 99, 3600 * 1234)] == [
+        "-",
+        "90 min",
+        "99.0 h",
+        "1,234 h",
+    ]
