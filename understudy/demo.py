@@ -23,7 +23,7 @@ UPDATES = 200
 # no more prompts than there are distinct test problems, so that a prompt is a unit of replication
 EVALUATION: dict[str, Any] = {"eval_every": 25, "eval_prompts": 128, "final_prompts": 240, "final_samples": 4}
 QUICK: dict[str, Any] = {"eval_every": 40, "eval_prompts": 96, "final_prompts": 240, "final_samples": 2}
-QUICK_UPDATES = 120
+QUICK_UPDATES = 100
 COMMON: dict[str, Any] = {"micro_batch": 16, "save_every": 100}
 IMITATE: dict[str, Any] = {"lr": 1e-3, "schedule": "cosine", "warmup": 10}
 
@@ -101,7 +101,7 @@ def setting(config: DemoConfig) -> tuple[str, dict[str, Any], list[int]]:
 
 def prepared(config: DemoConfig, train: TrainConfig) -> TrainConfig:
     """A run that makes a base or an expert, not itself studied: four looks at it are enough."""
-    evaluation = setting(config)[1] | {"eval_every": max(1, train.updates // 4)}
+    evaluation = setting(config)[1] | {"eval_every": 0 if config.quick else max(1, train.updates // 4)}
     return replace(train, **evaluation)
 
 

@@ -44,7 +44,9 @@ def rows(s: Summary) -> list[Row]:
 def _row(s: Summary, said: Said) -> Row:
     then, gain_half, lead_half = _then(s, said.expert, said.seed)
     routes = {r: (*said.expected.get(r, (np.nan,) * 3), then.get(r, np.nan)) for r in ROUTES}
-    verdict = f"{said.answer} ({percent(said.probability, 0)})"
+    verdict = (
+        f"{said.answer} ({said.likeliest if said.answer == UNDECIDED else ''}{percent(said.probability, 0)})"
+    )
     if len(then) < 3:
         return Row(said.expert, said.seed, verdict, routes, None, "")
     outcome = then["student"], then["sft"], then["opd"]
@@ -82,14 +84,16 @@ def finding(s: Summary) -> str:
     judged = [row.judged for row in rows(s) if row.judged]
     if not judged:
         return ""
-    counts = {word: judged.count(word) for word in ("right", "close call", "wrong", UNDECIDED)}
-    decided = len(judged) - counts[UNDECIDED]
-    parts = [f"right {counts['right']} of {decided} times" if decided else "never decided"]
-    parts += ["wrong on a close call " + str(counts["close call"])] if counts["close call"] else []
-    parts += [f"wrong {counts['wrong']}"] if counts["wrong"] else []
-    parts += [f"undecided {counts[UNDECIDED]}"] if counts[UNDECIDED] and decided else []
     cost = [said.share for said in s.c.said if said.share is not None]
     price = f" (at most {percent(max(cost))} of what both trainings cost)" if cost else ""
+    counts = {word: judged.count(word) for word in ("right", "close call", "wrong", UNDECIDED)}
+    decided = len(judged) - counts[UNDECIDED]
+    if not decided:
+        return f"Said beforehand: the diagnosis{price} could not decide."
+    parts = [f"right {counts['right']} of {decided} times"]
+    parts += ["wrong on a close call " + str(counts["close call"])] if counts["close call"] else []
+    parts += [f"wrong {counts['wrong']}"] if counts["wrong"] else []
+    parts += [f"undecided {counts[UNDECIDED]}"] if counts[UNDECIDED] else []
     return f"Said beforehand: the diagnosis{price} was {listed(parts)}."
 
 
@@ -117,16 +121,30 @@ def headers(s: Summary) -> list[str]:
 
 
 def terminal(comparison: Comparison) -> Table | None:
-    """The same for a terminal; None where nothing was said."""
+    """The same for a terminal, without intervals; None where nothing was said."""
     s = summarise(comparison)
     found = rows(s)
     if not found:
         return None
-    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0), show_edge=False)
-    for name in headers(s):
+    several = len({row.seed for row in found}) > 1
+    heads = [
+        "expert",
+        *(["seed"] if several else []),
+        "said beforehand",
+        "SFT",
+        "OPD",
+        "then was best",
+        "so it was",
+    ]
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
+    for name in heads:
         made.add_column(Text(name))
     for row in found:
-        made.add_row(*map(Text, cells(s, row)))
+        told = [label(row.expert, 40), *([str(row.seed)] if several else []), row.verdict.partition(" (")[0]]
+        for route in ROUTES:
+            value, _, _, then = row.routes.get(route, (np.nan,) * 4)
+            told.append("–" if np.isnan(value + then) else f"{_p(value)}→{_p(then)}")
+        made.add_row(*map(Text, [*told, row.happened or "–", row.judged or "–"]))
     return made
 
 

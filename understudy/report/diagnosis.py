@@ -222,7 +222,8 @@ def _ranking(d: Data) -> dict[str, Any]:
 
 def _scatter_words(d: Data, seen: dict[str, float]) -> str:
     told = f"One dot an answer of the student. {seen['mixed']:.0f} of {seen['prompts']:.0f} prompts have answers of "
-    told += "different reward (large dots; bars are their means); only these can tell whether the expert ranks right above wrong."
+    told += "different reward (large dots; bars are their means); only these can tell whether the expert ranks right "
+    told += "above wrong."
     if auc := d.measures.get("auc"):
         told += f" It does in {percent(auc.value, 0)} of pairs [{100 * auc.low:.0f}, {100 * auc.high:.0f}]."
     if seen["outside"]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from understudy.report.runs import mapping, number, read_json
 from understudy.report.text import label, visible
-from understudy.truth import ANSWERS
+from understudy.truth import ANSWERS, UNDECIDED
 
 ROUTES = ("sft", "opd")
 
@@ -21,6 +21,9 @@ class Said:
     seed: int
     answer: str = ""
     probability: float = 0.0
+    """Of the answer; where it is undecided, of the likeliest other one."""
+    likeliest: str = ""
+    """That one, followed by a blank."""
     expected: dict[str, tuple[float, float, float]] = field(default_factory=dict)
     """sft, opd -> accuracy (value, low, high)."""
     share: float | None = None
@@ -49,10 +52,12 @@ def read(root: Path, raw: Any, notes: list[str]) -> list[Said]:
             continue
         flops = {name: number(mapping(cost).get("flops")) or 0.0 for name, cost in costs.items()}
         both = flops.get("sft", 0.0) + flops.get("opd", 0.0)
-        chance = number(mapping(verdict.get("probabilities")).get(answer)) or 0.0
+        chances = {a: number(mapping(verdict.get("probabilities")).get(a)) or 0.0 for a in ANSWERS}
+        others = [a for a in ANSWERS if a != UNDECIDED]
+        best = max(others, key=chances.__getitem__) if answer == UNDECIDED else answer
         expected = {r: e for r in ROUTES if (e := _estimate(mapping(verdict.get("expected")).get(r)))}
         share = flops.get("diagnosis", 0.0) / both if both else None
-        found.append(Said(*who, answer, chance, expected, share))
+        found.append(Said(*who, answer, chances[best], f"{best} ", expected, share))
     return found
 
 
