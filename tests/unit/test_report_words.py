@@ -13,9 +13,9 @@ from rich.console import Console
 
 from understudy import report
 from understudy.report.flags import limits
-from understudy.report.summary import summarise
+from understudy.report.summary import Verdict, summarise
 from understudy.report.text import count, label, listed, method_name, percent, points, seconds, visible
-from understudy.report.words import discrepancies
+from understudy.report.words import _headline, discrepancies
 from understudy.stats import Interval
 
 
@@ -179,3 +179,17 @@ def test_acting_characters_become_visible_ones() -> None:
     assert visible("x" * 30, 10) == "x" * 10 + "… (20 more characters)"
     assert label("one\ntwo   three") == "one two three"
     visible("".join(map(chr, range(0x3000)))).encode()  # everything can be written
+
+
+def test_a_sure_but_small_difference_is_called_small(tmp_path):
+    """2.5 points with an interval that excludes zero are no reason to go online, and no surprise within reach."""
+    root = comparison(tmp_path / "c", seeds=1)
+    arm = summarise(report.load([root])).arms[0]
+    sure = {
+        v: Verdict("R", True, arm, arm, Interval(v, v - 0.02, v + 0.02, 100, 1))
+        for v in (0.025, 0.141, -0.03)
+    }
+    assert [v.small for v in sure.values()] == [True, False, True]
+    assert not Verdict("R", True, arm, arm, Interval(0.01, -0.01, 0.03, 100, 1)).small, "not even sure"
+    assert "less than 5 points apart" in _headline([sure[0.025]])
+    assert "beat" in _headline([sure[0.141]])

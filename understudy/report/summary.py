@@ -19,6 +19,7 @@ from understudy.report.load import Comparison, Entry
 from understudy.report.runs import Outcome, Run, number
 from understudy.report.text import OFFLINE, ONLINE, family, method_name
 from understudy.stats import Floats, Interval
+from understudy.truth import MARGIN
 
 Kind = Literal["sampled", "greedy"]
 LEDGER = (
@@ -63,6 +64,11 @@ class Verdict:
     @property
     def word(self) -> Literal["better", "none", "worse"]:
         return "better" if self.difference.low > 0 else "worse" if self.difference.high < 0 else "none"
+
+    @property
+    def small(self) -> bool:
+        """Surely not zero, and less than what we call a difference."""
+        return self.word != "none" and abs(self.difference.value) < MARGIN
 
 
 class Summary:

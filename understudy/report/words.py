@@ -16,6 +16,7 @@ from understudy.report.text import (
     points,
 )
 from understudy.stats import Interval
+from understudy.truth import MARGIN
 
 GATE = 0.20  # an expert this close to the base is matched by standing still, so "within reach" shows nothing
 _TIMES: dict[float, str] = {2: "Two", 3: "Three", 4: "Four", 5: "Five", 10: "Ten"}
@@ -39,15 +40,23 @@ def finding(comparison: Comparison) -> list[str]:
 
 
 def _headline(verdicts: list[Verdict]) -> str:
-    by = {word: [v for v in verdicts if v.word == word] for word in ("better", "none", "worse")}
+    by = {
+        word: [v for v in verdicts if v.word == word and not v.small] for word in ("better", "none", "worse")
+    }
+    small = [v for v in verdicts if v.small]
     within = [v for v in verdicts if v.realizable is True]
     beyond = [v for v in verdicts if v.realizable is False]
     online, offline = verdicts[0].online.name, verdicts[0].offline.name
-    as_hoped = all(v.word == "better" for v in beyond) and all(v.word == "none" for v in within)
+    as_hoped = all(v.word == "better" for v in beyond) and all(v.word == "none" or v.small for v in within)
     if within and beyond and as_hoped and len(within) + len(beyond) == len(verdicts):
         return (
             f"Rehearsing with the expert ({online}) beat studying its samples ({offline}) where the expert "
-            "was out of the student’s reach. Where it was within reach, no difference was found."
+            "was out of the student’s reach. Where it was within reach, "
+            + (
+                f"the two differed by less than {100 * MARGIN:.0f} points."
+                if small
+                else "no difference was found."
+            )
         )
     parts = []
     if by["better"]:
@@ -59,6 +68,9 @@ def _headline(verdicts: list[Verdict]) -> str:
         parts.append(f"no difference{pair} was found with {whom or listed([_who(v) for v in by['none']])}")
     if by["worse"]:
         parts.append(f"{online} did worse than {offline} with {_names(by['worse'])}")
+    if small:
+        pair = "they" if parts else f"{online} and {offline}"
+        parts.append(f"{pair} ended less than {100 * MARGIN:.0f} points apart with {_names(small)}")
     line = "; ".join(parts)
     return line[0].upper() + line[1:] + "."
 
@@ -78,7 +90,10 @@ def _group(s: Summary, group: list[Verdict], reach: bool | None) -> str:
         if some:
             parts.append(f"{said} {listed([f'{_who(v)} ({_gap(v.difference)})' for v in some])}")
     line = f"{head}: {'; '.join(parts)}."
-    surprises = [v for v in group if _expected(s, v) not in (None, v.word)]
+    if small := [v for v in group if v.small]:
+        names = listed([_who(v) for v in small])
+        line += f" Less than {100 * MARGIN:.0f} points, as with {names}, is hardly worth a choice."
+    surprises = [v for v in group if _expected(s, v) not in (None, "none" if v.small else v.word)]
     if surprises:
         what = {"better": f"{online} to be ahead", "none": "no difference", "worse": f"{online} to be behind"}
         hoped = listed(sorted({what[str(_expected(s, v))] for v in surprises}))
