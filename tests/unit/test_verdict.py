@@ -328,3 +328,25 @@ def test_the_prior_in_the_package_is_the_one_that_is_stated():
     from understudy.calibrate.prior import prior
 
     assert load("prior").to_dict() == prior().to_dict()
+
+
+@pytest.mark.parametrize("model", MODELS, ids=names())
+def test_without_headroom_the_answer_is_neither(model):
+    level = evidence(student=0.4, expert=0.41, half=0.02, sft=(0.4, 0.41, 0.42), opd=0.42, tilt=0.41)
+    verdict = judge(level, model)
+    assert verdict.answer == "neither"
+    assert verdict.probabilities["neither"] >= 0.95
+    ranks = evidence(student=0.4, expert=0.41, half=0.02, sft=(0.4, 0.41, 0.42), opd=0.42, tilt=0.7)
+    assert "headroom gate" not in judge(ranks, model).rule, "its scores are worth more than its answers"
+    assert "no training" in judge(ranks, model).reasons[0]
+    assert "no training" not in judge(evidence(student=0.4, expert=0.44, half=0.02), model).reasons[0], (
+        "it may be .06"
+    )
+
+
+@pytest.mark.parametrize("model", MODELS, ids=names())
+def test_where_nobody_is_ever_right_no_route_is_promised(model):
+    dead = evidence(student=0.0, expert=0.9, sft=(0.0, 0.0, 0.0), opd=0.0, takeover=0.5, half=0.01)
+    verdict = judge(dead, model)
+    assert verdict.answer in ("undecided", "neither")
+    assert any("ever right" in reason for reason in verdict.reasons) or verdict.answer == "neither"

@@ -28,7 +28,7 @@ from understudy.diagnose.config import VOLATILE, DiagnoseConfig, checked, full_t
 from understudy.diagnose.controls import controls, prices
 from understudy.diagnose.cost import Sizes, timed
 from understudy.diagnose.pilot import Pilots, ahead, floor, start
-from understudy.diagnose.types import VERSION, Check, Control, Cost, Diagnosis, Evidence, PilotPoint, Verdict
+from understudy.diagnose.types import VERSION, Check, Control, Cost, Diagnosis, Evidence, PilotPoint
 from understudy.diagnose.words import MEANINGS, assumptions
 from understudy.errors import UserError
 from understudy.experts import load_expert
@@ -154,8 +154,7 @@ class _Stages:
         self.spent += student.cost + expert.cost + took + self._preflight_cost(student)
         self.show("measures", 3, 3, "")
         measures = evidence_.measures(setting.task, student, expert, taken)
-        headroom = measures.get("headroom")
-        stopped = "" if headroom is None or headroom.high > MARGIN else "no headroom, no training"
+        stopped = verdict.NO_HEADROOM if verdict.no_headroom(measures) else ""
         series = evidence_.series(setting.task, student, expert)
         full = self._full(student, expert)
         points: list[PilotPoint] = []
@@ -188,7 +187,7 @@ class _Stages:
         costs = _timed({"diagnosis": self.spent} | full, known["paces"], config.device_flops)
         return Diagnosis(
             VERSION, plain(asdict(config)) | known | _machine(config), checks, seen,
-            gated(verdict.judge(seen), stopped), costs, series,
+            verdict.judge(seen), costs, series,
             assumptions(config, seen, shared, len(some), can_continue(setting.expert)),
         )  # fmt: skip
 
@@ -243,23 +242,6 @@ class _Stages:
             "pilot_sequences": size.sequences,
         }
         return points, found, facts
-
-
-def gated(judged: Verdict, stopped: str) -> Verdict:
-    """The verdict of a diagnosis that ended at the headroom gate: neither, at the level of headroom's interval."""
-    if not stopped:
-        return judged
-    sure = max(0.95, judged.probabilities["neither"])
-    rest = sum(p for answer, p in judged.probabilities.items() if answer != "neither")
-    chances = {
-        answer: sure if answer == "neither" else (1 - sure) * (p / rest if rest else 0.0)
-        for answer, p in judged.probabilities.items()
-    }
-    kept = [r for r in judged.reasons if not r.startswith(("held back", "no answer", "not known"))]
-    reason = f"{stopped}: with 95% confidence the expert is not {MARGIN:g} better than the student here"
-    changed = ("a harder task or a better expert, on which the two differ",)
-    rule = f"{judged.rule}, headroom gate"
-    return Verdict("neither", chances, judged.expected, (reason, *kept), changed, rule)
 
 
 def _timed(costs: dict[str, Cost], paces: dict[str, Any], device_flops: float) -> dict[str, Cost]:

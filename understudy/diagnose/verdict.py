@@ -16,6 +16,8 @@ small where the expert is of no use; what tells is what the pilots make of it, a
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -24,7 +26,7 @@ from scipy.stats import chi2
 
 from understudy.diagnose.forecast import Feature, Floats, Forecast, VerdictModel, curve, features, known, load
 from understudy.diagnose.types import Estimate, Evidence, Verdict
-from understudy.truth import ANSWERS, NEITHER, OFFLINE, ONLINE, UNDECIDED
+from understudy.truth import ANSWERS, MARGIN, NEITHER, OFFLINE, ONLINE, TOLERANCE, UNDECIDED
 
 RULE = "forecast-1"
 DRAWS = 4096
@@ -64,10 +66,47 @@ def judge(evidence: Evidence, model: VerdictModel | None = None) -> Verdict:
         expected["expert"] = evidence.measures["expert_accuracy"]
     from understudy.diagnose.verdict_words import reasons, would_change  # words need this module's names
 
-    return Verdict(
-        answer, p, expected, reasons(evidence, model, ahead, answer, p, expected, [why for _, why in caps]),
-        would_change(evidence, model, ahead, answer), rule,
-    )  # fmt: skip
+    told = reasons(evidence, model, ahead, answer, p, expected, [why for _, why in caps])
+    changed = would_change(evidence, model, ahead, answer)
+    judged = Verdict(answer, p, expected, told, changed, rule)
+    return _gated(judged, evidence.measures) if no_headroom(evidence.measures) else judged
+
+
+# --- the headroom gate ----------------------------------------------------------------------------------
+
+NO_HEADROOM = "no headroom, no training"
+
+
+def no_headroom(measures: Mapping[str, Estimate]) -> bool:
+    """Whether, with 95% confidence, the expert is not even a margin better than the student: no pilot is trained."""
+    headroom = measures.get("headroom")
+    return headroom is not None and headroom.high <= MARGIN
+
+
+def _gated(judged: Verdict, measures: Mapping[str, Estimate]) -> Verdict:
+    """Neither, at the level of headroom's interval; only stopped, where re-weighting by the expert's scores would help.
+
+    Online, a student can pass an expert that errs at random. With headroom alone as the reason, a quarter of the
+    answers were wrong in the lab's worlds of that kind (`hidden`; LAB_LOG.md).
+    """
+    reason = f"{NO_HEADROOM}: with 95% confidence the expert is not {MARGIN:g} better than the student here"
+    changed = ("a harder task or a better expert, on which the two differ",)
+    tilt, student = measures.get("tilt_ceiling"), measures["student_accuracy"]
+    if tilt is not None and tilt.low > student.value:
+        reason += (
+            f"; but the student's own answers, weighed by the expert's scores, would reach {tilt.value:.2f}"
+        )
+        return replace(
+            judged, reasons=(reason, *judged.reasons), would_change=(*changed, *judged.would_change)
+        )
+    sure = max(0.95, judged.probabilities[NEITHER])
+    rest = sum(p for answer, p in judged.probabilities.items() if answer != NEITHER)
+    chances = {
+        answer: sure if answer == NEITHER else (1 - sure) * (p / rest if rest else 0.0)
+        for answer, p in judged.probabilities.items()
+    }
+    rule = f"{judged.rule}, headroom gate"
+    return Verdict(NEITHER, chances, judged.expected, (reason, *judged.reasons), changed, rule)
 
 
 # --- probabilities --------------------------------------------------------------------------------------
@@ -134,6 +173,12 @@ def _guards(found: dict[str, Feature], evidence: Evidence) -> list[tuple[str, st
     if wrong and gap is not None and not (pilot and pilot.value - 1.645 * pilot.error > 0):
         out.append((ONLINE, f"among the student's own completions the expert prefers wrong ones, by "
                             f"{-gap.value:.2f} nats, and no online pilot shows a gain"))  # fmt: skip
+    seen = [evidence.measures.get("student_accuracy")]
+    seen += [points[-1].accuracy for kind in ("sft", "opd") if (points := curve(evidence, kind))]
+    if all(e is not None and e.value <= TOLERANCE for e in seen):
+        for answer in (OFFLINE, ONLINE):
+            out.append((answer, "neither the student nor a pilot is ever right: what full training would reach cannot "
+                                "be told from accuracies"))  # fmt: skip
     if not curve(evidence, "sft") and not curve(evidence, "opd") and found:
         for answer in (OFFLINE, ONLINE):
             out.append((answer, "no pilot was trained: how far either route gets is a guess"))
