@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from understudy import cli
@@ -59,3 +60,17 @@ def test_nothing_to_show_is_a_mistake(tmp_path: Path) -> None:
         table.read(str(tmp_path / "none.jsonl"))
     with pytest.raises(UserError):
         table.read(str(tmp_path / "none.json"))
+
+
+def test_the_rule_in_use_is_what_the_committed_rows_give() -> None:
+    """Catches a verdict.json that was fitted on other rows than those that are shown, or on rows that score it."""
+    from understudy.calibrate.table import read
+    from understudy.diagnose.forecast import fit, load
+
+    page = Path(__file__).parents[2] / "docs/results/calibration.json"
+    model = load()
+    assert "--set set" in model.source
+    weight = float(model.source.split("--weight ")[1].split()[0])
+    again = fit([r.case() for r in read(str(page)) if r.set == "set"], load("lab"), weight)
+    np.testing.assert_allclose(again.moments, model.moments, rtol=2e-3, atol=2e-3)
+    assert again.inflation == pytest.approx(model.inflation, rel=1e-2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,7 +43,7 @@ def lab_command(args: Sequence[str]) -> int:
 @dataclass(frozen=True)
 class ScoreConfig:
     rows: str = ""
-    """JSON lines with outcomes and evidence, such as results.jsonl."""
+    """JSON lines with outcomes and evidence, such as results.jsonl, or the committed calibration.json."""
     model: str = ""
     """Judge again by this model of verdict.json, or by a file of `fit`. Default: the verdicts in the rows."""
     set: str = ""
@@ -77,13 +77,15 @@ def score_command(args: Sequence[str]) -> int:
 @dataclass(frozen=True)
 class FitConfig:
     rows: str = ""
-    """JSON lines with outcomes and evidence."""
+    """JSON lines with outcomes and evidence, or the committed calibration.json."""
     set: str = "set"
     """Only rows of this set."""
     prior: str = "lab"
     """Model of verdict.json that the coefficients are shrunk to."""
     weight: float = 20.0
     """How many rows the prior counts for."""
+    confidence: float = 0.0
+    """Probability that an answer needs. 0 = the prior's."""
     name: str = "fitted"
     """What the model is called."""
     out: str = ""
@@ -102,9 +104,17 @@ def fit_command(args: Sequence[str]) -> int:
         raise UserError(
             "weight", config.weight, "must be above 0: without a prior a few rows do not fix the moments"
         )
+    if config.confidence and not 0.5 <= config.confidence < 1:
+        raise UserError(
+            "confidence", config.confidence, "must be at least 0.5 and below 1 (0: as the prior's)"
+        )
     rows = _rows(config.rows, config.set)
+    prior = find(config.prior)
+    confidence = config.confidence or prior.confidence
     source = f"understudy calibrate fit --set {config.set} --prior {config.prior} --weight {config.weight:g}"
-    model = fit([r.case() for r in rows], find(config.prior), config.weight, config.name, source)
+    source += f" --confidence {confidence:g}"
+    model = fit([r.case() for r in rows], prior, config.weight, config.name, source)
+    model = replace(model, confidence=confidence)
     if config.out:
         try:
             Path(config.out).write_text(json.dumps(model.to_dict(), indent=1) + "\n", encoding="utf-8")
@@ -117,11 +127,11 @@ def fit_command(args: Sequence[str]) -> int:
 
 
 def _rows(path: str, chosen: str) -> list[Row]:
-    from understudy.calibrate.score import read_rows
+    from understudy.calibrate.table import read
 
     if not path:
         raise UserError("rows", "", "missing: give a file such as runs/calibrate/results.jsonl")
-    rows = [r for r in read_rows(path) if not chosen or r.set == chosen]
+    rows = [r for r in read(path) if not chosen or r.set == chosen]
     if not rows:
         raise UserError("rows", path, f"no row of set '{chosen}'" if chosen else "is empty")
     return rows
