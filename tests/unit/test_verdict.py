@@ -336,6 +336,9 @@ def test_without_headroom_the_answer_is_neither(model):
     verdict = judge(level, model)
     assert verdict.answer == "neither"
     assert verdict.probabilities["neither"] >= 0.95
+    stopped = judge(evidence(student=0.4, expert=0.41, half=0.02, sft=(), opd=None, tilt=0.41), model)
+    assert stopped.answer == "neither"
+    assert not [r for r in stopped.reasons if "no answer" in r or "held back" in r], "it has an answer"
     ranks = evidence(student=0.4, expert=0.41, half=0.02, sft=(0.4, 0.41, 0.42), opd=0.42, tilt=0.7)
     assert "headroom gate" not in judge(ranks, model).rule, "its scores are worth more than its answers"
     assert "no training" in judge(ranks, model).reasons[0]

@@ -106,7 +106,9 @@ def _gated(judged: Verdict, measures: Mapping[str, Estimate]) -> Verdict:
         for answer, p in judged.probabilities.items()
     }
     rule = f"{judged.rule}, headroom gate"
-    return Verdict(NEITHER, chances, judged.expected, (reason, *judged.reasons), changed, rule)
+    # what kept the forecast from an answer is no reason for this one
+    kept = [r for r in judged.reasons if not r.startswith(("held back", "no answer", "not known"))]
+    return Verdict(NEITHER, chances, judged.expected, (reason, *kept), changed, rule)
 
 
 # --- probabilities --------------------------------------------------------------------------------------

@@ -70,7 +70,10 @@ def accuracy(d: Data, online: bool) -> Markup | None:
     if not lines:
         return None
     fig, ax = _panel("Accuracy, and where it is expected to end")
-    _samples_axis(ax, [n for *_, points in lines for n, _ in points], d.full)
+    seen = [n for *_, points in lines for n, _ in points]
+    aside = (
+        _samples_axis(ax, seen, d.full) / min(seen)
+    ) ** 0.011  # side by side where both have as many sequences
     ends, levels = [], []
     begin = next((p.accuracy for kind in ("sft", "opd") if (p := d.start(kind)) and p.accuracy), None)
     begin = begin or d.measures.get("student_accuracy")
@@ -81,8 +84,7 @@ def accuracy(d: Data, online: bool) -> Markup | None:
             ax.axhline(found.value, color=EXPERT if word == "expert" else hue, lw=1.3, ls=style, zorder=1.5)
             ends.append((word, found.value, hue))
     for kind, word, hue, points in lines:
-        shift = 1.0 if kind == "sft" else 1.045  # side by side where both have as many sequences
-        points = [(n * shift, e) for n, e in points]
+        points = [(n * (1.0 if kind == "sft" else aside), e) for n, e in points]
         if len(points) > 1:
             ax.plot([n for n, _ in points], [e.value for _, e in points], color=hue, lw=1.6)
         _intervals(ax, points, hue)
@@ -90,7 +92,7 @@ def accuracy(d: Data, online: bool) -> Markup | None:
         final = d.expected.get(kind) if kind == "sft" or online else None
         end = points[-1][1].value
         if final is not None and d.full > points[-1][0]:
-            at = d.full * (0.94 if kind == "sft" else 1.06)
+            at = d.full / aside if kind == "sft" else d.full * aside
             ax.plot([points[-1][0], at], [end, final.value], color=hue, lw=1.4, ls=(0, (4, 2.5)))
             _intervals(ax, [(at, final)], hue, hollow=True)
             levels += [final.low, final.high]

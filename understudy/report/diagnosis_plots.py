@@ -25,11 +25,11 @@ PANEL = (420.0, 270.0)
 STUDENT = "#6a51a3"
 SFT, OPD = colour("sft", []), colour("opd", [])
 HUES = {"student": STUDENT, "sft": SFT, "opd": OPD, "expert": EXPERT}
-_FILLS = {  # fill, line of the pattern, pattern: different in grey too
+_FILLS = {  # fill, line of the pattern, pattern: as different in grey, also where a printer smears the pattern
     "offline suffices": (SFT, SFT, ""),
-    "neither": ("#eceef1", "#7d838c", "...."),
-    "undecided": ("#ffffff", "#9aa0a8", "////"),
-    "go online": (OPD, "#9dbbe0", "\\\\\\\\"),
+    "neither": ("#c6cbd3", "#c6cbd3", ""),
+    "undecided": ("#ffffff", "#aab0b8", "////"),
+    "go online": ("#9fc0e8", OPD, "\\\\\\\\"),
 }
 _SAYS = {
     "offline suffices": "SFT gains, and OPD does not end clearly higher",
