@@ -15,7 +15,7 @@ from typing import Any
 from understudy import algorithms, options
 from understudy.config import TrainConfig, build, parse_spec, resolve, to_dict
 from understudy.diagnose import beforehand
-from understudy.diagnose.config import share
+from understudy.diagnose.config import BUDGET, share
 from understudy.errors import UserError
 from understudy.experts import is_programmatic
 from understudy.files import write_json
@@ -50,7 +50,7 @@ class CompareConfig:
     diagnose: bool = True
     """Ask the diagnosis before the runs, for each expert, and show its verdict beside what then happened (where sft and
     opd_full, or opd, are compared at equal updates). --no-diagnose leaves it out."""
-    diagnose_budget: str = "5%"
+    diagnose_budget: str = BUDGET
     """What a diagnosis may cost, as a share of both trainings (FLOPs)."""
     workers: int = 2
     """Runs at a time."""

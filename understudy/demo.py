@@ -15,6 +15,7 @@ from typing import Any
 from understudy import options
 from understudy.compare import Arm, Plan, describe_expert, run
 from understudy.config import TrainConfig, resolve, to_dict
+from understudy.diagnose.config import BUDGET
 from understudy.errors import UserError
 from understudy.jobs import Job
 from understudy.terminal import console
@@ -168,7 +169,7 @@ def plan_of(config: DemoConfig, command: Sequence[str]) -> Plan:
         if k not in ("method", "expert", "out", "student")
     }
     return Plan("Offline or online? Countdown on one laptop", root, "updates", experts, arms, bases, settings,
-                list(command), tuple(before), "5%" if config.diagnose else "")  # fmt: skip
+                list(command), tuple(before), BUDGET if config.diagnose else "")  # fmt: skip
 
 
 def demo_command(args: Sequence[str]) -> int:

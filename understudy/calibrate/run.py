@@ -20,6 +20,7 @@ from typing import Any
 from understudy.calibrate import truth
 from understudy.calibrate.scenarios import FIRST_SEED, MODELS, SCENARIOS, Scenario
 from understudy.config import TrainConfig
+from understudy.diagnose.config import BUDGET
 from understudy.errors import UserError
 from understudy.files import dumps, read_json, write_bytes
 from understudy.jobs import Job, Show, Work, run_all
@@ -40,7 +41,7 @@ class RunConfig:
     """Independent repetitions, each with its own models."""
     first_seed: int = FIRST_SEED
     """Seeds are first_seed, first_seed + 1, ..."""
-    budget: str = "5%"
+    budget: str = BUDGET
     """What a diagnosis may cost, as a share of both full trainings (FLOPs)."""
     quick: bool = False
     """A rehearsal: a quarter of the updates, fewer prompts. Its numbers mean nothing."""

@@ -41,7 +41,7 @@ WARM = 4
 """A pilot warms up for at least 1/WARM of its updates."""
 CURVE = (0.25, 0.5, 1.0)
 """Training sequences of the offline pilots, as shares of the largest."""
-ENOUGH = 256
+ENOUGH = 512
 """Sequences that the largest pilot is given before anything is put aside for the controls."""
 EVAL_SAMPLES = 2
 EVAL_SHARE = 0.35
