@@ -141,7 +141,9 @@ def _check_same(job: Job) -> None:
     from understudy.config import VOLATILE, resolve, to_dict
     from understudy.run_files import differences, read_config
 
-    changed = differences(read_config(job.config.out), to_dict(resolve(job.config)), VOLATILE)
+    changed = differences(
+        read_config(job.config.out), to_dict(resolve(job.config)), VOLATILE, to_dict(TrainConfig())
+    )
     if changed:
         raise UserError(
             "out", job.config.out, f"holds another run ({', '.join(changed[:4])}): choose another --out"

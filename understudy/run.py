@@ -99,6 +99,7 @@ class RunDir:
         *,
         resume: Literal["auto", "never"] = "auto",
         volatile: frozenset[str] = frozenset(),
+        defaults: Mapping[str, Any] | None = None,
         keep: int = 2,
         note: Callable[[str], None] = to_stderr,
     ) -> RunDir:
@@ -106,6 +107,7 @@ class RunDir:
 
         config: JSON-able, finite. A run that is there must have the same one, except for the fields in
             `volatile` (dotted names; a name covers what is under it), which change no number of the result.
+        defaults: what fields mean that the run there does not have, because an earlier version began it.
         provenance: see understudy.provenance; called once, when needed. A resume is recorded beside it.
         resume: "never" refuses a folder that already holds a run.
         keep: how many checkpoints stay.
@@ -117,7 +119,7 @@ class RunDir:
         run = cls(path, finite(config), keep, note)
         with _explained(path):
             if path.is_dir() and is_run(path):
-                run._check(resume, volatile)
+                run._check(resume, volatile, defaults)
                 if is_done(path):  # no lock: a finished run is only read, by as many as like
                     run.done = run.resumed = run._restored = True
                     run._status = read_json(path / "status.json")
@@ -129,23 +131,29 @@ class RunDir:
             path.mkdir(parents=True, exist_ok=True)
             run._lock.acquire()
             try:
-                run._begin(resume, volatile, made or {})
+                run._begin(resume, volatile, defaults, made or {})
             except BaseException:
                 run.close()
                 raise
         return run
 
-    def _check(self, resume: str, volatile: frozenset[str]) -> None:
+    def _check(self, resume: str, volatile: frozenset[str], defaults: Mapping[str, Any] | None) -> None:
         if resume == "never":
             raise UserError("out", self.path, "already holds a run; choose another --out, or resume it")
         config = self.path / "config.json"
-        changed = differences(read_json(config, "out"), self.config, volatile)
+        changed = differences(read_json(config, "out"), self.config, volatile, defaults)
         if changed:
             told = ", ".join(changed[:12]) + (f" and {len(changed) - 12} more" if len(changed) > 12 else "")
             mend = f"belongs to another configuration: {told}; choose another --out, or the original settings"
             raise UserError("out", self.path, mend)
 
-    def _begin(self, resume: str, volatile: frozenset[str], provenance: Mapping[str, Any]) -> None:
+    def _begin(
+        self,
+        resume: str,
+        volatile: frozenset[str],
+        defaults: Mapping[str, Any] | None,
+        provenance: Mapping[str, Any],
+    ) -> None:
         recover(self.path)
         if not is_run(self.path):
             _check_free(self.path)
@@ -155,7 +163,7 @@ class RunDir:
             write_json(self.path / "config.json", self.config)
             self._restored = True
             return
-        self._check(resume, volatile)  # looked at again: only now nobody else can change it
+        self._check(resume, volatile, defaults)  # looked at again: only now nobody else can change it
         self.resumed = True
         for folder in ("checkpoints", "data"):
             recover(self.path / folder)

@@ -58,13 +58,21 @@ def flatten(value: Any, name: str = "") -> dict[str, Any]:
 
 
 def differences(
-    old: Mapping[str, Any], new: Mapping[str, Any], volatile: frozenset[str] = frozenset()
+    old: Mapping[str, Any],
+    new: Mapping[str, Any],
+    volatile: frozenset[str] = frozenset(),
+    defaults: Mapping[str, Any] | None = None,
 ) -> list[str]:
-    """Every field that differs, as "name old -> new"."""
-    before, after = flatten(old), flatten(plain(new))
+    """Every field that differs, as "name old -> new".
+
+    defaults: what a field means that `old` does not have, because an earlier version wrote it.
+    """
+    before, after, meant = flatten(old), flatten(plain(new)), flatten(plain(defaults or {}))
     told = []
     for name in dict.fromkeys([*after, *before]):
         ignored = any(name == free or name.startswith(f"{free}.") for free in volatile)
+        if name not in before and name in meant and after.get(name) == meant[name]:
+            continue
         if not ignored and (name in before, before.get(name)) != (name in after, after.get(name)):
             told.append(f"{name} {_shown(before, name)} -> {_shown(after, name)}")
     return told

@@ -33,6 +33,7 @@ class SharedRun(RunDir):
         *,
         resume: Literal["auto", "never"] = "auto",
         volatile: frozenset[str] = frozenset(),
+        defaults: Mapping[str, Any] | None = None,
         keep: int = 2,
         note: Callable[[str], None] = to_stderr,
     ) -> SharedRun:
@@ -41,7 +42,14 @@ class SharedRun(RunDir):
         if distributed.first():
             try:
                 made = super().open(
-                    path, config, provenance, resume=resume, volatile=volatile, keep=keep, note=note
+                    path,
+                    config,
+                    provenance,
+                    resume=resume,
+                    volatile=volatile,
+                    defaults=defaults,
+                    keep=keep,
+                    note=note,
                 )
             except UserError as error:
                 failure = error

@@ -65,7 +65,15 @@ def train(
             return provenance(device=str(resolve_device(config.device)))
 
         kind = RunDir if distributed.size() == 1 else SharedRun
-        return kind.open(config.out, to_dict(asked), made, volatile=VOLATILE, keep=config.keep, note=note)
+        return kind.open(
+            config.out,
+            to_dict(asked),
+            made,
+            volatile=VOLATILE,
+            defaults=to_dict(TrainConfig()),
+            keep=config.keep,
+            note=note,
+        )
 
     with ExitStack() as stack:
         run = None

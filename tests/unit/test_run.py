@@ -521,3 +521,20 @@ def test_git_state_is_of_the_source_not_of_whoever_surrounds_it(tmp_path: Path) 
     assert git_state(package) == state, "what runs write is not a change of the source"
     (package / "new.py").write_text("")
     assert git_state(package) == state | {"dirty": True}
+
+
+def test_a_field_that_an_earlier_version_did_not_have_means_its_default(tmp_path):
+    """Catches an upgrade that orphans every run, and one that takes another value for the old behaviour."""
+    old = {"lr": 1e-3, "task": "countdown"}
+    with RunDir.open(tmp_path / "r", old):
+        pass
+    later = old | {"eval_top_p": 1.0}
+    assert differences(old, later) == ["eval_top_p (absent) -> 1.0"]
+    with RunDir.open(tmp_path / "r", later, defaults={"eval_top_p": 1.0}):
+        pass
+    with pytest.raises(UserError, match="eval_top_p"):
+        RunDir.open(tmp_path / "r", old | {"eval_top_p": 0.9}, defaults={"eval_top_p": 1.0})
+    with pytest.raises(UserError, match="task"):
+        RunDir.open(
+            tmp_path / "r", later | {"task": "addition"}, defaults={"task": "addition", "eval_top_p": 1.0}
+        )

@@ -82,7 +82,7 @@ def run(config: DiagnoseConfig, show: Progress, note: Callable[[str], None] = to
 def read(path: Path, config: DiagnoseConfig | None = None) -> Diagnosis:
     """A finished diagnosis; UserError if it is damaged, or not of `config`."""
     if config is not None and is_run(path):
-        changed = differences(read_config(path), asdict(config), VOLATILE)
+        changed = differences(read_config(path), asdict(config), VOLATILE, asdict(DiagnoseConfig()))
         if changed:
             mend = f"holds another diagnosis: {', '.join(changed[:6])}; choose another --out"
             raise UserError("out", path, mend)
@@ -100,7 +100,9 @@ def _made(config: DiagnoseConfig, show: Progress, note: Callable[[str], None]) -
     def made() -> dict[str, Any]:
         return provenance(device=str(resolve_device(config.device)))
 
-    with RunDir.open(config.out, asdict(config), made, volatile=VOLATILE, note=note) as directory:
+    with RunDir.open(
+        config.out, asdict(config), made, volatile=VOLATILE, defaults=asdict(DiagnoseConfig()), note=note
+    ) as directory:
         done = _Stages(config, setting, offline, online, directory, show).diagnosis(checks)
         directory.status("done")
     return done
