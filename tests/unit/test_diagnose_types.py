@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from understudy.diagnose.types import (
-    ANSWERS,
     MEASURES,
     VERSION,
     Check,
@@ -24,6 +23,7 @@ from understudy.diagnose.types import (
     Verdict,
 )
 from understudy.errors import UserError
+from understudy.truth import ANSWERS
 
 NUMBER = st.floats(allow_nan=False)  # infinities included
 COUNT = st.integers(0, 2**40)
