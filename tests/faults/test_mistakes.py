@@ -392,9 +392,9 @@ def padded_model(p: Place) -> Path:
     return folder
 
 
-@case("another padded vocabulary", "expert", r"vocabulary \(padded\) is 272, the student's 262")
+@case("a smaller padded vocabulary", "expert", r"vocabulary \(padded\) is 262, the student's 272")
 def _(p: Place) -> list[str]:
-    return arguments(p.out, student=str(p.models["llama"]), expert=str(padded_model(p)))
+    return arguments(p.out, student=str(padded_model(p)), expert=str(p.models["llama"]))
 
 
 @case("a solver next to a padded vocabulary", "expert", "is 262, the student's 272.*takes vocabulary=272")

@@ -31,8 +31,7 @@ class LocalExpert:
         """Speak in a student's smaller padded vocabulary, where every token of the tokenizer is in it.
 
         Sizes of one family are padded differently (Qwen2.5: 151,936 and 152,064 rows). What is cut off is
-        padding that no
-        text uses; distributions are renormalised, `score` is left alone (the mass there is rounding).
+        padding that no text uses; distributions are renormalised, `score` is left alone (the mass there is rounding).
         """
         if len(self.tokenizer) <= vocabulary < self.policy.vocabulary:
             self.vocabulary = vocabulary
