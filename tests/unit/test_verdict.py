@@ -353,3 +353,9 @@ def test_where_nobody_is_ever_right_no_route_is_promised(model):
     verdict = judge(dead, model)
     assert verdict.answer in ("undecided", "neither")
     assert any("ever right" in reason for reason in verdict.reasons) or verdict.answer == "neither"
+
+
+def test_no_online_forecast_is_told_where_online_is_impossible():
+    black_box = dataclasses.replace(evidence(opd=None), capabilities=("sample",))
+    assert "online 0" not in judge(black_box).reasons[0]
+    assert "online 0" in judge(evidence()).reasons[0]

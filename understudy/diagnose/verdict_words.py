@@ -24,9 +24,11 @@ def reasons(
 ) -> tuple[str, ...]:
     """Why, the forecast first, then the evidence in the order of its weight."""
     sft, opd, student = expected["sft"], expected["opd"], expected["student"]
+    scored = not evidence.capabilities or bool({"score", "distribution"} & set(evidence.capabilities))
+    online = f", online {_number(opd)} (an estimate)" if scored else ""
     out = [
-        f"forecast at the full budget: offline {_number(sft)}, online {_number(opd)} (an estimate), from "
-        f"{student.value:.3f} now; a gain or a difference below {model.margin:g} is called none"
+        f"forecast at the full budget: offline {_number(sft)}{online}, from {student.value:.3f} now; "
+        f"a gain or a difference below {model.margin:g} is called none"
     ]
     out += _curves(evidence, ahead)
     out += _headroom(ahead, model)
