@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -72,14 +71,7 @@ def entry() -> NoReturn:
     status = main()
     from understudy import distributed
 
-    if distributed.parted():
-        # once in a while torch's communication threads abort a process that is taken down as usual (SIGABRT after
-        # "terminate called without an active exception"), and torchrun calls a finished training failed
-        atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
-    sys.exit(status)
+    distributed.end(status)
 
 
 def _diagnose(args: Sequence[str]) -> int:

@@ -133,7 +133,7 @@ class Plan:
                 "methods": list(dict.fromkeys(a.method for a in self.arms)), "runs": runs, "base": self.base,
                 "settings": self.settings, "command": self.command, "flags": flags(self.arms),
                 "diagnoses": [
-                    {"expert": arm.expert, "seed": arm.seed, "path": str(place.relative_to(self.out))}
+                    {"expert": arm.expert, "seed": arm.seed, "path": os.path.relpath(place, self.out)}
                     for arm, place in self.diagnoses()
                 ],
             },

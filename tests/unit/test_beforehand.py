@@ -56,7 +56,7 @@ def test_each_verdict_is_judged_by_what_happened(place: Path) -> None:
     assert (expected, low, high) == (0.6, 0.5, 0.7)
     assert 0.75 < then < 0.95
     assert "right 2 of 4 times" in beforehand.finding(s), beforehand.finding(s)
-    assert "5.0% of what both" in beforehand.finding(s)
+    assert "5.0% of what both trainings were foreseen to cost" in beforehand.finding(s)
 
 
 def test_the_page_and_the_terminal_show_it(place: Path) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 from understudy.calibrate import truth
 from understudy.calibrate.scenarios import FIRST_SEED, MODELS, SCENARIOS, Scenario
 from understudy.config import TrainConfig
+from understudy.diagnose.beforehand import fields_of
 from understudy.diagnose.config import BUDGET
 from understudy.errors import UserError
 from understudy.files import dumps, read_json, write_bytes
@@ -124,13 +125,8 @@ class Unit:
 
     def diagnosis(self) -> dict[str, Any]:
         """Fields of the DiagnoseConfig: the same training, told before it is paid for."""
-        full = self.training("sft")
-        recipe = ("lr", "schedule", "warmup", "micro_batch")
-        return {
-            "student": full.student, "expert": full.expert, "task": full.task, "budget": self.budget,
-            "updates": full.updates, "prompts_per_update": full.prompts_per_update, "seed": self.seed,
-            "set": tuple(f"{name}={getattr(full, name)}" for name in recipe), "out": str(self.place / "diagnosis"),
-        } | dict(self.size.diagnosis)  # fmt: skip
+        fields = fields_of(self.training("sft"), self.budget, str(self.place / "diagnosis"))
+        return fields | dict(self.size.diagnosis)
 
     def jobs(self) -> Iterator[Job | Work]:
         """Its models first; jobs of one name are one job."""

@@ -85,7 +85,7 @@ def finding(s: Summary) -> str:
     if not judged:
         return ""
     cost = [said.share for said in s.c.said if said.share is not None]
-    price = f" (at most {percent(max(cost))} of what both trainings cost)" if cost else ""
+    price = f" (at most {percent(max(cost))} of what both trainings were foreseen to cost)" if cost else ""
     counts = {word: judged.count(word) for word in ("right", "close call", "wrong", UNDECIDED)}
     decided = len(judged) - counts[UNDECIDED]
     if not decided:
@@ -109,15 +109,8 @@ def cells(s: Summary, row: Row) -> list[str]:
 
 def headers(s: Summary) -> list[str]:
     online = method_name(s.online) if s.online else "online"
-    return [
-        "expert",
-        "seed",
-        "said beforehand",
-        "SFT: said → then",
-        f"{online}: said → then",
-        "what was best",
-        "so it was",
-    ]
+    routes = ("SFT: said → then", f"{online}: said → then")
+    return ["expert", "seed", "said beforehand", *routes, "what was best", "so it was"]
 
 
 def terminal(comparison: Comparison) -> Table | None:
@@ -127,15 +120,8 @@ def terminal(comparison: Comparison) -> Table | None:
     if not found:
         return None
     several = len({row.seed for row in found}) > 1
-    heads = [
-        "expert",
-        *(["seed"] if several else []),
-        "said beforehand",
-        "SFT",
-        "OPD",
-        "then was best",
-        "so it was",
-    ]
+    seed = ["seed"] if several else []
+    heads = ["expert", *seed, "said beforehand", "SFT", "OPD", "then was best", "so it was"]
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
     for name in heads:
         made.add_column(Text(name))

@@ -27,7 +27,7 @@ class Said:
     expected: dict[str, tuple[float, float, float]] = field(default_factory=dict)
     """sft, opd -> accuracy (value, low, high)."""
     share: float | None = None
-    """What it cost, of both trainings (FLOPs)."""
+    """What it cost, of what both trainings were foreseen to cost (FLOPs)."""
     refused: str = ""
 
 
