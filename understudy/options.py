@@ -82,11 +82,12 @@ def parse(
 def _add(group: Any, field: dataclasses.Field[Any], hint: Any, doc: str, bare: bool) -> None:
     kinds = [k for k in (typing.get_args(hint) or (hint,)) if k not in (type(None), Ellipsis)]
     flag = "--" + field.name.replace("_", "-")
-    shown = doc.replace("%", "%%")
+    shown = doc
     has_default = field.default not in (None, "", (), dataclasses.MISSING)
     if has_default and "Default" not in doc and kinds[0] is not bool:
         value = " ".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
         shown += f" [{value}]"
+    shown = shown.replace("%", "%%")  # argparse fills in % fields
     if typing.get_origin(hint) is tuple:
         if bare:
             group.add_argument(
