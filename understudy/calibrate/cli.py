@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from understudy import options
 from understudy.errors import UserError
@@ -21,6 +22,11 @@ Killed at any time, `run` goes on with the same command.
 """
 
 
+@dataclass(frozen=True)
+class Nothing:
+    """A command without options: what is typed after it is told as a mistake."""
+
+
 def calibrate_command(args: Sequence[str]) -> int:
     """understudy calibrate"""
     if not args or args[0] in ("-h", "--help", "help"):
@@ -35,6 +41,7 @@ def calibrate_command(args: Sequence[str]) -> int:
 def _list(args: Sequence[str]) -> int:
     from understudy.calibrate.scenarios import SCENARIOS
 
+    options.parse(Nothing, args, "understudy calibrate list", "The scenarios, their set and what is expected.")
     for s in SCENARIOS.values():
         console.print(f"{s.set:<6}{s.name:<14}{s.kind}", markup=False)
         console.print(f"{'':<20}{s.expect}", markup=False, style="dim")
