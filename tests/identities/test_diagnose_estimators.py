@@ -393,6 +393,7 @@ def test_measures_are_what_the_arrays_allow() -> None:
     assert set(MEASURES) - set(full) == {
         "length_tv_bound", "keyword_tv_bound", "top_token_overlap",
         "takeover_0", "takeover_25", "takeover_50", "takeover_75", "takeover_gain",
+        "expert_at_work", "online_accuracy", "online_trend",
     }  # fmt: skip
     assert full["headroom"] == E.headroom(d.r, d.r_e)
     assert full["auc_expert"] == E.auc(d.r, d.own[1])

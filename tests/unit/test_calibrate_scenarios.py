@@ -101,8 +101,8 @@ def test_models_of_one_name_are_one_run() -> None:
     assert set(MODELS) == {m for s in SCENARIOS.values() for m in s.models()}, "no model is made for nothing"
 
 
-def test_the_whole_of_it_is_guessed_to_fit_in_45_minutes_on_two_cores() -> None:
-    assert estimate(units_of(RunConfig(out="runs/none"))) / 2 / 60 <= 45
+def test_the_whole_of_it_is_guessed_to_fit_in_two_hours_on_two_cores() -> None:
+    assert estimate(units_of(RunConfig(out="runs/none"))) / 2 / 60 <= 120
 
 
 def test_mistakes_are_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ import pytest
 from diagnosis_by_hand import diagnosis
 
 from understudy.diagnose.floor import extrapolate
-from understudy.diagnose.pilot import ahead, floor
+from understudy.diagnose.points import ahead, floor
 from understudy.diagnose.types import Diagnosis, PilotPoint
 
 

@@ -6,24 +6,28 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from understudy.diagnose.controls import prices
 from understudy.diagnose.cost import Sizes
-from understudy.diagnose.pilot import CURVE, ENOUGH, Pilots
+from understudy.diagnose.sizing import CURVE, ENOUGH, Prices
 
 SIZES = Sizes(1e5, 4e5)
+PRICES = Prices(SIZES, 40.0, 40.0, 8, online=True)
 
 
 def pilots() -> Any:
+    """What the controls' prices ask of the pilots."""
     offline = SimpleNamespace(prompts_per_update=64, student="scratch:width=64", lora_rank=0)
     table = SimpleNamespace(length=np.full((8, 1), 40.0))
-    made = SimpleNamespace(
-        setting=SimpleNamespace(sizes=SIZES), table=table, offline=offline, online=object()
-    )
-    made._look_cost = Pilots._look_cost
-    return cast(Any, made)
+    return cast(Any, SimpleNamespace(setting=SimpleNamespace(sizes=SIZES), table=table, offline=offline))
+
+
+def price(size: Any, flops: float) -> float:
+    """FLOPs that pilots of this size take of `flops`."""
+    return flops - size.left
 
 
 @given(st.floats(1e8, 1e13), st.booleans())
@@ -33,8 +37,8 @@ def test_controls_are_paid_once_the_pilots_have_enough(flops: float, wanted: boo
     def reserve(n: int, prompts: int) -> float:
         return sum(prices(some, n, prompts).values()) if wanted else 0.0
 
-    size = Pilots.size(some, flops, 40.0, 100_000, 128, reserve)
-    greedy = Pilots.size(some, flops, 40.0, 100_000, 128)
+    size = PRICES.fit(flops, 100_000, 128, reserve)
+    greedy = PRICES.fit(flops, 100_000, 128)
     assert size.left >= 0 or not size.sequences
     assert size.sequences <= greedy.sequences
     assert size.sequences == greedy.sequences or size.sequences >= ENOUGH, (
@@ -42,3 +46,25 @@ def test_controls_are_paid_once_the_pilots_have_enough(flops: float, wanted: boo
     )
     if wanted and greedy.sequences >= 3 * ENOUGH:
         assert size.left >= reserve(round(size.sequences * CURVE[1]), size.prompts), "put aside and not there"
+
+
+@given(st.floats(2e11, 1e13), st.floats(0.3, 3.0))
+def test_after_the_online_pilot_the_offline_ones_take_what_is_left(flops: float, change: float) -> None:
+    """The price of the trainings turned out `change` times as high: so did the budget."""
+    planned = PRICES.fit(flops, 100_000, 128)
+    online = planned.online * SIZES.opd(1, 40.0).flops + planned.prompts * PRICES.look()
+    again = PRICES.fit(change * flops - online, 100_000, 128, planned=planned)
+    assert (again.online, again.prompts) == (planned.online, planned.prompts), "it is paid"
+    assert again.sequences >= planned.sequences // 2 // 32 * 32, "never less than half"
+    if change == 1:
+        assert again.sequences == pytest.approx(planned.sequences, abs=32)
+    if again.sequences > planned.sequences:
+        assert change > 1 - 1e-9
+        assert again.left >= 0
+
+
+def test_the_curve_is_in_whole_updates() -> None:
+    size = PRICES.fit(5e11, 100_000, 128)
+    assert all(n % size.batch == 0 and n > 0 for n in (*size.curve, size.online))
+    assert list(size.curve) == sorted(size.curve)
+    assert size.curve[-1] == size.sequences

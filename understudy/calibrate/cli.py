@@ -12,7 +12,7 @@ from understudy.terminal import console
 HELP = """understudy calibrate: is the diagnosis right?
 
   understudy calibrate list      the scenarios: what differs, which set they belong to
-  understudy calibrate run       train the truth of every scenario, diagnosed first (about an hour on two cores)
+  understudy calibrate run       train the truth of every scenario, diagnosed first (about two hours on two cores)
   understudy calibrate score     verdicts against outcomes, from the rows that run keeps
   understudy calibrate fit       coefficients of the verdict from such rows
   understudy calibrate table     the page of it: docs/results/calibration.md and .json
@@ -41,7 +41,9 @@ def calibrate_command(args: Sequence[str]) -> int:
 def _list(args: Sequence[str]) -> int:
     from understudy.calibrate.scenarios import SCENARIOS
 
-    options.parse(Nothing, args, "understudy calibrate list", "The scenarios, their set and what is expected.")
+    options.parse(
+        Nothing, args, "understudy calibrate list", "The scenarios, their set and what is expected."
+    )
     for s in SCENARIOS.values():
         console.print(f"{s.set:<6}{s.name:<14}{s.kind}", markup=False)
         console.print(f"{'':<20}{s.expect}", markup=False, style="dim")

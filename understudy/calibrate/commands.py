@@ -80,10 +80,10 @@ class FitConfig:
     """JSON lines with outcomes and evidence, or the committed calibration.json."""
     set: str = "set"
     """Only rows of this set."""
-    prior: str = "lab"
+    prior: str = "prior"
     """Model of verdict.json that the coefficients are shrunk to."""
-    weight: float = 20.0
-    """How many rows the prior counts for."""
+    weight: float = 1.0
+    """Of the prior: 1 as stated, 4 as if it were known twice as well."""
     confidence: float = 0.0
     """Probability that an answer needs. 0 = the prior's."""
     name: str = "fitted"
@@ -95,14 +95,15 @@ class FitConfig:
 
 
 def fit_command(args: Sequence[str]) -> int:
-    from understudy.diagnose.forecast import find, fit, install
+    from understudy.calibrate.fit import fit
+    from understudy.diagnose.forecast import find, install
 
     config, _ = options.parse(
         FitConfig, args, "understudy calibrate fit", "Coefficients of the verdict from rows."
     )
     if config.weight <= 0:
         raise UserError(
-            "weight", config.weight, "must be above 0: without a prior a few rows do not fix the moments"
+            "weight", config.weight, "must be above 0: without a prior a few rows do not fix the coefficients"
         )
     if config.confidence and not 0.5 <= config.confidence < 1:
         raise UserError(
@@ -122,7 +123,7 @@ def fit_command(args: Sequence[str]) -> int:
             raise UserError("out", config.out, f"cannot be written ({error.strerror})") from None
     if config.install:
         install(model, use=True)
-    console.print(f"{len(rows)} rows, inflation {model.inflation:.2f}", markup=False)
+    console.print(f"{model.name}: fitted to {len(rows)} rows", markup=False)
     return 0
 
 

@@ -18,10 +18,11 @@ import numpy as np
 
 from understudy.calibrate import score as scoring
 from understudy.calibrate.evidence import Design, gather, without
+from understudy.calibrate.fit import fit
 from understudy.calibrate.learners import TARGET, online_outcome, sft_outcome
 from understudy.calibrate.score import Row, Score, rejudged, score
 from understudy.calibrate.worlds import KINDS, make
-from understudy.diagnose.forecast import FEATURES, VerdictModel, fit, load
+from understudy.diagnose.forecast import SPREADS, TERMS, VerdictModel, load
 from understudy.diagnose.types import Estimate
 from understudy.diagnose.verdict import RULE
 from understudy.errors import UserError
@@ -191,7 +192,6 @@ def page(result: Result) -> str:
     """lab.md"""
     c, d, m = result.config, Design(), result.model
     command = f"understudy calibrate lab --worlds {c.worlds} --dev {c.dev}"
-    slopes, rest = m.slopes(list(FEATURES))
     lines = [
         "# The verdict in the lab", "",
         f"Written by `{command} --out docs/results`; edit nothing here. The rule is `{RULE}` "
@@ -222,15 +222,22 @@ def page(result: Result) -> str:
             ("fitted", result.found), ("prior, nothing fitted", result.before), ("a kind never seen", result.unseen),
             ("all evidence", result.full), *result.lesser.items())),
         "", "## The coefficients", "",
-        "Slopes when all the evidence is there (points of final gain a point of evidence):", "",
-        "| evidence | meaning | SFT | online |", "|---|---|---|---|",
-        *(f"| {f} | {FEATURES[f]} | {slopes[0, i]:+.2f} | {slopes[1, i]:+.2f} |" for i, f in enumerate(FEATURES)), "",
-        f"Residual standard deviations, in units of the scale: SFT {(rest[0, 0] * m.inflation) ** 0.5:.2f}, online "
-        f"{(rest[1, 1] * m.inflation) ** 0.5:.2f}, correlation {rest[0, 1] / (rest[0, 0] * rest[1, 1]) ** 0.5:.2f}; "
-        f"inflation {m.inflation:.2f} from the leave-one-out residuals. Scale^2 = the sum of squares of "
-        + ", ".join(f"{w:g}" + ("" if k == "floor" else f" x {k}") for k, w in m.stakes.items()) + ".", "",
+        *coefficients(m),
     ]  # fmt: skip
     return "\n".join(lines)
+
+
+def coefficients(model: VerdictModel, kind: str = "all") -> list[str]:
+    """Markdown: slopes and spreads of one kind of evidence."""
+    out = []
+    for which, title in (("sft", "SFT's gain over the student"), ("lead", "Online training's lead over SFT")):
+        line = model.lines[kind][which]
+        out += [f"{title}, in points of accuracy:", "", "| | meaning | slope |", "|---|---|---|"]
+        out += [f"| {t} | {told} | {x:+.2f} |" for (t, told), x in zip(TERMS[which].items(), line.slopes)]
+        spreads = zip(SPREADS[which].items(), line.spreads[1:])
+        wide = "; ".join(f"{x:.2f} times {told} ({t})" for (t, told), x in spreads)
+        out += ["", f"Scale of its error: the root of the squares of {line.spreads[0]:.3f}; {wide}.", ""]
+    return [*out, f"Correlation of the two errors: {model.correlation[kind]:+.2f}.", ""]
 
 
 def _parts(shares: Sequence[float]) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from understudy.calibrate import truth
-from understudy.calibrate.scenarios import FIRST_SEED, MODELS, SCENARIOS, Scenario
+from understudy.calibrate.scenarios import MODELS, SCENARIOS, Scenario
 from understudy.config import TrainConfig
 from understudy.diagnose.beforehand import fields_of
 from understudy.diagnose.config import BUDGET
@@ -40,8 +40,8 @@ class RunConfig:
     """Scenarios, by name (see understudy calibrate list). Default: all."""
     seeds: int = 3
     """Independent repetitions, each with its own models."""
-    first_seed: int = FIRST_SEED
-    """Seeds are first_seed, first_seed + 1, ..."""
+    first_seed: int = 0
+    """Seeds are first_seed, first_seed + 1, ... 0: 400 for the scenarios that set the rule, 500 for the others."""
     budget: str = BUDGET
     """What a diagnosis may cost, as a share of both full trainings (FLOPs)."""
     quick: bool = False
@@ -201,8 +201,11 @@ def units_of(config: RunConfig, size: Size | None = None) -> list[Unit]:
     root = Path(config.out or ("runs/calibrate-quick" if config.quick else "runs/calibrate"))
     size = size or (QUICK if config.quick else FULL)
     names = config.only or tuple(SCENARIOS)
-    seeds = range(config.first_seed, config.first_seed + config.seeds)
-    return [Unit(SCENARIOS[name], seed, root, size, config.budget) for seed in seeds for name in names]
+    found = [SCENARIOS[name] for name in names]
+    return [
+        Unit(s, (config.first_seed or s.first_seed) + i, root, size, config.budget)
+        for i in range(config.seeds) for s in found
+    ]  # fmt: skip
 
 
 def run(config: RunConfig, size: Size | None = None, quiet: bool = False) -> Path:

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from understudy.diagnose.forecast import Case, VerdictModel
+from understudy.calibrate.fit import Case
+from understudy.diagnose.forecast import VerdictModel
 from understudy.diagnose.types import Estimate, Evidence, Verdict
 from understudy.diagnose.verdict import judge
 from understudy.errors import UserError
@@ -92,7 +93,7 @@ class Row:
         return math.hypot(*(max((e.high - e.low) / 2, 0.0) for e in found))
 
     def case(self) -> Case:
-        """For `forecast.fit`."""
+        """For `fit`."""
         if self.evidence is None:
             raise UserError("row", self.scenario, "has no evidence: it can be scored, not fitted")
         return Case(self.scenario, self.evidence, *self.values)
@@ -149,6 +150,10 @@ class Score:
     bins: tuple[Bin, ...]
     cost_share: float
     """Largest share of both trainings' cost; nan where no row says."""
+    error: float = math.nan
+    """Mean distance of the accuracies that were expected of both routes from those that came; nan where none was."""
+    covered: float = math.nan
+    """Share of the 95% intervals around them that held what came."""
     kinds: dict[str, Score] = field(default_factory=dict)
 
     @property
@@ -163,7 +168,8 @@ class Score:
             "n": self.n, "decided": self.decided, "wrong": self.wrong, "clearly_wrong": self.clearly_wrong,
             "close": self.close, "brier": plain(self.brier), "skill": plain(self.skill), "confusion": self.confusion,
             "bins": [{"claimed": plain(b.claimed), "happened": plain(b.happened), "n": b.n} for b in self.bins],
-            "cost_share": plain(self.cost_share), "kinds": {k: s.to_dict() for k, s in self.kinds.items()},
+            "cost_share": plain(self.cost_share), "error": plain(self.error), "covered": plain(self.covered),
+            "kinds": {k: s.to_dict() for k, s in self.kinds.items()},
         }  # fmt: skip
 
 
@@ -185,6 +191,12 @@ def score(rows: Sequence[Row], by_kind: bool = True) -> Score:
     often: dict[str, float] = {str(a): happened.count(a) / n for a in ANSWERS}
     base = sum(_brier(often, h) for h in happened) / n
     pairs = [(v.probabilities[a], a == h) for (_, v, _, _), h in zip(judged, happened) for a in ANSWERS]
+    expected = [
+        (v.expected[name], r.outcome[name].value)
+        for r, v, _, _ in judged for name in ("sft", "opd") if name in v.expected
+    ]  # fmt: skip
+    inside = [e.low <= came <= e.high for e, came in expected]
+    missed = [abs(e.value - came) for e, came in expected]
     shares = [r.cost_share for r, *_ in judged if math.isfinite(r.cost_share)]
     kinds = {}
     if by_kind:
@@ -192,7 +204,8 @@ def score(rows: Sequence[Row], by_kind: bool = True) -> Score:
             kinds[kind] = score([r for r, *_ in judged if r.kind == kind], by_kind=False)
     return Score(
         n, len(decided), len(wrong), wrong.count(False), sum(c for *_, c in judged), brier,
-        1 - brier / base if base > 0 else math.nan, confusion, _bins(pairs), max(shares, default=math.nan), kinds,
+        1 - brier / base if base > 0 else math.nan, confusion, _bins(pairs), max(shares, default=math.nan),
+        sum(missed) / len(missed) if missed else math.nan, sum(inside) / len(inside) if inside else math.nan, kinds,
     )  # fmt: skip
 
 

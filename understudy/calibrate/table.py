@@ -1,18 +1,20 @@
 """The committed result: docs/results/calibration.md for a person, calibration.json with every row it was made from.
 
 `understudy calibrate table` writes both from results.jsonl, and again from calibration.json alone: the rule in use
-judges the stored evidence anew, so a page never shows the verdict of another rule than it names.
+judges the stored evidence anew, so a page never shows the verdict of another rule than it names. Rows that it was
+fitted on are judged by what the other scenarios give.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from understudy import options
+from understudy.calibrate.fit import fit
 from understudy.calibrate.scenarios import SCENARIOS
 from understudy.calibrate.score import (
     Row,
@@ -39,12 +41,16 @@ def read(path: str) -> list[Row]:
     """Rows of results.jsonl, or of a committed calibration.json."""
     if not path.endswith(".json"):
         return read_rows(path)
-    return [Row.from_dict(row) for row in read_json(Path(path), "results").get("rows", [])]
+    found = read_json(Path(path), "results")
+    how = found.get("how", [])
+    return [Row.from_dict(_unpacked(row, how)) for row in found.get("rows", [])]
 
 
 def write(rows: Sequence[Row], out: Path) -> Path:
     """Both files; the page's path."""
-    rows = sorted(rejudged(rows), key=lambda r: (r.set != "score", _order(r), r.seed))
+    set_ = [r for r in rows if r.set == "set" and r.evidence is not None]
+    rows = [*rejudged([r for r in rows if r.set != "set"]), *left_out(set_)]
+    rows = sorted(rows, key=lambda r: (r.set != "score", _order(r), r.seed))
     if not rows:
         raise UserError("results", out, "no row has evidence: run understudy calibrate run first")
     scores = {}
@@ -52,10 +58,15 @@ def write(rows: Sequence[Row], out: Path) -> Path:
         if some := [r for r in rows if r.set == name]:
             scores[name] = score(some)
     out.mkdir(parents=True, exist_ok=True)
-    head = {"command": COMMAND, "rule": load().name, "scores": {k: s.to_dict() for k, s in scores.items()}}
-    lines = b",\n".join(
-        dumps(_rounded(row.to_dict())).rstrip() for row in rows
-    )  # a row a line: it can be compared
+    head: dict[str, Any] = {
+        "command": COMMAND,
+        "rule": load().name,
+        "scores": {k: s.to_dict() for k, s in scores.items()},
+    }
+    # a row a line: it can be compared
+    how: list[list[Any]] = []
+    lines = b",\n".join(dumps(_packed(_rounded(_brief(row).to_dict()), how)).rstrip() for row in rows)
+    head["how"] = how
     write_bytes(
         out / "calibration.json",
         dumps(head).rstrip().removesuffix(b"}") + b', "rows": [\n' + lines + b"\n]}\n",
@@ -63,6 +74,17 @@ def write(rows: Sequence[Row], out: Path) -> Path:
     path = out / "calibration.md"
     write_bytes(path, page(rows, scores).encode())
     return path
+
+
+def left_out(rows: Sequence[Row]) -> list[Row]:
+    """Every scenario judged by coefficients fitted to the others: what rows are worth that the rule was fitted on."""
+    model, out = load(), []
+    for scenario in dict.fromkeys(r.scenario for r in rows):
+        others = [r.case() for r in rows if r.scenario != scenario]
+        fitted = fit(others, load("prior")) if others else load("prior")
+        some = [r for r in rows if r.scenario == scenario]
+        out += rejudged(some, replace(fitted, confidence=model.confidence))
+    return out
 
 
 def page(rows: Sequence[Row], scores: dict[str, Score]) -> str:
@@ -80,7 +102,10 @@ def page(rows: Sequence[Row], scores: dict[str, Score]) -> str:
     ]
     for name, heading in (
         ("score", "Scored: scenarios that the rule has never seen"),
-        ("set", "Set: scenarios that the rule was fitted on (flattering by construction)"),
+        (
+            "set",
+            "Set: scenarios that the rule was fitted on, each judged by coefficients fitted on the others",
+        ),
     ):
         if name not in scores:
             continue
@@ -102,6 +127,11 @@ def verdict_lines(found: Score) -> list[str]:
         f"decided: {found.decided} of {found.n}, {found.decided_share:.0%} (goal: at least {GOALS['decided']:.0%})",
         f"Brier score {found.brier:.3f}, skill {found.skill:.2f}",
     ]
+    if math.isfinite(found.error):
+        told.append(
+            f"expected accuracies: off by {100 * found.error:.1f} points on average; {found.covered:.0%} of their 95% "
+            "intervals held what came"
+        )
     if math.isfinite(found.cost_share):
         share = f"{found.cost_share:.1%} of both trainings' FLOPs at most (goal: {GOALS['cost']:.0%})"
         told.append(f"cost of the diagnosis: {share}")
@@ -128,6 +158,12 @@ def _rows(rows: Sequence[Row]) -> list[str]:
     return lines
 
 
+def _brief(row: Row) -> Row:
+    """Without the verdict's words, which come again from the evidence."""
+    assert row.verdict is not None
+    return replace(row, verdict=replace(row.verdict, reasons=(), would_change=()))
+
+
 def _number(e: Estimate) -> str:
     return f"{e.value:.3f} ({e.low:.2f} to {e.high:.2f})"
 
@@ -137,10 +173,38 @@ def _order(row: Row) -> int:
     return names.index(row.scenario) if row.scenario in names else len(names)
 
 
+_VALUE, _HOW = ("value", "low", "high", "n"), ("unit", "method", "level")
+
+
+def _packed(value: Any, how: list[list[Any]]) -> Any:
+    """An estimate as [value, low, high, n, where in `how` its unit, method and level are]: a tenth of the file."""
+    if isinstance(value, list):
+        return [_packed(v, how) for v in value]
+    if not isinstance(value, dict):
+        return value
+    if set(value) != {*_VALUE, *_HOW}:
+        return {k: _packed(v, how) for k, v in value.items()}
+    told = [value[k] for k in _HOW]
+    if told not in how:
+        how.append(told)
+    return {"e": [*(value[k] for k in _VALUE), how.index(told)]}
+
+
+def _unpacked(value: Any, how: Sequence[Sequence[Any]]) -> Any:
+    if isinstance(value, list):
+        return [_unpacked(v, how) for v in value]
+    if not isinstance(value, dict):
+        return value
+    if set(value) == {"e"}:
+        *numbers, at = value["e"]
+        return dict(zip((*_VALUE, *_HOW), (*numbers, *how[at])))
+    return {k: _unpacked(v, how) for k, v in value.items()}
+
+
 def _rounded(value: Any) -> Any:
-    """Six digits are more than any of these numbers is worth."""
+    """Five digits are more than any of these numbers is worth."""
     if isinstance(value, float):
-        return float(f"{value:.6g}")
+        return float(f"{value:.5g}")
     if isinstance(value, dict):
         return {k: _rounded(v) for k, v in value.items()}
     if isinstance(value, list):

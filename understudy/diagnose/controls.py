@@ -14,7 +14,9 @@ from understudy.config import TrainConfig, parse_spec
 from understudy.diagnose import intervals
 from understudy.diagnose.collect import compared
 from understudy.diagnose.cost import Sizes
-from understudy.diagnose.pilot import NATS, Pilots, Size, divergence
+from understudy.diagnose.pilot import Pilots
+from understudy.diagnose.points import NATS, divergence
+from understudy.diagnose.sizing import Size, look_cost
 from understudy.diagnose.types import CHECKS, Control
 from understudy.experts import LocalExpert
 from understudy.randomness import seed_from
@@ -52,7 +54,7 @@ def controls(pilots: Pilots, size: Size, choice: str) -> dict[str, Control]:
 def prices(pilots: Pilots, n: int, prompts: int) -> dict[str, float]:
     """FLOPs of each control on n sequences, looked at on so many prompts; in the order in which they are run."""
     sizes, length = pilots.setting.sizes, float(pilots.table.length.mean())
-    look = 2 * prompts * length * (sizes.expert + 2 * sizes.student)
+    look = prompts * look_cost(sizes, length, length, few=True).flops
     out = {
         "stability": sizes.sft(n, length).flops + sizes.cost(trained=n * length).flops + look,
         "self_retraining": Sizes(sizes.student, sizes.student).sft(n, length).flops + look,
@@ -68,14 +70,14 @@ def _stability(pilots: Pilots, size: Size, n: int) -> Control:
     before = _middle(pilots, n)
     twice = 2 * (n // size.batch)
     path = pilots.train(pilots.offline, n, size.batch, f"sft-{n}-twice", updates=twice, prompt_pool=n)
-    fall = intervals.mean(before - pilots.measure(path).forward, NATS)
+    fall = intervals.mean(before - pilots.measure(path, few=True).forward, NATS)
     steady = fall.value <= SMALL * float(before.mean())
     told = (
         "twice the steps on the same data change little: not the optimiser's floor"
         if steady
         else "twice the steps on the same data still lower it: part of the floor is the optimiser's"
     )
-    return Control(True, told, (pilots.point(path, "sft", n, "twice the steps"),), fall, steady)
+    return Control(True, told, (pilots.point(path, "sft", n, "twice the steps", few=True),), fall, steady)
 
 
 def _self_retraining(pilots: Pilots, size: Size, n: int) -> Control:
@@ -84,7 +86,7 @@ def _self_retraining(pilots: Pilots, size: Size, n: int) -> Control:
     alike = Sizes(setting.sizes.student, setting.sizes.student)
     path = pilots.train(pilots.offline, n, size.batch, f"sft-{n}-self", alike, expert=str(middle))
     expert = LocalExpert(pilots.load(middle))
-    rollouts = expert.sample(pilots.prompts, 1, seed_from("diagnose self", setting.seed), setting.room)
+    rollouts = expert.sample(pilots.few, 1, seed_from("diagnose self", setting.seed), setting.room)
     own = divergence(compared(setting, pilots.load(path), expert, rollouts, "expert"), "expert")
     tokens = sum(len(r.ids) for r in rollouts)
     pilots.spent += alike.cost(tokens, tokens, tokens)
@@ -107,14 +109,14 @@ def _capacity_ladder(pilots: Pilots, size: Size, n: int) -> Control:
     name = f"sft-{n}-{label.replace(' ', '-')}"
     sizes = Sizes(GROWTH * pilots.setting.sizes.student, pilots.setting.sizes.expert)
     path = pilots.train(pilots.offline, n, size.batch, name, sizes, **changes)
-    fall = intervals.mean(_middle(pilots, n) - pilots.measure(path).forward, NATS)
+    fall = intervals.mean(_middle(pilots, n) - pilots.measure(path, few=True).forward, NATS)
     same = fall.low <= 0
     why = (
         "no clear gain, so capacity is not what holds it back"
         if same
         else "clearly nearer: capacity holds it back"
     )
-    return Control(True, f"{label}: {why}", (pilots.point(path, "sft", n, label),), fall, same)
+    return Control(True, f"{label}: {why}", (pilots.point(path, "sft", n, label, few=True),), fall, same)
 
 
 def larger(config: TrainConfig) -> tuple[dict[str, object], str] | None:
@@ -131,7 +133,7 @@ def larger(config: TrainConfig) -> tuple[dict[str, object], str] | None:
 
 
 def _middle(pilots: Pilots, n: int) -> np.ndarray:
-    return pilots.measure(pilots.run.path / "pilots" / f"sft-{n}").forward
+    return pilots.measure(pilots.run.path / "pilots" / f"sft-{n}", few=True).forward
 
 
 _RUN: dict[str, Callable[[Pilots, Size, int], Control]] = {

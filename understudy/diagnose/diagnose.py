@@ -27,7 +27,8 @@ from understudy.diagnose.collect import Setting, Table, can_continue, collect, p
 from understudy.diagnose.config import VOLATILE, DiagnoseConfig, checked, full_training, share
 from understudy.diagnose.controls import controls, prices
 from understudy.diagnose.cost import Sizes, timed
-from understudy.diagnose.pilot import Pilots, ahead, floor, start
+from understudy.diagnose.pilot import Pilots
+from understudy.diagnose.points import ahead, floor, start
 from understudy.diagnose.types import VERSION, Check, Control, Cost, Diagnosis, Evidence, PilotPoint
 from understudy.diagnose.words import MEANINGS, assumptions
 from understudy.errors import UserError
@@ -42,7 +43,7 @@ from understudy.truth import MARGIN
 
 Progress = Callable[[str, int, int, str], None]
 FILE = "diagnosis.json"
-MEASURING = 0.3
+MEASURING = 0.22
 """Of the budget, what samples, scores and takeovers may take; the rest is the pilots'."""
 LEAST = 24
 """Prompts to measure on, however small the budget."""
@@ -145,7 +146,7 @@ class _Stages:
 
     def diagnosis(self, checks: tuple[Check, ...]) -> Diagnosis:
         config, setting = self.config, self.setting
-        most = math.ceil(min(1.0, self.share) * self.sequences)  # training prompts that a pilot may see
+        most = math.ceil(min(1.0, 2 * self.share) * self.sequences)  # training prompts that a pilot may see
         self.show("measures", 0, 3, "student samples")
         some, shared = prompts(setting, self._affordable(), most)
         student = collect(setting, self.directory, some, config.samples, "student", "student")
@@ -158,16 +159,17 @@ class _Stages:
         measures = evidence_.measures(setting.task, student, expert, taken)
         stopped = verdict.NO_HEADROOM if verdict.no_headroom(measures) else ""
         series = evidence_.series(setting.task, student, expert)
-        full = self._full(student, expert)
+        full = self._full(expert, float(student.length.mean()))
         points: list[PilotPoint] = []
         checked_: dict[str, Control] = {}
         paces: dict[str, Cost] = {}
         budget = {"updates": self.offline.updates, "sequences": self.sequences / self.offline.updates,
                   "share": self.share}  # fmt: skip
         if not stopped and config.pilots:
-            points, checked_, found = self._pilots(student, expert, full, most)
+            points, checked_, full, found = self._pilots(student, expert, full, most)
             paces = {p.kind: p.cost for p in points if p.label == "curve"}
             series["online_reward"] = found.pop("rewards")
+            measures |= found.pop("at_work")
             series["floor_curve"] = ahead(points, self.sequences)
             budget |= found
         seen = Evidence(
@@ -209,41 +211,58 @@ class _Stages:
         tokens = preflight_.FEW * float(student.length.mean())
         return self.setting.sizes.cost(expert_scored=2 * tokens, sampled=tokens)
 
-    def _full(self, student: Table, expert: Table) -> dict[str, Cost]:
-        """Both full trainings, at the lengths seen here."""
+    def _full(self, expert: Table, student_length: float) -> dict[str, Cost]:
+        """Both full trainings: offline at the expert's length, online at so many tokens a completion."""
         sizes = self.setting.sizes
         out = {"sft": sizes.sft(self.sequences, float(expert.length.mean()), self.offline.prompt_pool or 0)}
         if self.online is not None:
-            out["opd"] = sizes.opd(self.sequences, float(student.length.mean()))
+            out["opd"] = sizes.opd(self.sequences, student_length)
         return out
 
     def _pilots(
         self, student: Table, expert: Table, full: dict[str, Cost], most: int
-    ) -> tuple[list[PilotPoint], dict[str, Control], dict[str, Any]]:
-        """(points, controls, {rewards, pilot_batch, pilot_sequences})."""
+    ) -> tuple[list[PilotPoint], dict[str, Control], dict[str, Cost], dict[str, Any]]:
+        """(points, controls, full trainings as priced after the online pilot, {rewards, at_work, ...})."""
         pilots = Pilots(self.setting, self.directory, self.offline, self.online, expert, self.show)
-        flops = self.share * sum(c.flops for c in full.values()) - self.spent.flops
-        count = len(student.reward)
+        count, length = len(student.reward), float(student.length.mean())
         wanted = self.config.controls != "none" and "score" in self.setting.expert.capabilities
 
         def reserve(n: int, some: int) -> float:
             return sum(prices(pilots, n, some).values()) if wanted else 0.0
 
-        size = pilots.size(flops, float(student.length.mean()), most, count, reserve)
+        def flops() -> float:
+            spent = self.spent.flops + pilots.spent.flops
+            return self.share * sum(c.flops for c in full.values()) - spent
+
+        size = pilots.prices(length).fit(flops(), most, count, reserve)
         pilots.prompts = [r.prompt for r in student.rollouts if r.sample == 0][: size.prompts]
         points: list[PilotPoint] = []
         if size.sequences:
             kinds = ["sft"] + (["opd"] if self.online is not None else [])
             points = [start(kind, student, expert, size.prompts) for kind in kinds]
-            points += pilots.curves(size)
+            online = pilots.online_point(size, length)
+            if online:
+                gain = _gain(points[-1], online[-1])
+                length = pilots.online_length(size, length, gain)
+                full = self._full(expert, length)
+                size = pilots.prices(length).fit(flops(), most, count, reserve, size)
+            points += pilots.offline_points(size) + online
         found = controls(pilots, size, self.config.controls)
         self.spent += pilots.spent
         facts = {
             "rewards": pilots.rewards(size),
+            "at_work": pilots.at_work(size),
             "pilot_batch": size.batch,
             "pilot_sequences": size.sequences,
         }
-        return points, found, facts
+        return points, found, full, facts
+
+
+def _gain(before: PilotPoint, after: PilotPoint) -> float:
+    """In accuracy; 0 where no verifier tells."""
+    if before.accuracy is None or after.accuracy is None:
+        return 0.0
+    return after.accuracy.value - before.accuracy.value
 
 
 def _timed(costs: dict[str, Cost], paces: dict[str, Any], device_flops: float) -> dict[str, Cost]:

@@ -1,25 +1,20 @@
 """From evidence to a joint forecast of what full SFT and full online training would reach. Needs numpy only.
 
-The rule. Evidence is turned into at most nine features, every one in points of accuracy (`features`). Features and
-the two gains, S - student and O - student, are modelled as jointly Gaussian with mean 0 and second moments
-scale^2 * M. M is the whole model: ten by ten numbers and a few more, set by `fit` from diagnoses whose outcome is
-known. A forecast is the Gaussian conditional on the features that are there:
+The rule. Two quantities are forecast: the gain of SFT, S - student, and the lead of online training, O - S (what
+decides between the routes, and less uncertain than either, as both are pulled toward one expert). Each is a weighted
+sum of `terms` (points of accuracy, see quantities.py), with a Student t error whose scale is not the same everywhere:
 
-    mean = M_yo (M_oo + E)^-1 z,    covariance = scale^2 * inflation * (M_yy - M_yo (M_oo + E)^-1 M_oy)
+    mean = sum_i slope_i term_i,        scale^2 = floor^2 + sum_j (spread_j size_j)^2
 
-so it is one slope a feature (`VerdictModel.slopes`), the slopes of regularised least squares. Three properties come
-with it. A missing feature is not filled in, it is left out of the condition, and a Gaussian's conditional variance
-can then only grow. Evidence noisier than the rows of the fit adds E, so it counts less and the forecast is wider.
-And doubling every gain and gap doubles the forecast.
-
-scale: how large errors are expected to be, in points: the root of `floor`^2 plus squares of what is at stake.
-inflation: the leave-one-scenario-out residuals of the fit over what the conditional variance promised.
+The sizes say where a forecast is hard: what the student still lacks counts much where the pilots got no hold of the
+expert (reach 0), and little where they did (reach 1). Slopes and spreads are fitted to diagnoses of known outcome
+(understudy/calibrate/fit.py), once with all the evidence and once for each lesser kind of it (VARIANTS), so that a
+black-box expert is judged by what such diagnoses were worth.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,306 +26,220 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from understudy.diagnose.types import Estimate, Evidence, PilotPoint
+from understudy.diagnose.quantities import Quantities
 from understudy.errors import UserError
 
 Floats = NDArray[np.float64]
 
-FEATURES: dict[str, str] = {
-    "headroom": "expert minus student accuracy",
-    "sft_gain": "accuracy of the largest SFT pilot minus the student's",
-    "sft_trend": "rise of the SFT pilots' accuracy a doubling of their data",
-    "sft_reverse": "what SFT still lacks of the expert, times how near its reverse KL came: 0 if out of reach",
-    "sft_forward": "what SFT still lacks of the expert, times the share of the forward KL that the pilots removed",
-    "opd_gain": "accuracy of the online pilot minus the student's",
-    "opd_reverse": "what the online pilot still lacks of the expert, times how near its reverse KL came",
-    "takeover": "gain when the expert continues from the student's own prefixes",
-    "tilt": "tilt ceiling minus the student's accuracy",
+TERMS: dict[str, dict[str, str]] = {
+    "sft": {
+        "gain": "accuracy of the largest SFT pilot minus the student's",
+        "near": "what that pilot lacks of the expert, where it is in reach",
+        "fall": "the same, out of reach, times the root of the share of forward KL that the pilots removed",
+        "last fall": "the same times the share that the last pilot removed of what the one before had left",
+        "trend": "rise of the pilots' accuracy a doubling of their data",
+        "dip": "how far the pilot fell below the student, where the expert is better than it",
+        "far": "what the pilot lacks of the expert, out of reach",
+    },
+    "lead": {
+        "lead": "online pilot minus largest SFT pilot, out of reach",
+        "near lead": "the same in reach",
+        "online trend": "rise of the online pilot a doubling, out of reach",
+        "trend": "rise of the SFT pilots a doubling, out of reach",
+        "far": "what SFT lacks of the expert, out of reach",
+        "takeover": "gain when the expert goes on from the student's own beginnings, out of reach",
+        "fall": "what SFT lacks, out of reach, times the root of the share of forward KL that it removed",
+        "dip": "how far the SFT pilot fell below the student, out of reach",
+        "tilt": "gain if the student re-weighs its own answers by the expert's scores, out of reach",
+    },
 }
-"""Every feature is in points of accuracy. The start's forward KL is none of them: a large one alone says nothing."""
+"""Of each forecast: term -> what it is."""
+SPREADS: dict[str, dict[str, str]] = {
+    "sft": {
+        "far": "what SFT lacks of the expert, out of reach",
+        "near": "the same in reach",
+        "gain": "what the pilot gained or lost",
+        "stake": "expert minus student, out of reach",
+        "noise": "standard error of the pilot's gain",
+    },
+    "lead": {
+        "far": "what SFT lacks of the expert, out of reach",
+        "lead": "lead of the online pilot, out of reach",
+        "near lead": "the same in reach",
+        "stake": "expert minus student, out of reach",
+        "noise": "standard error of the pilots' difference, out of reach",
+    },
+}
+"""Of each forecast: what widens its error."""
+VARIANTS: dict[str, str] = {
+    "all": "pilots of both kinds",
+    "no online pilot": "SFT pilots with divergences",
+    "black box": "SFT pilots, accuracies only",
+    "no pilots": "measures alone",
+}
+LEAST = 0.01
+"""Least scale of an error, in points: finer than any accuracy here is measured."""
 
-TARGETS = ("sft", "opd")
+
+def variant(q: Quantities) -> str:
+    """Which kind of evidence this is."""
+    if q.sft is None:
+        return "no pilots"
+    if q.opd is not None:
+        return "all"
+    return "black box" if q.reach is None else "no online pilot"
+
+
+def terms(q: Quantities) -> dict[str, Floats]:
+    """{"sft", "lead"}: the terms of each forecast, in the order of TERMS; 0 for what is not known."""
+    s = _Shared(q)
+    root, rise = s.fall**0.5, q.sft_trend.damped
+    sft = [
+        s.gain, s.reach * s.lack, s.far * root, s.far * q.last_fall, rise,
+        max(-s.gain, 0.0) * (s.lack > 0), s.far,
+    ]  # fmt: skip
+    # where there is nothing to take over, and no score to weigh by, the expert itself is what there is
+    takeover, tilt = (f.value if f is not None else q.headroom for f in (q.takeover, q.tilt))
+    out = 1 - s.reach
+    lead = [
+        s.lead * out, s.lead * s.reach, q.opd_trend.damped * out, rise * out, s.far,
+        takeover * q.life * out, s.far * root, max(-s.gain, 0.0) * out, tilt * q.life * out,
+    ]  # fmt: skip
+    return {"sft": np.array(sft), "lead": np.array(lead)}
+
+
+def sizes(q: Quantities) -> dict[str, Floats]:
+    """{"sft", "lead"}: what widens each forecast, in the order of SPREADS; none is negative."""
+    s = _Shared(q)
+    out, stake = 1 - s.reach, abs(q.headroom) * (1 - s.reach) * q.life
+    sft, opd = (f.error if f is not None else 0.0 for f in (q.sft, q.opd))
+    noise = q.life * np.array([sft, np.hypot(sft, opd) * out])
+    return {
+        "sft": np.array([abs(s.far), s.reach * abs(s.lack), abs(s.gain), stake, noise[0]]),
+        "lead": np.array([abs(s.far), abs(s.lead) * out, abs(s.lead) * s.reach, stake, noise[1]]),
+    }
+
+
+class _Shared:
+    """What terms and sizes have in common."""
+
+    def __init__(self, q: Quantities) -> None:
+        self.reach, self.fall = q.reach or 0.0, q.fall
+        self.gain = q.sft.damped if q.sft is not None else 0.0
+        opd = q.opd.damped if q.opd is not None else self.gain
+        self.lead = opd - self.gain
+        self.lack = (q.headroom - self.gain) * q.life
+        self.far = self.lack * (1 - self.reach)
 
 
 @dataclass(frozen=True)
-class Feature:
-    value: float
-    error: float
-    """Standard error of measurement."""
+class Line:
+    """One forecast: its slopes, and the spreads of its error, the floor first."""
 
+    slopes: tuple[float, ...]
+    spreads: tuple[float, ...]
 
-def features(evidence: Evidence) -> dict[str, Feature]:
-    """The features that this evidence has; not-a-number and infinite measures count as missing."""
-    found: dict[str, Feature] = {}
-    student, expert = (
-        known(evidence.measures.get("student_accuracy")),
-        known(evidence.measures.get("expert_accuracy")),
-    )
-    headroom = known(evidence.measures.get("headroom"))
-    if headroom is None and student is not None and expert is not None:
-        headroom = _minus(expert, student)
-    for name, feature in (
-        ("headroom", headroom),
-        ("takeover", known(evidence.measures.get("takeover_gain"))),
-    ):
-        if feature is not None:
-            found[name] = feature
-    tilt = known(evidence.measures.get("tilt_ceiling"))
-    if tilt is not None and student is not None:
-        found["tilt"] = Feature(
-            tilt.value - student.value, tilt.error
-        )  # the same samples: no error counted twice
-    for kind in ("sft", "opd"):
-        points = curve(evidence, kind)
-        start = next((p for p in evidence.pilots if p.kind == kind and p.samples == 0), None)
-        base = (known(start.accuracy) if start else None) or student
-        if not points or base is None:
-            continue
-        last = known(points[-1].accuracy)
-        if last is None:
-            continue
-        found[f"{kind}_gain"] = _minus(last, base)
-        if headroom is not None:
-            lacking = headroom.value - (last.value - base.value)
-            error = math.hypot(headroom.error, last.error)
-            gone = _fall(points, start, "kl_student_expert", evidence)
-            left = known(points[-1].kl_student_expert)
-            if gone is not None and left is not None:
-                # a small share of a huge divergence may still be far; nearly nothing left is near, wherever it began
-                near = (gone + math.exp(-max(left.value, 0.0))) / 2
-                found[f"{kind}_reverse"] = Feature(lacking * near, error * near)
-            if kind == "sft" and (fall := _fall(points, start, "kl_expert_student", evidence)) is not None:
-                found["sft_forward"] = Feature(lacking * fall, error * fall)
-        if kind == "sft" and (trend := _trend(points)) is not None:
-            found["sft_trend"] = trend
-    return found
+    def mean(self, term: Floats) -> float:
+        return float(term @ np.array(self.slopes))
 
-
-def curve(evidence: Evidence, kind: str) -> list[PilotPoint]:
-    """The pilots of one kind by growing data, without the start and without the controls."""
-    some = [p for p in evidence.pilots if p.kind == kind and p.samples > 0]
-    main = [p for p in some if p.label == "curve"] or some
-    return sorted(main, key=lambda p: p.samples)
-
-
-def known(estimate: Estimate | None) -> Feature | None:
-    """Value and standard error; None where there is no number."""
-    if estimate is None or not math.isfinite(estimate.value):
-        return None
-    half = (estimate.high - estimate.low) / 2
-    z = 1.96 if abs(estimate.level - 0.95) < 1e-9 else _quantile(estimate.level)
-    return Feature(estimate.value, half / z if math.isfinite(half) else 1.0)
-
-
-def _quantile(level: float) -> float:
-    from statistics import NormalDist
-
-    return NormalDist().inv_cdf(0.5 + level / 2)
-
-
-def _minus(a: Feature, b: Feature) -> Feature:
-    return Feature(a.value - b.value, math.hypot(a.error, b.error))
-
-
-def _trend(points: Sequence[PilotPoint]) -> Feature | None:
-    """Least-squares slope of accuracy against log2 of the sequences."""
-    seen = [(math.log2(p.samples), a) for p in points if (a := known(p.accuracy)) is not None]
-    if len({x for x, _ in seen}) < 2:
-        return None
-    x = np.array([s[0] for s in seen]) - np.mean([s[0] for s in seen])
-    weight = x / (x @ x)
-    return Feature(
-        float(weight @ [a.value for _, a in seen]),
-        float(np.sqrt(weight**2 @ np.square([a.error for _, a in seen]))),
-    )
-
-
-def _fall(
-    points: Sequence[PilotPoint], start: PilotPoint | None, side: str, evidence: Evidence
-) -> float | None:
-    """Share of a held-out KL that the pilots removed, in [0, 1]; from the start, else from the first one."""
-    last = known(getattr(points[-1], side))
-    before = known(getattr(start, side)) if start else known(evidence.measures.get(side))
-    if before is None and len(points) > 1:
-        before = known(getattr(points[0], side))
-    if last is None or before is None or before.value <= 0:
-        return None
-    return min(max(1 - max(last.value, 0.0) / before.value, 0.0), 1.0)
+    def scale(self, size: Floats) -> float:
+        parts = np.array(self.spreads) * np.concatenate([[1.0], size])
+        return float(np.sqrt(LEAST**2 + parts @ parts))
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """Gains over the student's accuracy: mean (2,) and covariance (2, 2) of (sft, opd)."""
+    """SFT's gain over the student and online training's lead over SFT: locations, scales, and their correlation."""
 
-    mean: Floats
-    covariance: Floats
-    scale: float
-    used: dict[str, Feature]
+    gain: float
+    gain_scale: float
+    lead: float
+    lead_scale: float
+    correlation: float
+    variant: str
+    quantities: Quantities
+
+    @property
+    def top(self) -> float:
+        """Gain of the better route, were the forecast exact."""
+        return self.gain + max(self.lead, 0.0)
 
 
 @dataclass(frozen=True)
 class VerdictModel:
-    """The coefficients. `moments` is over FEATURES then TARGETS, in units of the scale."""
+    """The coefficients: two lines a kind of evidence."""
 
     name: str
     source: str
     """Where they come from: a command, or "prior"."""
-    moments: Floats
-    noise: Floats
-    """(F,) typical variance of measurement of each feature in the fit, in units of the scale: part of `moments`."""
-    stakes: dict[str, float]
-    """scale^2 = floor^2 + (headroom * stake)^2 + ...: stakes by feature, and "floor"."""
-    inflation: float = 1.0
-    freedom: float = 8.0
-    """Degrees of freedom of the forecast's t distribution: tails fatter than Gaussian ones."""
+    lines: dict[str, dict[str, Line]]
+    """Variant -> {"sft", "lead"}."""
+    correlation: dict[str, float]
+    """Variant -> of the two errors."""
+    freedom: float = 6.0
+    """Degrees of freedom of the errors' t distribution: tails fatter than Gaussian ones."""
     margin: float = 0.05
     """A gain, or a difference of the two routes, below this is called none."""
-    tolerance: float = 0.02
-    """Outcomes within this of a boundary are close calls: no training settles them."""
+    tolerance: float = 0.01
+    """Mass within this of a boundary between two answers counts for neither of them."""
     confidence: float = 0.7
     """An answer needs at least this probability."""
 
-    def scale(self, found: Mapping[str, Feature]) -> float:
-        stakes = [self.stakes["floor"]]
-        stakes += [w * found[k].value for k, w in self.stakes.items() if k in found]
-        if "headroom" not in found:  # nothing known of what is at stake: anything may be
-            stakes.append(self.stakes.get("headroom", 0.0) * 0.5)
-        return math.hypot(*stakes)
-
-    def slopes(self, present: Sequence[str], extra: Floats | None = None) -> tuple[Floats, Floats]:
-        """(B (2, o), conditional covariance (2, 2) in units of scale^2) given the features `present`."""
-        names = list(FEATURES)
-        o = [names.index(p) for p in present]
-        y = [len(names), len(names) + 1]
-        m = self.moments
-        if not o:
-            return np.zeros((2, 0)), m[np.ix_(y, y)]
-        oo = m[np.ix_(o, o)] + (np.diag(extra) if extra is not None else 0.0)
-        slopes = np.linalg.solve(oo, m[np.ix_(o, y)]).T
-        rest = m[np.ix_(y, y)] - slopes @ m[np.ix_(o, y)]
-        return np.asarray(slopes, float), np.asarray((rest + rest.T) / 2, float)
-
-    def forecast(self, found: Mapping[str, Feature]) -> Forecast:
-        present = [name for name in FEATURES if name in found]
-        scale = self.scale(found)
-        index = [list(FEATURES).index(p) for p in present]
-        noise = np.array([(found[p].error / scale) ** 2 for p in present])
-        extra = np.maximum(noise - self.noise[index], 0.0)
-        slopes, rest = self.slopes(present, extra)
-        mean = slopes @ np.array([found[p].value for p in present])
-        return Forecast(mean, scale**2 * self.inflation * rest, scale, {p: found[p] for p in present})
+    def forecast(self, q: Quantities) -> Forecast:
+        kind, term, size = variant(q), terms(q), sizes(q)
+        sft, lead = self.lines[kind]["sft"], self.lines[kind]["lead"]
+        return Forecast(
+            sft.mean(term["sft"]), sft.scale(size["sft"]), lead.mean(term["lead"]), lead.scale(size["lead"]),
+            self.correlation[kind], kind, q,
+        )  # fmt: skip
 
     # --- JSON -------------------------------------------------------------------------------------
     def to_dict(self) -> dict[str, Any]:
+        def told(kind: str, which: str) -> dict[str, Any]:
+            line = self.lines[kind][which]
+            return {"slopes": _rounded(line.slopes), "spreads": _rounded(line.spreads)}
+
         return {
-            "name": self.name, "source": self.source, "features": list(FEATURES), "targets": list(TARGETS),
-            "moments": np.round(self.moments, 6).tolist(), "noise": np.round(self.noise, 6).tolist(),
-            "stakes": self.stakes, "inflation": round(self.inflation, 4), "freedom": self.freedom,
-            "margin": self.margin, "tolerance": self.tolerance, "confidence": self.confidence,
+            "name": self.name, "source": self.source,
+            "terms": {w: list(t) for w, t in TERMS.items()}, "spreads": {w: list(s) for w, s in SPREADS.items()},
+            "variants": {
+                kind: {w: told(kind, w) for w in TERMS} | {"correlation": round(self.correlation[kind], 6)}
+                for kind in VARIANTS
+            },
+            "freedom": self.freedom, "margin": self.margin, "tolerance": self.tolerance,
+            "confidence": self.confidence,
         }  # fmt: skip
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> VerdictModel:
-        if data.get("features") != list(FEATURES) or data.get("targets") != list(TARGETS):
-            raise UserError(
-                "model", data.get("name", ""), "its features are not this version's: fit it again"
-            )
-        rest = {k: v for k, v in data.items() if k not in ("features", "targets", "moments", "noise")}
+        named = {
+            "terms": {w: list(t) for w, t in TERMS.items()},
+            "spreads": {w: list(s) for w, s in SPREADS.items()},
+        }
+        if any(data.get(key) != value for key, value in named.items()):
+            raise UserError("model", data.get("name", ""), "its terms are not this version's: fit it again")
         try:
-            return cls(moments=np.array(data["moments"], float), noise=np.array(data["noise"], float), **rest)
+            kinds = data["variants"]
+            lines = {
+                kind: {
+                    w: Line(*(tuple(map(float, kinds[kind][w][k])) for k in ("slopes", "spreads")))
+                    for w in TERMS
+                }
+                for kind in VARIANTS
+            }
+            rest = {k: data[k] for k in ("freedom", "margin", "tolerance", "confidence")}
+            return cls(
+                str(data["name"]), str(data["source"]), lines,
+                {kind: float(kinds[kind]["correlation"]) for kind in VARIANTS}, **rest,
+            )  # fmt: skip
         except (TypeError, KeyError, ValueError) as error:
             raise UserError(
                 "model", data.get("name", ""), f"cannot be read ({error}): fit it again"
             ) from None
 
 
-# --- fit ----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Case:
-    """One diagnosis with its outcome: accuracies of the student before, of full SFT and of full online training."""
-
-    scenario: str
-    """Cases of one scenario (its seeds) are left out together."""
-    evidence: Evidence
-    student: float
-    sft: float
-    opd: float
-
-
-def fit(
-    cases: Sequence[Case],
-    prior: VerdictModel | None = None,
-    weight: float = 20.0,
-    name: str = "fitted",
-    source: str = "",
-) -> VerdictModel:
-    """Coefficients from cases of known outcome, shrunk to `prior` as if it were `weight` cases more.
-
-    A case lacks features that its evidence lacks: their moments are taken over the cases that have them. The
-    inflation makes the leave-one-scenario-out residuals (of both gains, in units of their forecast) have variance 1.
-    """
-    prior = prior or load("prior")
-    if not cases:
-        raise UserError("rows", 0, "no cases with both outcomes: nothing to fit")
-    table, noise = _table(cases, prior)
-    groups = np.array([c.scenario for c in cases])
-    squares: list[float] = []
-    for scenario in dict.fromkeys(groups.tolist()):
-        out = groups == scenario
-        if out.all():
-            continue
-        without = _fitted(table[~out], noise[~out], prior, weight, name, source, 1.0)
-        squares += [_surprise(without, cases[i]) for i in np.flatnonzero(out).tolist()]
-    inflation = float(np.mean(squares)) if squares else 1.0
-    n = len(squares)
-    inflation = (n * inflation + weight * prior.inflation) / (n + weight)
-    return _fitted(table, noise, prior, weight, name, source, max(inflation, 0.25))
-
-
-def _table(cases: Sequence[Case], model: VerdictModel) -> tuple[Floats, Floats]:
-    """(N, F + 2) features and gains in units of the scale, nan where missing; (N, F) variances of measurement."""
-    rows = np.full((len(cases), len(FEATURES) + 2), np.nan)
-    noise = np.full((len(cases), len(FEATURES)), np.nan)
-    for i, case in enumerate(cases):
-        found = features(case.evidence)
-        scale = model.scale(found)
-        for j, name in enumerate(FEATURES):
-            if name in found:
-                rows[i, j] = found[name].value / scale
-                noise[i, j] = (found[name].error / scale) ** 2
-        rows[i, -2:] = (case.sft - case.student) / scale, (case.opd - case.student) / scale
-    return rows, noise
-
-
-def _fitted(
-    table: Floats, noise: Floats, prior: VerdictModel, weight: float, name: str, source: str, inflation: float
-) -> VerdictModel:
-    there = np.isfinite(table).astype(float)
-    filled = np.nan_to_num(table)
-    counts = there.T @ there
-    moments = (filled.T @ filled + weight * prior.moments) / (counts + weight)
-    moments = _definite(moments)
-    seen = np.isfinite(noise).sum(0)
-    typical = (np.nansum(noise, 0) + weight * prior.noise) / (seen + weight)
-    return VerdictModel(
-        name, source, moments, typical, dict(prior.stakes), inflation, prior.freedom, prior.margin, prior.tolerance,
-        prior.confidence,
-    )  # fmt: skip
-
-
-def _definite(moments: Floats, least: float = 1e-4) -> Floats:
-    """Pairwise moments of rows with gaps need not be a covariance: the nearest one with eigenvalues >= least."""
-    values, vectors = np.linalg.eigh((moments + moments.T) / 2)
-    return np.asarray((vectors * np.maximum(values, least)) @ vectors.T)
-
-
-def _surprise(model: VerdictModel, case: Case) -> float:
-    """Mean squared residual of the two gains in units of what the forecast expects (1 if it is honest)."""
-    ahead = model.forecast(features(case.evidence))
-    miss = np.array([case.sft - case.student, case.opd - case.student]) - ahead.mean
-    return float(miss @ np.linalg.solve(ahead.covariance, miss)) / 2
+def _rounded(values: Sequence[float]) -> list[float]:
+    return [round(float(v), 6) for v in values]
 
 
 # --- the models that come with the package -----------------------------------------------------------

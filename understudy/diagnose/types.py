@@ -26,6 +26,7 @@ MEASURES: tuple[str, ...] = (
     "tv_expert", "tv_pooled", "bhattacharyya", "reward_advantage_cov", "gap_nats", "auc", "auc_expert",
     "auc_per_token", "auc_length_residual", "best_of_2_gain", "tilt_ceiling", "length_tv_bound", "keyword_tv_bound",
     "top_token_overlap", "takeover_0", "takeover_25", "takeover_50", "takeover_75", "takeover_gain",
+    "expert_at_work", "online_accuracy", "online_trend",
 )  # fmt: skip
 """Canonical names of the measures, in the order in which they are shown."""
 

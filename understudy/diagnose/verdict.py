@@ -4,9 +4,9 @@ What is predicted. a = accuracy of the student now, S and O = accuracy after ful
 same budget, m = the margin (.05). The truth is *neither* if max(S, O) - a <= m, else *go online* if O - S > m, else
 *offline suffices*. Outcomes within the tolerance (.02) of a boundary between these are close calls.
 
-How. understudy/diagnose/forecast.py gives S and O a joint distribution (bivariate t). The probability of an answer is
-its mass away from the boundaries; the mass near them is `undecided`. An answer is given only if its probability
-reaches the confidence of the model (.7), and then it is the largest of the four. The guards below can only take
+How. understudy/diagnose/forecast.py gives S - a and O - S a joint distribution (bivariate t). The probability of an
+answer is its mass away from the boundaries; the mass near them is `undecided`. An answer is given only if its
+probability reaches the confidence of the model, and then it is the largest of the three. The guards below can only take
 probability from an answer and give it to undecided.
 
 What is not used: the forward KL of the untrained student. It may be huge and harmless (a style nobody can predict), or
@@ -24,14 +24,17 @@ import numpy as np
 from scipy.special import ndtri
 from scipy.stats import chi2
 
-from understudy.diagnose.forecast import Feature, Floats, Forecast, VerdictModel, curve, features, known, load
+from understudy.diagnose.forecast import Floats, Forecast, VerdictModel, load
+from understudy.diagnose.quantities import Feature, Quantities, curve, quantities
 from understudy.diagnose.types import Estimate, Evidence, Verdict
 from understudy.truth import ANSWERS, MARGIN, NEITHER, OFFLINE, ONLINE, TOLERANCE, UNDECIDED
 
-RULE = "forecast-1"
+RULE = "forecast-2"
 DRAWS = 4096
 CAP = 0.1
 """A guarded answer stays at least this far below the confidence that an answer needs."""
+NEARING = 0.5
+"""Share of the forward KL that pilots removed from which a student that is never right may become so."""
 CLASSES = (OFFLINE, ONLINE, NEITHER)
 
 
@@ -39,10 +42,10 @@ def judge(evidence: Evidence, model: VerdictModel | None = None) -> Verdict:
     """The verdict of `model` (the one in use, by default) on this evidence. Never raises for lack of evidence."""
     model = model or load()
     rule = f"{RULE} ({model.name})"
-    student = known(evidence.measures.get("student_accuracy"))
-    found = features(evidence)
-    if student is None or not evidence.has_verifier:
+    found = quantities(evidence)
+    if found is None or not evidence.has_verifier:
         return _without_reward(evidence, rule)
+    student = found.student
     ahead = model.forecast(found)
     start = min(max(student.value, 0.0), 1.0)
     sft, opd = _draws(ahead, start, model.freedom)
@@ -130,13 +133,12 @@ def _normals() -> tuple[Floats, Floats]:
 def _draws(ahead: Forecast, start: float, freedom: float) -> tuple[Floats, Floats]:
     """Points of the predictive distribution of (S, O), cut to [0, 1]."""
     z, u = _normals()
-    values, vectors = np.linalg.eigh(ahead.covariance)
-    root = vectors * np.sqrt(np.maximum(values, 0.0))
-    # the divisor keeps the variance: a t of `freedom` degrees is wider than its normal by freedom / (freedom - 2)
-    wide = np.sqrt((freedom - 2) / chi2.ppf(u, freedom))[:, None]
-    gains = ahead.mean + wide * (z @ root.T)
-    both = np.clip(start + gains, 0.0, 1.0)
-    return both[:, 0], both[:, 1]
+    wide = np.sqrt(freedom / chi2.ppf(u, freedom))
+    rho = ahead.correlation
+    sft = start + ahead.gain + ahead.gain_scale * wide * z[:, 0]
+    lead = ahead.lead + ahead.lead_scale * wide * (rho * z[:, 0] + math.sqrt(1 - rho * rho) * z[:, 1])
+    sft = np.clip(sft, 0.0, 1.0)
+    return sft, np.clip(sft + lead, 0.0, 1.0)
 
 
 def _probabilities(start: float, sft: Floats, opd: Floats, model: VerdictModel) -> dict[str, float]:
@@ -160,17 +162,17 @@ def _interval(values: Floats, method: str, student: Feature) -> Estimate:
 # --- guards ---------------------------------------------------------------------------------------------
 
 
-def _guards(found: dict[str, Feature], evidence: Evidence) -> list[tuple[str, str]]:
+def _guards(found: Quantities, evidence: Evidence) -> list[tuple[str, str]]:
     """(answer that may not be given with confidence, why). Theory's warnings, whatever the coefficients say."""
     out: list[tuple[str, str]] = []
-    takeover = found.get("takeover")
+    takeover = found.takeover
     if takeover is not None and takeover.value + 1.645 * takeover.error < 0:
         out.append((ONLINE, f"the expert does worse than the student itself when it goes on from the student's own "
                             f"prefixes ({takeover.value:+.3f}): its advice does not help from there"))  # fmt: skip
     if evidence.capabilities and not {"score", "distribution"} & set(evidence.capabilities):
         out.append((ONLINE, "the expert gives samples only: online training needs its scores"))
     gap = evidence.measures.get("gap_nats")
-    pilot = found.get("opd_gain")
+    pilot = found.opd
     wrong = gap is not None and math.isfinite(gap.value) and gap.high < 0
     if wrong and gap is not None and not (pilot and pilot.value - 1.645 * pilot.error > 0):
         out.append((ONLINE, f"among the student's own completions the expert prefers wrong ones, by "
@@ -181,7 +183,10 @@ def _guards(found: dict[str, Feature], evidence: Evidence) -> list[tuple[str, st
         for answer in (OFFLINE, ONLINE):
             out.append((answer, "neither the student nor a pilot is ever right: what full training would reach cannot "
                                 "be told from accuracies"))  # fmt: skip
-    if not curve(evidence, "sft") and not curve(evidence, "opd") and found:
+        if found.fall > NEARING:
+            out.append((NEITHER, f"nothing is ever right yet, but the SFT pilots removed {found.fall:.0%} of the "
+                                 "forward KL: it may come"))  # fmt: skip
+    if not curve(evidence, "sft") and not curve(evidence, "opd"):
         for answer in (OFFLINE, ONLINE):
             out.append((answer, "no pilot was trained: how far either route gets is a guess"))
     elif not curve(evidence, "opd") and takeover is None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from understudy.diagnose.forecast import Feature, Forecast, VerdictModel, curve, known
+from understudy.diagnose.forecast import TERMS, Forecast, VerdictModel
+from understudy.diagnose.quantities import Feature, curve, known
 from understudy.diagnose.types import Estimate, Evidence
 from understudy.truth import ANSWERS
 
 OFFLINE, ONLINE, NEITHER, UNDECIDED = ANSWERS
+REACHED = 0.5  # of the expert in hand: the pilots have got hold of it
 CLOSE = 0.5  # nats a sequence: below this two policies are hard to tell apart by a few samples
 
 
@@ -54,16 +56,25 @@ def _number(e: Estimate) -> str:
 def _curves(evidence: Evidence, ahead: Forecast) -> list[str]:
     out = []
     points = curve(evidence, "sft")
-    if "sft_gain" in ahead.used:
+    seen = ahead.quantities
+    if seen.sft is not None:
         told = ", ".join(f"{p.accuracy.value:.3f} at {p.samples:,}" for p in points if p.accuracy)
-        out.append(f"SFT pilots reach {told} sequences ({_signed(ahead.used['sft_gain'])} on the student)")
-    if points and (left := known(points[-1].kl_student_expert)) is not None:
+        out.append(f"SFT pilots reach {told} sequences ({_signed(seen.sft)} on the student)")
+    lefts = [
+        k for kind in ("sft", "opd") if (c := curve(evidence, kind)) and (k := known(c[-1].kl_student_expert))
+    ]
+    if seen.reach is not None and lefts:
         near = (
-            "within reach: SFT closes the distance"
-            if left.value < CLOSE
-            else "the pilot still does what the expert would not: out of reach, or not yet learnt"
+            "within reach: what it still lacks is a matter of data"
+            if seen.reach >= REACHED
+            else "partly in reach"
+            if seen.reach >= REACHED / 3
+            else "what it does, the expert would not: out of reach, or not yet learnt"
         )
-        out.append(f"after the largest SFT pilot {left.value:.2f} nats of reverse KL are left; {near}")
+        out.append(
+            f"after the pilots {min(k.value for k in lefts):.2f} nats of reverse KL are left at the least, which "
+            f"leaves {seen.reach:.0%} of the expert in hand; {near}"
+        )
     if points and (fwd := known(points[-1].kl_expert_student)) is not None and len(points) > 1:
         first = known(points[0].kl_expert_student)
         if first is not None:
@@ -77,12 +88,12 @@ def _curves(evidence: Evidence, ahead: Forecast) -> list[str]:
             f"extrapolated, a floor of {floor.value:.2f} [{floor.low:.2f}, {floor.high:.2f}] nats stays: more samples "
             "alone do not close it"
         )
-    if "opd_gain" in ahead.used:
+    if seen.opd is not None:
         last = curve(evidence, "opd")[-1]
         assert last.accuracy is not None
         out.append(
             f"the online pilot reaches {last.accuracy.value:.3f} with {last.samples:,} sequences "
-            f"({_signed(ahead.used['opd_gain'])} on the student)"
+            f"({_signed(seen.opd)} on the student, its own training samples counted)"
         )
     return out
 
@@ -92,9 +103,10 @@ def _signed(f: Feature) -> str:
 
 
 def _headroom(ahead: Forecast, model: VerdictModel) -> list[str]:
-    room = ahead.used.get("headroom")
-    if room is None:
+    seen = ahead.quantities
+    if seen.expert is None:
         return []
+    room = Feature(seen.headroom, seen.expert.error)
     if room.value + 1.96 * room.error <= model.margin:
         return [
             f"no headroom: the expert is {_signed(room)} against the student, so there is nothing to gain"
@@ -103,7 +115,7 @@ def _headroom(ahead: Forecast, model: VerdictModel) -> list[str]:
 
 
 def _takeover(ahead: Forecast) -> list[str]:
-    gain = ahead.used.get("takeover")
+    gain = ahead.quantities.takeover
     if gain is None:
         return []
     does = "helps from where the student really is" if gain.value - 1.96 * gain.error > 0 else (
@@ -141,26 +153,21 @@ def _missing(evidence: Evidence) -> list[str]:
 def would_change(evidence: Evidence, model: VerdictModel, ahead: Forecast, answer: str) -> tuple[str, ...]:
     """Which evidence, and how much of it, would move the verdict; by the forecast's own slopes."""
     out = []
-    present = list(ahead.used)
-    slopes, _ = model.slopes(present)
-    lead = dict(zip(present, (slopes[1] - slopes[0]).tolist()))
-    behind = float(ahead.mean[1] - ahead.mean[0] - model.margin)
-    top = float(ahead.mean.max() - model.margin)
-    if answer in (OFFLINE, UNDECIDED) and lead.get("opd_gain", 0) > 0.05 and behind < 0:
-        need = ahead.used["opd_gain"].value - behind / lead["opd_gain"]
-        if need < 1:
-            out.append(
-                f"an online pilot that gains {need:+.2f} instead of {ahead.used['opd_gain'].value:+.2f}: go online"
-            )
-    if answer in (ONLINE, UNDECIDED) and lead.get("sft_gain", 0) < -0.05 and behind > 0:
-        need = ahead.used["sft_gain"].value - behind / lead["sft_gain"]
-        if need < 1:
-            out.append(
-                f"an SFT pilot that gains {need:+.2f} instead of {ahead.used['sft_gain'].value:+.2f}: offline suffices"
-            )
+    seen = ahead.quantities
+    slope = model.lines[ahead.variant]["lead"].slopes[list(TERMS["lead"]).index("lead")] * (
+        1 - (seen.reach or 0.0)
+    )
+    behind, top = ahead.lead - model.margin, ahead.top - model.margin
+    if seen.opd is not None and slope > 0.05:
+        need = seen.opd.value - behind / slope
+        told = f"gains {need:+.2f} on the student instead of {seen.opd.value:+.2f}"
+        if answer in (OFFLINE, UNDECIDED) and behind < 0 and need < 1:
+            out.append(f"an online pilot that {told}: go online")
+        if answer in (ONLINE, UNDECIDED) and behind > 0 and need > -1:
+            out.append(f"an online pilot that {told}: offline suffices, or neither")
     if answer == NEITHER:
         out.append(
-            f"any pilot that shows a route {model.margin - top - model.margin:.2f} points better than forecast"
+            f"any pilot that shows a route {-top:.2f} points better than forecast"
             if top < 0
             else "pilots that gain less than forecast"
         )

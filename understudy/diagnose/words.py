@@ -31,6 +31,9 @@ MEANINGS: dict[str, tuple[str, str]] = {
     "takeover_50": ("expert takes over at 50%", "the same from the middle"),
     "takeover_75": ("expert takes over at 75%", "the same from near the end"),
     "takeover_gain": ("gain of taking over", "expert minus student from the student's own beginnings"),
+    "expert_at_work": ("expert in the SFT pilot", "its accuracy on what the SFT pilot learnt from"),
+    "online_accuracy": ("online pilot at work", "its accuracy at its end, on what it was about to learn from"),
+    "online_trend": ("online pilot's rise", "gain of that accuracy a doubling of what it had seen"),
 }  # fmt: skip
 """Name -> (label, meaning)."""
 
