@@ -11,8 +11,9 @@ import pytest
 
 from understudy import cli, demo
 from understudy.calibrate import run as runner
+from understudy.calibrate.models import COUNTDOWN, MODELS, SPLIT_SEED, vary
 from understudy.calibrate.run import FULL, QUICK, Clock, RunConfig, Size, Unit, estimate, units_of, write
-from understudy.calibrate.scenarios import COUNTDOWN, MODELS, SCENARIOS, SPLIT_SEED, Scenario, vary
+from understudy.calibrate.scenarios import SCENARIOS, Scenario
 from understudy.calibrate.score import Row
 from understudy.config import build, parse_spec, resolve
 from understudy.diagnose.config import DiagnoseConfig, checked, full_training
@@ -101,8 +102,8 @@ def test_models_of_one_name_are_one_run() -> None:
     assert set(MODELS) == {m for s in SCENARIOS.values() for m in s.models()}, "no model is made for nothing"
 
 
-def test_the_whole_of_it_is_guessed_to_fit_in_two_hours_on_two_cores() -> None:
-    assert estimate(units_of(RunConfig(out="runs/none"))) / 2 / 60 <= 120
+def test_the_whole_of_it_is_guessed_to_fit_in_three_hours_on_two_cores() -> None:
+    assert estimate(units_of(RunConfig(out="runs/none"))) / 2 / 60 <= 180
 
 
 def test_mistakes_are_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:

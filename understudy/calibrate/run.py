@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from understudy.calibrate import truth
-from understudy.calibrate.scenarios import MODELS, SCENARIOS, Scenario
+from understudy.calibrate.models import MODELS
+from understudy.calibrate.scenarios import SCENARIOS, Scenario
 from understudy.config import TrainConfig
 from understudy.diagnose.beforehand import fields_of
 from understudy.diagnose.config import BUDGET
@@ -41,7 +42,7 @@ class RunConfig:
     seeds: int = 3
     """Independent repetitions, each with its own models."""
     first_seed: int = 0
-    """Seeds are first_seed, first_seed + 1, ... 0: 400 for the scenarios that set the rule, 500 for the others."""
+    """Seeds are first_seed, first_seed + 1, ... 0: as each scenario has it."""
     budget: str = BUDGET
     """What a diagnosis may cost, as a share of both full trainings (FLOPs)."""
     quick: bool = False

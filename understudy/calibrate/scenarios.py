@@ -1,37 +1,20 @@
 """The scenarios on which the diagnosis of language models is set and scored: small, trained here, different in kind.
 
-Every model is made from nothing by one run of MODELS; scenarios that name the same model share it. Each scenario
-belongs to the set that the rule was fitted on (`set`) or to the one that it is scored on (`score`), never to both;
-both mix kinds. What is expected is the mechanism, in words; what then happens is measured, whatever it is.
+Scenarios that name the same model (models.py) share it. Each scenario belongs to the set that the rule was fitted on
+(`set`) or to the one that it is scored on (`score`), never to both; both mix kinds. What is expected is the mechanism,
+in words; what then happens is measured, whatever it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from understudy import demo
-from understudy.config import TrainConfig, parse_spec
+from understudy.calibrate import models as m
+from understudy.calibrate.models import COUNTDOWN, DIRECT, FOUR, LOOKUP, MODELS, SCRATCH
 
-SPLIT_SEED = 2029  # problems of which no setting was chosen
-FIRST_SEEDS = {"set": 400, "score": 500}  # so that no model of the one is seen by the other
-
-Where = Callable[[str], str]
-"""Model name -> its run directory."""
-Recipe = Callable[[str, int, Where], TrainConfig]
-"""(out, seed, where) -> the run that makes a model."""
-
-
-@dataclass(frozen=True)
-class Model:
-    """How one model is made: its run, once the models in `needs` are there."""
-
-    config: Recipe
-    needs: tuple[str, ...] = ()
-    seconds: float = 60.0
-    """About what it takes on one core, for the time left; nothing depends on it."""
+LONG = 600  # updates of a training that is three times as long as the demo's
 
 
 @dataclass(frozen=True)
@@ -50,6 +33,8 @@ class Scenario:
     prompts_per_update: int = 64
     seconds: float = 45.0
     """About what both trainings and the diagnosis take on one core."""
+    first_seed: int = 400
+    """Of its repetitions. Scenarios that were scored when they were new have models of their own."""
 
     def models(self) -> tuple[str, ...]:
         """Every model that it needs, those that others are made from first."""
@@ -65,115 +50,11 @@ class Scenario:
         return tuple(found)
 
     @property
-    def first_seed(self) -> int:
-        return FIRST_SEEDS[self.set]
-
-    @property
     def imitate(self) -> dict[str, Any]:
         """Fields of both trainings beside method, student, expert, task, seed and out."""
         own = {"updates": self.updates, "prompts_per_update": self.prompts_per_update}
         return demo.COMMON | demo.IMITATE | own
 
-
-def vary(task: str, **changes: Any) -> str:
-    """A task's text with some options set; None drops one."""
-    spec = parse_spec(task, "task")
-    options: Mapping[str, Any] = {**spec.args, **changes}
-    told = ",".join(f"{k}={v}" for k, v in options.items() if v is not None)
-    return f"{spec.name}:{told}" if told else spec.name
-
-
-COUNTDOWN = demo.setting(demo.DemoConfig(split_seed=SPLIT_SEED))[0]
-FOUR = vary(COUNTDOWN, n_numbers=4, max_number=8, ood_min=9, ood_max=12, wide_max=12)
-DIRECT = f"addition:format=direct,digits=2,attempts=3,split_seed={SPLIT_SEED}"
-SCRATCH = f"addition:format=scratch,digits=2,attempts=3,split_seed={SPLIT_SEED}"
-LOOKUP = f"classify:rule=lookup,bits=10,relevant=4,classes=4,split_seed={SPLIT_SEED}"
-SCRATCH_3 = vary(SCRATCH, digits=3)
-EIGHT = vary(LOOKUP, classes=8)
-MAJORITY = f"classify:rule=majority,bits=10,relevant=5,classes=2,split_seed={SPLIT_SEED}"
-THREE = f"classify:rule=count,bits=10,relevant=3,classes=2,split_seed={SPLIT_SEED}"
-PARITY = f"classify:rule=count,bits=10,relevant=6,classes=2,split_seed={SPLIT_SEED}"
-
-_SMALL = "scratch:width=24,layers=1,heads=2"
-
-
-def _pretrain(task: str, expert: str, updates: int, lr: float = 4e-3) -> Recipe:
-    """A base of a task other than the demo's: supervised, from nothing."""
-
-    def make(out: str, seed: int, where: Where) -> TrainConfig:
-        return TrainConfig(
-            method="sft", student="scratch:width=64,layers=2,heads=4", expert=expert, task=task, seed=seed,
-            out=out, updates=updates, prompts_per_update=48, lr=lr, schedule="cosine", warmup=50,
-            prompt_pool=24_000, **demo.COMMON,
-        )  # fmt: skip
-
-    return make
-
-
-def _base(task: str, seed_shift: int = 0, **changes: Any) -> Recipe:
-    """The demo's base, so that its recipe is followed."""
-    return lambda out, seed, where: replace(demo.base(Path(out), seed + seed_shift, task), **changes)
-
-
-def _rl(task: str, base: str, **changes: Any) -> Recipe:
-    return lambda out, seed, where: replace(demo.rl_expert(Path(out), seed, task, where(base)), **changes)
-
-
-def _imitator(method: str, student: str, expert: str) -> Recipe:
-    """A student that has imitated before, as the scenarios' trainings do."""
-
-    def make(out: str, seed: int, where: Where) -> TrainConfig:
-        return TrainConfig(
-            method=method, student=where(student), expert=expert, task=COUNTDOWN, seed=seed, out=out,
-            updates=demo.UPDATES, **demo.COMMON, **demo.IMITATE,
-        )  # fmt: skip
-
-    return make
-
-
-def _deep(out: str, seed: int, where: Where) -> TrainConfig:
-    student = "scratch:width=64,layers=4,heads=4"
-    return replace(demo.larger_expert(Path(out), seed, COUNTDOWN), student=student)
-
-
-def _rft(out: str, seed: int, where: Where) -> TrainConfig:
-    return TrainConfig(
-        method="rft", student=where("base"), task=COUNTDOWN, seed=seed, out=out, updates=60, lr=1e-3, **demo.COMMON
-    )  # fmt: skip
-
-
-_SLOPPY = "mediocre:p_right=0.5,false_ok=0.1,false_no=0.02"
-"""Makes the traces of addition's bases. At its usual .12 right a base of three digits learnt no addition at all in
-1,100 updates: with almost any carry in the traces, each digit is a toss-up."""
-_GUESS = "labeller:p_right=0.4"
-
-MODELS: dict[str, Model] = {
-    "base": Model(_base(COUNTDOWN), seconds=70),
-    "peer": Model(_base(COUNTDOWN, seed_shift=7000), seconds=70),
-    "small": Model(_base(COUNTDOWN, student=_SMALL), seconds=40),
-    "rl": Model(_rl(COUNTDOWN, "base"), ("base",), seconds=80),
-    "rft": Model(_rft, ("base",), seconds=35),
-    "larger": Model(lambda out, seed, where: demo.larger_expert(Path(out), seed, COUNTDOWN), seconds=100),
-    "four": Model(_base(FOUR), seconds=110),
-    "rl-short": Model(_rl(COUNTDOWN, "base", updates=50), ("base",), seconds=40),
-    "rl-on": Model(_rl(COUNTDOWN, "rl"), ("rl",), seconds=80),
-    "searched": Model(_imitator("sft", "base", "solver"), ("base",), seconds=18),
-    "pupil": Model(_imitator("opd_full", "peer", "solver"), ("peer",), seconds=35),
-    "larger-rl": Model(_rl(COUNTDOWN, "larger"), ("larger",), seconds=160),
-    "deep": Model(_deep, seconds=120),
-    "early": Model(_base(COUNTDOWN, updates=700), seconds=42),
-    "four-rl": Model(_rl(FOUR, "four"), ("four",), seconds=120),
-    "direct": Model(_pretrain(DIRECT, _SLOPPY, 700), seconds=26),
-    "scratch": Model(_pretrain(SCRATCH, _SLOPPY, 700), seconds=32),
-    "scratch-rl": Model(_rl(SCRATCH, "scratch", updates=80), ("scratch",), seconds=20),
-    "direct-rl": Model(_rl(DIRECT, "direct", updates=80), ("direct",), seconds=20),
-    "scratch-3": Model(_pretrain(SCRATCH_3, _SLOPPY, 900), seconds=60),
-    "lookup": Model(_pretrain(LOOKUP, _GUESS, 300, lr=2e-3), seconds=8),
-    "eight": Model(_pretrain(EIGHT, "labeller:p_right=0.25", 300, lr=2e-3), seconds=8),
-    "majority": Model(_pretrain(MAJORITY, "labeller:p_right=0.6", 200, lr=2e-3), seconds=6),
-    "three": Model(_pretrain(THREE, "labeller:p_right=0.6", 150, lr=2e-3), seconds=5),
-    "parity": Model(_pretrain(PARITY, "labeller:p_right=0.5", 100, lr=2e-3), seconds=5),
-}
 
 _ALL = (
     # ---- the rule is set on these; from `rft` to `label-parity`, an earlier rule was scored on them
@@ -256,7 +137,7 @@ _ALL = (
         seconds=15,
     ),
     Scenario(
-        "label-parity", "H = 1, hard to learn", "set", PARITY, "parity", "labeller:p_right=0.98",
+        "label-parity", "H = 1, hard to learn", "set", m.PARITY, "parity", "labeller:p_right=0.98",
         "One token; the parity of six bits, which the student can represent and does not find: headroom, no gain.",
         seconds=15,
     ),
@@ -297,68 +178,167 @@ _ALL = (
         "Addition from the first digit on, after GRPO from the student's own base.", seconds=35,
     ),
     Scenario(
-        "label-eight-coin", "H = 1, very noisy", "set", EIGHT, "eight", "labeller:p_right=0.5",
+        "label-eight-coin", "H = 1, very noisy", "set", m.EIGHT, "eight", "labeller:p_right=0.5",
         "One token of eight; right half of the time, else any other.", seconds=15,
     ),
     Scenario(
-        "label-majority", "H = 1, secret feature, two classes", "set", MAJORITY, "majority", "secret:p_right=0.8",
+        "label-majority", "H = 1, secret feature, two classes", "set", m.MAJORITY, "majority", "secret:p_right=0.8",
         "One token of two; when the expert errs is secret.", seconds=15,
+    ),
+    # ---- an earlier rule was scored on these
+    Scenario(
+        "rl-on", "realizable, a strong student after more RL", "set", COUNTDOWN, "rl", "@rl-on",
+        "The expert is the student after as much RL again: in reach, with little to gain.", first_seed=500,
+    ),
+    Scenario(
+        "search-85", "hidden search that sometimes recovers", "set", COUNTDOWN, "base", "solver:p_right=0.85",
+        "One attempt in seven is wrong, called so and mended, so its samples show a little recovery.", first_seed=500,
+    ),
+    Scenario(
+        "lenient", "hidden search that overlooks errors", "set", COUNTDOWN, "base",
+        "solver:p_right=0.8,false_ok=0.5",
+        "It is mostly right, and calls half of the student's wrong attempts right.", first_seed=500,
+    ),
+    Scenario(
+        "deep", "deeper network", "set", COUNTDOWN, "base", "@deep",
+        "Twice the layers and better training: whether it is in reach is open.", first_seed=500,
+    ),
+    Scenario(
+        "pupil", "of the student's class, taught online", "set", COUNTDOWN, "base", "@pupil",
+        "Another base that learnt from hidden search online: the student's architecture, so in its class.",
+        first_seed=500,
+    ),
+    Scenario(
+        "early", "weak student", "set", COUNTDOWN, "early", "@rl",
+        "A student that was trained for half as long imitates what the whole base became by RL.", first_seed=500,
+    ),
+    Scenario(
+        "long", "a long training", "set", COUNTDOWN, "base", "solver",
+        "Hidden search with 500 updates: what more of both does.", updates=500, seconds=110, first_seed=500,
+    ),
+    Scenario(
+        "four-rl", "longer chains, realizable", "set", FOUR, "four", "@four-rl",
+        "Four numbers; the expert is the student's own base after GRPO.", seconds=90, first_seed=500,
+    ),
+    Scenario(
+        "sums-styled", "second task, irrelevant style", "set", SCRATCH, "scratch", "styled",
+        "Addition step by step behind a secret first line.", seconds=45, first_seed=500,
+    ),
+    Scenario(
+        "sums-three", "second task, longer", "set", m.SCRATCH_3, "scratch-3", "solver",
+        "Three digits: the same step by step, with more steps.", seconds=60, first_seed=500,
+    ),
+    Scenario(
+        "label-eight-secret", "H = 1, secret feature, eight classes", "set", m.EIGHT, "eight",
+        "secret:p_right=0.55", "One token of eight; when the expert errs is secret, its likeliest label is right.",
+        seconds=15, first_seed=500,
+    ),
+    Scenario(
+        "label-next", "H = 1, likely text wrong, realizable", "set", LOOKUP, "lookup",
+        "labeller:p_right=0.42,wrong=next", "One token; the wrong label next to the right one is likelier, at random.",
+        seconds=15, first_seed=500,
+    ),
+    Scenario(
+        "label-three", "H = 1, to be discovered", "set", m.THREE, "three", "labeller:p_right=0.95",
+        "One token; the parity of three bits, which can be found.", seconds=15, first_seed=500,
+    ),
+    # ---- three times as long: what a diagnosis sees grows with the training
+    Scenario(
+        f"search-{LONG}", "hidden search, long", "set", COUNTDOWN, "base", "solver",
+        "As `search`, three times as long.", updates=LONG, seconds=130.0,
+    ),
+    Scenario(
+        f"rl-search-{LONG}", "hidden search, strong student, long", "set", COUNTDOWN, "rl", "solver",
+        "As `rl-search`, three times as long.", updates=LONG, seconds=130.0,
+    ),
+    Scenario(
+        f"always-ok-{LONG}", "hidden search without recovery, long", "set", COUNTDOWN, "base", "always_ok",
+        "As `always-ok`, three times as long.", updates=LONG, seconds=130.0,
+    ),
+    Scenario(
+        f"larger-{LONG}", "larger network, long", "set", COUNTDOWN, "base", "@larger",
+        "As `larger`, three times as long.", updates=LONG, seconds=130.0,
+    ),
+    Scenario(
+        f"four-{LONG}", "longer chains, long", "set", FOUR, "four", "solver",
+        "As `four`, three times as long.", updates=LONG, seconds=200.0,
+    ),
+    Scenario(
+        f"weak-search-{LONG}", "hidden search that errs, long", "set", COUNTDOWN, "base", "solver:p_right=0.3",
+        "As `weak-search`, three times as long.", updates=LONG, seconds=130.0,
+    ),
+    Scenario(
+        f"styled-{LONG}", "irrelevant style, long", "set", COUNTDOWN, "base", "styled",
+        "As `styled`, three times as long.", updates=LONG, seconds=130.0,
+    ),
+    Scenario(
+        f"label-secret-{LONG}", "H = 1, secret feature, long", "set", LOOKUP, "lookup", "secret:p_right=0.7",
+        "As `label-secret`, three times as long.", updates=LONG, seconds=40.0,
+    ),
+    Scenario(
+        f"sums-direct-{LONG}", "second task, computed out of sight, long", "set", DIRECT, "direct", "solver",
+        "As `sums-direct`, three times as long.", updates=LONG, seconds=80.0,
     ),
     # ---- and scored on these, written down before any of them was run
     Scenario(
-        "rl-on", "realizable, a strong student after more RL", "score", COUNTDOWN, "rl", "@rl-on",
-        "The expert is the student after as much RL again: in reach, with little to gain.",
+        "other-rl", "in its class, another's RL", "score", COUNTDOWN, "base", "@peer-rl",
+        "Another base of the same recipe after RL: the student's architecture, other weights.",
+        updates=LONG, seconds=140, first_seed=600,
     ),
     Scenario(
-        "search-85", "hidden search that sometimes recovers", "score", COUNTDOWN, "base", "solver:p_right=0.85",
-        "One attempt in seven is wrong, called so and mended, so its samples show a little recovery.",
+        "wide-search", "hidden search, wider student", "score", COUNTDOWN, "wide", "solver",
+        "A student of half as much width again, and hidden search.",
+        seconds=67, first_seed=600,
     ),
     Scenario(
-        "lenient", "hidden search that overlooks errors", "score", COUNTDOWN, "base",
-        "solver:p_right=0.8,false_ok=0.5",
-        "It is mostly right, and calls half of the student's wrong attempts right.",
+        "hardly-checks", "hidden search that hardly checks", "score", COUNTDOWN, "base", "solver:false_ok=0.9",
+        "It knows a solution, and calls nine wrong attempts in ten right: next to no recovery to learn.",
+        seconds=33, first_seed=600,
     ),
     Scenario(
-        "deep", "deeper network", "score", COUNTDOWN, "base", "@deep",
-        "Twice the layers and better training: whether it is in reach is open.",
+        "one-letter", "a little style", "score", COUNTDOWN, "base", "styled:style_length=1",
+        "Hidden search behind one secret letter.",
+        updates=LONG, seconds=140, first_seed=600,
     ),
     Scenario(
-        "pupil", "of the student's class, taught online", "score", COUNTDOWN, "base", "@pupil",
-        "Another base that learnt from hidden search online: the student's architecture, so in its class.",
+        "often-wrong", "expert often wrong, better than the student", "score", COUNTDOWN, "base", "half:p_right=0.7",
+        "Three of its ten attempts are wrong and called ok.",
+        seconds=33, first_seed=600,
     ),
     Scenario(
-        "early", "weak student", "score", COUNTDOWN, "early", "@rl",
-        "A student that was trained for half as long imitates what the whole base became by RL.",
+        "direct-noisy", "second task, noisy expert", "score", DIRECT, "direct", "solver:p_right=0.7",
+        "Addition from the first digit on, by an expert that errs and mends it.",
+        seconds=27, first_seed=600,
     ),
     Scenario(
-        "long", "a long training", "score", COUNTDOWN, "base", "solver",
-        "Hidden search with 500 updates: what more of both does.", updates=500, seconds=110,
+        "scratch-small", "second task, capacity-limited", "score", SCRATCH, "scratch-small", "solver",
+        "A student of a tenth of the weights adds step by step.",
+        seconds=23, first_seed=600,
     ),
     Scenario(
-        "four-rl", "longer chains, realizable", "score", FOUR, "four", "@four-rl",
-        "Four numbers; the expert is the student's own base after GRPO.", seconds=90,
+        "label-six", "H = 1, secret feature, six classes", "score", m.SIX, "six", "secret:p_right=0.6",
+        "One token of six; when the expert errs is secret.",
+        seconds=15, first_seed=600,
     ),
     Scenario(
-        "sums-styled", "second task, irrelevant style", "score", SCRATCH, "scratch", "styled",
-        "Addition step by step behind a secret first line.", seconds=45,
+        "label-mod", "H = 1, a rule to be found", "score", m.MOD, "mod", "labeller:p_right=0.9",
+        "One token of three: the number of ones modulo three.",
+        seconds=15, first_seed=600,
     ),
     Scenario(
-        "sums-three", "second task, longer", "score", SCRATCH_3, "scratch-3", "solver",
-        "Three digits: the same step by step, with more steps.", seconds=60,
+        "rl-larger", "strong student, stronger network", "score", COUNTDOWN, "rl", "@larger-rl",
+        "A student after RL imitates a network of four times the weights after RL.",
+        seconds=67, first_seed=600,
     ),
     Scenario(
-        "label-eight-secret", "H = 1, secret feature, eight classes", "score", EIGHT, "eight",
-        "secret:p_right=0.55", "One token of eight; when the expert errs is secret, its likeliest label is right.",
-        seconds=15,
+        "four-errs", "longer chains, an expert that errs", "score", FOUR, "four", "solver:p_right=0.5",
+        "Four numbers; half of the expert's attempts are wrong, called so and mended.",
+        seconds=67, first_seed=600,
     ),
     Scenario(
-        "label-next", "H = 1, likely text wrong, realizable", "score", LOOKUP, "lookup",
-        "labeller:p_right=0.42,wrong=next", "One token; the wrong label next to the right one is likelier, at random.",
-        seconds=15,
-    ),
-    Scenario(
-        "label-three", "H = 1, to be discovered", "score", THREE, "three", "labeller:p_right=0.95",
-        "One token; the parity of three bits, which can be found.", seconds=15,
+        "trained-on", "the student, trained on", "score", COUNTDOWN, "early", "@base",
+        "The expert is what the student became by more of the same training.",
+        seconds=47, first_seed=600,
     ),
 )  # fmt: skip
 

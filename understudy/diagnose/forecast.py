@@ -50,7 +50,7 @@ TERMS: dict[str, dict[str, str]] = {
         "takeover": "gain when the expert goes on from the student's own beginnings, out of reach",
         "fall": "what SFT lacks, out of reach, times the root of the share of forward KL that it removed",
         "dip": "how far the SFT pilot fell below the student, out of reach",
-        "tilt": "gain if the student re-weighs its own answers by the expert's scores, out of reach",
+        "tilt": "gain if the student re-weighs its own answers by the expert's scores, at most up to it, out of reach",
     },
 }
 """Of each forecast: term -> what it is."""
@@ -100,6 +100,7 @@ def terms(q: Quantities) -> dict[str, Floats]:
     ]  # fmt: skip
     # where there is nothing to take over, and no score to weigh by, the expert itself is what there is
     takeover, tilt = (f.value if f is not None else q.headroom for f in (q.takeover, q.tilt))
+    tilt = min(tilt, max(q.headroom, 0.0))
     out = 1 - s.reach
     lead = [
         s.lead * out, s.lead * s.reach, q.opd_trend.damped * out, rise * out, s.far,

@@ -183,7 +183,7 @@ class Pilots:
             "budget": STRETCH * size.online * student_length,
         }
         path = self.train(self.online, size.online, size.batch, f"opd-{size.online}", **cap)
-        return [self.point(path, "opd", size.online, "curve")]
+        return [self.point(path, "opd", int(read_ledger(path)["updates"]) * size.batch, "curve")]
 
     def online_length(self, size: Size, student_length: float, gain: float) -> float:
         """Tokens a completion to expect of full online training, by what the online pilot wrote in its last third.

@@ -70,12 +70,20 @@ class Quantities:
     life: float
     """0 where nothing was ever right, to 1."""
 
+    paired: float
+    """Standard error of expert minus student on the same prompts; infinite where it was not measured so."""
+
     @property
     def headroom(self) -> float:
         """Expert minus student. Where the expert was not measured, half of what there could be."""
         if self.expert is None:
             return (1 - self.student.value) / 2
         return self.expert.value - self.student.value
+
+    @property
+    def headroom_error(self) -> float:
+        """Its standard error."""
+        return min(self.paired, math.hypot(self.expert.error if self.expert else 0.5, self.student.error))
 
 
 def quantities(evidence: Evidence) -> Quantities | None:
@@ -114,6 +122,7 @@ def quantities(evidence: Evidence) -> Quantities | None:
         student, expert, offline, online, _trend(sft), known(m.get("online_trend")) or Feature(0.0, 1.0),
         max(reach) if reach else None, *_falls(sft, starts, evidence), takeover,
         None if tilt is None else Feature(tilt.value - student.value, tilt.error), best / (best + LIFE),
+        math.inf if headroom is None else headroom.error,
     )  # fmt: skip
 
 

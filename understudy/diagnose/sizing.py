@@ -14,7 +14,7 @@ CURVE = (1 / 16, 1 / 4, 1.0)
 """Training sequences of the offline pilots, as shares of the largest."""
 ONLINE = 0.4
 """Those of the online pilot, likewise."""
-ENOUGH = 2048
+ENOUGH = 8192
 """Sequences that the largest pilot is given before anything is put aside for the controls."""
 EVAL_SAMPLES = 2
 EVAL_HALF = 2

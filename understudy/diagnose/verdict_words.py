@@ -36,7 +36,7 @@ def reasons(
     out += _headroom(ahead, model)
     out += _takeover(ahead)
     out += _weak(evidence)
-    out += [f"held back: {why}" for why in guards]
+    out += [f"held back: {why}" for why in dict.fromkeys(guards)]
     if answer == UNDECIDED:
         best = max((a for a in ANSWERS if a != UNDECIDED), key=lambda a: p[a])
         out.append(
@@ -72,8 +72,8 @@ def _curves(evidence: Evidence, ahead: Forecast) -> list[str]:
             else "what it does, the expert would not: out of reach, or not yet learnt"
         )
         out.append(
-            f"after the pilots {min(k.value for k in lefts):.2f} nats of reverse KL are left at the least, which "
-            f"leaves {seen.reach:.0%} of the expert in hand; {near}"
+            f"after the pilots {min(k.value for k in lefts):.2f} nats of reverse KL are left at the least: "
+            f"{seen.reach:.0%} of the expert is in hand; {near}"
         )
     if points and (fwd := known(points[-1].kl_expert_student)) is not None and len(points) > 1:
         first = known(points[0].kl_expert_student)
@@ -106,7 +106,7 @@ def _headroom(ahead: Forecast, model: VerdictModel) -> list[str]:
     seen = ahead.quantities
     if seen.expert is None:
         return []
-    room = Feature(seen.headroom, seen.expert.error)
+    room = Feature(seen.headroom, seen.headroom_error)
     if room.value + 1.96 * room.error <= model.margin:
         return [
             f"no headroom: the expert is {_signed(room)} against the student, so there is nothing to gain"
