@@ -10,6 +10,11 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach a model hub
 
 import pytest
 import torch
+from hypothesis import settings
+
+# a shared machine may take any time over an example
+settings.register_profile("understudy", deadline=None)
+settings.load_profile("understudy")
 
 ARCHITECTURES = ("llama", "qwen2", "qwen3")
 

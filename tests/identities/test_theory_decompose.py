@@ -45,7 +45,7 @@ def _random(seed: int, sharp: float = 0.5, x: int = 2, y: int = 5, k: int = 4) -
     return Bandit(rng.dirichlet(np.ones(x)), policies(x), policies(k, x), reward)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(SEEDS, st.sampled_from([0.1, 0.5, 2.0]))
 def test_chain_rule_and_theorem_3a(seed: int, sharp: float) -> None:
     bandit = _random(seed, sharp)
@@ -66,7 +66,7 @@ def test_chain_rule_and_theorem_3a(seed: int, sharp: float) -> None:
             assert value > v_e - eta
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(SEEDS)
 def test_a_coarser_statistic_has_more_nuisance_and_less_delta(seed: int) -> None:
     bandit = _random(seed)
@@ -79,7 +79,7 @@ def test_a_coarser_statistic_has_more_nuisance_and_less_delta(seed: int) -> None
     assert float(coarse.delta) <= float(fine.delta) + 1e-12
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(SEEDS)
 def test_rewards_between_zero_and_one(seed: int) -> None:
     bandit = _random(seed)
@@ -90,7 +90,7 @@ def test_rewards_between_zero_and_one(seed: int) -> None:
     assert float(bernoulli_kl(value, parts.value_expert)) <= float(parts.delta) + ROUNDING
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(SEEDS, st.sampled_from([0.1, 0.5, 2.0]))
 def test_theorem_3b(seed: int, sharp: float) -> None:
     bandit = _random(seed, sharp)
@@ -99,7 +99,7 @@ def test_theorem_3b(seed: int, sharp: float) -> None:
         assert left == pytest.approx(asymmetry_identity(pi, bandit.expert, bandit.reward), abs=1e-9)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(SEEDS)
 def test_theorem_3c_by_two_routes(seed: int) -> None:
     """sigma(logit v_e - (D1 - D0)) and sigma(logit v + gap) at any policy with these conditionals."""
@@ -181,7 +181,7 @@ def test_batches_agree_with_single_instances(kind: str) -> None:
             assert getattr(together, field)[i] == pytest.approx(getattr(alone, field), abs=1e-12)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(SEEDS)
 def test_the_divergences_are_the_production_ones(seed: int) -> None:
     """Directions not swapped: L is losses.divergence kl_student_expert on logits, F is kl_expert_student."""

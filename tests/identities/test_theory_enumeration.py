@@ -22,7 +22,7 @@ IID = (Info.OFF_S, Info.OFF_G, Info.OFF_L, Info.ON_G)
 EXACT = 1e-12
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.floats(0.02, 1.0),
     st.floats(0.0, 0.49),

@@ -21,7 +21,7 @@ def _policies(rng: np.random.Generator, *shape: int, y: int = 5) -> np.ndarray:
     return p / p.sum(-1, keepdims=True)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(SEEDS, st.floats(0.05, 10))
 def test_theorem_3d(seed: int, beta: float) -> None:
     rng = np.random.default_rng(seed)
@@ -36,7 +36,7 @@ def test_theorem_3d(seed: int, beta: float) -> None:
     assert terms.value_difference == pytest.approx(truth, abs=1e-9 * (1 + beta))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(SEEDS, st.floats(0, 1))
 def test_theorem_3e_path(seed: int, t: float) -> None:
     rng = np.random.default_rng(seed)
@@ -59,7 +59,7 @@ def test_theorem_3e_path(seed: int, t: float) -> None:
     assert second == pytest.approx((slopes[0] - slopes[1]) / (2 * h), abs=1e-5)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(SEEDS, st.integers(1, 6))
 def test_theorem_3e_gradients(seed: int, d: int) -> None:
     rng = np.random.default_rng(seed)
@@ -77,7 +77,7 @@ def test_theorem_3e_gradients(seed: int, d: int) -> None:
         assert descent[i] == pytest.approx(-(loss[0] - loss[1]) / 2e-6, abs=1e-5)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(SEEDS)
 def test_tabular_softmax_steps(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -92,7 +92,7 @@ def test_tabular_softmax_steps(seed: int) -> None:
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(SEEDS, st.booleans())
 def test_identity_3f(seed: int, ties: bool) -> None:
     rng = np.random.default_rng(seed)

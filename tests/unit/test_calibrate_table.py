@@ -28,8 +28,9 @@ def row(name: str, seed: int, student: float, sft: float, opd: float) -> Row:
     return Row(name, s.kind, seed, ends, evidence, None, 0.025, s.set)
 
 
-ROWS = [row("rl", 400, 0.4, 0.7, 0.71), row("deep", 500, 0.4, 0.5, 0.8), row("peer", 400, 0.4, 0.41, 0.42),
-        row("deep", 501, 0.4, 0.41, 0.6)]  # fmt: skip
+KEPT = next(s.name for s in SCENARIOS.values() if s.set == "score")
+ROWS = [row("rl", 400, 0.4, 0.7, 0.71), row(KEPT, 500, 0.4, 0.5, 0.8), row("peer", 400, 0.4, 0.41, 0.42),
+        row(KEPT, 501, 0.4, 0.41, 0.6)]  # fmt: skip
 
 
 def test_the_page_comes_again_from_its_own_json(tmp_path: Path) -> None:
@@ -46,13 +47,18 @@ def test_the_page_comes_again_from_its_own_json(tmp_path: Path) -> None:
     assert again == {(r.scenario, r.seed): (r.values, "test") for r in ROWS}
     data = json.loads((first / "calibration.json").read_text())
     assert [(r["scenario"], r["seed"], r["set"]) for r in data["rows"]] == [
-        ("deep", 500, "score"), ("deep", 501, "score"), ("rl", 400, "set"), ("peer", 400, "set"),
+        (KEPT, 500, "score"), (KEPT, 501, "score"), ("rl", 400, "set"), ("peer", 400, "set"),
     ]  # fmt: skip
     assert data["scores"]["score"]["n"] == data["scores"]["set"]["n"] == 2
     page = (first / "calibration.md").read_text()
-    assert page.count("| deep | 50") == 2
+    assert page.count(f"| {KEPT} | 50") == 2
     assert "2.5%" in page
     assert all(f"| {name} | {s.set} | {s.kind} |" in page for name, s in SCENARIOS.items())
+
+
+def test_a_row_is_in_the_set_that_its_scenario_is_in_now(tmp_path: Path) -> None:
+    write_rows(tmp_path / "results.jsonl", [replace(ROWS[0], set="score")])
+    assert [r.set for r in table.read(str(tmp_path / "results.jsonl"))] == ["set"]
 
 
 def test_nothing_to_show_is_a_mistake(tmp_path: Path) -> None:

@@ -217,7 +217,7 @@ def test_no_whole_distribution(stub: Stub, policy: Policy) -> None:
         e.start([])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 8), st.integers(0, 2**32 - 1))
 def test_spread_is_what_its_bucketing_needs(k: int, seed: int) -> None:
     """Any distribution: the coarse table's own top k and tail are the whole one's, so is the divergence."""

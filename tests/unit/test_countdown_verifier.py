@@ -250,7 +250,7 @@ def brute_force(
     return lines
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.integers(1, 12), min_size=2, max_size=4),
     st.integers(1, 40),

@@ -58,7 +58,7 @@ DIAGNOSIS = st.builds(
 
 
 @given(DIAGNOSIS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_diagnosis_survives_json(one: Diagnosis) -> None:
     text = json.dumps(one.to_dict(), allow_nan=False)
     assert Diagnosis.from_dict(json.loads(text)) == one

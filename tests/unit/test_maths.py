@@ -19,7 +19,7 @@ def table(rows) -> torch.Tensor:
 
 
 @given(logits, logits, st.floats(0.01, 0.99))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_divergences_are_zero_on_equals_and_positive(a, b, beta):
     p, q = table(a), table(b)
     assert abs(float(maths.kl(p, p))) < 1e-12
@@ -58,7 +58,7 @@ def test_jsd_limits_are_the_two_kls():
 
 
 @given(logits, logits, st.integers(1, 3))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_tail_bucket_keeps_all_mass_and_lower_bounds(a, b, k):
     p, q = table([a]), table([b])
     ids = p.topk(k, -1).indices

@@ -301,7 +301,7 @@ def without_non_finite(value: Any) -> Any:
 
 
 @given(st.dictionaries(st.text(st.characters(exclude_categories=())), values, max_size=5))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_record_is_one_valid_line(record: dict[str, Any]) -> None:
     assert dumps(record).count(b"\n") == 1
 
@@ -313,7 +313,7 @@ def test_any_record_is_one_valid_line(record: dict[str, Any]) -> None:
 
 
 @given(records=st.lists(st.dictionaries(st.text(max_size=3), values, max_size=3), max_size=4), data=st.data())
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_log_cut_anywhere_is_read_up_to_there(
     records: list[dict[str, Any]], data: Any, tmp_path: Path
 ) -> None:

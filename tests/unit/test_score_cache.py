@@ -91,7 +91,7 @@ def test_keys_tell_everything_apart() -> None:
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_any_damage_is_a_miss(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Flipped bytes, cut ends, swapped lines: an entry is what was put, or absent."""

@@ -72,7 +72,7 @@ def test_held_out_prompts_come_back_only_after_all_others(spec: str) -> None:
 
 
 @each_task
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(text=st.one_of(st.text(), st.text(alphabet="01234567 oknab=\n~٣", max_size=60)), ended=st.booleans())
 def test_the_verifier_never_raises_and_gold_is_short(spec: str, text: str, ended: bool) -> None:
     task = loaded(spec)

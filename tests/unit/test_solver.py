@@ -230,7 +230,7 @@ def test_the_stepper_draws_the_same_completions(name: str) -> None:
 TOKENS = st.one_of(st.integers(0, V - 1), st.sampled_from(ids("0123456789+-= ok no\n~a$")))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_any_prefix_has_a_distribution_and_its_score_is_an_entry(data: st.DataObject) -> None:
     expert = solver(data.draw(st.sampled_from(["search", "half", "styled"])), repeat=data.draw(st.booleans()))

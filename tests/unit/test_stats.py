@@ -49,7 +49,7 @@ def test_hierarchical_bootstrap_covers_with_three_seeds(shared: bool) -> None:
     assert hits > naive_hits
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 1000), shared=st.booleans())
 def test_hierarchical_with_one_seed_is_the_simple_one(seed: int, shared: bool) -> None:
     data = outcomes(seed)
@@ -102,7 +102,7 @@ def test_same_seed_same_interval_and_chunks_do_not_matter_much(monkeypatch: pyte
 # --- pairs ------------------------------------------------------------
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 1000), n_seeds=st.integers(1, 4), shared=st.booleans())
 def test_paired_difference_of_identical_runs_is_exactly_zero(seed: int, n_seeds: int, shared: bool) -> None:
     runs = [outcomes(seed + i) for i in range(n_seeds)]
@@ -138,7 +138,7 @@ def test_pairs_must_match() -> None:
 # --- avg@k and pass@k ------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(row=st.lists(st.integers(0, 1), min_size=1, max_size=7), data=st.data())
 def test_pass_at_k_is_the_mean_over_all_choices_of_k_samples(row: list[int], data: st.DataObject) -> None:
     k = data.draw(st.integers(1, len(row)))

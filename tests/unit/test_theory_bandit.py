@@ -118,7 +118,7 @@ def test_majority_by_simulation(n: int) -> None:
     assert mean == pytest.approx(family.regret(Info.OFF_S, n), abs=monte_carlo_tolerance(error))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(1, 12),
     st.floats(1e-6, 1.0),
@@ -153,7 +153,7 @@ def test_subnormal_probabilities() -> None:
         assert 0 <= raw_ips_regret(family, 10) <= 1
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.floats(0, 2), st.floats(0, 1), st.integers(0, 200))
 def test_le_cam_lies_between_zero_and_half_the_separation(d2: float, s: float, n: int) -> None:
     assert 0 <= le_cam(s, d2, n) <= s / 2

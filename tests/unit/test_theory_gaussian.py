@@ -33,7 +33,7 @@ def test_figure3_reference_numbers() -> None:
     assert b.raw_covariance(0.0) == pytest.approx(0.797884561, abs=1e-9)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.sampled_from(["A", "B"]), st.floats(-2.5, 3))
 def test_closed_forms_against_quadrature(cls: str, t: float) -> None:
     figure = Fig3(cls)  # type: ignore[arg-type]

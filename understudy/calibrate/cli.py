@@ -44,9 +44,10 @@ def _list(args: Sequence[str]) -> int:
     options.parse(
         Nothing, args, "understudy calibrate list", "The scenarios, their set and what is expected."
     )
+    wide = max(map(len, SCENARIOS)) + 2
     for s in SCENARIOS.values():
-        console.print(f"{s.set:<6}{s.name:<14}{s.kind}", markup=False)
-        console.print(f"{'':<20}{s.expect}", markup=False, style="dim")
+        console.print(f"{s.set:<7}{s.name:<{wide}}{s.kind}", markup=False, soft_wrap=True)
+        console.print(f"{'':<7}{'':<{wide}}{s.expect}", markup=False, style="dim", soft_wrap=True)
     return 0
 
 

@@ -28,6 +28,7 @@ from understudy.calibrate.score import (
 )
 from understudy.diagnose.forecast import load
 from understudy.diagnose.types import Estimate
+from understudy.diagnose.verdict import CLASSES
 from understudy.errors import UserError
 from understudy.files import dumps, read_json, write_bytes
 from understudy.terminal import console
@@ -38,12 +39,14 @@ GOALS = {"decided": 0.8, "cost": 0.10}
 
 
 def read(path: str) -> list[Row]:
-    """Rows of results.jsonl, or of a committed calibration.json."""
-    if not path.endswith(".json"):
-        return read_rows(path)
-    found = read_json(Path(path), "results")
-    how = found.get("how", [])
-    return [Row.from_dict(_unpacked(row, how)) for row in found.get("rows", [])]
+    """Rows of results.jsonl, or of a committed calibration.json; the set of each is what its scenario is in now."""
+    if path.endswith(".json"):
+        found = read_json(Path(path), "results")
+        how = found.get("how", [])
+        rows = [Row.from_dict(_unpacked(row, how)) for row in found.get("rows", [])]
+    else:
+        rows = read_rows(path)
+    return [replace(r, set=SCENARIOS[r.scenario].set) if r.scenario in SCENARIOS else r for r in rows]
 
 
 def write(rows: Sequence[Row], out: Path) -> Path:
@@ -140,12 +143,13 @@ def verdict_lines(found: Score) -> list[str]:
 
 def _rows(rows: Sequence[Row]) -> list[str]:
     lines = [
-        "| scenario | seed | student | sft | online | what it should have said | what it said | probability | cost |",
+        "| scenario | seed | student | sft | online | what it should have said | what it said | likeliest | cost |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         assert row.verdict is not None
         answer, p = row.verdict.answer, row.verdict.probabilities
+        best = max(CLASSES, key=lambda a: p[a])
         mark = ""
         if answer not in (UNDECIDED, row.truth):
             mark = " (wrong, close call)" if row.close else " (**wrong**)"
@@ -153,7 +157,7 @@ def _rows(rows: Sequence[Row]) -> list[str]:
         ends = " | ".join(_number(row.outcome[k]) for k in ("student", "sft", "opd"))
         truth = row.truth + (" (close)" if row.close else "")
         lines.append(
-            f"| {row.scenario} | {row.seed} | {ends} | {truth} | {answer}{mark} | {p[answer]:.2f} | {cost} |"
+            f"| {row.scenario} | {row.seed} | {ends} | {truth} | {answer}{mark} | {best} {p[best]:.2f} | {cost} |"
         )
     return lines
 

@@ -183,7 +183,7 @@ class VerdictModel:
     """A gain, or a difference of the two routes, below this is called none."""
     tolerance: float = 0.01
     """Mass within this of a boundary between two answers counts for neither of them."""
-    confidence: float = 0.7
+    confidence: float = 0.8
     """An answer needs at least this probability."""
 
     def forecast(self, q: Quantities) -> Forecast:
