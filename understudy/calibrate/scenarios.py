@@ -242,43 +242,6 @@ _ALL = (
         "label-three", "H = 1, to be discovered", "set", m.THREE, "three", "labeller:p_right=0.95",
         "One token; the parity of three bits, which can be found.", seconds=15, first_seed=500,
     ),
-    # ---- three times as long: what a diagnosis sees grows with the training
-    Scenario(
-        f"search-{LONG}", "hidden search, long", "set", COUNTDOWN, "base", "solver",
-        "As `search`, three times as long.", updates=LONG, seconds=130.0,
-    ),
-    Scenario(
-        f"rl-search-{LONG}", "hidden search, strong student, long", "set", COUNTDOWN, "rl", "solver",
-        "As `rl-search`, three times as long.", updates=LONG, seconds=130.0,
-    ),
-    Scenario(
-        f"always-ok-{LONG}", "hidden search without recovery, long", "set", COUNTDOWN, "base", "always_ok",
-        "As `always-ok`, three times as long.", updates=LONG, seconds=130.0,
-    ),
-    Scenario(
-        f"larger-{LONG}", "larger network, long", "set", COUNTDOWN, "base", "@larger",
-        "As `larger`, three times as long.", updates=LONG, seconds=130.0,
-    ),
-    Scenario(
-        f"four-{LONG}", "longer chains, long", "set", FOUR, "four", "solver",
-        "As `four`, three times as long.", updates=LONG, seconds=200.0,
-    ),
-    Scenario(
-        f"weak-search-{LONG}", "hidden search that errs, long", "set", COUNTDOWN, "base", "solver:p_right=0.3",
-        "As `weak-search`, three times as long.", updates=LONG, seconds=130.0,
-    ),
-    Scenario(
-        f"styled-{LONG}", "irrelevant style, long", "set", COUNTDOWN, "base", "styled",
-        "As `styled`, three times as long.", updates=LONG, seconds=130.0,
-    ),
-    Scenario(
-        f"label-secret-{LONG}", "H = 1, secret feature, long", "set", LOOKUP, "lookup", "secret:p_right=0.7",
-        "As `label-secret`, three times as long.", updates=LONG, seconds=40.0,
-    ),
-    Scenario(
-        f"sums-direct-{LONG}", "second task, computed out of sight, long", "set", DIRECT, "direct", "solver",
-        "As `sums-direct`, three times as long.", updates=LONG, seconds=80.0,
-    ),
     # ---- and scored on these, written down before any of them was run
     Scenario(
         "other-rl", "in its class, another's RL", "score", COUNTDOWN, "base", "@peer-rl",
