@@ -71,3 +71,14 @@ def test_numbers_do_not_jump_into_another_notation() -> None:
         "99.0 h",
         "1,234 h",
     ]
+
+
+@pytest.mark.parametrize(
+    ("go", "told"), [(0.74, "go online is likeliest (74%)"), (0.4, "the evidence does not say")]
+)
+def test_an_open_verdict_names_what_is_likeliest(go: float, told: str) -> None:
+    d = undecided()
+    d["verdict"]["probabilities"] = {
+        "offline suffices": 0.1, "go online": go, "neither": 0.1, "undecided": 0.8 - go,
+    }  # fmt: skip
+    assert told in " ".join(screen(d)[:2])

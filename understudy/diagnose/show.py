@@ -9,8 +9,9 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from understudy.diagnose.types import Cost, Diagnosis, Estimate
+from understudy.diagnose.types import Cost, Diagnosis, Estimate, Verdict
 from understudy.diagnose.words import MEANINGS
+from understudy.truth import UNDECIDED
 
 SHORT = (
     "student_accuracy", "expert_accuracy", "headroom", "kl_expert_student", "kl_student_expert", "tv_pooled",
@@ -40,7 +41,7 @@ def show(found: Diagnosis, console: Console) -> None:
 def _parts(found: Diagnosis) -> Iterator[RenderableType]:
     v, s = found.verdict, found.setting
     chances = ", ".join(f"{name} {p:.0%}" for name, p in v.probabilities.items() if p >= 0.005)
-    yield Text(HEADLINES[v.answer], style=f"bold {COLOURS[v.answer]}")
+    yield Text(_headline(v), style=f"bold {COLOURS[v.answer]}")
     yield Text(f"{s['student']} -> {s['expert']} on {s['task']}", style="dim")
     yield Text(f"chances: {chances}; rule: {v.rule}", style="dim")
     if s.get("stopped"):
@@ -53,6 +54,15 @@ def _parts(found: Diagnosis) -> Iterator[RenderableType]:
     yield _routes(found)
     for reason in v.would_change[:2]:
         yield Text(f"would change it: {reason}", style="dim")
+
+
+def _headline(v: Verdict) -> str:
+    """The answer; an open one says which is likeliest, where that is known."""
+    chances = {a: p for a, p in v.probabilities.items() if a != UNDECIDED}
+    best = max(chances, key=lambda a: chances[a], default=UNDECIDED)
+    if v.answer != UNDECIDED or chances.get(best, 0.0) < 0.5:
+        return HEADLINES[v.answer]
+    return f"UNDECIDED: {best} is likeliest ({chances[best]:.0%}), but the evidence does not carry it"
 
 
 def number(e: Estimate | None, percent: bool = False) -> str:
