@@ -1,7 +1,7 @@
-"""The prior of the rule: what was believed before any scenario was scored, as stated coefficients.
+"""The prior of the rule, as stated coefficients.
 
-The numbers are round on purpose. They follow what was measured before the first line was written (one or few runs each;
-a prior, not a result):
+Its terms were chosen on the first 30 scenarios (LAB_LOG.md). Its numbers are round on purpose, and follow what was
+measured before any of them (one or few runs each; a prior, not a result):
 
 expert           headroom  full SFT's gain  full online gain  reverse KL after an SFT pilot
 RL-made               .24        .24 .. .29               .24                       .19
