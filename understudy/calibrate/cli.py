@@ -12,7 +12,7 @@ from understudy.terminal import console
 HELP = """understudy calibrate: is the diagnosis right?
 
   understudy calibrate list      the scenarios: what differs, which set they belong to
-  understudy calibrate run       train the truth of every scenario, diagnosed first (about three hours on two cores)
+  understudy calibrate run       train the truth of every scenario, diagnosed first (two to seven hours on two cores)
   understudy calibrate score     verdicts against outcomes, from the rows that run keeps
   understudy calibrate fit       coefficients of the verdict from such rows
   understudy calibrate table     the page of it: docs/results/calibration.md and .json

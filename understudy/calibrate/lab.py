@@ -150,42 +150,8 @@ def record(result: Result) -> dict[str, Any]:
         "largest_standard_error": round(result.error, 5), "exact_share": round(result.exact, 4),
         "score": result.found.to_dict(), "prior": result.before.to_dict(), "unseen_kind": result.unseen.to_dict(),
         "all_evidence": result.full.to_dict(), "less_evidence": {k: s.to_dict() for k, s in result.lesser.items()},
-        "confidence": [vars(level) for level in levels(result.rows)],
+        "confidence": [vars(level) for level in scoring.levels(result.rows)],
     }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Level:
-    """What another confidence than the model's would give."""
-
-    confidence: float
-    decided: float
-    wrong: float
-    clearly_wrong: float
-
-
-def levels(rows: Sequence[Row], at: Sequence[float] = (0.5, 0.6, 0.7, 0.8, 0.9)) -> list[Level]:
-    """Shares of all rows decided, and of the decided wrong, if an answer needed another probability."""
-    out = []
-    for confidence in at:
-        decided = wrong = clearly = 0
-        for r in rows:
-            assert r.verdict is not None
-            best = max(
-                (a for a in r.verdict.probabilities if a != "undecided"),
-                key=r.verdict.probabilities.__getitem__,
-            )
-            if r.verdict.probabilities[best] >= confidence:
-                decided += 1
-                wrong += best != r.truth
-                clearly += best != r.truth and not r.close
-        share = max(decided, 1)
-        out.append(
-            Level(
-                confidence, round(decided / len(rows), 4), round(wrong / share, 4), round(clearly / share, 4)
-            )
-        )
-    return out
 
 
 def page(result: Result) -> str:
@@ -209,12 +175,7 @@ def page(result: Result) -> str:
         *scoring.table(result.found), "", "![reliability](lab.svg)", "", "Truth against answer:", "",
         *scoring.confusion_table(result.found), "", "Every probability of every verdict:", "",
         *scoring.bins_table(result.found), "", "## If an answer needed another probability", "",
-        "| confidence | decided | of these wrong | clearly wrong |", "|---|---|---|---|",
-        *(
-            f"| {x.confidence:g} | {x.decided:.0%} | {x.wrong:.1%} | {x.clearly_wrong:.1%} |"
-            for x in levels(result.rows)
-        ),
-        "", "## With other coefficients, or less evidence", "",
+        *scoring.levels_table(result.rows), "", "## With other coefficients, or less evidence", "",
         "*A kind never seen*: each kind is judged by coefficients fitted on the other kinds. Less evidence: the first "
         f"{min(c.lesser, c.worlds)} worlds of every kind.", "",
         "| | n | decided | wrong | clearly wrong | Brier |", "|---|---|---|---|---|---|",

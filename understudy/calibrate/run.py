@@ -301,4 +301,5 @@ def told(config: RunConfig) -> None:
     names = {u.scenario.name for u in units}
     what = f"{len(names)} scenarios x {config.seeds} seeds in {units[0].root}: each diagnosed, and trained both ways"
     console.print(what, markup=False)
-    console.print(f"about {minutes:.0f} minutes, {config.workers} runs at a time", markup=False)
+    pace = "up to three times as long on a slow machine"
+    console.print(f"about {minutes:.0f} minutes, {pace}; {config.workers} runs at a time", markup=False)

@@ -18,7 +18,7 @@ from typing import Any
 from understudy.calibrate.fit import Case
 from understudy.diagnose.forecast import VerdictModel
 from understudy.diagnose.types import Estimate, Evidence, Verdict
-from understudy.diagnose.verdict import judge
+from understudy.diagnose.verdict import CLASSES, judge
 from understudy.errors import UserError
 from understudy.truth import ANSWERS, MARGIN, UNDECIDED, is_close, truth
 
@@ -254,3 +254,43 @@ def bins_table(found: Score) -> list[str]:
     """Markdown: reliability."""
     lines = ["| probability claimed (mean) | happened | answers |", "|---|---|---|"]
     return lines + [f"| {b.claimed:.2f} | {b.happened:.2f} | {b.n} |" for b in found.bins]
+
+
+@dataclass(frozen=True)
+class Level:
+    """What another confidence than the model's would give."""
+
+    confidence: float
+    decided: float
+    wrong: float
+    clearly_wrong: float
+
+
+def levels(rows: Sequence[Row], at: Sequence[float] = (0.5, 0.6, 0.7, 0.8, 0.9)) -> list[Level]:
+    """Shares of all rows decided, and of the decided wrong, if an answer needed another probability."""
+    out = []
+    for confidence in at:
+        decided = wrong = clearly = 0
+        for r in rows:
+            assert r.verdict is not None
+            best = max(CLASSES, key=r.verdict.probabilities.__getitem__)
+            if r.verdict.probabilities[best] >= confidence:
+                decided += 1
+                wrong += best != r.truth
+                clearly += best != r.truth and not r.close
+        share = max(decided, 1)
+        out.append(
+            Level(
+                confidence, round(decided / len(rows), 4), round(wrong / share, 4), round(clearly / share, 4)
+            )
+        )
+    return out
+
+
+def levels_table(rows: Sequence[Row]) -> list[str]:
+    """Markdown: `levels`."""
+    lines = ["| confidence | decided | of these wrong | clearly wrong |", "|---|---|---|---|"]
+    return lines + [
+        f"| {x.confidence:g} | {x.decided:.0%} | {x.wrong:.1%} | {x.clearly_wrong:.1%} |"
+        for x in levels(rows)
+    ]

@@ -21,6 +21,7 @@ from understudy.calibrate.score import (
     Score,
     bins_table,
     confusion_table,
+    levels_table,
     read_rows,
     rejudged,
     score,
@@ -117,6 +118,7 @@ def page(rows: Sequence[Row], scores: dict[str, Score]) -> str:
         parts += [f"## {heading}\n", *(f"- {line}" for line in verdict_lines(found)), "", *_rows(some), ""]
         parts += ["### By kind\n", *table(found), "", "### Truth and answer\n", *confusion_table(found), ""]
         parts += ["### Probabilities\n", *bins_table(found), ""]
+        parts += ["### If an answer needed another probability\n", *levels_table(some), ""]
     parts += ["## The scenarios\n", "| scenario | set | kind | what is expected |", "|---|---|---|---|"]
     parts += [f"| {s.name} | {s.set} | {s.kind} | {s.expect} |" for s in SCENARIOS.values()]
     return "\n".join(parts) + "\n"
