@@ -58,7 +58,7 @@ def test_the_page_comes_again_from_its_own_json(tmp_path: Path) -> None:
 
 
 def test_another_confidence_counts_by_hand() -> None:
-    """Truths: neither (close to no line), go online. Catches `undecided` as an answer, and shares of the wrong whole."""
+    """Truths: neither, go online. Catches `undecided` as an answer, and shares of the wrong whole."""
 
     def said(p: tuple[float, ...], *ends: float) -> Row:
         verdict = Verdict(UNDECIDED, dict(zip(ANSWERS, p)), {}, (), (), "by hand")
