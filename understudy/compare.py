@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from understudy import algorithms, options
+from understudy import options
 from understudy.config import TrainConfig, build, parse_spec, resolve, to_dict
 from understudy.diagnose import beforehand
 from understudy.diagnose.config import BUDGET, share
@@ -20,6 +20,7 @@ from understudy.errors import UserError
 from understudy.experts import is_programmatic
 from understudy.files import write_json
 from understudy.jobs import Job, Work, run_all
+from understudy.methods import table
 from understudy.run_files import is_run, read_config
 from understudy.terminal import Board, console
 
@@ -278,7 +279,7 @@ def describe_expert(spec: str, student: str, task_text: str) -> dict[str, Any]:
         return {"spec": spec, "mechanism": known.get("mechanism", ""), "realizable": known.get("realizable")}
     folder = Path(spec)
     made = read_config(folder) if is_run(folder) else {}
-    if made.get("method") in algorithms.TABLE and _same_model(str(made.get("student", "")), student):
+    if made.get("method") in table.TABLE and _same_model(str(made.get("student", "")), student):
         how = "the student can represent it exactly (same class, same start)"
         told = f"{made['method']} from the student's own base: {how}"
         return {"spec": spec, "mechanism": told, "realizable": True}

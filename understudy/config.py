@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from understudy import algorithms, ledger, urls
+from understudy import ledger, urls
 from understudy.errors import UserError
+from understudy.methods import table
 
 T = TypeVar("T")
 
@@ -194,9 +195,9 @@ _FALLBACK: dict[str, Any] = {
     "expert_share": 0.5, "round_updates": 20, "samples_per_prompt": 1, "prompt_pool": 0, "divergence": "",
 }  # fmt: skip
 _CHOICES: dict[str, tuple[str, ...]] = {
-    "behavior": tuple(algorithms.BEHAVIORS), "target": tuple(algorithms.TARGETS),
-    "weight": tuple(algorithms.WEIGHTS), "replay": tuple(algorithms.REPLAYS),
-    "importance": tuple(algorithms.IMPORTANCES), "schedule": ("constant", "linear", "cosine"),
+    "behavior": tuple(table.BEHAVIORS), "target": tuple(table.TARGETS),
+    "weight": tuple(table.WEIGHTS), "replay": tuple(table.REPLAYS),
+    "importance": tuple(table.IMPORTANCES), "schedule": ("constant", "linear", "cosine"),
     "divergence": ("", "kl_expert_student", "kl_student_expert", "jsd"),
     "reduction": ("token_mean", "sequence_mean", "sequence_sum"), "top_k_of": ("student", "expert"),
     "advantage_norm": ("std", "none"), "dtype": ("float32", "bfloat16", "mixed"), "budget_axis": ledger.COLUMNS,
@@ -212,9 +213,9 @@ _AT_LEAST = {
 
 def resolve(config: TrainConfig) -> TrainConfig:
     """Every field concrete; raises UserError for an unknown method, a value out of range or an illegal cell."""
-    row = algorithms.TABLE.get(config.method)
+    row = table.TABLE.get(config.method)
     if row is None:
-        raise UserError("method", config.method, f"unknown; one of {', '.join(algorithms.TABLE)}")
+        raise UserError("method", config.method, f"unknown; one of {', '.join(table.TABLE)}")
     fill: dict[str, Any] = {}
     for name in (f.name for f in dataclasses.fields(config)):
         if getattr(config, name) is None:
@@ -284,7 +285,7 @@ def _check(config: TrainConfig) -> None:
             "temperature", config.temperature, "must be positive (greedy accuracy is always evaluated)"
         )
     _check_servers(config)
-    for rule in algorithms.RULES:
+    for rule in table.RULES:
         if rule.illegal(config):
             raise UserError(
                 rule.field,
@@ -295,7 +296,7 @@ def _check(config: TrainConfig) -> None:
         raise UserError(
             "student", "", "missing: give a model directory, a hub id, or scratch:width=64,layers=2"
         )
-    if algorithms.needs_expert(config) and not config.expert:
+    if table.needs_expert(config) and not config.expert:
         raise UserError(
             "expert", "", f"missing: method {config.method} imitates one; give a model or `solver`"
         )

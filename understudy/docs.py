@@ -13,18 +13,18 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from understudy import algorithms
-from understudy.algorithms import RULES, TABLE, Row
 from understudy.config import TrainConfig, resolve
 from understudy.errors import UserError
+from understudy.methods import table
+from understudy.methods.table import RULES, TABLE, Row
 from understudy.options import field_docs
 
 CELLS: dict[str, Mapping[str, str]] = {
-    "behavior": algorithms.BEHAVIORS,
-    "target": algorithms.TARGETS,
-    "weight": algorithms.WEIGHTS,
-    "replay": algorithms.REPLAYS,
-    "importance": algorithms.IMPORTANCES,
+    "behavior": table.BEHAVIORS,
+    "target": table.TARGETS,
+    "weight": table.WEIGHTS,
+    "replay": table.REPLAYS,
+    "importance": table.IMPORTANCES,
     "divergence": {
         "kl_expert_student": "KL(expert || student): the student must cover whatever the expert may do",
         "kl_student_expert": "KL(student || expert): the student must do nothing that the expert would not",
@@ -65,7 +65,7 @@ def algorithms_page() -> str:
 _INTRO = """
 # The algorithms
 
-Written by `python -m understudy.docs` from `understudy/algorithms.py`; edit that file, not this page.
+Written by `python -m understudy.docs` from `understudy/methods/table.py`; edit that file, not this page.
 
 Every training method is one row of one table. There is one training loop (`understudy/train.py`); it reads the
 cells of a row and knows no method's name. To run a row: `understudy train --method NAME ...`. To change a cell of
@@ -92,7 +92,7 @@ _NOTATION = """
 _KERNELS = """
 ## The two loss kernels
 
-Both are in `understudy/losses.py` and give one loss a token:
+Both are in `understudy/methods/losses.py` and give one loss a token:
 
 - `surrogate`, for a token target: `-weight log student(target)`; with the token ratio
   `-weight student(token) / behavior(token)`, as PPO clips it to `1 - clip .. 1 + clip` where `clip` is set.
@@ -160,7 +160,7 @@ def _row(row: Row) -> str:
         f"{name} `{getattr(row, name)}`" for name in CELLS if getattr(row, name) not in ("", "none")
     )
     config = _resolved(row.name)
-    needs = sorted(algorithms.capabilities(config))
+    needs = sorted(table.capabilities(config))
     lines = [
         f"### {row.name}",
         "",

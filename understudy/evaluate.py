@@ -12,9 +12,10 @@ from typing import Any, Protocol
 import numpy as np
 from torch import Tensor
 
-from understudy import distributed, maths
+from understudy import distributed
 from understudy.errors import UserError
 from understudy.experts.base import CAPABILITIES, Expert
+from understudy.methods import divergences
 from understudy.policy import Policy
 from understudy.randomness import seed_from, uniforms
 from understudy.sampler import draw
@@ -204,4 +205,4 @@ def divergence_per_prompt(first: Any, second: Any, rollouts: Sequence[Rollout], 
 
 
 def _kl(p_TV: Tensor, q_TV: Tensor) -> Tensor:
-    return maths.kl(p_TV.cpu().double(), q_TV.cpu().double()).sum()
+    return divergences.kl(p_TV.cpu().double(), q_TV.cpu().double()).sum()

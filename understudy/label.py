@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from understudy import maths
 from understudy.config import TrainConfig
 from understudy.experts.base import Expert
 from understudy.ledger import Ledger
-from understudy.losses import Objective
+from understudy.methods import divergences
+from understudy.methods.losses import Objective
 from understudy.policy import Policy, pad
 from understudy.randomness import uniforms
 from understudy.sampler import inverse_cdf
@@ -99,11 +99,11 @@ def _weights(
     if config.weight == "log_ratio":
         expert_N = torch.cat(_expert(expert).score(rollouts)).cpu()
         count_scored(ledger, rollouts)
-        weight_N = maths.discounted_to_go(expert_N - student_N, row_N, float(config.gamma or 0))
+        weight_N = divergences.discounted_to_go(expert_N - student_N, row_N, float(config.gamma or 0))
     elif config.weight == "advantage":
         weight_N = advantages(rollouts, str(config.advantage_norm))[row_N]
     if config.behavior == "base" and config.importance != "none":
-        log_ratio_N = maths.prefix_log_ratio(student_N, behavior_N, row_N)
+        log_ratio_N = divergences.prefix_log_ratio(student_N, behavior_N, row_N)
         weight_N = weight_N * log_ratio_N.exp().clamp_max(float(config.importance_cap or 1))
     return list(weight_N.split(lengths))
 
@@ -118,7 +118,7 @@ def advantages(rollouts: Sequence[Rollout], normalise: str) -> Tensor:
     ):
         group += 1
     reward_BG = torch.tensor([_reward(r) for r in rollouts], dtype=torch.float32).view(-1, group)
-    return maths.group_advantages(reward_BG, normalise).flatten()
+    return divergences.group_advantages(reward_BG, normalise).flatten()
 
 
 def expert_draws(rollouts: Sequence[Rollout], expert: Expert, seed: int) -> list[Tensor]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from understudy import algorithms, distributed, training_state
+from understudy import distributed, training_state
 from understudy.card import card, find_diagnosis
 from understudy.config import VOLATILE, TrainConfig, resolve, to_dict
 from understudy.errors import UserError
@@ -25,6 +25,7 @@ from understudy.experts import load_expert
 from understudy.experts.base import Expert
 from understudy.experts.local import made_by
 from understudy.ledger import Ledger
+from understudy.methods import table
 from understudy.policy import Policy, check_same_language, load_policy, resolve_device
 from understudy.policy.sharding import shard
 from understudy.provenance import provenance
@@ -91,7 +92,7 @@ def train(
         expert, base = _lazy_expert(config, task, student), _lazy_base(config, task, student)
         # a mistake should show before anything is written; a script that is cached needs no expert
         cached = os.path.exists(Path(config.out) / "data" / "fixed.safetensors")
-        wanted = (config.expert and config.eval_expert) or (algorithms.needs_expert(config) and not cached)
+        wanted = (config.expert and config.eval_expert) or (table.needs_expert(config) and not cached)
         facts = _facts(expert()) if wanted else {}
         _preflight(config, task, student)
         sampler = _sampler(config, student, task)
@@ -218,7 +219,7 @@ def _lazy_expert(config: TrainConfig, task: Any, student: Policy) -> Callable[[]
 
 def _check_capabilities(config: TrainConfig, expert: Expert) -> None:
     implied = {"top_k"} if "distribution" in expert.capabilities else set()
-    missing = algorithms.capabilities(config) - expert.capabilities - implied
+    missing = table.capabilities(config) - expert.capabilities - implied
     if missing:
         hint = getattr(expert, "hint", "")
         raise UserError(

@@ -13,7 +13,7 @@ from understudy import distributed
 from understudy.config import TrainConfig
 from understudy.errors import UserError
 from understudy.label import Labelled, batches, nothing, objective, split
-from understudy.losses import reduce
+from understudy.methods.losses import reduce
 from understudy.policy import Policy
 
 

@@ -10,7 +10,7 @@ import itertools
 import pytest
 import torch
 
-from understudy import losses, maths
+from understudy.methods import divergences, losses
 
 V, T = 3, 3
 SEQUENCES = list(itertools.product(range(V), repeat=T))
@@ -64,7 +64,7 @@ def expectation(loss_N: torch.Tensor, by: Tabular) -> torch.Tensor:
 
 def opd(student: Tabular, expert: Tabular, gamma: float) -> torch.Tensor:
     logp_N = student.logp_N()
-    advantage_N = maths.discounted_to_go((expert.logp_N() - logp_N).detach(), ROW_N, gamma)
+    advantage_N = divergences.discounted_to_go((expert.logp_N() - logp_N).detach(), ROW_N, gamma)
     return student.gradient(expectation(losses.surrogate(logp_N, logp_N.detach(), advantage_N), student))
 
 
@@ -77,11 +77,11 @@ def opd_full(student: Tabular, expert: Tabular) -> torch.Tensor:
 
 def sequence_kl(student: Tabular, expert: Tabular) -> torch.Tensor:
     """Autograd of the exact KL(student || expert) over whole sequences: prefixes and all."""
-    return student.gradient(maths.kl(student.sequence_logp_B(), expert.sequence_logp_B().detach()))
+    return student.gradient(divergences.kl(student.sequence_logp_B(), expert.sequence_logp_B().detach()))
 
 
 def base_weights(student: Tabular, base: Tabular) -> torch.Tensor:
-    return maths.prefix_log_ratio(student.logp_N().detach(), base.logp_N().detach(), ROW_N).exp()
+    return divergences.prefix_log_ratio(student.logp_N().detach(), base.logp_N().detach(), ROW_N).exp()
 
 
 def close(a: torch.Tensor, b: torch.Tensor) -> bool:
@@ -121,7 +121,7 @@ def test_sft_is_word_kd_in_expectation(student, expert):
     )
     word_kd = student.gradient(expectation(loss_N, expert))
     assert close(sft, word_kd)
-    exact = student.gradient(maths.kl(expert.sequence_logp_B().detach(), student.sequence_logp_B()))
+    exact = student.gradient(divergences.kl(expert.sequence_logp_B().detach(), student.sequence_logp_B()))
     assert close(sft, exact), "sft must descend KL(expert || student) over sequences"
 
 
@@ -153,7 +153,7 @@ def test_group_advantage_is_the_reward_gradient_times_one_minus_one_over_group(s
     baseline that leaks the own reward twice, or rewards that broadcast over the wrong axis."""
     reward_B = torch.tensor([float(sum(s) % 2) for s in SEQUENCES], dtype=torch.float64)
     first, second = torch.cartesian_prod(torch.arange(27), torch.arange(27)).T
-    advantage_BG = maths.group_advantages(torch.stack([reward_B[first], reward_B[second]], 1), "none")
+    advantage_BG = divergences.group_advantages(torch.stack([reward_B[first], reward_B[second]], 1), "none")
     probability_B = student.sequence_logp_B().exp().detach()
     weight_B = torch.zeros(27, dtype=torch.float64)
     pair = probability_B[first] * probability_B[second]

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from understudy import losses
+from understudy.methods import losses
 from understudy.theory.bandit import FamilyF
 from understudy.theory.claim import Options
 from understudy.theory.claims import find

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from understudy import algorithms
 from understudy.config import TrainConfig, resolve
+from understudy.methods import table as algorithms
 from understudy.theory.bandit import FamilyF
 from understudy.theory.claim import Options
 from understudy.theory.claims import find

@@ -16,12 +16,12 @@ import pytest
 import torch
 from tiny import config
 
-from understudy import maths
 from understudy.engine import write_untied
 from understudy.experts.server import ServerExpert
 from understudy.experts.server_check import preflight
 from understudy.experts.server_config import parse_server
 from understudy.httpclient import Client
+from understudy.methods import divergences
 from understudy.policy import Policy, load_policy
 from understudy.run import read_metrics, read_provenance
 from understudy.tasks import load_task
@@ -61,7 +61,9 @@ def test_preflight_and_parity(expert: ServerExpert, policy: Policy) -> None:
     assert max(gaps) < LIMIT
     for coarse, whole in zip(expert.coarse(rollouts, 8), policy.distribution(rollouts)):
         ids = whole.topk(8).indices
-        torch.testing.assert_close(maths.bucketed(coarse, ids), maths.bucketed(whole, ids), atol=1e-2, rtol=0)
+        torch.testing.assert_close(
+            divergences.bucketed(coarse, ids), divergences.bucketed(whole, ids), atol=1e-2, rtol=0
+        )
 
 
 def test_opd_trains_like_the_local_expert(policy: Policy, tmp_path: Path) -> None:

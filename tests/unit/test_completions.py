@@ -18,13 +18,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stub_server import Stub
 
-from understudy import maths
 from understudy.answers import Sequence_, read_samples, read_scores
 from understudy.errors import UserError
 from understudy.experts.server import ServerExpert, spread
 from understudy.experts.server_check import preflight
 from understudy.experts.server_config import parse_server
 from understudy.httpclient import BadAnswer
+from understudy.methods import divergences
 from understudy.policy import Policy, load_policy
 from understudy.tasks import load_task
 from understudy.types import Prompt, Rollout
@@ -109,7 +109,9 @@ def test_scores_and_top_k_are_the_models(stub: Stub, policy: Policy) -> None:
                 == whole.topk(5).indices.sort(-1).values.tolist()
             )
         ids = whole.topk(5).indices
-        torch.testing.assert_close(maths.bucketed(coarse, ids), maths.bucketed(whole, ids), atol=1e-3, rtol=0)
+        torch.testing.assert_close(
+            divergences.bucketed(coarse, ids), divergences.bucketed(whole, ids), atol=1e-3, rtol=0
+        )
 
 
 def test_samples_are_exact(stub: Stub, policy: Policy) -> None:
@@ -228,9 +230,11 @@ def test_spread_is_what_its_bucketing_needs(k: int, seed: int) -> None:
     coarse = spread(best.indices, best.values, 12)
     assert coarse.topk(k).indices.sort(-1).values.tolist() == best.indices.sort(-1).values.tolist()
     for p, q in ((whole, student), (student, whole)):
-        want = maths.kl(maths.bucketed(p, best.indices), maths.bucketed(q, best.indices))
+        want = divergences.kl(divergences.bucketed(p, best.indices), divergences.bucketed(q, best.indices))
         p2, q2 = (coarse if x is whole else x for x in (p, q))
-        got = maths.kl(maths.bucketed(p2, coarse.topk(k).indices), maths.bucketed(q2, coarse.topk(k).indices))
+        got = divergences.kl(
+            divergences.bucketed(p2, coarse.topk(k).indices), divergences.bucketed(q2, coarse.topk(k).indices)
+        )
         torch.testing.assert_close(got, want, atol=2e-4, rtol=1e-3)
 
 

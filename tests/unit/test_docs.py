@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from understudy import algorithms, cli, config, docs, losses, options
+from understudy import cli, config, docs, options
+from understudy.methods import losses, table
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(p for p in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -61,7 +62,7 @@ def test_the_table_of_measures_is_what_the_diagnosis_says():
 
 def test_every_rule_refuses_something():
     """Catches a rule that another one always pre-empts, so that nobody ever reads its reason."""
-    for rule, told in zip(algorithms.RULES, docs.refusals(), strict=True):
+    for rule, told in zip(table.RULES, docs.refusals(), strict=True):
         assert told, f"no run is refused because {rule.reason}"
 
 
@@ -73,7 +74,7 @@ def test_the_page_explains_every_choice():
     page = docs.algorithms_page()
     for name in losses.REDUCTIONS:
         assert f"- `{name}`:" in page
-    for row in algorithms.TABLE.values():
+    for row in table.TABLE.values():
         assert row.equation in page
         assert set(row.defaults) <= {*docs.KNOBS, *docs.CELLS}, "a default that the page does not explain"
 

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 from understudy.checkpoint import load_tensors
 from understudy.errors import UserError
 from understudy.label import Labelled
-from understudy.losses import reduce
+from understudy.methods.losses import reduce
 from understudy.policy import Policy, load_policy
 from understudy.run import checkpoints, read_metrics
 from understudy.tasks import load_task

@@ -20,7 +20,7 @@ from understudy.config import parse_spec
 from understudy.errors import UserError
 from understudy.experts.local import LocalExpert
 from understudy.label import Labelled, batches
-from understudy.losses import Objective, reduce, token_losses
+from understudy.methods.losses import Objective, reduce, token_losses
 from understudy.policy import (
     Policy,
     check_same_language,

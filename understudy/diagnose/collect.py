@@ -18,11 +18,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from understudy import maths
 from understudy.diagnose.cost import Sizes
 from understudy.diagnose.takeover import DEPTHS, continued
 from understudy.diagnose.types import Cost
 from understudy.experts.base import Expert
+from understudy.methods import divergences
 from understudy.policy import Policy
 from understudy.randomness import seed_from
 from understudy.rollout import pack, unpack
@@ -133,7 +133,7 @@ def compared(
             own, other = (s, e) if actor == "student" else (e, s)
             out["student_logp"][i] = float(s.gather(-1, ids).sum())
             out["expert_logp"][i] = float(e.gather(-1, ids).sum())
-            out["kl"][i] = float(maths.kl(own, other).sum())
+            out["kl"][i] = float(divergences.kl(own, other).sum())
             out["overlap"][i] = _overlap(own, other)
     return out
 

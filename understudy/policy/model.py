@@ -16,7 +16,7 @@ from torch import Tensor
 from understudy import language
 from understudy.checkpoint import load_tensors
 from understudy.errors import UserError
-from understudy.losses import Objective, token_losses
+from understudy.methods.losses import Objective, token_losses
 from understudy.policy.decoding import CachedSteps
 from understudy.policy.padding import Padded, pad
 from understudy.types import Batch, Prompt, Rollout

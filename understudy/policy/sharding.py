@@ -17,7 +17,7 @@ from torch import Tensor
 
 from understudy import distributed
 from understudy.errors import UserError
-from understudy.losses import Objective
+from understudy.methods.losses import Objective
 from understudy.policy.model import Policy
 from understudy.types import Batch
 

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from understudy import algorithms
 from understudy.compare import Plan, flags
 from understudy.config import TrainConfig, build, parse_spec, resolve
 from understudy.errors import UserError
 from understudy.experts import is_programmatic
 from understudy.jobs import Job
+from understudy.methods import table
 from understudy.recipes import cost, models
 from understudy.recipes.cost import GIB, Cost, Machine
 from understudy.recipes.models import Shape
@@ -92,7 +92,7 @@ def dry_run(recipe: Recipe, plan: Plan, machine: Machine, data: Mapping[str, str
                 expert = shape(config.expert, made, "expert")
                 _same_language(config, student, expert, made)
                 check("students and experts speak one language", None)
-            missing = algorithms.capabilities(config) - _capabilities(config)
+            missing = table.capabilities(config) - _capabilities(config)
             if missing:
                 raise UserError(
                     "expert", config.expert, f"method {config.method} needs it to {', '.join(missing)}"

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from understudy import losses
+from understudy.methods import losses
 from understudy.theory.scalars import Array
 
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from understudy.config import TrainConfig, resolve
 from understudy.label import objective
 from understudy.ledger import Ledger
-from understudy.losses import Objective, token_losses
+from understudy.methods.losses import Objective, token_losses
 from understudy.randomness import generator
 from understudy.rollout import Source
 from understudy.sampler import draw

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from understudy import maths
+from understudy.methods import divergences
 from understudy.types import Batch
 
 DIVERGENCES = ("kl_expert_student", "kl_student_expert", "jsd")
@@ -64,11 +64,11 @@ def divergence(student_logp: Tensor, expert_logp: Tensor, kind: str, beta: float
     jsd = maths.jsd(expert, student, beta).
     """
     if kind == "kl_expert_student":
-        return maths.kl(expert_logp, student_logp)
+        return divergences.kl(expert_logp, student_logp)
     if kind == "kl_student_expert":
-        return maths.kl(student_logp, expert_logp)
+        return divergences.kl(student_logp, expert_logp)
     if kind == "jsd":
-        return maths.jsd(expert_logp, student_logp, beta)
+        return divergences.jsd(expert_logp, student_logp, beta)
     raise ValueError(f"unknown divergence {kind!r}: one of {DIVERGENCES}")
 
 
@@ -139,6 +139,9 @@ def _piece(logits: Tensor, batch: Batch, objective: Objective, index: Tensor) ->
     if objective.top_k:
         chooser = student_logp if objective.top_k_of == "student" else expert_logp
         ids = chooser.detach().topk(min(objective.top_k, chooser.shape[-1] - 1), -1).indices
-        student_logp, expert_logp = maths.bucketed(student_logp, ids), maths.bucketed(expert_logp, ids)
+        student_logp, expert_logp = (
+            divergences.bucketed(student_logp, ids),
+            divergences.bucketed(expert_logp, ids),
+        )
     loss = divergence(student_logp, expert_logp, objective.divergence, objective.beta)
     return batch.weight_N[index] * loss, logp
