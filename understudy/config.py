@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from understudy import ledger, urls
+from understudy import ledger
 from understudy.errors import UserError
 from understudy.methods import table
+from understudy.servers import urls
 
 T = TypeVar("T")
 

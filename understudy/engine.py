@@ -26,10 +26,10 @@ from understudy.config import TrainConfig
 from understudy.errors import UserError
 from understudy.experts.server import ServerExpert
 from understudy.experts.server_check import PROMPTS, preflight, same_tokens
-from understudy.experts.server_config import parse_server
 from understudy.files import new_folder, read_json, trouble, write_json
-from understudy.httpclient import Rejected, Unreachable
 from understudy.policy import Policy
+from understudy.servers.config import parse_server
+from understudy.servers.http import Rejected, Unreachable
 from understudy.types import Prompt, Rollout
 
 if TYPE_CHECKING:

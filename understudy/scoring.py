@@ -124,7 +124,7 @@ def _settings(config: ScoreConfig) -> tuple[TrainConfig, int]:
         own: dict[str, Any] = {k: v for k, v in (("student", config.student), ("task", config.task)) if v}
         return dataclasses.replace(run, **ours, **own), config.top_k or wanted
     from understudy.experts import is_programmatic
-    from understudy.urls import names_server
+    from understudy.servers.urls import names_server
 
     model = not names_server(config.expert) and not is_programmatic(config.expert)
     student = config.student or (config.expert if model else "")

@@ -23,10 +23,10 @@ from understudy.config import to_dict
 from understudy.errors import UserError
 from understudy.experts.blackbox import ChatExpert
 from understudy.experts.server import ServerExpert
-from understudy.experts.server_config import parse_server
-from understudy.httpclient import Client, Unreachable, find_key
 from understudy.policy import Policy, load_policy
 from understudy.run import read_metrics, read_provenance, read_status
+from understudy.servers.config import parse_server
+from understudy.servers.http import Client, Unreachable, find_key
 from understudy.tasks import load_task
 from understudy.types import Prompt
 

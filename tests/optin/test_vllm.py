@@ -19,11 +19,11 @@ from tiny import config
 from understudy.engine import write_untied
 from understudy.experts.server import ServerExpert
 from understudy.experts.server_check import preflight
-from understudy.experts.server_config import parse_server
-from understudy.httpclient import Client
 from understudy.methods import divergences
 from understudy.policy import Policy, load_policy
 from understudy.run import read_metrics, read_provenance
+from understudy.servers.config import parse_server
+from understudy.servers.http import Client
 from understudy.tasks import load_task
 from understudy.train import train
 

@@ -18,14 +18,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stub_server import Stub
 
-from understudy.answers import Sequence_, read_samples, read_scores
 from understudy.errors import UserError
 from understudy.experts.server import ServerExpert, spread
 from understudy.experts.server_check import preflight
-from understudy.experts.server_config import parse_server
-from understudy.httpclient import BadAnswer
 from understudy.methods import divergences
 from understudy.policy import Policy, load_policy
+from understudy.servers.config import parse_server
+from understudy.servers.http import BadAnswer
+from understudy.servers.responses import Sequence_, read_samples, read_scores
 from understudy.tasks import load_task
 from understudy.types import Prompt, Rollout
 

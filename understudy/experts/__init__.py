@@ -11,7 +11,7 @@ from understudy.errors import UserError
 from understudy.experts.base import Expert, Stepper
 from understudy.experts.local import LocalExpert
 from understudy.policy import load_policy
-from understudy.urls import names_server
+from understudy.servers.urls import names_server
 
 if TYPE_CHECKING:
     from understudy.tasks.base import Task

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from understudy.completions import choose_model, list_models
 from understudy.errors import UserError
-from understudy.experts.server_config import ServerConfig
-from understudy.httpclient import BadAnswer, Client, Rejected
 from understudy.policy import tokenizer_sha
 from understudy.randomness import seed_from
+from understudy.servers.completions import choose_model, list_models
+from understudy.servers.config import ServerConfig
+from understudy.servers.http import BadAnswer, Client, Rejected
 from understudy.types import Prompt, Rollout
 
 

@@ -9,8 +9,8 @@ from understudy.experts.base import Expert
 from understudy.experts.blackbox import ChatExpert
 from understudy.experts.server import ServerExpert
 from understudy.experts.server_check import PROMPTS, preflight
-from understudy.experts.server_config import parse_server
 from understudy.policy import check_same_language, load_policy
+from understudy.servers.config import parse_server
 
 if TYPE_CHECKING:
     from understudy.tasks.base import Task

@@ -15,10 +15,10 @@ from understudy.experts.base import Expert
 from understudy.experts.cache import ScoreCache
 from understudy.experts.cached import CachedExpert
 from understudy.files import files_in, sha256
-from understudy.httpclient import Unreachable
 from understudy.policy import tokenizer_sha
 from understudy.run import is_run, to_stderr
-from understudy.urls import names_server
+from understudy.servers.http import Unreachable
+from understudy.servers.urls import names_server
 
 if TYPE_CHECKING:
     from understudy.tasks.base import Task

@@ -12,13 +12,13 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from understudy.answers import Scores, Sequence_
-from understudy.completions import Completions, choose_model, list_models
 from understudy.errors import UserError
-from understudy.experts.server_config import ServerConfig
-from understudy.httpclient import Client
 from understudy.policy import tokenizer_sha
 from understudy.randomness import seed_from
+from understudy.servers.completions import Completions, choose_model, list_models
+from understudy.servers.config import ServerConfig
+from understudy.servers.http import Client
+from understudy.servers.responses import Scores, Sequence_
 from understudy.types import Prompt, Rollout
 
 Arrived = Callable[[int, dict[str, Tensor]], None]

@@ -14,8 +14,8 @@ import numpy as np
 
 from understudy.errors import UserError
 from understudy.experts.server import ServerExpert
-from understudy.httpclient import Rejected
 from understudy.randomness import generator
+from understudy.servers.http import Rejected
 from understudy.types import Prompt, Rollout
 
 PROBE = "3+5=8 ok\nThe 12 quick foxes.  é✓ def f(x):\n\treturn x**2 \\boxed{42}"

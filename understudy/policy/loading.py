@@ -13,7 +13,7 @@ from understudy.config import Spec, build, parse_spec
 from understudy.errors import UserError
 from understudy.policy.model import Policy, quiet, tokenizer_sha
 from understudy.run_files import is_run
-from understudy.urls import names_server, pieces
+from understudy.servers.urls import names_server, pieces
 
 
 @dataclass(frozen=True)

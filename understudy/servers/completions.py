@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from understudy.answers import (
+from understudy.errors import UserError
+from understudy.servers.http import BadAnswer, Client
+from understudy.servers.responses import (
     Drawn,
     Scores,
     Sequence_,
@@ -20,8 +22,6 @@ from understudy.answers import (
     read_scores,
     whole_numbers,
 )
-from understudy.errors import UserError
-from understudy.httpclient import BadAnswer, Client
 
 
 class Completions:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from understudy.config import build
 from understudy.errors import UserError
-from understudy.urls import pieces
+from understudy.servers.urls import pieces
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
 from understudy.errors import UserError
-from understudy.urls import KEY_VARIABLES, is_loopback, is_openai
+from understudy.servers.urls import KEY_VARIABLES, is_loopback, is_openai
 
 T = TypeVar("T")
 J = TypeVar("J")

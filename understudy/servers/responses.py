@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from understudy.httpclient import BadAnswer
+from understudy.servers.http import BadAnswer
 
 SLACK = 1e-3  # a log-prob may be this far above 0: rounding
 NOTHING = -9000.0  # vLLM's word for minus infinity is -9999
