@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from understudy.checkpoint import load_tensors
 from understudy.policy import Policy
+from understudy.runs.checkpoint import load_tensors
 from understudy.sampler import inverse_cdf, transform
 from understudy.types import Prompt, Rollout
 

@@ -17,8 +17,8 @@ from typing import Any
 from understudy import stats
 from understudy.config import VOLATILE, TrainConfig
 from understudy.errors import UserError
-from understudy.files import read_json
 from understudy.ledger import Ledger
+from understudy.runs.files import read_json
 
 _MACHINE = VOLATILE | {"device", "threads", "tracker"}
 

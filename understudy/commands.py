@@ -66,7 +66,7 @@ def train_command(args: Sequence[str]) -> int:
 def _told(path: Path) -> list[str]:
     """What came out of a finished run, in a few lines."""
     from understudy import stats
-    from understudy.run_files import read_final, read_ledger
+    from understudy.runs.read import read_final, read_ledger
 
     final, ledger = read_final(path) or {}, read_ledger(path)
     lines = []

@@ -18,10 +18,10 @@ from understudy.diagnose import beforehand
 from understudy.diagnose.config import BUDGET, share
 from understudy.errors import UserError
 from understudy.experts import is_programmatic
-from understudy.files import write_json
 from understudy.jobs import Job, Work, run_all
 from understudy.methods import table
-from understudy.run_files import is_run, read_config
+from understudy.runs.files import write_json
+from understudy.runs.read import is_run, read_config
 from understudy.terminal import Board, console
 
 STUDIED = frozenset({"method", "expert", "seed", "out", "student"})

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from understudy import options
-from understudy.files import dumps
-from understudy.provenance import device_name
+from understudy.runs.files import dumps
+from understudy.runs.provenance import device_name
 from understudy.terminal import console
 
 CORE = (

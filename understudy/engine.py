@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from understudy.checkpoint import load_tensors, save_tensors
 from understudy.config import TrainConfig
 from understudy.errors import UserError
 from understudy.experts.server import ServerExpert
 from understudy.experts.server_check import PROMPTS, preflight, same_tokens
-from understudy.files import new_folder, read_json, trouble, write_json
 from understudy.policy import Policy
+from understudy.runs.checkpoint import load_tensors, save_tensors
+from understudy.runs.files import new_folder, read_json, trouble, write_json
 from understudy.servers.config import parse_server
 from understudy.servers.http import Rejected, Unreachable
 from understudy.types import Prompt, Rollout

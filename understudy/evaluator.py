@@ -21,7 +21,7 @@ from understudy.evaluate import (
 from understudy.experts.base import Expert
 from understudy.ledger import Ledger
 from understudy.policy import Policy
-from understudy.run import RunDir
+from understudy.runs.directory import RunDir
 from understudy.tasks.base import Task
 from understudy.types import Prompt, Rollout
 

@@ -22,7 +22,7 @@ from typing import Any
 from understudy.config import TrainConfig
 from understudy.errors import UserError
 from understudy.ray_jobs import run_ray
-from understudy.run_files import is_done
+from understudy.runs.read import is_done
 
 LAUNCHERS = ("local", "ray")
 
@@ -139,7 +139,7 @@ def _run_here(jobs: Sequence[Job | Work], show: Show, keep_going: bool) -> None:
 def _check_same(job: Job) -> None:
     """A finished run is re-used only if it is of this very configuration."""
     from understudy.config import VOLATILE, resolve, to_dict
-    from understudy.run_files import differences, read_config
+    from understudy.runs.read import differences, read_config
 
     changed = differences(
         read_config(job.config.out), to_dict(resolve(job.config)), VOLATILE, to_dict(TrainConfig())

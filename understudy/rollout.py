@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from understudy import distributed
-from understudy.checkpoint import cached_tensors
 from understudy.config import TrainConfig
 from understudy.errors import UserError
 from understudy.experts.base import Expert
@@ -24,7 +23,8 @@ from understudy.label import Labelled, expert_draws, expert_tables, label
 from understudy.ledger import Ledger
 from understudy.policy import Policy
 from understudy.randomness import generator, seed_from
-from understudy.run import RunDir
+from understudy.runs.checkpoint import cached_tensors
+from understudy.runs.directory import RunDir
 from understudy.sampler import Mixture, draw
 from understudy.tasks.base import Task, verify_all
 from understudy.types import Prompt, Rollout

@@ -11,7 +11,7 @@ from typing import Any
 from understudy import options
 from understudy.config import TrainConfig, load, resolve
 from understudy.errors import UserError
-from understudy.files import trouble
+from understudy.runs.files import trouble
 from understudy.terminal import Board, console
 
 PART = 512  # completions between two signs of progress

@@ -28,12 +28,12 @@ from understudy.ledger import Ledger
 from understudy.methods import table
 from understudy.policy import Policy, check_same_language, load_policy, resolve_device
 from understudy.policy.sharding import shard
-from understudy.provenance import provenance
 from understudy.rollout import Source
-from understudy.run import RunDir, is_run, read_provenance, to_stderr
-from understudy.shared_run import SharedRun
+from understudy.runs.directory import RunDir, is_run, read_provenance, to_stderr
+from understudy.runs.provenance import provenance
+from understudy.runs.shared import SharedRun
+from understudy.runs.trackers import names_of, open_trackers
 from understudy.tasks import Task, load_task, stops_of
-from understudy.trackers import names_of, open_trackers
 from understudy.training_state import seed_all
 from understudy.update import check_finite, check_weights, update
 

@@ -15,17 +15,17 @@ import torch
 from torch import Tensor
 
 from understudy import distributed
-from understudy.checkpoint import (
+from understudy.policy import Policy
+from understudy.policy.sharding import FOLDER, read, write
+from understudy.randomness import seed_from
+from understudy.runs.checkpoint import (
     Checkpoint,
     load_optimizer,
     optimizer_tensors,
     random_state,
     set_random_state,
 )
-from understudy.policy import Policy
-from understudy.policy.sharding import FOLDER, read, write
-from understudy.randomness import seed_from
-from understudy.run import RunDir
+from understudy.runs.directory import RunDir
 
 
 def seed_all(seed: int) -> None:

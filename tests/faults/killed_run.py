@@ -27,11 +27,12 @@ import torch
 import transformers.models.llama.modeling_llama  # noqa: F401 - so that children need not
 from tiny import STUDENT, CoinTask, config
 
-from understudy import evaluator, run, tasks, train
+from understudy import evaluator, tasks, train
 from understudy.cli import main
 from understudy.config import TrainConfig, to_dict
 from understudy.experts import solver  # noqa: F401
-from understudy.run import checkpoints, read_lines, read_metrics, read_status
+from understudy.runs import directory
+from understudy.runs.directory import checkpoints, read_lines, read_metrics, read_status
 
 RUN: dict[str, Any] = {
     "updates": 8, "save_every": 2, "eval_every": 3, "keep": 2, "schedule": "cosine", "warmup": 2, "lr": 0.01,
@@ -55,11 +56,11 @@ Place = tuple[object, str, int, bool]
 PLACES: list[Place] = [
     (train, "update", 2, True),
     (train, "update", 8, False),  # back to update 6, where a checkpoint and an evaluation meet
-    (run.RunDir, "save", 2, False),
+    (directory.RunDir, "save", 2, False),
     (evaluator.Evaluator, "during", 2, True),
     (evaluator.Evaluator, "final", 1, False),
     (evaluator.Evaluator, "final", 1, True),
-    (run.RunDir, "finish", 1, True),
+    (directory.RunDir, "finish", 1, True),
 ]
 
 

@@ -15,11 +15,11 @@ import pytest
 import torch
 
 import understudy
-from understudy import checkpoint as checkpoint_module
-from understudy import files
-from understudy.checkpoint import read_checkpoint, save_tensors
 from understudy.errors import UserError
-from understudy.run import RunDir, checkpoints, read_metrics, read_status
+from understudy.runs import checkpoint as checkpoint_module
+from understudy.runs import files
+from understudy.runs.checkpoint import read_checkpoint, save_tensors
+from understudy.runs.directory import RunDir, checkpoints, read_metrics, read_status
 
 CONFIG = {"method": "sft", "lr": 0.001, "seed": 0}
 TOY = Path(__file__).with_name("toy_run.py")
@@ -204,8 +204,8 @@ def test_full_disk_keeps_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest
     run = begin(tmp_path, steps=2)
     for broken in (
         "os.fsync",
-        "understudy.checkpoint.save_tensors",
-        "understudy.checkpoint.sha256",
+        "understudy.runs.checkpoint.save_tensors",
+        "understudy.runs.checkpoint.sha256",
         "os.rename",
     ):
         with monkeypatch.context() as patch:

@@ -23,14 +23,14 @@ import torch
 from tiny import STUDENT, CoinTask, config
 from transformers import AutoModelForCausalLM
 
-from understudy import checkpoint as checkpoint_module
 from understudy import rollout as rollout_module
 from understudy import tasks
-from understudy.checkpoint import load_tensors, save_tensors
 from understudy.cli import main
 from understudy.config import to_dict
 from understudy.label import Labelled
-from understudy.run import RunDir, checkpoints, read_metrics, read_status
+from understudy.runs import checkpoint as checkpoint_module
+from understudy.runs.checkpoint import load_tensors, save_tensors
+from understudy.runs.directory import RunDir, checkpoints, read_metrics, read_status
 
 
 def arguments(out: Path, method: str = "sft", **changes: Any) -> list[str]:

@@ -18,10 +18,10 @@ import torch
 from many_processes import METHODS, STEPS, configuration, until
 
 from understudy import distributed
-from understudy.checkpoint import load_tensors
 from understudy.distributed import Launch, launched
 from understudy.errors import UserError
-from understudy.run import checkpoints, read_final, read_ledger, read_metrics, read_provenance
+from understudy.runs.checkpoint import load_tensors
+from understudy.runs.directory import checkpoints, read_final, read_ledger, read_metrics, read_provenance
 from understudy.train import train
 
 CLOSE = 1e-5

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from understudy.checkpoint import (
+from understudy.runs.checkpoint import (
     load_optimizer,
     load_tensors,
     optimizer_tensors,
@@ -33,7 +33,7 @@ from understudy.checkpoint import (
     save_tensors,
     set_random_state,
 )
-from understudy.run import RunDir, checkpoints, read_metrics, read_status
+from understudy.runs.directory import RunDir, checkpoints, read_metrics, read_status
 
 OPERATIONS = ("replace", "rename", "fsync", "write", "mkdir", "unlink", "rmdir", "truncate", "ftruncate")
 

@@ -21,7 +21,7 @@ from understudy.experts.server import ServerExpert
 from understudy.experts.server_check import preflight
 from understudy.methods import divergences
 from understudy.policy import Policy, load_policy
-from understudy.run import read_metrics, read_provenance
+from understudy.runs.directory import read_metrics, read_provenance
 from understudy.servers.config import parse_server
 from understudy.servers.http import Client
 from understudy.tasks import load_task

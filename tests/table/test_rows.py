@@ -15,7 +15,7 @@ from understudy import rollout as rollout_module
 from understudy import train as train_module
 from understudy.config import TrainConfig, resolve
 from understudy.methods.table import TABLE, needs_expert
-from understudy.run import read_ledger, read_metrics, read_status
+from understudy.runs.directory import read_ledger, read_metrics, read_status
 from understudy.train import train
 
 

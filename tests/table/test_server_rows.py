@@ -14,12 +14,12 @@ from tiny import config
 
 from understudy import engine as engine_module
 from understudy import train as train_module
-from understudy.checkpoint import load_tensors
 from understudy.engine import write_untied
 from understudy.errors import UserError
 from understudy.experts import LocalExpert
 from understudy.policy import Policy, load_policy
-from understudy.run import read_ledger, read_metrics, read_provenance
+from understudy.runs.checkpoint import load_tensors
+from understudy.runs.directory import read_ledger, read_metrics, read_provenance
 from understudy.train import train
 from understudy.types import Prompt, Rollout
 

@@ -21,7 +21,7 @@ from understudy.diagnose.types import Estimate, Evidence, Verdict
 from understudy.errors import UserError
 from understudy.experts import is_programmatic
 from understudy.jobs import Job, Work
-from understudy.run_files import is_done, read_lines
+from understudy.runs.read import is_done, read_lines
 from understudy.tasks import load_task
 
 KINDS = (

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from understudy.card import card, cell, escaped, find_diagnosis, shown, span
 from understudy.config import resolve, to_dict
-from understudy.run import read_final, read_ledger
+from understudy.runs.directory import read_final, read_ledger
 from understudy.train import train
 
 DIAGNOSIS: dict[str, Any] = {

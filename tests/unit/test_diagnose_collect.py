@@ -19,7 +19,7 @@ from understudy.diagnose.types import MEASURES
 from understudy.evaluate import divergence_per_prompt
 from understudy.experts import LocalExpert, load_expert
 from understudy.policy import load_policy
-from understudy.run import RunDir
+from understudy.runs.directory import RunDir
 from understudy.tasks import load_task
 
 

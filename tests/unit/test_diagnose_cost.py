@@ -12,7 +12,7 @@ from understudy.diagnose.config import DiagnoseConfig, checked, full_training, s
 from understudy.diagnose.cost import Sizes, timed
 from understudy.diagnose.types import Cost
 from understudy.errors import UserError
-from understudy.run import read_ledger
+from understudy.runs.directory import read_ledger
 from understudy.train import train
 
 SIZES = Sizes(10.0, 1000.0)

@@ -18,7 +18,7 @@ from understudy.diagnose.show import SHORT, duration, large, show
 from understudy.diagnose.types import CHECKS, MEASURES, Diagnosis
 from understudy.diagnose.words import MEANINGS
 from understudy.errors import UserError
-from understudy.run import read_config
+from understudy.runs.directory import read_config
 from understudy.truth import ANSWERS
 
 # a full training of 8 updates of 16 sequences; its cost pays for pilots of a few updates each

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from understudy.checkpoint import write_cached
 from understudy.diagnose.pilot import Pilots
 from understudy.diagnose.points import at_work, online_level
+from understudy.runs.checkpoint import write_cached
 
 
 def test_a_line_is_found_again() -> None:

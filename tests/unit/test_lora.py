@@ -12,12 +12,12 @@ import torch
 from tiny import STUDENT, config
 from transformers import AutoModelForCausalLM
 
-from understudy.checkpoint import load_tensors
 from understudy.errors import UserError
 from understudy.label import Labelled
 from understudy.methods.losses import reduce
 from understudy.policy import Policy, load_policy
-from understudy.run import checkpoints, read_metrics
+from understudy.runs.checkpoint import load_tensors
+from understudy.runs.directory import checkpoints, read_metrics
 from understudy.tasks import load_task
 from understudy.train import train
 from understudy.types import Prompt, Rollout

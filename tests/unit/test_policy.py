@@ -15,7 +15,6 @@ from tiny import STUDENT
 from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
 
 from understudy import sampler
-from understudy.checkpoint import load_tensors, save_tensors
 from understudy.config import parse_spec
 from understudy.errors import UserError
 from understudy.experts.local import LocalExpert
@@ -30,6 +29,7 @@ from understudy.policy import (
     resolve_device,
     tokenizer_sha,
 )
+from understudy.runs.checkpoint import load_tensors, save_tensors
 from understudy.sampler import draw
 from understudy.tasks import load_task
 from understudy.types import Prompt, Rollout

@@ -13,7 +13,7 @@ from tiny import config
 
 from understudy.errors import UserError
 from understudy.jobs import Job, run_all
-from understudy.run import is_done
+from understudy.runs.directory import is_done
 
 
 class Ray:

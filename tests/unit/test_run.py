@@ -19,11 +19,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import understudy
-from understudy.checkpoint import save_tensors
 from understudy.errors import UserError
-from understudy.files import dumps, new_folder, plain, read_json, recover, write_json
-from understudy.provenance import git_state, provenance
-from understudy.run import (
+from understudy.runs.checkpoint import save_tensors
+from understudy.runs.directory import (
     RunDir,
     checkpoints,
     differences,
@@ -37,6 +35,8 @@ from understudy.run import (
     read_samples,
     read_status,
 )
+from understudy.runs.files import dumps, new_folder, plain, read_json, recover, write_json
+from understudy.runs.provenance import git_state, provenance
 
 ROOT = Path(understudy.__file__).parents[1]
 CONFIG: dict[str, Any] = {
@@ -236,7 +236,7 @@ def test_a_run_that_lost_its_configuration_is_refused(tmp_path: Path) -> None:
 
 def test_two_writers(tmp_path: Path) -> None:
     script = (
-        "import sys, time; from understudy.run import RunDir;"
+        "import sys, time; from understudy.runs.directory import RunDir;"
         f"run = RunDir.open(sys.argv[1], {CONFIG!r}); print('open', flush=True); time.sleep(60)"
     )
     out = tmp_path / "x"
@@ -482,7 +482,7 @@ def test_the_documented_examples_are_json() -> None:
 def test_reading_runs_loads_no_torch(tmp_path: Path) -> None:
     out = finished(tmp_path / "x")
     script = (
-        "import sys; from understudy.run import *; from understudy.provenance import provenance;"
+        "import sys; from understudy.runs.directory import *; from understudy.runs.provenance import provenance;"
         "read_metrics(sys.argv[1]); read_status(sys.argv[1]); provenance();"
         "assert not {'torch', 'transformers', 'safetensors'} & set(sys.modules)"
     )

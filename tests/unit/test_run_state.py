@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from understudy.checkpoint import (
+from understudy.errors import UserError
+from understudy.runs.checkpoint import (
     digest,
     exact,
     load_optimizer,
@@ -21,7 +22,6 @@ from understudy.checkpoint import (
     save_tensors,
     set_random_state,
 )
-from understudy.errors import UserError
 
 
 def make(dtype: torch.dtype = torch.float32, **options: Any) -> tuple[torch.nn.Module, torch.optim.Optimizer]:

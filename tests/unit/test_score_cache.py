@@ -23,7 +23,7 @@ from understudy.config import to_dict
 from understudy.errors import UserError
 from understudy.experts.cache import ScoreCache, identity_name, key
 from understudy.policy import Policy, load_policy
-from understudy.run import read_metrics
+from understudy.runs.directory import read_metrics
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from understudy.evaluate import choose, held_out, sample_policy, splits_of
 from understudy.experts.local import LocalExpert
 from understudy.experts.recorded import RecordedExpert
 from understudy.policy import load_policy, make_scratch
-from understudy.run import read_final, read_ledger, read_metrics
+from understudy.runs.directory import read_final, read_ledger, read_metrics
 from understudy.tasks import load_task
 from understudy.train import train
 

@@ -15,8 +15,8 @@ from tiny import config
 
 from understudy.config import to_dict
 from understudy.errors import UserError
-from understudy.run import read_metrics
-from understudy.trackers import INSTALL, Trackers, names_of, numbers, open_trackers
+from understudy.runs.directory import read_metrics
+from understudy.runs.trackers import INSTALL, Trackers, names_of, numbers, open_trackers
 from understudy.train import train
 
 

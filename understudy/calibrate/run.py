@@ -24,10 +24,10 @@ from understudy.config import TrainConfig
 from understudy.diagnose.beforehand import fields_of
 from understudy.diagnose.config import BUDGET
 from understudy.errors import UserError
-from understudy.files import dumps, read_json, write_bytes
 from understudy.jobs import Job, Show, Work, run_all
 from understudy.randomness import seed_from
-from understudy.run_files import read_lines
+from understudy.runs.files import dumps, read_json, write_bytes
+from understudy.runs.read import read_lines
 from understudy.terminal import Board, console
 
 METHODS = {"sft": "sft", "opd": "opd_full"}

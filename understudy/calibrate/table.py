@@ -31,7 +31,7 @@ from understudy.diagnose.forecast import load
 from understudy.diagnose.types import Estimate
 from understudy.diagnose.verdict import CLASSES
 from understudy.errors import UserError
-from understudy.files import dumps, read_json, write_bytes
+from understudy.runs.files import dumps, read_json, write_bytes
 from understudy.terminal import console
 from understudy.truth import MARGIN, UNDECIDED
 

@@ -11,8 +11,8 @@ from understudy import stats
 from understudy.diagnose.cost import Sizes
 from understudy.diagnose.types import Cost, Estimate
 from understudy.errors import UserError
-from understudy.files import read_json, write_json
-from understudy.run_files import read_final, read_ledger, read_provenance
+from understudy.runs.files import read_json, write_json
+from understudy.runs.read import read_final, read_ledger, read_provenance
 
 GAPS = (("opd_minus_sft", "opd", "sft"), ("sft_gain", "sft", "student"), ("opd_gain", "opd", "student"))
 

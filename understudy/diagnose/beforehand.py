@@ -9,7 +9,7 @@ from typing import Any
 from understudy.config import TrainConfig
 from understudy.diagnose.config import DiagnoseConfig
 from understudy.errors import UserError
-from understudy.files import write_json
+from understudy.runs.files import write_json
 
 FILE, REFUSED = "diagnosis.json", "refused.json"
 _RECIPE = (

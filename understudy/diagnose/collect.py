@@ -26,7 +26,7 @@ from understudy.methods import divergences
 from understudy.policy import Policy
 from understudy.randomness import seed_from
 from understudy.rollout import pack, unpack
-from understudy.run import RunDir
+from understudy.runs.directory import RunDir
 from understudy.sampler import draw
 from understudy.tasks import verify_all
 from understudy.tasks.base import Task

@@ -33,11 +33,11 @@ from understudy.diagnose.types import VERSION, Check, Control, Cost, Diagnosis, 
 from understudy.diagnose.words import MEANINGS, assumptions
 from understudy.errors import UserError
 from understudy.experts import load_expert
-from understudy.files import plain, read_json, write_json
 from understudy.policy import load_policy, resolve_device
-from understudy.provenance import device_name, provenance
 from understudy.report import diagnosis as page
-from understudy.run import RunDir, differences, is_run, read_config, to_stderr
+from understudy.runs.directory import RunDir, differences, is_run, read_config, to_stderr
+from understudy.runs.files import plain, read_json, write_json
+from understudy.runs.provenance import device_name, provenance
 from understudy.tasks import load_task
 from understudy.truth import MARGIN
 

@@ -34,7 +34,7 @@ from understudy.diagnose.points import accuracy, at_work, divergence, nats, onli
 from understudy.diagnose.sizing import BATCH, EVAL_HALF, EVAL_SAMPLES, Prices, Size
 from understudy.diagnose.types import Cost, Estimate, PilotPoint
 from understudy.policy import Policy, load_policy
-from understudy.run import RunDir, read_ledger, read_metrics
+from understudy.runs.directory import RunDir, read_ledger, read_metrics
 from understudy.train import train
 from understudy.types import Prompt
 

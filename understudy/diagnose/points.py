@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from understudy.checkpoint import read_cached
 from understudy.diagnose import intervals
 from understudy.diagnose.collect import Floats, Table
 from understudy.diagnose.floor import extrapolate, fit_floor
 from understudy.diagnose.sizing import EVAL_HALF
 from understudy.diagnose.types import Estimate, Floor, PilotPoint
+from understudy.runs.checkpoint import read_cached
 
 NATS = "nats a sequence"
 

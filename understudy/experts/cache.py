@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from understudy.errors import UserError
-from understudy.files import dumps, read_json, trouble, write_json
+from understudy.runs.files import dumps, read_json, trouble, write_json
 
 FORMAT = 1
 _TYPES = {"f4": np.dtype("<f4"), "i4": np.dtype("<i4")}

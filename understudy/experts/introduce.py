@@ -14,9 +14,9 @@ from understudy.errors import UserError
 from understudy.experts.base import Expert
 from understudy.experts.cache import ScoreCache
 from understudy.experts.cached import CachedExpert
-from understudy.files import files_in, sha256
 from understudy.policy import tokenizer_sha
-from understudy.run import is_run, to_stderr
+from understudy.runs.directory import is_run, to_stderr
+from understudy.runs.files import files_in, sha256
 from understudy.servers.http import Unreachable
 from understudy.servers.urls import names_server
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from understudy.errors import UserError
 from understudy.experts.base import Stepper
 from understudy.policy import Policy
-from understudy.run_files import is_run, read_config, read_ledger
+from understudy.runs.read import is_run, read_config, read_ledger
 from understudy.sampler import draw
 from understudy.types import Prompt, Rollout
 

@@ -12,7 +12,7 @@ import torch
 from understudy.config import Spec, build, parse_spec
 from understudy.errors import UserError
 from understudy.policy.model import Policy, quiet, tokenizer_sha
-from understudy.run_files import is_run
+from understudy.runs.read import is_run
 from understudy.servers.urls import names_server, pieces
 
 

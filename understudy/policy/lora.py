@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from understudy.checkpoint import load_tensors, save_tensors
 from understudy.errors import UserError
 from understudy.randomness import seed_from
+from understudy.runs.checkpoint import load_tensors, save_tensors
 
 FILE = "adapter_model.safetensors"
 _NAME = "default"  # peft's name of the only adapter

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from understudy import language
-from understudy.checkpoint import load_tensors
 from understudy.errors import UserError
 from understudy.methods.losses import Objective, token_losses
 from understudy.policy.decoding import CachedSteps
 from understudy.policy.padding import Padded, pad
+from understudy.runs.checkpoint import load_tensors
 from understudy.types import Batch, Prompt, Rollout
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ from understudy.compare import Plan
 from understudy.compare import run as run_plan
 from understudy.config import resolve, to_dict
 from understudy.errors import UserError
-from understudy.files import write_bytes, write_json
 from understudy.recipes import NAMES, Recipe, load_recipe
 from understudy.recipes.cost import DEVICES, Machine
 from understudy.recipes.recipe import Scale
+from understudy.runs.files import write_bytes, write_json
 from understudy.terminal import console
 
 
@@ -204,7 +204,7 @@ def real(recipe: Recipe, plan: Plan, machine: Machine, scale: Scale) -> int:
 
     from understudy.recipes.check import dry_run
     from understudy.recipes.cost import peak
-    from understudy.run_files import is_done
+    from understudy.runs.read import is_done
 
     waiting = [j for j in plan.trainings() if not is_done(Path(j.config.out))]
     if waiting:

@@ -12,13 +12,13 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from understudy.files import write_bytes, write_json
 from understudy.recipes.recipe import Claim, Drawing, Recipe, word
 from understudy.report import html as report_html
 from understudy.report import lines, plots
 from understudy.report.summary import Arm, Summary
 from understudy.report.svg import drawing
 from understudy.report.text import OFFLINE, ONLINE, family, points_interval, visible
+from understudy.runs.files import write_bytes, write_json
 from understudy.stats import Interval
 
 NEAR = 0.05

@@ -15,10 +15,10 @@ from typing import Any
 
 from understudy.compare import Arm, Plan
 from understudy.config import TrainConfig
-from understudy.files import write_bytes
 from understudy.jobs import Job
 from understudy.recipes.recipe import Scale
 from understudy.recipes.tiny import RL, assemble
+from understudy.runs.files import write_bytes
 from understudy.tasks.streams import is_held_out
 
 LARGE = "larger network"

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from understudy.errors import UserError
-from understudy.files import read_json
 from understudy.report.runs import mapping
+from understudy.runs.files import read_json
 
 FILE = "diagnosis.json"
 VERSION = 1

@@ -17,7 +17,7 @@ import numpy as np
 
 from understudy.errors import UserError
 from understudy.report.text import label
-from understudy.run_files import read_status
+from understudy.runs.read import read_status
 from understudy.stats import Floats
 
 

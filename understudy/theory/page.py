@@ -10,7 +10,7 @@ import jinja2
 from markupsafe import Markup
 
 from understudy import __version__
-from understudy.files import write_bytes
+from understudy.runs.files import write_bytes
 from understudy.theory.claim import Claim, Options, Result, Row, number
 from understudy.theory.figures import FIGURES
 from understudy.theory.information import Info

@@ -20,8 +20,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from understudy.errors import UserError
-from understudy.files import Lock, dumps, new_folder, plain, read_json, recover, sync, trouble, write_json
-from understudy.run_files import (
+from understudy.runs.files import (
+    Lock,
+    dumps,
+    new_folder,
+    plain,
+    read_json,
+    recover,
+    sync,
+    trouble,
+    write_json,
+)
+from understudy.runs.read import (
     LOCK,
     checkpoints,
     differences,
@@ -60,7 +70,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from understudy.checkpoint import Checkpoint
+    from understudy.runs.checkpoint import Checkpoint
 
 State = Literal["running", "done", "stopped"]
 LOGS = ("metrics.jsonl", "samples.jsonl")
@@ -108,7 +118,7 @@ class RunDir:
         config: JSON-able, finite. A run that is there must have the same one, except for the fields in
             `volatile` (dotted names; a name covers what is under it), which change no number of the result.
         defaults: what fields mean that the run there does not have, because an earlier version began it.
-        provenance: see understudy.provenance; called once, when needed. A resume is recorded beside it.
+        provenance: see understudy.runs.provenance; called once, when needed. A resume is recorded beside it.
         resume: "never" refuses a folder that already holds a run.
         keep: how many checkpoints stay.
         note: takes one line for the user when something was repaired.
@@ -222,7 +232,7 @@ class RunDir:
 
         What making them cost belongs in the tensors too: a resumed run does not make them again.
         """
-        from understudy.checkpoint import cached_tensors
+        from understudy.runs.checkpoint import cached_tensors
 
         with _explained(self.path, self._how_to_resume()):
             return cached_tensors(self.path / "data" / f"{name}.safetensors", make, self.note)
@@ -241,7 +251,7 @@ class RunDir:
         shown in ledger.json and status.json.
         Raises UserError when the disk refuses; the checkpoints before this one stay.
         """
-        from understudy.checkpoint import write_checkpoint
+        from understudy.runs.checkpoint import write_checkpoint
 
         folder = self.path / "checkpoints"
         target = folder / f"step-{step:08d}"
@@ -275,7 +285,7 @@ class RunDir:
 
         A damaged checkpoint is named to the user and set aside; the one before it is used.
         """
-        from understudy.checkpoint import read_checkpoint
+        from understudy.runs.checkpoint import read_checkpoint
 
         found: Checkpoint | None = None
         damaged: list[str] = []

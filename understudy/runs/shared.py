@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from understudy import distributed
-from understudy.checkpoint import Checkpoint, load_tensors, read_cached, write_cached
 from understudy.errors import UserError
-from understudy.run import RunDir, State, to_stderr
+from understudy.runs.checkpoint import Checkpoint, load_tensors, read_cached, write_cached
+from understudy.runs.directory import RunDir, State, to_stderr
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from understudy.errors import UserError
-from understudy.files import dumps, files_in, new_folder, open_up, replacing, sha256, trouble
+from understudy.runs.files import dumps, files_in, new_folder, open_up, replacing, sha256, trouble
 
 if TYPE_CHECKING:
     import torch

@@ -1,6 +1,6 @@
 """Reading a run directory: what a folder is, its files as Python values, how two configurations differ.
 
-Needs neither torch nor transformers. `understudy.run` exports these names too.
+Needs neither torch nor transformers. `understudy.runs.directory` exports these names too.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from understudy.errors import UserError
-from understudy.files import Lock, plain, read_json
+from understudy.runs.files import Lock, plain, read_json
 
 LOCK = ".lock"
 _STEP = re.compile(r"step-(\d+)")
