@@ -21,8 +21,8 @@ import numpy as np
 import torch
 
 from understudy.policy import Policy
+from understudy.policy.sampling import inverse_cdf, transform
 from understudy.runs.checkpoint import load_tensors
-from understudy.sampler import inverse_cdf, transform
 from understudy.types import Prompt, Rollout
 
 Fault = str

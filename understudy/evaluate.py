@@ -17,8 +17,8 @@ from understudy.errors import UserError
 from understudy.experts.base import CAPABILITIES, Expert
 from understudy.methods import divergences
 from understudy.policy import Policy
+from understudy.policy.sampling import draw
 from understudy.randomness import seed_from, uniforms
-from understudy.sampler import draw
 from understudy.tasks.base import Task, size_of, verify_all
 from understudy.types import Prompt, Rollout
 

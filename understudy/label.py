@@ -18,8 +18,8 @@ from understudy.ledger import Ledger
 from understudy.methods import divergences
 from understudy.methods.losses import Objective
 from understudy.policy import Policy, pad
+from understudy.policy.sampling import inverse_cdf
 from understudy.randomness import uniforms
-from understudy.sampler import inverse_cdf
 from understudy.types import Batch, Prompt, Rollout
 
 

@@ -22,10 +22,10 @@ from understudy.experts.base import Expert
 from understudy.label import Labelled, expert_draws, expert_tables, label
 from understudy.ledger import Ledger
 from understudy.policy import Policy
+from understudy.policy.sampling import Mixture, draw
 from understudy.randomness import generator, seed_from
 from understudy.runs.checkpoint import cached_tensors
 from understudy.runs.directory import RunDir
-from understudy.sampler import Mixture, draw
 from understudy.tasks.base import Task, verify_all
 from understudy.types import Prompt, Rollout
 

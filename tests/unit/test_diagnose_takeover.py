@@ -11,7 +11,7 @@ from understudy.config import TrainConfig
 from understudy.diagnose.takeover import DEPTHS, Forced, continued, cut
 from understudy.experts import LocalExpert, load_expert
 from understudy.policy import Policy, load_policy
-from understudy.sampler import draw
+from understudy.policy.sampling import draw
 from understudy.tasks import load_task, verify_all
 from understudy.types import Prompt, Rollout
 

@@ -16,7 +16,7 @@ from understudy.experts.local import LocalExpert
 from understudy.label import Labelled, advantages, batches, expert_draws, label, objective, split
 from understudy.ledger import Ledger
 from understudy.policy import Policy, load_policy
-from understudy.sampler import draw
+from understudy.policy.sampling import draw
 from understudy.train import update
 from understudy.types import Prompt, Rollout
 

@@ -9,8 +9,8 @@ from tokenizers import Tokenizer, pre_tokenizers, processors
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
-from understudy import language
 from understudy.errors import UserError
+from understudy.policy import tokens
 from understudy.tasks.tokenizer import make_tokenizer
 from understudy.types import Prompt
 
@@ -57,26 +57,26 @@ def spelled(tokenizer: Any, ids: tuple[int, ...]) -> list[str]:
 
 def test_plain_text_gets_one_bos() -> None:
     t = words()
-    assert spelled(t, language.encode(t, Prompt("k", "two plus two"), "m")) == ["<s>", "two", "plus", "two"]
-    assert spelled(t, language.encode(t, Prompt("k", "<s> two plus"), "m")) == ["<s>", "two", "plus"]
+    assert spelled(t, tokens.encode(t, Prompt("k", "two plus two"), "m")) == ["<s>", "two", "plus", "two"]
+    assert spelled(t, tokens.encode(t, Prompt("k", "<s> two plus"), "m")) == ["<s>", "two", "plus"]
 
 
 def test_a_prompt_is_not_closed() -> None:
     """Some tokenizers append the end token to every text; after it a model starts another text."""
     t = words(closes=True)
-    assert spelled(t, language.encode(t, Prompt("k", "two plus"), "m")) == ["<s>", "two", "plus"]
+    assert spelled(t, tokens.encode(t, Prompt("k", "two plus"), "m")) == ["<s>", "two", "plus"]
     p = Prompt("k", "two plus")
-    assert spelled(t, language.continuation(t, p, " two is four", "m")) == ["two", "is", "four"]
+    assert spelled(t, tokens.continuation(t, p, " two is four", "m")) == ["two", "is", "four"]
 
 
 def test_a_chat_template_brings_its_own_bos() -> None:
     t = words()
     p = Prompt("k", "two", messages=(("system", "is"), ("user", "two plus two")), prefill="<think> ")
-    ids = language.encode(t, p, "m")
+    ids = tokens.encode(t, p, "m")
     assert spelled(t, ids) == [
         "<s>", "<system>", "is", "<user>", "two", "plus", "two", "<assistant>", "<think>",
     ]  # fmt: skip
-    assert spelled(t, language.continuation(t, p.encoded(ids), "four", "m")) == ["four"]
+    assert spelled(t, tokens.continuation(t, p.encoded(ids), "four", "m")) == ["four"]
 
 
 def test_byte_level_round_trip_and_continuation() -> None:
@@ -84,10 +84,10 @@ def test_byte_level_round_trip_and_continuation() -> None:
     t = make_tokenizer()
     for text in ("Answer:", "é✓ 数学 \n\t$\\frac{1}{2}$", "a"):
         p = Prompt("k", text)
-        ids = language.encode(t, p, "m")
+        ids = tokens.encode(t, p, "m")
         assert t.decode(list(ids)) == text
         for more in (" A", "B", "\n#### 5"):
-            rest = language.continuation(t, p.encoded(ids), more, "m")
+            rest = tokens.continuation(t, p.encoded(ids), more, "m")
             assert t.decode(list(ids + rest)) == text + more
 
 
@@ -103,13 +103,13 @@ def test_byte_level_round_trip_and_continuation() -> None:
 )  # fmt: skip
 def test_what_cannot_be_asked(tokenizer: Any, prompt: Prompt, message: str) -> None:
     with pytest.raises(UserError, match=message.replace("(", r"\(")):
-        language.encode(tokenizer, prompt, "m")
+        tokens.encode(tokenizer, prompt, "m")
 
 
 def test_one_token() -> None:
     t = words()
-    assert language.one_token(t, "</s>") == 1
-    assert language.one_token(t, "<think>") == WORDS.index("<think>")
-    assert language.one_token(t, "four") == WORDS.index("four")
-    assert language.one_token(t, "two plus") is None
-    assert language.one_token(make_tokenizer(), "\n") is not None
+    assert tokens.one_token(t, "</s>") == 1
+    assert tokens.one_token(t, "<think>") == WORDS.index("<think>")
+    assert tokens.one_token(t, "four") == WORDS.index("four")
+    assert tokens.one_token(t, "two plus") is None
+    assert tokens.one_token(make_tokenizer(), "\n") is not None

@@ -14,7 +14,6 @@ import torch
 from tiny import STUDENT
 from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
 
-from understudy import sampler
 from understudy.config import parse_spec
 from understudy.errors import UserError
 from understudy.experts.local import LocalExpert
@@ -27,10 +26,11 @@ from understudy.policy import (
     make_scratch,
     pad,
     resolve_device,
+    sampling,
     tokenizer_sha,
 )
+from understudy.policy.sampling import draw
 from understudy.runs.checkpoint import load_tensors, save_tensors
-from understudy.sampler import draw
 from understudy.tasks import load_task
 from understudy.types import Prompt, Rollout
 
@@ -117,7 +117,7 @@ def test_samples_do_not_depend_on_the_batch(
     policy = policy_of(models["llama"])
     prompts = prompts_of(policy)
     whole = sampled(policy, prompts=prompts)
-    monkeypatch.setattr(sampler, "ROWS", rows)
+    monkeypatch.setattr(sampling, "ROWS", rows)
     some = sampled(policy, prompts=prompts[::-1])
     by_name = {(r.prompt.key, r.sample): r for r in some}
     assert [by_name[r.prompt.key, r.sample].ids for r in whole] == [r.ids for r in whole]

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from understudy import cli, sampler
+from understudy import cli
 from understudy.config import resolve
+from understudy.policy import sampling
 from understudy.recipes import NAMES, load_recipe
 from understudy.recipes.check import dry_run
 from understudy.recipes.cost import DEVICES, Machine
@@ -171,9 +172,9 @@ def test_words_of_claims():
 
 
 def test_rows_decoded_together_are_bounded():
-    assert sampler.rows_together(60) == sampler.ROWS
-    assert sampler.rows_together(8192) * 8192 <= sampler.TOKENS
-    assert sampler.rows_together(10**9) == 1
+    assert sampling.rows_together(60) == sampling.ROWS
+    assert sampling.rows_together(8192) * 8192 <= sampling.TOKENS
+    assert sampling.rows_together(10**9) == 1
 
 
 def test_recipes_page_is_what_the_recipes_say():

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from understudy.policy import load_policy
+from understudy.policy.sampling import Mixture, draw, inverse_cdf, transform
 from understudy.randomness import uniforms
-from understudy.sampler import Mixture, draw, inverse_cdf, transform
 from understudy.types import Prompt
 
 

@@ -24,7 +24,7 @@ from understudy.experts.base import Expert
 from understudy.experts.solver import SolverExpert
 from understudy.experts.solver_config import PRESETS
 from understudy.methods.divergences import entropy
-from understudy.sampler import draw
+from understudy.policy.sampling import draw
 from understudy.tasks.countdown import CountdownConfig, CountdownTask
 from understudy.types import Prompt, Rollout
 

@@ -24,10 +24,10 @@ from understudy.diagnose.types import Cost
 from understudy.experts.base import Expert
 from understudy.methods import divergences
 from understudy.policy import Policy
+from understudy.policy.sampling import draw
 from understudy.randomness import seed_from
 from understudy.rollout import pack, unpack
 from understudy.runs.directory import RunDir
-from understudy.sampler import draw
 from understudy.tasks import verify_all
 from understudy.tasks.base import Task
 from understudy.types import Prompt, Rollout

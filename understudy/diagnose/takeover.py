@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from understudy.sampler import draw
+from understudy.policy.sampling import draw
 from understudy.types import Prompt, Rollout
 
 DEPTHS = (0, 25, 50, 75)

@@ -11,8 +11,8 @@ from torch import Tensor
 from understudy.errors import UserError
 from understudy.experts.base import Stepper
 from understudy.policy import Policy
+from understudy.policy.sampling import draw
 from understudy.runs.read import is_run, read_config, read_ledger
-from understudy.sampler import draw
 from understudy.types import Prompt, Rollout
 
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from understudy import language
 from understudy.errors import UserError
 from understudy.methods.losses import Objective, token_losses
+from understudy.policy import tokens
 from understudy.policy.decoding import CachedSteps
 from understudy.policy.padding import Padded, pad
 from understudy.runs.checkpoint import load_tensors
@@ -64,17 +64,15 @@ class Policy:
         """
         if not prompts:
             return []
-        return [
-            p.encoded(i) for p, i in zip(prompts, language.encode_all(self.tokenizer, prompts, self.name))
-        ]
+        return [p.encoded(i) for p, i in zip(prompts, tokens.encode_all(self.tokenizer, prompts, self.name))]
 
     def continuations(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> list[tuple[int, ...]]:
         """The ids of each text after its (encoded) prompt; no end token."""
-        return [language.continuation(self.tokenizer, p, t, self.name) for p, t in zip(prompts, texts)]
+        return [tokens.continuation(self.tokenizer, p, t, self.name) for p, t in zip(prompts, texts)]
 
     def ends_also(self, stops: Sequence[str]) -> Policy:
         """Stop texts that are one token of this tokenizer end a completion too."""
-        extra = {i for stop in stops if (i := language.one_token(self.tokenizer, stop)) is not None}
+        extra = {i for stop in stops if (i := tokens.one_token(self.tokenizer, stop)) is not None}
         self.end_ids = tuple(sorted({*self.end_ids, *extra}))
         return self
 

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 
 from understudy.config import TrainConfig
 from understudy.errors import UserError
+from understudy.policy.sampling import rows_together
 from understudy.recipes.models import Shape
 from understudy.recipes.recipe import Lengths
-from understudy.sampler import rows_together
 
 GIB = 2**30
 SCORED = 2**28

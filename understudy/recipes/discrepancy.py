@@ -58,10 +58,10 @@ def command(
 
 def told(recipe: Recipe) -> list[str]:
     """What the real figure needs: two files, and what sampling them takes."""
+    from understudy.policy.sampling import rows_together
     from understudy.recipes.cost import DEVICES, Machine, sampling
     from understudy.recipes.models import MODELS
     from understudy.recipes.paper.fig2_discrepancy import PROBLEMS, SAMPLES, STUDENT
-    from understudy.sampler import rows_together
 
     lengths, machine = recipe.lengths["aime24"], Machine(DEVICES["h100"])
     flops, seconds = sampling(

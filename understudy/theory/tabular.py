@@ -21,9 +21,9 @@ from understudy.config import TrainConfig, resolve
 from understudy.label import objective
 from understudy.ledger import Ledger
 from understudy.methods.losses import Objective, token_losses
+from understudy.policy.sampling import draw
 from understudy.randomness import generator
 from understudy.rollout import Source
-from understudy.sampler import draw
 from understudy.theory.production import log_table
 from understudy.theory.scalars import Array
 from understudy.train import learning_rate, update
