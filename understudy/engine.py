@@ -23,8 +23,8 @@ from torch import Tensor
 
 from understudy.config import TrainConfig
 from understudy.errors import UserError
-from understudy.experts.server import ServerExpert
-from understudy.experts.server_check import PROMPTS, preflight, same_tokens
+from understudy.experts.server.check import PROMPTS, preflight, same_tokens
+from understudy.experts.server.expert import ServerExpert
 from understudy.policy import Policy
 from understudy.runs.checkpoint import load_tensors, save_tensors
 from understudy.runs.files import new_folder, read_json, trouble, write_json

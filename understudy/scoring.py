@@ -79,7 +79,7 @@ def score(config: ScoreConfig, show: Any = lambda done, total: None) -> dict[str
     if config.top_k < 0:
         raise UserError("top_k", config.top_k, "must be at least 0")
     from understudy.experts import load_directly
-    from understudy.experts.introduce import with_cache
+    from understudy.experts.cache.identity import with_cache
     from understudy.policy import check_same_language, load_policy
     from understudy.tasks import load_task, stops_of
 

@@ -30,7 +30,7 @@ from tiny import STUDENT, CoinTask, config
 from understudy import evaluator, tasks, train
 from understudy.cli import main
 from understudy.config import TrainConfig, to_dict
-from understudy.experts import solver  # noqa: F401
+from understudy.experts.programs import solver  # noqa: F401
 from understudy.runs import directory
 from understudy.runs.directory import checkpoints, read_lines, read_metrics, read_status
 

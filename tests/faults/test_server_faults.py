@@ -21,8 +21,8 @@ from tiny import config
 from understudy.cli import main
 from understudy.config import to_dict
 from understudy.errors import UserError
-from understudy.experts.blackbox import ChatExpert
-from understudy.experts.server import ServerExpert
+from understudy.experts.server.chat import ChatExpert
+from understudy.experts.server.expert import ServerExpert
 from understudy.policy import Policy, load_policy
 from understudy.runs.directory import read_metrics, read_provenance, read_status
 from understudy.servers.config import parse_server

@@ -17,8 +17,8 @@ import torch
 from tiny import config
 
 from understudy.engine import write_untied
-from understudy.experts.server import ServerExpert
-from understudy.experts.server_check import preflight
+from understudy.experts.server.check import preflight
+from understudy.experts.server.expert import ServerExpert
 from understudy.methods import divergences
 from understudy.policy import Policy, load_policy
 from understudy.runs.directory import read_metrics, read_provenance

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from stub_server import Stub
 
 from understudy.errors import UserError
-from understudy.experts.server import ServerExpert, spread
-from understudy.experts.server_check import preflight
+from understudy.experts.server.check import preflight
+from understudy.experts.server.expert import ServerExpert, spread
 from understudy.methods import divergences
 from understudy.policy import Policy, load_policy
 from understudy.servers.config import parse_server

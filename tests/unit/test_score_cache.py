@@ -21,7 +21,7 @@ from tiny import config
 from understudy.cli import main
 from understudy.config import to_dict
 from understudy.errors import UserError
-from understudy.experts.cache import ScoreCache, identity_name, key
+from understudy.experts.cache.store import ScoreCache, identity_name, key
 from understudy.policy import Policy, load_policy
 from understudy.runs.directory import read_metrics
 

@@ -21,8 +21,8 @@ from scipy.stats import chi2
 from understudy.config import parse_spec
 from understudy.errors import UserError
 from understudy.experts.base import Expert
-from understudy.experts.solver import SolverExpert
-from understudy.experts.solver_config import PRESETS
+from understudy.experts.programs.solver import SolverExpert
+from understudy.experts.programs.solver_config import PRESETS
 from understudy.methods.divergences import entropy
 from understudy.policy.sampling import draw
 from understudy.tasks.countdown import CountdownConfig, CountdownTask
@@ -429,7 +429,7 @@ def test_the_smoothed_sequence_entropy_is_near_the_exact_one() -> None:
 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("understudy.experts.solver.MEMORY", 100)
+    monkeypatch.setattr("understudy.experts.programs.solver.MEMORY", 100)
     expert = solver("search")
     prompts = TASK.prompts("train", 200, 0)
     drawn = expert.sample(prompts, 1, 0, 82)

@@ -27,7 +27,7 @@ def is_programmatic(spec: str) -> bool:
 def load_expert(config: TrainConfig, task: Task, student: Any) -> Expert:
     """The expert that `config.expert` names, in the student's language; its scores by way of `config.score_cache`."""
     if config.score_cache:
-        from understudy.experts.introduce import with_cache
+        from understudy.experts.cache.identity import with_cache
 
         return with_cache(config, task, student, load_directly)
     return load_directly(config, task, student)
@@ -35,7 +35,7 @@ def load_expert(config: TrainConfig, task: Task, student: Any) -> Expert:
 
 def load_directly(config: TrainConfig, task: Task, student: Any) -> Expert:
     if names_server(config.expert):
-        from understudy.experts.connect import connect
+        from understudy.experts.server.connect import connect
 
         return connect(config, task, student)
     if is_programmatic(config.expert):

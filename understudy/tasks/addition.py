@@ -167,7 +167,7 @@ class AdditionTask:
 
     def expert(self, spec: Spec, tokenizer: Any) -> Expert:
         """`solver`, `always_ok`, `mediocre`, ... as in Countdown (experts/solver_config.py)."""
-        from understudy.experts.solver import SolverExpert
+        from understudy.experts.programs.solver import SolverExpert
 
         expert = SolverExpert.from_spec(spec, tokenizer, self)
         if self.config.format == "scratch":  # nothing is out of sight there

@@ -122,7 +122,7 @@ class ClassifyTask:
 
     def expert(self, spec: Spec, tokenizer: Any) -> Expert:
         """`labeller`, `secret` (experts/labeller.py)."""
-        from understudy.experts.labeller import LabellerExpert
+        from understudy.experts.programs.labeller import LabellerExpert
 
         return LabellerExpert.from_spec(spec, tokenizer, self.labels, self.label)
 

@@ -94,7 +94,7 @@ class PairTask:
 
     def expert(self, spec: Spec, tokenizer: Any) -> Expert:
         """The main task's programmatic expert, beside the other's for its prompts."""
-        from understudy.experts.pair import PairExpert
+        from understudy.experts.programs.pair import PairExpert
 
         other = parse_spec(spec_text(self.config.other_expert), "task.other_expert")
         experts = self.main.expert(spec, tokenizer), self.other.expert(other, tokenizer)

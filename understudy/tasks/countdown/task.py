@@ -160,7 +160,7 @@ class CountdownTask:
     def expert(self, spec: Spec, tokenizer: Any) -> Expert:
         """`solver`, `search`, `always_ok`, ... (experts/solver_config.py), in the search format."""
         # the one import that points down: a task names its programmatic experts; they know no task
-        from understudy.experts.solver import SolverExpert
+        from understudy.experts.programs.solver import SolverExpert
 
         if self.config.format != "search":
             raise UserError(

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from understudy.config import TrainConfig
 from understudy.experts.base import Expert
-from understudy.experts.blackbox import ChatExpert
-from understudy.experts.server import ServerExpert
-from understudy.experts.server_check import PROMPTS, preflight
+from understudy.experts.server.chat import ChatExpert
+from understudy.experts.server.check import PROMPTS, preflight
+from understudy.experts.server.expert import ServerExpert
 from understudy.policy import check_same_language, load_policy
 from understudy.servers.config import parse_server
 

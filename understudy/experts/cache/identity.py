@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from understudy.config import TrainConfig
 from understudy.errors import UserError
 from understudy.experts.base import Expert
-from understudy.experts.cache import ScoreCache
-from understudy.experts.cached import CachedExpert
+from understudy.experts.cache.expert import CachedExpert
+from understudy.experts.cache.store import ScoreCache
 from understudy.policy import tokenizer_sha
 from understudy.runs.directory import is_run, to_stderr
 from understudy.runs.files import files_in, sha256

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from understudy.errors import UserError
 from understudy.experts.base import Expert
-from understudy.experts.program import Cursor, ProgramExpert
+from understudy.experts.programs.base import Cursor, ProgramExpert
 from understudy.types import Prompt
 
 

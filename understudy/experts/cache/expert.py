@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from understudy.errors import UserError
-from understudy.experts.cache import ScoreCache, identity_name, key
-from understudy.experts.server import spread
+from understudy.experts.cache.store import ScoreCache, identity_name, key
+from understudy.experts.server.expert import spread
 from understudy.types import Prompt, Rollout
 
 CHUNK = 64  # completions that a local expert scores between two writes

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from understudy.errors import UserError
-from understudy.experts.server import ServerExpert
+from understudy.experts.server.expert import ServerExpert
 from understudy.randomness import generator
 from understudy.servers.http import Rejected
 from understudy.types import Prompt, Rollout

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from understudy.errors import UserError
-from understudy.experts.attempts import Next
+from understudy.experts.programs.search_tree import Next
 from understudy.randomness import uniforms
 from understudy.types import Prompt, Rollout
 

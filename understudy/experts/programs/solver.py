@@ -28,9 +28,9 @@ from typing import Any, Protocol
 
 from understudy.config import Spec, build
 from understudy.errors import UserError
-from understudy.experts.attempts import Candidates, Grammar, Walk
-from understudy.experts.program import ProgramExpert
-from understudy.experts.solver_config import PRESETS, SolverConfig, provenance
+from understudy.experts.programs.base import ProgramExpert
+from understudy.experts.programs.search_tree import Candidates, Grammar, Walk
+from understudy.experts.programs.solver_config import PRESETS, SolverConfig, provenance
 from understudy.randomness import seed_from
 from understudy.types import Prompt
 

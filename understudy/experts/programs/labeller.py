@@ -14,8 +14,8 @@ from typing import Any
 
 from understudy.config import Spec, build
 from understudy.errors import UserError
-from understudy.experts.attempts import Next
-from understudy.experts.program import ProgramExpert
+from understudy.experts.programs.base import ProgramExpert
+from understudy.experts.programs.search_tree import Next
 from understudy.randomness import seed_from
 from understudy.types import Prompt
 
