@@ -11,7 +11,7 @@ from understudy.tasks.addition import AdditionTask
 from understudy.tasks.base import Task, check_task, size_of, stops_of, verify_all
 from understudy.tasks.classify import ClassifyTask
 from understudy.tasks.countdown import CountdownTask
-from understudy.tasks.pair import PairTask
+from understudy.tasks.mixture import PairTask
 from understudy.tasks.text import DATASETS, TextTask
 
 TASKS: dict[str, Callable[[Any], Task]] = {

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from fractions import Fraction
 from itertools import combinations
 
-from understudy.tasks.attempts import passes
 from understudy.tasks.countdown.expressions import MAX_LENGTH, Reading, chain_reading, read, spell
+from understudy.tasks.search_format import passes
 
 
 def search_prompt(numbers: Sequence[int], target: int, digits: int = 0) -> str:

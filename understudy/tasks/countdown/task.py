@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from understudy.config import Spec, build
 from understudy.errors import UserError
 from understudy.randomness import seed_from
-from understudy.tasks.attempts import STYLE_TOKENS
 from understudy.tasks.countdown import formats
 from understudy.tasks.countdown.config import CountdownConfig
 from understudy.tasks.countdown.problems import Problem, candidates, enumerate_problems, read_rows, side
+from understudy.tasks.search_format import STYLE_TOKENS
 from understudy.tasks.streams import place
 from understudy.tasks.tokenizer import NO, OK, make_tokenizer
 from understudy.types import Prompt

@@ -14,10 +14,10 @@ from understudy.config import Spec, build
 from understudy.errors import UserError
 from understudy.randomness import generator
 from understudy.tasks.text.answers import bare, cut, final_answer, thought_out
-from understudy.tasks.text.asking import Asking, boxed
 from understudy.tasks.text.catalog import DATASETS
 from understudy.tasks.text.config import TextConfig
 from understudy.tasks.text.loading import Loader
+from understudy.tasks.text.prompting import Asking, boxed
 from understudy.tasks.text.schemas import Item
 from understudy.tasks.text.verifiers import Verifier, load_verifier
 from understudy.types import Prompt
