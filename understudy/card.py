@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from understudy import stats
 from understudy.config import VOLATILE, TrainConfig
 from understudy.errors import UserError
+from understudy.evaluation import intervals
 from understudy.ledger import Ledger
 from understudy.runs.files import read_json
 
@@ -113,12 +113,12 @@ def _evaluation(config: Mapping[str, Any], final: Mapping[str, Any]) -> list[str
     ]
     experts = final.get("expert") or {}
     for split, outcome in final.get("splits", {}).items():
-        i = stats.bootstrap_prompts(outcome["sampled"])
+        i = intervals.bootstrap_prompts(outcome["sampled"])
         greedy = outcome.get("greedy")
         told = f"{sum(greedy) / len(greedy):.3f}" if greedy else "-"
         expert = "-"
         if split in experts:
-            e = stats.bootstrap_prompts(experts[split]["sampled"])
+            e = intervals.bootstrap_prompts(experts[split]["sampled"])
             expert = f"{e.value:.3f} [{e.low:.3f}, {e.high:.3f}]"
         size = f"{i.n_prompts} x {len(outcome['sampled'][0])}"
         out.append(

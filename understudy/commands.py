@@ -65,13 +65,13 @@ def train_command(args: Sequence[str]) -> int:
 
 def _told(path: Path) -> list[str]:
     """What came out of a finished run, in a few lines."""
-    from understudy import stats
+    from understudy.evaluation import intervals
     from understudy.runs.read import read_final, read_ledger
 
     final, ledger = read_final(path) or {}, read_ledger(path)
     lines = []
     for split, outcome in final.get("splits", {}).items():
-        i = stats.bootstrap_prompts(outcome["sampled"])
+        i = intervals.bootstrap_prompts(outcome["sampled"])
         told = f"{split}: sampled accuracy {i.value:.3f} [{i.low:.3f}, {i.high:.3f}]"
         if outcome.get("greedy"):
             told += f", greedy {sum(outcome['greedy']) / len(outcome['greedy']):.3f}"
@@ -135,7 +135,7 @@ def eval_command(args: Sequence[str]) -> int:
         raise UserError(
             "k", too_large[0], f"must be 1..samples={config.samples}: raise --samples or lower --k"
         )
-    from understudy.score import evaluate_model
+    from understudy.evaluation.model import evaluate_model
 
     result = evaluate_model(config)
     if config.json:

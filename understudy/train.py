@@ -19,8 +19,8 @@ from understudy import distributed, training_state
 from understudy.card import card, find_diagnosis
 from understudy.config import VOLATILE, TrainConfig, resolve, to_dict
 from understudy.errors import UserError
-from understudy.evaluate import held_out, splits_of
-from understudy.evaluator import Evaluator
+from understudy.evaluation.sampled import held_out, splits_of
+from understudy.evaluation.schedule import Evaluator
 from understudy.experts import load_expert
 from understudy.experts.base import Expert
 from understudy.experts.local import made_by

@@ -27,9 +27,10 @@ import torch
 import transformers.models.llama.modeling_llama  # noqa: F401 - so that children need not
 from tiny import STUDENT, CoinTask, config
 
-from understudy import evaluator, tasks, train
+from understudy import tasks, train
 from understudy.cli import main
 from understudy.config import TrainConfig, to_dict
+from understudy.evaluation import schedule
 from understudy.experts.programs import solver  # noqa: F401
 from understudy.runs import directory
 from understudy.runs.directory import checkpoints, read_lines, read_metrics, read_status
@@ -57,9 +58,9 @@ PLACES: list[Place] = [
     (train, "update", 2, True),
     (train, "update", 8, False),  # back to update 6, where a checkpoint and an evaluation meet
     (directory.RunDir, "save", 2, False),
-    (evaluator.Evaluator, "during", 2, True),
-    (evaluator.Evaluator, "final", 1, False),
-    (evaluator.Evaluator, "final", 1, True),
+    (schedule.Evaluator, "during", 2, True),
+    (schedule.Evaluator, "final", 1, False),
+    (schedule.Evaluator, "final", 1, True),
     (directory.RunDir, "finish", 1, True),
 ]
 

@@ -16,7 +16,7 @@ from understudy.diagnose import evidence
 from understudy.diagnose.collect import Setting, Table, _overlap, collect, compared, prompts, takeover
 from understudy.diagnose.cost import Sizes
 from understudy.diagnose.types import MEASURES
-from understudy.evaluate import divergence_per_prompt
+from understudy.evaluation.sampled import divergence_per_prompt
 from understudy.experts import LocalExpert, load_expert
 from understudy.policy import load_policy
 from understudy.runs.directory import RunDir

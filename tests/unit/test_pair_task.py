@@ -9,7 +9,7 @@ import torch
 
 from understudy.config import parse_spec
 from understudy.errors import UserError
-from understudy.evaluate import sample_policy
+from understudy.evaluation.sampled import sample_policy
 from understudy.experts.local import LocalExpert
 from understudy.policy import load_policy
 from understudy.tasks import load_task

@@ -10,12 +10,12 @@ import torch
 
 from understudy import cli
 from understudy.config import resolve
+from understudy.evaluation.intervals import Interval
 from understudy.policy import sampling
 from understudy.recipes import NAMES, load_recipe
 from understudy.recipes.check import dry_run
 from understudy.recipes.cost import DEVICES, Machine
 from understudy.recipes.recipe import SOURCES, Scale, word
-from understudy.stats import Interval
 from understudy.tasks import TASKS, load_task
 
 MACHINE = Machine(DEVICES["h100"], 8)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from understudy import stats
 from understudy.errors import UserError
+from understudy.evaluation import intervals
 
 DRAWS = 600  # enough for tests of structure; coverage tests say their own
 
@@ -28,7 +28,7 @@ def test_prompt_bootstrap_covers_at_its_level() -> None:
     for _ in range(150):
         ability = rng.beta(1.0, 1.0, size=80)
         data = (rng.random((80, 4)) < ability[:, None]).astype(float)
-        interval = stats.bootstrap_prompts(data, draws=400)
+        interval = intervals.bootstrap_prompts(data, draws=400)
         hits += interval.low <= 0.5 <= interval.high
     assert 0.87 <= hits / 150 <= 1.0
 
@@ -41,8 +41,8 @@ def test_hierarchical_bootstrap_covers_with_three_seeds(shared: bool) -> None:
         ability = rng.beta(2, 2, size=(1 if shared else 3, 150))
         chance = np.clip(ability + rng.normal(0, 0.03, size=(3, 1)), 0, 1)
         data = rng.binomial(4, chance) / 4
-        interval = stats.bootstrap_seeds_prompts(list(data), shared_prompts=shared, draws=300)
-        pooled = stats.bootstrap_prompts(data.reshape(-1), draws=300)
+        interval = intervals.bootstrap_seeds_prompts(list(data), shared_prompts=shared, draws=300)
+        pooled = intervals.bootstrap_prompts(data.reshape(-1), draws=300)
         hits += interval.low <= 0.5 <= interval.high
         naive_hits += pooled.low <= 0.5 <= pooled.high
     assert hits / 120 >= 0.88
@@ -53,8 +53,8 @@ def test_hierarchical_bootstrap_covers_with_three_seeds(shared: bool) -> None:
 @given(seed=st.integers(0, 1000), shared=st.booleans())
 def test_hierarchical_with_one_seed_is_the_simple_one(seed: int, shared: bool) -> None:
     data = outcomes(seed)
-    simple = stats.bootstrap_prompts(data, draws=DRAWS, seed=seed)
-    assert stats.bootstrap_seeds_prompts([data], shared, seed=seed, draws=DRAWS) == simple
+    simple = intervals.bootstrap_prompts(data, draws=DRAWS, seed=seed)
+    assert intervals.bootstrap_seeds_prompts([data], shared, seed=seed, draws=DRAWS) == simple
     assert simple.value == pytest.approx(data.mean(), abs=1e-12)
     assert simple.low <= simple.value <= simple.high
 
@@ -62,7 +62,7 @@ def test_hierarchical_with_one_seed_is_the_simple_one(seed: int, shared: bool) -
 def test_prompt_bootstrap_has_the_textbook_standard_error() -> None:
     data = outcomes(3, prompts=400, k=2)
     per_prompt = data.mean(axis=1)
-    interval = stats.bootstrap_prompts(data)
+    interval = intervals.bootstrap_prompts(data)
     half = 1.96 * per_prompt.std() / np.sqrt(400)
     assert (interval.high - interval.low) / 2 == pytest.approx(half, rel=0.06)
 
@@ -70,33 +70,33 @@ def test_prompt_bootstrap_has_the_textbook_standard_error() -> None:
 def test_shared_prompts_do_not_count_as_new_ones() -> None:
     """Three copies of one run are no more evidence about prompts than one: the crossed design knows."""
     data = outcomes(5)
-    one = stats.bootstrap_prompts(data)
-    crossed = stats.bootstrap_seeds_prompts([data] * 3, shared_prompts=True)
-    nested = stats.bootstrap_seeds_prompts([data] * 3, shared_prompts=False)
+    one = intervals.bootstrap_prompts(data)
+    crossed = intervals.bootstrap_seeds_prompts([data] * 3, shared_prompts=True)
+    nested = intervals.bootstrap_seeds_prompts([data] * 3, shared_prompts=False)
     assert crossed.high - crossed.low == pytest.approx(one.high - one.low, rel=0.08)
     assert nested.high - nested.low < 0.7 * (one.high - one.low)
 
 
 def test_the_spread_of_seeds_is_in_the_interval() -> None:
     sure = [np.full(50, value) for value in (0.4, 0.6)]  # no spread over prompts at all
-    interval = stats.bootstrap_seeds_prompts(sure)
+    interval = intervals.bootstrap_seeds_prompts(sure)
     # widened by sqrt(2): the two extreme draws (both seeds alike) are 0.5 -+ 0.1 * sqrt(2)
     assert (interval.low, interval.high) == pytest.approx((0.5 - 0.1414214, 0.5 + 0.1414214), abs=1e-6)
 
 
 def test_seeds_with_different_numbers_of_prompts() -> None:
-    interval = stats.bootstrap_seeds_prompts([outcomes(1, 30), outcomes(2, 90), np.ones(5)], draws=DRAWS)
+    interval = intervals.bootstrap_seeds_prompts([outcomes(1, 30), outcomes(2, 90), np.ones(5)], draws=DRAWS)
     assert interval.low < interval.value < interval.high <= 1.2
     assert (interval.n_seeds, interval.n_prompts) == (3, 90)
 
 
 def test_same_seed_same_interval_and_chunks_do_not_matter_much(monkeypatch: pytest.MonkeyPatch) -> None:
     data = [outcomes(i) for i in range(3)]
-    assert stats.bootstrap_seeds_prompts(data) == stats.bootstrap_seeds_prompts(data)
-    assert stats.bootstrap_seeds_prompts(data) != stats.bootstrap_seeds_prompts(data, seed=1)
-    whole = stats.bootstrap_seeds_prompts(data)
-    monkeypatch.setattr(stats, "_CHUNK", 10_000)
-    assert stats.bootstrap_seeds_prompts(data).low == pytest.approx(whole.low, abs=0.01)
+    assert intervals.bootstrap_seeds_prompts(data) == intervals.bootstrap_seeds_prompts(data)
+    assert intervals.bootstrap_seeds_prompts(data) != intervals.bootstrap_seeds_prompts(data, seed=1)
+    whole = intervals.bootstrap_seeds_prompts(data)
+    monkeypatch.setattr(intervals, "_CHUNK", 10_000)
+    assert intervals.bootstrap_seeds_prompts(data).low == pytest.approx(whole.low, abs=0.01)
 
 
 # --- pairs ------------------------------------------------------------
@@ -106,7 +106,7 @@ def test_same_seed_same_interval_and_chunks_do_not_matter_much(monkeypatch: pyte
 @given(seed=st.integers(0, 1000), n_seeds=st.integers(1, 4), shared=st.booleans())
 def test_paired_difference_of_identical_runs_is_exactly_zero(seed: int, n_seeds: int, shared: bool) -> None:
     runs = [outcomes(seed + i) for i in range(n_seeds)]
-    difference = stats.paired_difference(runs, [run.copy() for run in runs], shared, draws=50)
+    difference = intervals.paired_difference(runs, [run.copy() for run in runs], shared, draws=50)
     assert (difference.value, difference.low, difference.high) == (0.0, 0.0, 0.0)
     assert not difference.excludes_zero
 
@@ -115,10 +115,10 @@ def test_pairing_is_antisymmetric_and_narrower() -> None:
     rng = np.random.default_rng(2)
     ability = rng.beta(0.5, 0.5, size=200)  # problems differ a lot, so pairing pays
     a, b = rng.binomial(8, np.clip(ability + 0.1, 0, 1)) / 8, rng.binomial(8, ability) / 8
-    forth, back = stats.paired_difference([a], [b]), stats.paired_difference([b], [a])
+    forth, back = intervals.paired_difference([a], [b]), intervals.paired_difference([b], [a])
     assert forth.value == pytest.approx(-back.value)
     assert (forth.low, forth.high) == pytest.approx((-back.high, -back.low))
-    unpaired = stats.bootstrap_prompts(a)
+    unpaired = intervals.bootstrap_prompts(a)
     assert forth.high - forth.low < unpaired.high - unpaired.low
     assert forth.excludes_zero
     assert forth.reach == forth.high
@@ -126,13 +126,13 @@ def test_pairing_is_antisymmetric_and_narrower() -> None:
 
 def test_pairs_must_match() -> None:
     with pytest.raises(UserError, match="same seeds"):
-        stats.paired_difference([outcomes(0)], [])
+        intervals.paired_difference([outcomes(0)], [])
     with pytest.raises(UserError, match="same prompts"):
-        stats.paired_difference([outcomes(0, 10)], [outcomes(0, 11)])
-    a, b = stats.align(["x", "y", "z"], ["z", "w", "x"])
+        intervals.paired_difference([outcomes(0, 10)], [outcomes(0, 11)])
+    a, b = intervals.align(["x", "y", "z"], ["z", "w", "x"])
     assert (a.tolist(), b.tolist()) == ([0, 2], [2, 0])
     with pytest.raises(UserError, match="same problems"):
-        stats.align(["x"], ["y"])
+        intervals.align(["x"], ["y"])
 
 
 # --- avg@k and pass@k ------------------------------------------------------------
@@ -143,23 +143,23 @@ def test_pairs_must_match() -> None:
 def test_pass_at_k_is_the_mean_over_all_choices_of_k_samples(row: list[int], data: st.DataObject) -> None:
     k = data.draw(st.integers(1, len(row)))
     brute = np.mean([max(choice) for choice in itertools.combinations(row, k)])
-    assert stats.pass_at_k([row], k)[0] == pytest.approx(brute, abs=1e-12)
+    assert intervals.pass_at_k([row], k)[0] == pytest.approx(brute, abs=1e-12)
 
 
 def test_pass_at_k_edges() -> None:
     data = outcomes(1, prompts=20, k=5)
-    assert stats.pass_at_k(data, 1) == pytest.approx(data.mean(axis=1))
-    assert (stats.pass_at_k(data, 5) == data.max(axis=1)).all()
-    assert stats.avg_at_k(data) == pytest.approx(data.mean(axis=1))
-    assert stats.avg_at_k(data, 2) == pytest.approx(data[:, :2].mean(axis=1))
+    assert intervals.pass_at_k(data, 1) == pytest.approx(data.mean(axis=1))
+    assert (intervals.pass_at_k(data, 5) == data.max(axis=1)).all()
+    assert intervals.avg_at_k(data) == pytest.approx(data.mean(axis=1))
+    assert intervals.avg_at_k(data, 2) == pytest.approx(data[:, :2].mean(axis=1))
     big = np.zeros((1, 5000))
     big[0, 0] = 1
-    assert stats.pass_at_k(big, 2500)[0] == pytest.approx(0.5)  # no factorial overflows
+    assert intervals.pass_at_k(big, 2500)[0] == pytest.approx(0.5)  # no factorial overflows
 
 
 @pytest.mark.parametrize("k", [0, -1, 5])
 def test_k_beyond_the_samples_is_one_clear_line(k: int) -> None:
-    for function in (stats.pass_at_k, stats.avg_at_k):
+    for function in (intervals.pass_at_k, intervals.avg_at_k):
         with pytest.raises(UserError) as caught:
             function(np.ones((3, 4)), k)
         assert str(caught.value) == f"k: {k}: each prompt has 4 samples: choose k between 1 and 4"
@@ -168,22 +168,22 @@ def test_k_beyond_the_samples_is_one_clear_line(k: int) -> None:
 @pytest.mark.parametrize("bad", [[], [[]], np.zeros((2, 2, 2)), [np.nan, 1.0], [np.inf]])
 def test_bad_outcomes_are_user_errors(bad: object) -> None:
     with pytest.raises(UserError):
-        stats.bootstrap_prompts(bad)  # type: ignore[arg-type]
+        intervals.bootstrap_prompts(bad)  # type: ignore[arg-type]
     with pytest.raises(UserError):
-        stats.bootstrap_seeds_prompts([])
+        intervals.bootstrap_seeds_prompts([])
     with pytest.raises(UserError, match="0 or 1"):
-        stats.pass_at_k([[0.5, 1.0]], 1)
+        intervals.pass_at_k([[0.5, 1.0]], 1)
 
 
 # --- total variation ------------------------------------------------------------
 
 
 def test_total_variation_and_its_chance_level() -> None:
-    assert stats.total_variation([10, 0], [0, 10])[0] == 1.0
-    assert stats.total_variation([5, 5], [50, 50])[0] == 0.0
+    assert intervals.total_variation([10, 0], [0, 10])[0] == 1.0
+    assert intervals.total_variation([5, 5], [50, 50])[0] == 0.0
     rng = np.random.default_rng(0)
     a, b = rng.multinomial(200, [0.05] * 20), rng.multinomial(200, [0.05] * 20)
-    value, chance = stats.total_variation(a, b)
+    value, chance = intervals.total_variation(a, b)
     assert value == pytest.approx(chance, abs=0.05)  # alike: what is seen is what chance gives
     with pytest.raises(UserError):
-        stats.total_variation([0, 0], [1, 1])
+        intervals.total_variation([0, 0], [1, 1])

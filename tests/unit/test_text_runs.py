@@ -15,7 +15,7 @@ from tiny import config
 from understudy.cli import main
 from understudy.config import parse_spec
 from understudy.errors import UserError
-from understudy.evaluate import choose, held_out, sample_policy, splits_of
+from understudy.evaluation.sampled import choose, held_out, sample_policy, splits_of
 from understudy.experts.local import LocalExpert
 from understudy.experts.recorded import RecordedExpert
 from understudy.policy import load_policy, make_scratch

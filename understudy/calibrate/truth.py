@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from understudy import stats
 from understudy.diagnose.cost import Sizes
 from understudy.diagnose.types import Cost, Estimate
 from understudy.errors import UserError
+from understudy.evaluation import intervals
 from understudy.runs.files import read_json, write_json
 from understudy.runs.read import read_final, read_ledger, read_provenance
 
@@ -33,11 +33,11 @@ def outcomes(sft: str, online: str, student: str) -> dict[str, Estimate]:
     right_PK["student"] = np.array(start["sampled"], dtype=float)
     right_PK["expert"] = np.array(runs["sft"]["expert"]["test"]["sampled"], dtype=float)
     found = {
-        name: _estimate(stats.bootstrap_prompts(values), "bootstrap over prompts")
+        name: _estimate(intervals.bootstrap_prompts(values), "bootstrap over prompts")
         for name, values in right_PK.items()
     }
     for name, one, other in GAPS:
-        gap = stats.paired_difference([right_PK[one]], [right_PK[other]])
+        gap = intervals.paired_difference([right_PK[one]], [right_PK[other]])
         found[name] = _estimate(gap, "paired bootstrap over prompts")
     return found
 
@@ -55,7 +55,7 @@ def look(
     """A model on the held-out prompts, as the last evaluation of a run of this seed sees it; kept in `out`."""
     import torch
 
-    from understudy.evaluate import eval_seed, held_out, sample_policy
+    from understudy.evaluation.sampled import eval_seed, held_out, sample_policy
     from understudy.policy import load_policy
     from understudy.tasks import load_task
 
@@ -75,6 +75,6 @@ def _final(run: str) -> dict[str, Any]:
     return final
 
 
-def _estimate(interval: stats.Interval, method: str) -> Estimate:
+def _estimate(interval: intervals.Interval, method: str) -> Estimate:
     i = interval
     return Estimate(i.value, i.low, i.high, i.n_prompts, "accuracy", method, i.level)

@@ -16,7 +16,7 @@ from scipy.special import stdtrit
 
 from understudy.diagnose.types import Estimate
 from understudy.errors import UserError
-from understudy.stats import Interval
+from understudy.evaluation.intervals import Interval
 
 Floats = NDArray[np.float64]
 LEVEL = 0.95
@@ -135,7 +135,7 @@ def jackknife(
 
 
 def from_interval(interval: Interval, unit: str) -> Estimate:
-    """A bootstrap interval of `understudy.stats` as an `Estimate`."""
+    """A bootstrap interval of `understudy.evaluation.intervals` as an `Estimate`."""
     return Estimate(
         interval.value, interval.low, interval.high, interval.n_prompts, unit, "bootstrap", interval.level
     )

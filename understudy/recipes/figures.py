@@ -12,6 +12,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
+from understudy.evaluation.intervals import Interval
 from understudy.recipes.recipe import Claim, Drawing, Recipe, word
 from understudy.report import html as report_html
 from understudy.report import lines, plots
@@ -19,7 +20,6 @@ from understudy.report.summary import Arm, Summary
 from understudy.report.svg import drawing
 from understudy.report.text import OFFLINE, ONLINE, family, points_interval, visible
 from understudy.runs.files import write_bytes, write_json
-from understudy.stats import Interval
 
 NEAR = 0.05
 """Two accuracies within this of each other count as matching."""
@@ -91,8 +91,8 @@ def minus_expert(s: Summary, arm: Arm | None, split: str) -> Interval | None:
     """Paired: both were evaluated on the same problems within a seed."""
     if arm is None:
         return None
-    from understudy import stats
     from understudy.errors import UserError
+    from understudy.evaluation import intervals
 
     left, right, keys = [], [], []
     for entry in arm.finished:
@@ -101,7 +101,7 @@ def minus_expert(s: Summary, arm: Arm | None, split: str) -> Interval | None:
         if mine is None or theirs is None:
             continue
         try:
-            i, j = stats.align(mine.keys, theirs.keys)
+            i, j = intervals.align(mine.keys, theirs.keys)
         except UserError:
             continue
         left.append(mine.sampled.mean(axis=1)[i])
@@ -109,7 +109,7 @@ def minus_expert(s: Summary, arm: Arm | None, split: str) -> Interval | None:
         keys.append(tuple(mine.keys[at] for at in i))
     if not left:
         return None
-    return stats.paired_difference(left, right, len(keys) > 1 and len(set(keys)) == 1)
+    return intervals.paired_difference(left, right, len(keys) > 1 and len(set(keys)) == 1)
 
 
 # --- files -------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from understudy.compare import Plan
-from understudy.stats import Interval
+from understudy.evaluation.intervals import Interval
 
 if TYPE_CHECKING:
     from markupsafe import Markup

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from understudy import stats
+from understudy.evaluation import intervals
+from understudy.evaluation.intervals import Floats
 from understudy.report.runs import Run, mapping, number
-from understudy.stats import Floats
 
 _Z = 1.96  # half of a normal 95% interval, in standard errors
 _DRAWS = 500  # a band is looked at, not quoted
@@ -88,7 +88,7 @@ def _band(lines: list[Line], shared: bool) -> tuple[float, float, float]:
     outcomes = [np.asarray(x["correct"], dtype=np.float64) / x["k"] for x in lines if _has_outcomes(x)]
     if len(outcomes) == len(lines):
         same = shared and len({len(row) for row in outcomes}) == 1
-        found = stats.bootstrap_seeds_prompts(outcomes, same, draws=_DRAWS)
+        found = intervals.bootstrap_seeds_prompts(outcomes, same, draws=_DRAWS)
         return found.value, found.low, found.high
     p_S = np.array([float(x["sampled"]) for x in lines])
     n = min(max(number(x.get("n")) or 1.0, 1.0) for x in lines)

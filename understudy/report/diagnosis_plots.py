@@ -14,11 +14,11 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Polygon, Rectangle, Wedge
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
+from understudy.evaluation.intervals import Floats, Interval
 from understudy.report.diagnosis_data import Number
 from understudy.report.plots import dot, put_left, put_right
 from understudy.report.svg import EXPERT, FAINT, HAIR, INK, SOFT, axes, colour, figure, spread, to_svg
 from understudy.report.text import percent
-from understudy.stats import Floats, Interval
 
 PANEL = (420.0, 270.0)
 """Pixels of a panel, two of which stand side by side."""

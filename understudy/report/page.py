@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup, escape
 
+from understudy.evaluation.intervals import Interval
 from understudy.report import beforehand, plots
 from understudy.report.flags import all_flags, limits, machines, versions
 from understudy.report.lines import panel_width, trace
@@ -33,7 +34,6 @@ from understudy.report.text import (
     with_interval,
 )
 from understudy.report.words import discrepancies, discrepancy, finding
-from understudy.stats import Interval
 
 TRACES = (
     ("loss", "Loss"), ("reward", "Reward of training rollouts"), ("length", "Tokens a completion"),

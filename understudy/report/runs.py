@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from understudy.errors import UserError
+from understudy.evaluation.intervals import Floats
 from understudy.report.text import label
 from understudy.runs.read import read_status
-from understudy.stats import Floats
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from understudy import stats
+from understudy.evaluation import intervals
 from understudy.report import plots
 from understudy.report.load import Entry
 from understudy.report.runs import finite, mapping
@@ -100,7 +100,7 @@ def length_panel(s: Summary, expert: str, name: str, size: float) -> tuple[Marku
         return figure, ""
     said = []
     for arm, histogram in counts:
-        value, chance = stats.total_variation(expert_counts, histogram)
+        value, chance = intervals.total_variation(expert_counts, histogram)
         said.append(f"{arm.name} {value:.2f} (by chance {chance:.2f})")
     return figure, "Distance from the expert: " + ", ".join(said)
 

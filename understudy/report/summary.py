@@ -12,13 +12,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from understudy import stats
 from understudy.errors import UserError
+from understudy.evaluation import intervals
+from understudy.evaluation.intervals import Floats, Interval
 from understudy.report.curves import Curve, accuracy_curve, series
 from understudy.report.load import Comparison, Entry
 from understudy.report.runs import Outcome, Run, number
 from understudy.report.text import OFFLINE, ONLINE, family, method_name
-from understudy.stats import Floats, Interval
 from understudy.truth import MARGIN
 
 Kind = Literal["sampled", "greedy"]
@@ -144,7 +144,9 @@ class Summary:
             known = [(keys, values) for keys, values in rows if values is not None]
             found = None
             if known:
-                found = stats.bootstrap_seeds_prompts([v for _, v in known], _shared([k for k, _ in known]))
+                found = intervals.bootstrap_seeds_prompts(
+                    [v for _, v in known], _shared([k for k, _ in known])
+                )
                 # few seeds that differ much give a band wider than an accuracy can be
                 found = dataclasses.replace(found, low=max(0.0, found.low), high=min(1.0, found.high))
             self._accuracies[key] = found
@@ -199,13 +201,13 @@ class Summary:
             if a is None or b is None or x is None or y is None:
                 continue
             try:
-                i, j = stats.align(a.keys, b.keys)
+                i, j = intervals.align(a.keys, b.keys)
             except UserError:  # evaluated on different problems: there is no pair
                 continue
             pairs.append((x[i], y[j]))
             keys.append(tuple(a.keys[at] for at in i))
         self._accuracies[key] = (
-            stats.paired_difference([p[0] for p in pairs], [p[1] for p in pairs], _shared(keys))
+            intervals.paired_difference([p[0] for p in pairs], [p[1] for p in pairs], _shared(keys))
             if pairs
             else None
         )
@@ -241,7 +243,7 @@ class Summary:
         if not values:
             return None
         shared = self._shared_prompts(arm, "test") and len({len(v) for v in values}) == 1
-        return stats.bootstrap_seeds_prompts(values, shared)
+        return intervals.bootstrap_seeds_prompts(values, shared)
 
     def ledger(self, arm: Arm) -> dict[str, float | None]:
         """Mean over seeds of each column of the ledger."""

@@ -8,6 +8,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from understudy.evaluation.intervals import Interval
 from understudy.report.load import Comparison
 from understudy.report.summary import summarise
 from understudy.report.text import (
@@ -21,7 +22,6 @@ from understudy.report.text import (
     seconds,
     with_interval,
 )
-from understudy.stats import Interval
 
 # the most telling first: a narrow terminal drops columns from the right
 COLUMNS = (

@@ -7,7 +7,7 @@ import math
 import unicodedata
 from typing import Any
 
-from understudy.stats import Interval
+from understudy.evaluation.intervals import Interval
 
 METHOD_NAMES = {
     "sft": "SFT",

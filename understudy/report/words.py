@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from understudy.evaluation.intervals import Interval
 from understudy.report import beforehand
 from understudy.report.load import Comparison
 from understudy.report.summary import Arm, Summary, Verdict, summarise
@@ -15,7 +16,6 @@ from understudy.report.text import (
     percent,
     points,
 )
-from understudy.stats import Interval
 from understudy.truth import MARGIN
 
 GATE = 0.20  # an expert this close to the base is matched by standing still, so "within reach" shows nothing

@@ -9,7 +9,7 @@ from typing import Any
 
 from understudy import distributed
 from understudy.config import TrainConfig
-from understudy.evaluate import (
+from understudy.evaluation.sampled import (
     Sampled,
     divergence_per_prompt,
     eval_seed,

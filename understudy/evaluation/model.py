@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from understudy import stats
 from understudy.config import TrainConfig
 from understudy.errors import UserError
-from understudy.evaluate import Sampled, eval_seed, held_out, sample_expert, sample_policy
+from understudy.evaluation import intervals
+from understudy.evaluation.sampled import Sampled, eval_seed, held_out, sample_expert, sample_policy
 from understudy.experts import is_programmatic, load_expert
 from understudy.policy import load_policy
 from understudy.tasks import load_task, stops_of
@@ -45,13 +45,13 @@ def summary(done: Sampled, ks: tuple[int, ...]) -> dict[str, Any]:
     sampled = np.array(outcome["sampled"], dtype=float)
     rows: dict[str, np.ndarray | None] = {
         "greedy": np.array(outcome["greedy"], dtype=float) if outcome["greedy"] is not None else None,
-        f"avg@{done.samples}": stats.avg_at_k(sampled),
+        f"avg@{done.samples}": intervals.avg_at_k(sampled),
     }
-    rows |= {f"pass@{k}": stats.pass_at_k(sampled, k) for k in ks}
+    rows |= {f"pass@{k}": intervals.pass_at_k(sampled, k) for k in ks}
     measures = {}
     for name, per_prompt in rows.items():
         if per_prompt is not None:
-            i = stats.bootstrap_prompts(per_prompt)
+            i = intervals.bootstrap_prompts(per_prompt)
             measures[name] = {"value": i.value, "low": i.low, "high": i.high}
     return {
         "measures": measures,
