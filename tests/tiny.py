@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from understudy.config import TrainConfig
-from understudy.label import Labelled, expert_draws
 from understudy.tasks.countdown import CountdownTask
+from understudy.training.labels import Labelled, expert_draws
 from understudy.types import Prompt, Rollout
 
 STUDENT = "scratch:width=16,layers=1,heads=2,context=128"

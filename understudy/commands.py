@@ -34,7 +34,7 @@ def train_command(args: Sequence[str]) -> int:
     from understudy import distributed
 
     distributed.launched()  # a launcher that starts strangers to one another is refused at once
-    from understudy.train import Interrupted, train  # seconds of imports: only now
+    from understudy.training.train import Interrupted, train  # seconds of imports: only now
 
     try:
         with Board() as board:

@@ -67,7 +67,7 @@ _INTRO = """
 
 Written by `python -m understudy.docs` from `understudy/methods/table.py`; edit that file, not this page.
 
-Every training method is one row of one table. There is one training loop (`understudy/train.py`); it reads the
+Every training method is one row of one table. There is one training loop (`understudy/training/train.py`); it reads the
 cells of a row and knows no method's name. To run a row: `understudy train --method NAME ...`. To change a cell of
 it, add the option of the same name: `--method opd --gamma 1`. A combination that makes no sense is refused before
 anything is loaded, with the reason ([below](#what-is-refused-and-why)).

@@ -44,7 +44,7 @@ class Job:
         return is_done(Path(self.config.out))
 
     def run(self, progress: Progress, note: Callable[[str], None]) -> None:
-        from understudy.train import train
+        from understudy.training.train import train
 
         train(self.config, progress, note)
 
@@ -114,7 +114,7 @@ def run_all(
 
 def _run_here(jobs: Sequence[Job | Work], show: Show, keep_going: bool) -> None:
     """One after the other in this process (a notebook, a script without a __main__ guard)."""
-    from understudy.train import Interrupted
+    from understudy.training.train import Interrupted
 
     failed: dict[str, UserError] = {}
     for job in jobs:  # jobs come after those they need
@@ -154,7 +154,9 @@ class _Pool:
     def __init__(self, show: Show) -> None:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         self.context = mp.get_context("forkserver")
-        self.context.set_forkserver_preload(["understudy.train", "transformers.models.llama.modeling_llama"])
+        self.context.set_forkserver_preload(
+            ["understudy.training.train", "transformers.models.llama.modeling_llama"]
+        )
         self.messages: Any = self.context.Queue()
         self.show = show
         self.running: dict[str, Any] = {}
@@ -215,7 +217,7 @@ class _Pool:
 
 
 def _child(job: Job | Work, messages: Any) -> None:
-    from understudy.train import Interrupted
+    from understudy.training.train import Interrupted
 
     # Ctrl-C reaches the parent alone, which asks each child once: a second ask would not save
     os.setpgid(0, 0)

@@ -83,7 +83,7 @@ def _result(ray: Any, reference: Any, name: str) -> UserError | None:
 def _run(job: Any) -> tuple[str, str, str] | None:
     """One job, in Ray's process: nothing, or field, value and mend of what went wrong."""
     os.environ.setdefault("OMP_NUM_THREADS", str(_threads(job)))
-    from understudy.train import Interrupted
+    from understudy.training.train import Interrupted
 
     try:
         job.run(lambda *_: None, lambda line: print(f"note: {line}"))

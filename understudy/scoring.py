@@ -133,7 +133,7 @@ def _settings(config: ScoreConfig) -> tuple[TrainConfig, int]:
 
 
 def _of_run(settings: TrainConfig, task: Any, student: Any, folder: str) -> list[Any]:
-    from understudy.rollout import kept_rollouts
+    from understudy.training.rollouts import kept_rollouts
 
     return kept_rollouts(settings, task, student, Path(folder))
 

@@ -27,13 +27,14 @@ import torch
 import transformers.models.llama.modeling_llama  # noqa: F401 - so that children need not
 from tiny import STUDENT, CoinTask, config
 
-from understudy import tasks, train
+from understudy import tasks
 from understudy.cli import main
 from understudy.config import TrainConfig, to_dict
 from understudy.evaluation import schedule
 from understudy.experts.programs import solver  # noqa: F401
 from understudy.runs import directory
 from understudy.runs.directory import checkpoints, read_lines, read_metrics, read_status
+from understudy.training import train
 
 RUN: dict[str, Any] = {
     "updates": 8, "save_every": 2, "eval_every": 3, "keep": 2, "schedule": "cosine", "warmup": 2, "lr": 0.01,

@@ -15,8 +15,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import torch
 
 from understudy import distributed, tasks
-from understudy import train as train_module
-from understudy.train import train
+from understudy.training import train as train_module
+from understudy.training.train import train
 
 STEPS = 6
 METHODS: dict[str, dict[str, Any]] = {

@@ -23,14 +23,14 @@ import torch
 from tiny import STUDENT, CoinTask, config
 from transformers import AutoModelForCausalLM
 
-from understudy import rollout as rollout_module
 from understudy import tasks
 from understudy.cli import main
 from understudy.config import to_dict
-from understudy.label import Labelled
 from understudy.runs import checkpoint as checkpoint_module
 from understudy.runs.checkpoint import load_tensors, save_tensors
 from understudy.runs.directory import RunDir, checkpoints, read_metrics, read_status
+from understudy.training import rollouts as rollout_module
+from understudy.training.labels import Labelled
 
 
 def arguments(out: Path, method: str = "sft", **changes: Any) -> list[str]:

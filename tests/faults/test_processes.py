@@ -22,7 +22,7 @@ from understudy.distributed import Launch, launched
 from understudy.errors import UserError
 from understudy.runs.checkpoint import load_tensors
 from understudy.runs.directory import checkpoints, read_final, read_ledger, read_metrics, read_provenance
-from understudy.train import train
+from understudy.training.train import train
 
 CLOSE = 1e-5
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

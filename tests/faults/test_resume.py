@@ -17,7 +17,7 @@ import pytest
 from killed_run import METHODS, PLACES, RUN, THOROUGH, results, words
 from tiny import config
 
-from understudy.train import train
+from understudy.training.train import train
 
 SCRIPT = Path(killed_run.__file__)
 GROUPS = [("sft", "opd", "dropout", "base_opd"), ("grpo", "dagger", "rft", "gkd")]

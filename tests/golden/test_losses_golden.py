@@ -23,10 +23,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from tiny import STUDENT, config
 
 from understudy.config import TrainConfig, resolve
-from understudy.label import Labelled
 from understudy.policy import Policy, load_policy
 from understudy.tasks import load_task
-from understudy.train import update
+from understudy.training.labels import Labelled
+from understudy.training.train import update
 from understudy.types import Prompt, Rollout
 
 GOLDEN = Path(__file__).with_name("losses.json")

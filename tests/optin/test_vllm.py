@@ -16,7 +16,6 @@ import pytest
 import torch
 from tiny import config
 
-from understudy.engine import write_untied
 from understudy.experts.server.check import preflight
 from understudy.experts.server.expert import ServerExpert
 from understudy.methods import divergences
@@ -25,7 +24,8 @@ from understudy.runs.directory import read_metrics, read_provenance
 from understudy.servers.config import parse_server
 from understudy.servers.http import Client
 from understudy.tasks import load_task
-from understudy.train import train
+from understudy.training.server_sampler import write_untied
+from understudy.training.train import train
 
 URL, MODEL = os.environ.get("UNDERSTUDY_VLLM_URL", ""), os.environ.get("UNDERSTUDY_VLLM_MODEL", "")
 pytestmark = pytest.mark.skipif(

@@ -11,12 +11,12 @@ import pytest
 import torch
 from tiny import CountingExpert, check_labels, config
 
-from understudy import rollout as rollout_module
-from understudy import train as train_module
 from understudy.config import TrainConfig, resolve
 from understudy.methods.table import TABLE, needs_expert
 from understudy.runs.directory import read_ledger, read_metrics, read_status
-from understudy.train import train
+from understudy.training import rollouts as rollout_module
+from understudy.training import train as train_module
+from understudy.training.train import train
 
 
 class Watched:

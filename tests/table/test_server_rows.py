@@ -12,15 +12,15 @@ import torch
 from stub_server import Stub
 from tiny import config
 
-from understudy import engine as engine_module
-from understudy import train as train_module
-from understudy.engine import write_untied
 from understudy.errors import UserError
 from understudy.experts import LocalExpert
 from understudy.policy import Policy, load_policy
 from understudy.runs.checkpoint import load_tensors
 from understudy.runs.directory import read_ledger, read_metrics, read_provenance
-from understudy.train import train
+from understudy.training import server_sampler as engine_module
+from understudy.training import train as train_module
+from understudy.training.server_sampler import write_untied
+from understudy.training.train import train
 from understudy.types import Prompt, Rollout
 
 

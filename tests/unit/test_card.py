@@ -12,10 +12,10 @@ import yaml
 from tiny import config
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from understudy.card import card, cell, escaped, find_diagnosis, shown, span
 from understudy.config import resolve, to_dict
 from understudy.runs.directory import read_final, read_ledger
-from understudy.train import train
+from understudy.training.card import card, cell, escaped, find_diagnosis, shown, span
+from understudy.training.train import train
 
 DIAGNOSIS: dict[str, Any] = {
     "setting": {"student": "scratch", "expert": "solver", "task": "coin"},

@@ -13,7 +13,7 @@ from understudy.diagnose.cost import Sizes, timed
 from understudy.diagnose.types import Cost
 from understudy.errors import UserError
 from understudy.runs.directory import read_ledger
-from understudy.train import train
+from understudy.training.train import train
 
 SIZES = Sizes(10.0, 1000.0)
 

@@ -13,13 +13,13 @@ from tiny import STUDENT, config
 from transformers import AutoModelForCausalLM
 
 from understudy.errors import UserError
-from understudy.label import Labelled
 from understudy.methods.losses import reduce
 from understudy.policy import Policy, load_policy
 from understudy.runs.checkpoint import load_tensors
 from understudy.runs.directory import checkpoints, read_metrics
 from understudy.tasks import load_task
-from understudy.train import train
+from understudy.training.labels import Labelled
+from understudy.training.train import train
 from understudy.types import Prompt, Rollout
 
 peft = pytest.importorskip("peft")
@@ -145,7 +145,7 @@ def test_killed_and_resumed(method: str, tmp_path: Path) -> None:
 
 
 def gradients(policy: Policy, rows: list[Labelled], c: Any, **cut: int) -> dict[str, torch.Tensor]:
-    from understudy.label import batches, objective, split
+    from understudy.training.labels import batches, objective, split
 
     policy.model.train()
     policy.model.zero_grad()

@@ -17,7 +17,6 @@ from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
 from understudy.config import parse_spec
 from understudy.errors import UserError
 from understudy.experts.local import LocalExpert
-from understudy.label import Labelled, batches
 from understudy.methods.losses import Objective, reduce, token_losses
 from understudy.policy import (
     Policy,
@@ -32,6 +31,7 @@ from understudy.policy import (
 from understudy.policy.sampling import draw
 from understudy.runs.checkpoint import load_tensors, save_tensors
 from understudy.tasks import load_task
+from understudy.training.labels import Labelled, batches
 from understudy.types import Prompt, Rollout
 
 TEXTS = ["1", "3 5 7>15\n", "12 3 5>4\n", "a rather longer prompt than the others: 1 2 3>6\n", "9 9>18\n"]

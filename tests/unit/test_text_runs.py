@@ -21,7 +21,7 @@ from understudy.experts.recorded import RecordedExpert
 from understudy.policy import load_policy, make_scratch
 from understudy.runs.directory import read_final, read_ledger, read_metrics
 from understudy.tasks import load_task
-from understudy.train import train
+from understudy.training.train import train
 
 TINY = "scratch:width=16,layers=1,heads=2,context=1024"
 

@@ -17,7 +17,7 @@ from understudy.config import to_dict
 from understudy.errors import UserError
 from understudy.runs.directory import read_metrics
 from understudy.runs.trackers import INSTALL, Trackers, names_of, numbers, open_trackers
-from understudy.train import train
+from understudy.training.train import train
 
 
 class Service:

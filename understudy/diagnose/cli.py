@@ -29,7 +29,7 @@ def diagnose_command(args: Sequence[str]) -> int:
     config = checked(config)
     from understudy.diagnose.diagnose import run  # seconds of imports: only now
     from understudy.diagnose.show import show
-    from understudy.train import Interrupted
+    from understudy.training.train import Interrupted
 
     try:
         with Board(quiet=config.json) as board:

@@ -26,10 +26,10 @@ from understudy.methods import divergences
 from understudy.policy import Policy
 from understudy.policy.sampling import draw
 from understudy.randomness import seed_from
-from understudy.rollout import pack, unpack
 from understudy.runs.directory import RunDir
 from understudy.tasks import verify_all
 from understudy.tasks.base import Task
+from understudy.training.rollouts import pack, unpack
 from understudy.types import Prompt, Rollout
 
 Floats = NDArray[np.float64]

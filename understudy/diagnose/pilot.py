@@ -35,7 +35,7 @@ from understudy.diagnose.sizing import BATCH, EVAL_HALF, EVAL_SAMPLES, Prices, S
 from understudy.diagnose.types import Cost, Estimate, PilotPoint
 from understudy.policy import Policy, load_policy
 from understudy.runs.directory import RunDir, read_ledger, read_metrics
-from understudy.train import train
+from understudy.training.train import train
 from understudy.types import Prompt
 
 LR = 0.6

@@ -18,15 +18,15 @@ import torch
 from torch import Tensor, nn
 
 from understudy.config import TrainConfig, resolve
-from understudy.label import objective
 from understudy.ledger import Ledger
 from understudy.methods.losses import Objective, token_losses
 from understudy.policy.sampling import draw
 from understudy.randomness import generator
-from understudy.rollout import Source
 from understudy.theory.production import log_table
 from understudy.theory.scalars import Array
-from understudy.train import learning_rate, update
+from understudy.training.labels import objective
+from understudy.training.rollouts import Source
+from understudy.training.train import learning_rate, update
 from understudy.types import Batch, Prompt, Rollout
 
 

@@ -12,9 +12,9 @@ from torch import Tensor
 from understudy import distributed
 from understudy.config import TrainConfig
 from understudy.errors import UserError
-from understudy.label import Labelled, batches, nothing, objective, split
 from understudy.methods.losses import reduce
 from understudy.policy import Policy
+from understudy.training.labels import Labelled, batches, nothing, objective, split
 
 
 def update(

@@ -15,8 +15,7 @@ from typing import Any
 
 import torch
 
-from understudy import distributed, training_state
-from understudy.card import card, find_diagnosis
+from understudy import distributed
 from understudy.config import VOLATILE, TrainConfig, resolve, to_dict
 from understudy.errors import UserError
 from understudy.evaluation.sampled import held_out, splits_of
@@ -28,14 +27,16 @@ from understudy.ledger import Ledger
 from understudy.methods import table
 from understudy.policy import Policy, check_same_language, load_policy, resolve_device
 from understudy.policy.sharding import shard
-from understudy.rollout import Source
 from understudy.runs.directory import RunDir, is_run, read_provenance, to_stderr
 from understudy.runs.provenance import provenance
 from understudy.runs.shared import SharedRun
 from understudy.runs.trackers import names_of, open_trackers
 from understudy.tasks import Task, load_task, stops_of
-from understudy.training_state import seed_all
-from understudy.update import check_finite, check_weights, update
+from understudy.training import state as training_state
+from understudy.training.card import card, find_diagnosis
+from understudy.training.rollouts import Source
+from understudy.training.state import seed_all
+from understudy.training.update import check_finite, check_weights, update
 
 Progress = Callable[[str, int, int, str], None]
 """progress(phase, done, total, note): called as work goes on."""
@@ -236,7 +237,7 @@ def _sampler(config: TrainConfig, student: Policy, task: Task) -> Any:
     if distributed.size() > 1:
         mend = "one process gives a server its weights: use --sampler local with several"
         raise UserError("sampler", config.sampler, mend)
-    from understudy.engine import ServerSampler
+    from understudy.training.server_sampler import ServerSampler
 
     return ServerSampler(config, student, task)
 
