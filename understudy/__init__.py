@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from understudy.diagnose.diagnose import diagnose as diagnose
+    from understudy.diagnosis.pipeline import diagnose as diagnose
 
 
 def __getattr__(name: str) -> Any:

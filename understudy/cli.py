@@ -75,7 +75,7 @@ def entry() -> NoReturn:
 
 
 def _diagnose(args: Sequence[str]) -> int:
-    from understudy.diagnose.cli import diagnose_command
+    from understudy.diagnosis.cli import diagnose_command
 
     return diagnose_command(args)
 

@@ -15,7 +15,7 @@ from typing import Any
 from understudy import options
 from understudy.config import TrainConfig, build, parse_spec, resolve, to_dict
 from understudy.diagnose import beforehand
-from understudy.diagnose.config import BUDGET, share
+from understudy.diagnosis.config import BUDGET, share
 from understudy.errors import UserError
 from understudy.experts import is_programmatic
 from understudy.jobs import Job, Work, run_all

@@ -15,7 +15,7 @@ from typing import Any
 from understudy import options
 from understudy.compare import Arm, Plan, describe_expert, run
 from understudy.config import TrainConfig, resolve, to_dict
-from understudy.diagnose.config import BUDGET
+from understudy.diagnosis.config import BUDGET
 from understudy.errors import UserError
 from understudy.jobs import Job
 from understudy.terminal import console

@@ -493,7 +493,7 @@ def _(p: Place) -> list[str]:
 
 @case("a diagnosis of another question", "out", "another diagnosis: .*seed 0 -> 1")
 def _(p: Place) -> list[str]:
-    from understudy.diagnose.config import DiagnoseConfig
+    from understudy.diagnosis.config import DiagnoseConfig
 
     asked = DiagnoseConfig(task="coin", student=STUDENT, expert="solver", device="cpu", out=str(p.out))
     with RunDir.open(p.out, dataclasses.asdict(asked)):
@@ -503,7 +503,7 @@ def _(p: Place) -> list[str]:
 
 @case("half a diagnosis", "diagnosis", "not valid JSON")
 def _(p: Place) -> list[str]:
-    from understudy.diagnose.config import DiagnoseConfig
+    from understudy.diagnosis.config import DiagnoseConfig
 
     asked = DiagnoseConfig(task="coin", student=STUDENT, expert="solver", device="cpu", out=str(p.out))
     with RunDir.open(p.out, dataclasses.asdict(asked)):

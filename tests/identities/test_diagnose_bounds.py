@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import beta
 
-from understudy.diagnose import bounds as B
-from understudy.diagnose.types import Estimate
+from understudy.diagnosis.measures import bounds as B
+from understudy.diagnosis.types import Estimate
 from understudy.errors import UserError
 
 PROMPTS, BINS, DELTA, REPEATS = 20, 6, 0.2, 150

@@ -11,8 +11,8 @@ import pytest
 from scipy.special import expit, logit
 from worlds import World, make
 
-from understudy.diagnose import estimators as E
-from understudy.diagnose.types import Estimate
+from understudy.diagnosis.measures import estimators as E
+from understudy.diagnosis.types import Estimate
 from understudy.errors import UserError
 
 WORLD = make(3)
@@ -387,7 +387,7 @@ def test_measures_are_what_the_arrays_allow() -> None:
     d = Draws(0)
     student, expert = E.Side(*d.own, d.r, d.length), E.Side(*d.other, d.r_e)
     full = E.measures(student, expert)
-    from understudy.diagnose.types import MEASURES
+    from understudy.diagnosis.types import MEASURES
 
     assert set(full) <= set(MEASURES)
     assert set(MEASURES) - set(full) == {

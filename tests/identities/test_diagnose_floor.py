@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from understudy.diagnose.floor import DROP, EXPONENTS, extrapolate, fit_floor, tells
+from understudy.diagnosis.pilots.learning_curve import DROP, EXPONENTS, extrapolate, fit_floor, tells
 from understudy.errors import UserError
 
 N = np.array([64.0, 256.0, 1024.0, 4096.0])

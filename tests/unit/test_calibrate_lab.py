@@ -21,14 +21,14 @@ from understudy.calibrate.learners import (
 )
 from understudy.calibrate.score import Row, read_rows, score, write_rows
 from understudy.calibrate.worlds import KINDS, family_world, horizon_world, make
-from understudy.diagnose.forecast import TERMS, load
-from understudy.diagnose.types import Estimate, Verdict
+from understudy.diagnosis.forecast.model import TERMS, load
+from understudy.diagnosis.outcome import ANSWERS
+from understudy.diagnosis.types import Estimate, Verdict
 from understudy.errors import UserError
 from understudy.theory.bandit import FamilyF
 from understudy.theory.horizon import HZ
 from understudy.theory.horizon import KINDS as HORIZONS
 from understudy.theory.information import Info
-from understudy.truth import ANSWERS
 
 
 @pytest.mark.parametrize("kind", KINDS)

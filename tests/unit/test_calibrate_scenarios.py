@@ -16,8 +16,8 @@ from understudy.calibrate.run import FULL, QUICK, Clock, RunConfig, Size, Unit, 
 from understudy.calibrate.scenarios import SCENARIOS, Scenario
 from understudy.calibrate.score import Row
 from understudy.config import build, parse_spec, resolve
-from understudy.diagnose.config import DiagnoseConfig, checked, full_training
-from understudy.diagnose.types import Estimate, Evidence, Verdict
+from understudy.diagnosis.config import DiagnoseConfig, checked, full_training
+from understudy.diagnosis.types import Estimate, Evidence, Verdict
 from understudy.errors import UserError
 from understudy.experts import is_programmatic
 from understudy.jobs import Job, Work

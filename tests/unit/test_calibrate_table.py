@@ -13,9 +13,9 @@ from understudy import cli
 from understudy.calibrate import table
 from understudy.calibrate.scenarios import SCENARIOS
 from understudy.calibrate.score import Row, levels, write_rows
-from understudy.diagnose.types import Estimate, Evidence, Verdict
+from understudy.diagnosis.outcome import ANSWERS, UNDECIDED
+from understudy.diagnosis.types import Estimate, Evidence, Verdict
 from understudy.errors import UserError
-from understudy.truth import ANSWERS, UNDECIDED
 
 
 def estimate(value: float) -> Estimate:
@@ -87,7 +87,7 @@ def test_the_rule_in_use_is_what_the_committed_rows_give() -> None:
     """Catches a verdict.json that was fitted on other rows than those that are shown, or on rows that score it."""
     from understudy.calibrate.fit import fit
     from understudy.calibrate.table import read
-    from understudy.diagnose.forecast import TERMS, load
+    from understudy.diagnosis.forecast.model import TERMS, load
 
     page = Path(__file__).parents[2] / "docs/results/calibration.json"
     model = load()

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from diagnosis_by_hand import diagnosis
 
-from understudy.diagnose.floor import extrapolate
-from understudy.diagnose.points import ahead, floor
-from understudy.diagnose.types import Diagnosis, PilotPoint
+from understudy.diagnosis.pilots.estimates import ahead, floor
+from understudy.diagnosis.pilots.learning_curve import extrapolate
+from understudy.diagnosis.types import Diagnosis, PilotPoint
 
 
 @pytest.fixture

@@ -12,10 +12,18 @@ import torch
 from tiny import CountingExpert
 
 from understudy.config import TrainConfig
-from understudy.diagnose import evidence
-from understudy.diagnose.collect import Setting, Table, _overlap, collect, compared, prompts, takeover
-from understudy.diagnose.cost import Sizes
-from understudy.diagnose.types import MEASURES
+from understudy.diagnosis.cost import Sizes
+from understudy.diagnosis.measures import evidence
+from understudy.diagnosis.measures.collect import (
+    Setting,
+    Table,
+    _overlap,
+    collect,
+    compared,
+    prompts,
+    takeover,
+)
+from understudy.diagnosis.types import MEASURES
 from understudy.evaluation.sampled import divergence_per_prompt
 from understudy.experts import LocalExpert, load_expert
 from understudy.policy import load_policy

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from tiny import config
 
-from understudy.diagnose.config import DiagnoseConfig, checked, full_training, share
-from understudy.diagnose.cost import Sizes, timed
-from understudy.diagnose.types import Cost
+from understudy.diagnosis.config import DiagnoseConfig, checked, full_training, share
+from understudy.diagnosis.cost import Sizes, timed
+from understudy.diagnosis.types import Cost
 from understudy.errors import UserError
 from understudy.runs.directory import read_ledger
 from understudy.training.train import train

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from understudy.diagnose.controls import prices
-from understudy.diagnose.cost import Sizes
-from understudy.diagnose.sizing import CURVE, ENOUGH, Prices
+from understudy.diagnosis.cost import Sizes
+from understudy.diagnosis.pilots.budget import CURVE, ENOUGH, Prices
+from understudy.diagnosis.pilots.controls import prices
 
 SIZES = Sizes(1e5, 4e5)
 PRICES = Prices(SIZES, 40.0, 40.0, 8, online=True)

@@ -13,13 +13,13 @@ from rich.console import Console
 import understudy
 from understudy import experts
 from understudy.cli import main
-from understudy.diagnose.diagnose import FILE
-from understudy.diagnose.show import SHORT, duration, large, show
-from understudy.diagnose.types import CHECKS, MEASURES, Diagnosis
-from understudy.diagnose.words import MEANINGS
+from understudy.diagnosis.glossary import MEANINGS
+from understudy.diagnosis.outcome import ANSWERS
+from understudy.diagnosis.pipeline import FILE
+from understudy.diagnosis.screen import SHORT, duration, large, show
+from understudy.diagnosis.types import CHECKS, MEASURES, Diagnosis
 from understudy.errors import UserError
 from understudy.runs.directory import read_config
-from understudy.truth import ANSWERS
 
 # a full training of 8 updates of 16 sequences; its cost pays for pilots of a few updates each
 OPTIONS: dict[str, Any] = {
@@ -100,7 +100,7 @@ def test_again_is_at_once_and_another_question_is_refused(
     def never(*_: Any) -> Any:
         raise AssertionError("asked again")
 
-    monkeypatch.setattr("understudy.diagnose.diagnose.load_policy", never)
+    monkeypatch.setattr("understudy.diagnosis.pipeline.load_policy", never)
     assert made(models, out, controls="all").to_dict() == found.to_dict()
     named = made(models, out, controls="all", device_flops=1e9)
     assert named.costs["sft"].seconds == pytest.approx(named.costs["sft"].flops / 1e9)

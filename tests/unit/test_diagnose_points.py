@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from understudy.diagnose.pilot import Pilots
-from understudy.diagnose.points import at_work, online_level
+from understudy.diagnosis.pilots.estimates import at_work, online_level
+from understudy.diagnosis.pilots.pilot import Pilots
 from understudy.runs.checkpoint import write_cached
 
 
@@ -68,7 +68,7 @@ def test_which_lengths_are_believed(
     lengths: list[int], gain: float, expected: float, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     lines = [{"length": x} for x in lengths]
-    monkeypatch.setattr("understudy.diagnose.pilot.read_metrics", lambda path, kind: lines)
+    monkeypatch.setattr("understudy.diagnosis.pilots.pilot.read_metrics", lambda path, kind: lines)
     some = SimpleNamespace(
         run=SimpleNamespace(path=tmp_path), table=SimpleNamespace(length=np.full((2, 1), 20.0))
     )

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from understudy.config import TrainConfig
-from understudy.diagnose.collect import Setting
-from understudy.diagnose.cost import Sizes
-from understudy.diagnose.preflight import block, preflight
+from understudy.diagnosis.cost import Sizes
+from understudy.diagnosis.measures.collect import Setting
+from understudy.diagnosis.preflight import block, preflight
 from understudy.errors import UserError
 from understudy.experts import LocalExpert, load_expert
 from understudy.policy import load_policy

@@ -11,9 +11,9 @@ import pytest
 from diagnosis_by_hand import black_box, diagnosis, no_floor, stopped, undecided, without_verifier
 from rich.console import Console
 
-from understudy.diagnose.show import duration, large, show
-from understudy.diagnose.types import Diagnosis
-from understudy.diagnose.words import MEANINGS
+from understudy.diagnosis.glossary import MEANINGS
+from understudy.diagnosis.screen import duration, large, show
+from understudy.diagnosis.types import Diagnosis
 
 
 def screen(d: dict[str, Any], width: int = 80) -> list[str]:

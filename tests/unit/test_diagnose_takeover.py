@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from understudy.config import TrainConfig
-from understudy.diagnose.takeover import DEPTHS, Forced, continued, cut
+from understudy.diagnosis.measures.takeover import DEPTHS, Forced, continued, cut
 from understudy.experts import LocalExpert, load_expert
 from understudy.policy import Policy, load_policy
 from understudy.policy.sampling import draw

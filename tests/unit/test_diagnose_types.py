@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from understudy.diagnose.types import (
+from understudy.diagnosis.outcome import ANSWERS
+from understudy.diagnosis.types import (
     MEASURES,
     VERSION,
     Check,
@@ -23,7 +24,6 @@ from understudy.diagnose.types import (
     Verdict,
 )
 from understudy.errors import UserError
-from understudy.truth import ANSWERS
 
 NUMBER = st.floats(allow_nan=False)  # infinities included
 COUNT = st.integers(0, 2**40)

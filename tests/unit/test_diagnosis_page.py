@@ -351,7 +351,7 @@ def test_it_needs_no_torch(tmp_path: Path) -> None:
 
 def test_the_command_on_the_page_asks_the_same_question(tmp_path: Path, full: Page) -> None:
     from understudy import options
-    from understudy.diagnose.config import DiagnoseConfig
+    from understudy.diagnosis.config import DiagnoseConfig
 
     for setting in (
         diagnosis()["setting"],

@@ -54,9 +54,9 @@ def test_algorithms_page_is_what_the_table_says():
 
 def test_the_table_of_measures_is_what_the_diagnosis_says():
     """Catches a new or renamed measure that docs/diagnose.md does not explain."""
-    from understudy.diagnose import words
+    from understudy.diagnosis import glossary as words
 
-    told = "run: python -m understudy.diagnose.words"
+    told = "run: python -m understudy.diagnosis.glossary"
     assert words.table() in (ROOT / "docs/diagnose.md").read_text(encoding="utf-8"), told
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from understudy import cli
 
-pytest.importorskip("understudy.diagnose.bounds")
+pytest.importorskip("understudy.diagnosis.measures.bounds")
 
 from understudy.errors import UserError
 from understudy.recipes.texts import compare, has, read

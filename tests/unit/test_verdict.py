@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from understudy.calibrate.fit import Case, fit
-from understudy.diagnose.forecast import TERMS, VARIANTS, VerdictModel, find, load, names
-from understudy.diagnose.quantities import Feature, pooled, quantities
-from understudy.diagnose.types import Estimate, Evidence, PilotPoint, Verdict
-from understudy.diagnose.verdict import _draws, judge
+from understudy.diagnosis.forecast.features import Feature, pooled, quantities
+from understudy.diagnosis.forecast.judge import _draws, judge
+from understudy.diagnosis.forecast.model import TERMS, VARIANTS, VerdictModel, find, load, names
+from understudy.diagnosis.outcome import ANSWERS, boundary_distance, truth
+from understudy.diagnosis.types import Estimate, Evidence, PilotPoint, Verdict
 from understudy.errors import UserError
-from understudy.truth import ANSWERS, boundary_distance, truth
 
 MODELS = [load(name) for name in names()]
 accuracies = st.floats(0, 1)

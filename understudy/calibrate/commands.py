@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def lab_command(args: Sequence[str]) -> int:
     from understudy.calibrate import lab, score
-    from understudy.diagnose.forecast import install
+    from understudy.diagnosis.forecast.model import install
 
     config, _ = options.parse(
         lab.LabConfig,
@@ -60,7 +60,7 @@ def score_command(args: Sequence[str]) -> int:
     )
     rows = _rows(config.rows, config.set)
     if config.model:
-        from understudy.diagnose.forecast import find
+        from understudy.diagnosis.forecast.model import find
 
         rows = score.rejudged(rows, find(config.model))
     found = score.score(rows)
@@ -96,7 +96,7 @@ class FitConfig:
 
 def fit_command(args: Sequence[str]) -> int:
     from understudy.calibrate.fit import fit
-    from understudy.diagnose.forecast import find, install
+    from understudy.diagnosis.forecast.model import find, install
 
     config, _ = options.parse(
         FitConfig, args, "understudy calibrate fit", "Coefficients of the verdict from rows."

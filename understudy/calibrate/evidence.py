@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from understudy.calibrate.learners import online_weights, sft_weights
 from understudy.calibrate.worlds import World
-from understudy.diagnose import alignment, divergences, intervals
-from understudy.diagnose.types import Estimate, Evidence, PilotPoint
+from understudy.diagnosis.measures import alignment, divergences, intervals
+from understudy.diagnosis.types import Estimate, Evidence, PilotPoint
 from understudy.theory.scalars import Array
 
 

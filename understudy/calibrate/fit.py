@@ -13,9 +13,18 @@ import numpy as np
 from scipy.optimize import minimize
 
 from understudy.calibrate.evidence import without
-from understudy.diagnose.forecast import LEAST, TERMS, VARIANTS, Floats, Line, VerdictModel, sizes, terms
-from understudy.diagnose.quantities import quantities
-from understudy.diagnose.types import Evidence
+from understudy.diagnosis.forecast.features import quantities
+from understudy.diagnosis.forecast.model import (
+    LEAST,
+    TERMS,
+    VARIANTS,
+    Floats,
+    Line,
+    VerdictModel,
+    sizes,
+    terms,
+)
+from understudy.diagnosis.types import Evidence
 from understudy.errors import UserError
 
 SLOPE_ERROR = 0.1

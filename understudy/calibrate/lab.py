@@ -22,9 +22,9 @@ from understudy.calibrate.fit import fit
 from understudy.calibrate.learners import TARGET, online_outcome, sft_outcome
 from understudy.calibrate.score import Row, Score, rejudged, score
 from understudy.calibrate.worlds import KINDS, make
-from understudy.diagnose.forecast import SPREADS, TERMS, VerdictModel, load
-from understudy.diagnose.types import Estimate
-from understudy.diagnose.verdict import RULE
+from understudy.diagnosis.forecast.judge import RULE
+from understudy.diagnosis.forecast.model import SPREADS, TERMS, VerdictModel, load
+from understudy.diagnosis.types import Estimate
 from understudy.errors import UserError
 
 DEV, TEST = 0, 10_000
@@ -161,7 +161,7 @@ def page(result: Result) -> str:
     lines = [
         "# The verdict in the lab", "",
         f"Written by `{command} --out docs/results`; edit nothing here. The rule is `{RULE}` "
-        "(understudy/diagnose/verdict.py).", "",
+        "(understudy/diagnosis/forecast/judge.py).", "",
         f"Worlds: understudy/calibrate/worlds.py, {c.worlds} of every kind, seeds {TEST} to {TEST + c.worlds - 1}. The "
         f"coefficients were set on {c.dev} others of every kind, seeds {DEV} to {DEV + c.dev - 1}. Outcomes at the "
         f"full budget: {result.exact:.0%} exact, the others replicated to a standard error below {TARGET:g} (largest "

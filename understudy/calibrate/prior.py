@@ -16,7 +16,7 @@ online lead, and more where it is still rising.
 
 from __future__ import annotations
 
-from understudy.diagnose.forecast import SPREADS, TERMS, VARIANTS, Line, VerdictModel
+from understudy.diagnosis.forecast.model import SPREADS, TERMS, VARIANTS, Line, VerdictModel
 
 SLOPES: dict[str, dict[str, float]] = {
     "sft": {"gain": 1.0, "near": 0.7, "fall": 0.2, "last fall": 0.2, "trend": 0.5, "dip": 0.3, "far": 0.0},

@@ -22,7 +22,7 @@ from understudy.calibrate.models import MODELS
 from understudy.calibrate.scenarios import SCENARIOS, Scenario
 from understudy.config import TrainConfig
 from understudy.diagnose.beforehand import fields_of
-from understudy.diagnose.config import BUDGET
+from understudy.diagnosis.config import BUDGET
 from understudy.errors import UserError
 from understudy.jobs import Job, Show, Work, run_all
 from understudy.randomness import seed_from
@@ -185,8 +185,8 @@ class Unit:
 def diagnosed(fields: dict[str, Any], progress: Any, note: Any) -> None:
     """One diagnosis, in its own directory."""
     from understudy.config import build
-    from understudy.diagnose.config import DiagnoseConfig, checked
-    from understudy.diagnose.diagnose import run
+    from understudy.diagnosis.config import DiagnoseConfig, checked
+    from understudy.diagnosis.pipeline import run
 
     run(checked(build(DiagnoseConfig, fields, "")), progress, note)
 

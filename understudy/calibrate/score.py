@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from understudy.calibrate.fit import Case
-from understudy.diagnose.forecast import VerdictModel
-from understudy.diagnose.types import Estimate, Evidence, Verdict
-from understudy.diagnose.verdict import CLASSES, judge
+from understudy.diagnosis.forecast.judge import CLASSES, judge
+from understudy.diagnosis.forecast.model import VerdictModel
+from understudy.diagnosis.outcome import ANSWERS, MARGIN, UNDECIDED, is_close, truth
+from understudy.diagnosis.types import Estimate, Evidence, Verdict
 from understudy.errors import UserError
-from understudy.truth import ANSWERS, MARGIN, UNDECIDED, is_close, truth
 
 BINS = 10
 

@@ -27,13 +27,13 @@ from understudy.calibrate.score import (
     score,
     table,
 )
-from understudy.diagnose.forecast import load
-from understudy.diagnose.types import Estimate
-from understudy.diagnose.verdict import CLASSES
+from understudy.diagnosis.forecast.judge import CLASSES
+from understudy.diagnosis.forecast.model import load
+from understudy.diagnosis.outcome import MARGIN, UNDECIDED
+from understudy.diagnosis.types import Estimate
 from understudy.errors import UserError
 from understudy.runs.files import dumps, read_json, write_bytes
 from understudy.terminal import console
-from understudy.truth import MARGIN, UNDECIDED
 
 COMMAND = "understudy calibrate table"
 GOALS = {"decided": 0.8, "cost": 0.10}

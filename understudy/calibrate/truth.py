@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from understudy.diagnose.cost import Sizes
-from understudy.diagnose.types import Cost, Estimate
+from understudy.diagnosis.cost import Sizes
+from understudy.diagnosis.types import Cost, Estimate
 from understudy.errors import UserError
 from understudy.evaluation import intervals
 from understudy.runs.files import read_json, write_json

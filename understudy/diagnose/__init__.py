@@ -13,7 +13,7 @@ from typing import Any
 
 class _Callable(types.ModuleType):
     def __call__(self, *args: Any, **options: Any) -> Any:
-        from understudy.diagnose.diagnose import diagnose
+        from understudy.diagnosis.pipeline import diagnose
 
         return diagnose(*args, **options)
 

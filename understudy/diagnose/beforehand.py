@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from understudy.config import TrainConfig
-from understudy.diagnose.config import DiagnoseConfig
+from understudy.diagnosis.config import DiagnoseConfig
 from understudy.errors import UserError
 from understudy.runs.files import write_json
 
@@ -35,8 +35,8 @@ def fields_of(train: TrainConfig, budget: str, out: str) -> dict[str, Any]:
 def make(fields: dict[str, Any], progress: Any, note: Callable[[str], None]) -> None:
     """Diagnose. A refusal (a failed preflight check, say) is put on record and does not stop the comparison."""
     from understudy.config import build
-    from understudy.diagnose.config import checked
-    from understudy.diagnose.diagnose import run
+    from understudy.diagnosis.config import checked
+    from understudy.diagnosis.pipeline import run
 
     refused = Path(fields["out"]) / REFUSED
     try:

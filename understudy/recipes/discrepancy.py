@@ -10,7 +10,7 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-from understudy.diagnose.types import Estimate
+from understudy.diagnosis.types import Estimate
 from understudy.errors import UserError
 from understudy.recipes import figures
 from understudy.recipes.recipe import Claim, Drawing, Recipe, Scale

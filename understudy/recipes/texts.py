@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from understudy.diagnose.bounds import KeywordGap, keyword_bounds, length_bounds
-from understudy.diagnose.types import Estimate
+from understudy.diagnosis.measures.bounds import KeywordGap, keyword_bounds, length_bounds
+from understudy.diagnosis.types import Estimate
 from understudy.errors import UserError
 
 TEXT = ("completion", "text", "response", "output", "generation")

@@ -10,11 +10,11 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from understudy.diagnosis.outcome import MARGIN, UNDECIDED, Answer, is_close, truth
 from understudy.report.load import Comparison
 from understudy.report.said import ROUTES, Said
 from understudy.report.summary import Summary, summarise
 from understudy.report.text import label, listed, method_name, percent
-from understudy.truth import MARGIN, UNDECIDED, Answer, is_close, truth
 
 
 @dataclass(frozen=True)

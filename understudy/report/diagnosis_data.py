@@ -1,7 +1,7 @@
 """diagnosis.json as the page reads it: plain data, any part of which may be absent, damaged or of the wrong kind.
 
 The page of a diagnosis must come out whatever is missing, so nothing here raises but for a file that holds no verdict
-at all. Schema: understudy/diagnose/types.py, which a report may not import.
+at all. Schema: understudy/diagnosis/types.py, which a report may not import.
 """
 
 from __future__ import annotations

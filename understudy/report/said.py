@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from understudy.diagnosis.outcome import ANSWERS, UNDECIDED
 from understudy.report.runs import mapping, number, read_json
 from understudy.report.text import label, visible
-from understudy.truth import ANSWERS, UNDECIDED
 
 ROUTES = ("sft", "opd")
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from understudy.diagnosis.outcome import MARGIN
 from understudy.errors import UserError
 from understudy.evaluation import intervals
 from understudy.evaluation.intervals import Floats, Interval
@@ -19,7 +20,6 @@ from understudy.report.curves import Curve, accuracy_curve, series
 from understudy.report.load import Comparison, Entry
 from understudy.report.runs import Outcome, Run, number
 from understudy.report.text import OFFLINE, ONLINE, family, method_name
-from understudy.truth import MARGIN
 
 Kind = Literal["sampled", "greedy"]
 LEDGER = (

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from understudy.diagnosis.outcome import MARGIN
 from understudy.evaluation.intervals import Interval
 from understudy.report import beforehand
 from understudy.report.load import Comparison
@@ -16,7 +17,6 @@ from understudy.report.text import (
     percent,
     points,
 )
-from understudy.truth import MARGIN
 
 GATE = 0.20  # an expert this close to the base is matched by standing still, so "within reach" shows nothing
 _TIMES: dict[float, str] = {2: "Two", 3: "Three", 4: "Four", 5: "Five", 10: "Ten"}

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from understudy.diagnose.collect import Setting, sample_student
-from understudy.diagnose.types import Check
+from understudy.diagnosis.measures.collect import Setting, sample_student
+from understudy.diagnosis.types import Check
 from understudy.errors import UserError
 from understudy.policy import check_same_language, tokenizer_sha
 from understudy.randomness import seed_from

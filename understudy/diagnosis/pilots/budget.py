@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from understudy.diagnose.cost import Sizes
-from understudy.diagnose.types import Cost
+from understudy.diagnosis.cost import Sizes
+from understudy.diagnosis.types import Cost
 
 BATCH = 8
 """A pilot's update has 1/BATCH of the full training's sequences."""

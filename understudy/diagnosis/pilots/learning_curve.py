@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import chdtri
 
-from understudy.diagnose import intervals
-from understudy.diagnose.intervals import Floats
-from understudy.diagnose.types import Estimate, Floor
+from understudy.diagnosis.measures import intervals
+from understudy.diagnosis.measures.intervals import Floats
+from understudy.diagnosis.types import Estimate, Floor
 from understudy.errors import UserError
 
 EXPONENTS = np.linspace(0.25, 1.5, 51)

@@ -20,17 +20,18 @@ from typing import Any
 import torch
 
 from understudy.config import TrainConfig, build
-from understudy.diagnose import evidence as evidence_
-from understudy.diagnose import preflight as preflight_
-from understudy.diagnose import verdict
-from understudy.diagnose.collect import Setting, Table, can_continue, collect, prompts, takeover
-from understudy.diagnose.config import VOLATILE, DiagnoseConfig, checked, full_training, share
-from understudy.diagnose.controls import controls, prices
-from understudy.diagnose.cost import Sizes, timed
-from understudy.diagnose.pilot import Pilots
-from understudy.diagnose.points import ahead, floor, start
-from understudy.diagnose.types import VERSION, Check, Control, Cost, Diagnosis, Evidence, PilotPoint
-from understudy.diagnose.words import MEANINGS, assumptions
+from understudy.diagnosis import preflight as preflight_
+from understudy.diagnosis.config import VOLATILE, DiagnoseConfig, checked, full_training, share
+from understudy.diagnosis.cost import Sizes, timed
+from understudy.diagnosis.forecast import judge
+from understudy.diagnosis.glossary import MEANINGS, assumptions
+from understudy.diagnosis.measures import evidence as evidence_
+from understudy.diagnosis.measures.collect import Setting, Table, can_continue, collect, prompts, takeover
+from understudy.diagnosis.outcome import MARGIN
+from understudy.diagnosis.pilots.controls import controls, prices
+from understudy.diagnosis.pilots.estimates import ahead, floor, start
+from understudy.diagnosis.pilots.pilot import Pilots
+from understudy.diagnosis.types import VERSION, Check, Control, Cost, Diagnosis, Evidence, PilotPoint
 from understudy.errors import UserError
 from understudy.experts import load_expert
 from understudy.policy import load_policy, resolve_device
@@ -39,7 +40,6 @@ from understudy.runs.directory import RunDir, differences, is_run, read_config, 
 from understudy.runs.files import plain, read_json, write_json
 from understudy.runs.provenance import device_name, provenance
 from understudy.tasks import load_task
-from understudy.truth import MARGIN
 
 Progress = Callable[[str, int, int, str], None]
 FILE = "diagnosis.json"
@@ -157,7 +157,7 @@ class _Stages:
         self.spent += student.cost + expert.cost + took + self._preflight_cost(student)
         self.show("measures", 3, 3, "")
         measures = evidence_.measures(setting.task, student, expert, taken)
-        stopped = verdict.NO_HEADROOM if verdict.no_headroom(measures) else ""
+        stopped = judge.NO_HEADROOM if judge.no_headroom(measures) else ""
         series = evidence_.series(setting.task, student, expert)
         full = self._full(expert, float(student.length.mean()))
         points: list[PilotPoint] = []
@@ -191,7 +191,7 @@ class _Stages:
         costs = _timed({"diagnosis": self.spent} | full, known["paces"], config.device_flops)
         return Diagnosis(
             VERSION, plain(asdict(config)) | known | _machine(config), checks, seen,
-            verdict.judge(seen), costs, series,
+            judge.judge(seen), costs, series,
             assumptions(config, seen, shared, len(some), can_continue(setting.expert)),
         )  # fmt: skip
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtrit
 
-from understudy.diagnose.types import Estimate
+from understudy.diagnosis.types import Estimate
 from understudy.errors import UserError
 from understudy.evaluation.intervals import Interval
 

@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
 
-from understudy.diagnose import intervals
-from understudy.diagnose.intervals import Floats
-from understudy.diagnose.types import Estimate
+from understudy.diagnosis.measures import intervals
+from understudy.diagnosis.measures.intervals import Floats
+from understudy.diagnosis.types import Estimate
 from understudy.errors import UserError
 from understudy.randomness import generator
 

@@ -18,9 +18,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from understudy.diagnose.cost import Sizes
-from understudy.diagnose.takeover import DEPTHS, continued
-from understudy.diagnose.types import Cost
+from understudy.diagnosis.cost import Sizes
+from understudy.diagnosis.measures.takeover import DEPTHS, continued
+from understudy.diagnosis.types import Cost
 from understudy.experts.base import Expert
 from understudy.methods import divergences
 from understudy.policy import Policy

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from understudy import options
-from understudy.diagnose.config import DiagnoseConfig, checked
+from understudy.diagnosis.config import DiagnoseConfig, checked
 from understudy.terminal import Board, console
 
 
@@ -27,8 +27,8 @@ def diagnose_command(args: Sequence[str]) -> int:
         sections={"who and what": "student", "the training you consider": "updates", "how": "controls"},
     )
     config = checked(config)
-    from understudy.diagnose.diagnose import run  # seconds of imports: only now
-    from understudy.diagnose.show import show
+    from understudy.diagnosis.pipeline import run  # seconds of imports: only now
+    from understudy.diagnosis.screen import show
     from understudy.training.train import Interrupted
 
     try:

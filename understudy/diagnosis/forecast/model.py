@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from understudy.diagnose.quantities import Quantities
+from understudy.diagnosis.forecast.features import Quantities
 from understudy.errors import UserError
 
 Floats = NDArray[np.float64]

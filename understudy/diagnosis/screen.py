@@ -9,9 +9,9 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from understudy.diagnose.types import Cost, Diagnosis, Estimate, Verdict
-from understudy.diagnose.words import MEANINGS
-from understudy.truth import UNDECIDED
+from understudy.diagnosis.glossary import MEANINGS
+from understudy.diagnosis.outcome import UNDECIDED
+from understudy.diagnosis.types import Cost, Diagnosis, Estimate, Verdict
 
 SHORT = (
     "student_accuracy", "expert_accuracy", "headroom", "kl_expert_student", "kl_student_expert", "tv_pooled",

@@ -20,7 +20,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from understudy.diagnose.types import Cost
+from understudy.diagnosis.types import Cost
 
 LEDGER = ("expert_tokens_sampled", "expert_tokens_scored", "student_tokens_sampled", "student_tokens_trained")
 

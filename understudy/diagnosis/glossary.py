@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from understudy.diagnose.config import DiagnoseConfig
-from understudy.diagnose.types import Evidence
+from understudy.diagnosis.config import DiagnoseConfig
+from understudy.diagnosis.types import Evidence
 
 MEANINGS: dict[str, tuple[str, str]] = {
     "student_accuracy": ("student's accuracy", "share right now, before training"),

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import xlogy
 
-from understudy.diagnose import intervals
-from understudy.diagnose.intervals import Floats
-from understudy.diagnose.types import Estimate
+from understudy.diagnosis.measures import intervals
+from understudy.diagnosis.measures.intervals import Floats
+from understudy.diagnosis.types import Estimate
 from understudy.errors import UserError
 
 NATS = "nats a sequence"

@@ -19,10 +19,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from understudy.diagnose import divergences, intervals
-from understudy.diagnose.confidence import mean_high, mean_low, share_high, share_low
-from understudy.diagnose.intervals import Floats
-from understudy.diagnose.types import Estimate
+from understudy.diagnosis.measures import divergences, intervals
+from understudy.diagnosis.measures.confidence import mean_high, mean_low, share_high, share_low
+from understudy.diagnosis.measures.intervals import Floats
+from understudy.diagnosis.types import Estimate
 from understudy.errors import UserError
 from understudy.randomness import generator
 

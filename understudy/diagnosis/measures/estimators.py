@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from understudy.diagnose import alignment, divergences, intervals
-from understudy.diagnose.alignment import (
+from understudy.diagnosis.measures import alignment, divergences, intervals
+from understudy.diagnosis.measures.alignment import (
     TiltCurve,
     asymmetry,
     auc,
@@ -29,7 +29,7 @@ from understudy.diagnose.alignment import (
     tilt_ceiling,
     tilt_curve,
 )
-from understudy.diagnose.divergences import (
+from understudy.diagnosis.measures.divergences import (
     advantage,
     bhattacharyya,
     bhattacharyya_pooled,
@@ -43,7 +43,7 @@ from understudy.diagnose.divergences import (
     tv_pooled,
     tv_student,
 )
-from understudy.diagnose.types import Estimate
+from understudy.diagnosis.types import Estimate
 from understudy.errors import UserError
 
 __all__ = [

@@ -4,7 +4,7 @@ What is predicted. a = accuracy of the student now, S and O = accuracy after ful
 same budget, m = the margin (.05). The truth is *neither* if max(S, O) - a <= m, else *go online* if O - S > m, else
 *offline suffices*. Outcomes within the tolerance (.02) of a boundary between these are close calls.
 
-How. understudy/diagnose/forecast.py gives S - a and O - S a joint distribution (bivariate t). The probability of an
+How. understudy/diagnosis/forecast/model.py gives S - a and O - S a joint distribution (bivariate t). The probability of an
 answer is its mass away from the boundaries; the mass near them is `undecided`. An answer is given only if its
 probability reaches the confidence of the model, and then it is the largest of the three. The guards below can only take
 probability from an answer and give it to undecided.
@@ -24,10 +24,10 @@ import numpy as np
 from scipy.special import ndtri
 from scipy.stats import chi2
 
-from understudy.diagnose.forecast import Floats, Forecast, VerdictModel, load
-from understudy.diagnose.quantities import Feature, Quantities, curve, quantities
-from understudy.diagnose.types import Estimate, Evidence, Verdict
-from understudy.truth import ANSWERS, MARGIN, NEITHER, OFFLINE, ONLINE, TOLERANCE, UNDECIDED
+from understudy.diagnosis.forecast.features import Feature, Quantities, curve, quantities
+from understudy.diagnosis.forecast.model import Floats, Forecast, VerdictModel, load
+from understudy.diagnosis.outcome import ANSWERS, MARGIN, NEITHER, OFFLINE, ONLINE, TOLERANCE, UNDECIDED
+from understudy.diagnosis.types import Estimate, Evidence, Verdict
 
 RULE = "forecast-2"
 DRAWS = 4096
@@ -67,7 +67,7 @@ def judge(evidence: Evidence, model: VerdictModel | None = None) -> Verdict:
     }
     if "expert_accuracy" in evidence.measures:
         expected["expert"] = evidence.measures["expert_accuracy"]
-    from understudy.diagnose.verdict_words import reasons, would_change  # words need this module's names
+    from understudy.diagnosis.forecast.explain import reasons, would_change  # words need this module's names
 
     told = reasons(evidence, model, ahead, answer, p, expected, [why for _, why in caps])
     changed = would_change(evidence, model, ahead, answer)
@@ -196,7 +196,7 @@ def _guards(found: Quantities, evidence: Evidence) -> list[tuple[str, str]]:
 
 def _without_reward(evidence: Evidence, rule: str) -> Verdict:
     """No verifier: accuracies, and so all three answers, are beyond what can be said."""
-    from understudy.diagnose.verdict_words import without_reward
+    from understudy.diagnosis.forecast.explain import without_reward
 
     told, change = without_reward(evidence)
     p: dict[str, float] = {a: float(a == UNDECIDED) for a in ANSWERS}

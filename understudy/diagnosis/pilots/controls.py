@@ -11,13 +11,13 @@ from collections.abc import Callable
 import numpy as np
 
 from understudy.config import TrainConfig, parse_spec
-from understudy.diagnose import intervals
-from understudy.diagnose.collect import compared
-from understudy.diagnose.cost import Sizes
-from understudy.diagnose.pilot import Pilots
-from understudy.diagnose.points import NATS, divergence
-from understudy.diagnose.sizing import Size, look_cost
-from understudy.diagnose.types import CHECKS, Control
+from understudy.diagnosis.cost import Sizes
+from understudy.diagnosis.measures import intervals
+from understudy.diagnosis.measures.collect import compared
+from understudy.diagnosis.pilots.budget import Size, look_cost
+from understudy.diagnosis.pilots.estimates import NATS, divergence
+from understudy.diagnosis.pilots.pilot import Pilots
+from understudy.diagnosis.types import CHECKS, Control
 from understudy.experts import LocalExpert
 from understudy.randomness import seed_from
 

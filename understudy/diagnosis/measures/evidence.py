@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from understudy.diagnose import bounds, estimators, intervals
-from understudy.diagnose.collect import Floats, Table
-from understudy.diagnose.takeover import DEPTHS
-from understudy.diagnose.types import MEASURES, Estimate
+from understudy.diagnosis.measures import bounds, estimators, intervals
+from understudy.diagnosis.measures.collect import Floats, Table
+from understudy.diagnosis.measures.takeover import DEPTHS
+from understudy.diagnosis.types import MEASURES, Estimate
 from understudy.tasks.base import Task
 
 TILTS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from understudy.diagnose.forecast import TERMS, Forecast, VerdictModel
-from understudy.diagnose.quantities import Feature, curve, known
-from understudy.diagnose.types import Estimate, Evidence
-from understudy.truth import ANSWERS
+from understudy.diagnosis.forecast.features import Feature, curve, known
+from understudy.diagnosis.forecast.model import TERMS, Forecast, VerdictModel
+from understudy.diagnosis.outcome import ANSWERS
+from understudy.diagnosis.types import Estimate, Evidence
 
 OFFLINE, ONLINE, NEITHER, UNDECIDED = ANSWERS
 REACHED = 0.5  # of the expert in hand: the pilots have got hold of it

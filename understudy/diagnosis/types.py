@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal, Self
 
+from understudy.diagnosis.outcome import Answer
 from understudy.errors import UserError
-from understudy.truth import Answer
 
 VERSION = 1
 """Of diagnosis.json: raised when a reader of the older one would misread the newer."""
@@ -65,7 +65,7 @@ class Estimate(_Json):
 
 @dataclass(frozen=True)
 class Cost(_Json):
-    """What something spends. flops: 2N a token sampled or scored, 6N a token trained (understudy/diagnose/cost.py)."""
+    """What something spends. flops: 2N a token sampled or scored, 6N a token trained (understudy/diagnosis/cost.py)."""
 
     expert_tokens_sampled: int = 0
     expert_tokens_scored: int = 0

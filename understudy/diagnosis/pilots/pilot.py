@@ -28,11 +28,19 @@ import torch
 from torch import Tensor
 
 from understudy.config import TrainConfig
-from understudy.diagnose.collect import Floats, Setting, Table, compared, cost_of, cost_tensor, sample_student
-from understudy.diagnose.cost import Sizes
-from understudy.diagnose.points import accuracy, at_work, divergence, nats, online_level
-from understudy.diagnose.sizing import BATCH, EVAL_HALF, EVAL_SAMPLES, Prices, Size
-from understudy.diagnose.types import Cost, Estimate, PilotPoint
+from understudy.diagnosis.cost import Sizes
+from understudy.diagnosis.measures.collect import (
+    Floats,
+    Setting,
+    Table,
+    compared,
+    cost_of,
+    cost_tensor,
+    sample_student,
+)
+from understudy.diagnosis.pilots.budget import BATCH, EVAL_HALF, EVAL_SAMPLES, Prices, Size
+from understudy.diagnosis.pilots.estimates import accuracy, at_work, divergence, nats, online_level
+from understudy.diagnosis.types import Cost, Estimate, PilotPoint
 from understudy.policy import Policy, load_policy
 from understudy.runs.directory import RunDir, read_ledger, read_metrics
 from understudy.training.train import train

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from understudy.diagnose import intervals
-from understudy.diagnose.collect import Floats, Table
-from understudy.diagnose.floor import extrapolate, fit_floor
-from understudy.diagnose.sizing import EVAL_HALF
-from understudy.diagnose.types import Estimate, Floor, PilotPoint
+from understudy.diagnosis.measures import intervals
+from understudy.diagnosis.measures.collect import Floats, Table
+from understudy.diagnosis.pilots.budget import EVAL_HALF
+from understudy.diagnosis.pilots.learning_curve import extrapolate, fit_floor
+from understudy.diagnosis.types import Estimate, Floor, PilotPoint
 from understudy.runs.checkpoint import read_cached
 
 NATS = "nats a sequence"

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import betaincinv
 
-from understudy.diagnose import intervals
+from understudy.diagnosis.measures import intervals
 from understudy.errors import UserError
 
 

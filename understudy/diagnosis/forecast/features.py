@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cache
 from statistics import NormalDist
 
-from understudy.diagnose.types import Estimate, Evidence, PilotPoint
+from understudy.diagnosis.types import Estimate, Evidence, PilotPoint
 
 NATS = 3.0
 """What is left of the reverse KL counts by exp(-left / NATS)."""
