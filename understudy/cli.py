@@ -99,13 +99,13 @@ def _score(args: Sequence[str]) -> int:
 
 
 def _compare(args: Sequence[str]) -> int:
-    from understudy.compare import compare_command
+    from understudy.experiments.compare import compare_command
 
     return compare_command(args)
 
 
 def _demo(args: Sequence[str]) -> int:
-    from understudy.demo import demo_command
+    from understudy.experiments.demo import demo_command
 
     return demo_command(args)
 

@@ -9,9 +9,9 @@ import pytest
 from fake_runs import comparison, write
 
 from understudy import report
-from understudy.compare import CompareConfig, plan_of
-from understudy.diagnose.beforehand import fields_of, make
-from understudy.jobs import Job
+from understudy.experiments.compare import CompareConfig, plan_of
+from understudy.experiments.diagnosis_job import fields_of, make
+from understudy.experiments.jobs import Job
 from understudy.report import beforehand
 from understudy.report.summary import summarise
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from understudy import cli, demo
+from understudy import cli
 from understudy.calibrate import run as runner
 from understudy.calibrate.models import COUNTDOWN, MODELS, SPLIT_SEED, vary
 from understudy.calibrate.run import FULL, QUICK, Clock, RunConfig, Size, Unit, estimate, units_of, write
@@ -19,8 +19,9 @@ from understudy.config import build, parse_spec, resolve
 from understudy.diagnosis.config import DiagnoseConfig, checked, full_training
 from understudy.diagnosis.types import Estimate, Evidence, Verdict
 from understudy.errors import UserError
+from understudy.experiments import demo
+from understudy.experiments.jobs import Job, Work
 from understudy.experts import is_programmatic
-from understudy.jobs import Job, Work
 from understudy.runs.read import is_done, read_lines
 from understudy.tasks import load_task
 

@@ -7,11 +7,11 @@ from collections import Counter
 
 import pytest
 
-from understudy.compare import STUDIED, flags
 from understudy.config import resolve, to_dict
-from understudy.demo import LARGER, RL, SEARCH, STYLED, DemoConfig, demo_command, plan_of
 from understudy.errors import UserError
-from understudy.jobs import Job
+from understudy.experiments.compare import STUDIED, flags
+from understudy.experiments.demo import LARGER, RL, SEARCH, STYLED, DemoConfig, demo_command, plan_of
+from understudy.experiments.jobs import Job
 
 
 def experts(**fields: object) -> list[str]:

@@ -12,9 +12,9 @@ import pytest
 
 from understudy import options
 from understudy.commands import EvalConfig, ReportConfig
-from understudy.compare import CompareConfig
 from understudy.config import SECTIONS, TrainConfig, load, parse_spec, resolve, to_dict
 from understudy.errors import UserError
+from understudy.experiments.compare import CompareConfig
 
 
 @dataclass(frozen=True)

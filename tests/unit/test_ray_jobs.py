@@ -12,7 +12,7 @@ import pytest
 from tiny import config
 
 from understudy.errors import UserError
-from understudy.jobs import Job, run_all
+from understudy.experiments.jobs import Job, run_all
 from understudy.runs.directory import is_done
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from understudy import demo
 from understudy.config import TrainConfig, parse_spec
+from understudy.experiments import demo
 
 SPLIT_SEED = 2029  # problems of which no setting was chosen
 

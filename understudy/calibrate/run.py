@@ -21,10 +21,10 @@ from understudy.calibrate import truth
 from understudy.calibrate.models import MODELS
 from understudy.calibrate.scenarios import SCENARIOS, Scenario
 from understudy.config import TrainConfig
-from understudy.diagnose.beforehand import fields_of
 from understudy.diagnosis.config import BUDGET
 from understudy.errors import UserError
-from understudy.jobs import Job, Show, Work, run_all
+from understudy.experiments.diagnosis_job import fields_of
+from understudy.experiments.jobs import Job, Show, Work, run_all
 from understudy.randomness import seed_from
 from understudy.runs.files import dumps, read_json, write_bytes
 from understudy.runs.read import read_lines

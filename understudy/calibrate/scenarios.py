@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from understudy import demo
 from understudy.calibrate import models as m
 from understudy.calibrate.models import COUNTDOWN, DIRECT, FOUR, LOOKUP, MODELS, SCRATCH
+from understudy.experiments import demo
 
 LONG = 600  # updates of a training that is three times as long as the demo's
 

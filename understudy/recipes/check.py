@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from understudy.compare import Plan, flags
 from understudy.config import TrainConfig, build, parse_spec, resolve
 from understudy.errors import UserError
+from understudy.experiments.compare import Plan, flags
+from understudy.experiments.jobs import Job
 from understudy.experts import is_programmatic
-from understudy.jobs import Job
 from understudy.methods import table
 from understudy.recipes import cost, models
 from understudy.recipes.cost import GIB, Cost, Machine

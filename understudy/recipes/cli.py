@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from understudy import options
-from understudy.compare import Plan
-from understudy.compare import run as run_plan
 from understudy.config import resolve, to_dict
 from understudy.errors import UserError
+from understudy.experiments.compare import Plan
+from understudy.experiments.compare import run as run_plan
 from understudy.recipes import NAMES, Recipe, load_recipe
 from understudy.recipes.cost import DEVICES, Machine
 from understudy.recipes.recipe import Scale

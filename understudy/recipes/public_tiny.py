@@ -13,9 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from understudy.compare import Arm, Plan
 from understudy.config import TrainConfig
-from understudy.jobs import Job
+from understudy.experiments.compare import Arm, Plan
+from understudy.experiments.jobs import Job
 from understudy.recipes.recipe import Scale
 from understudy.recipes.tiny import RL, assemble
 from understudy.runs.files import write_bytes

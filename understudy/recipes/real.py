@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from understudy.compare import Arm, Plan, slug
 from understudy.config import TrainConfig, parse_spec, resolve, to_dict
-from understudy.jobs import Job
+from understudy.experiments.compare import Arm, Plan, slug
+from understudy.experiments.jobs import Job
 from understudy.recipes.recipe import OURS, PAPER, PUBLIC, Scale, Setting
 
 R1_STUDENT = "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B"

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from understudy.compare import Plan
 from understudy.evaluation.intervals import Interval
+from understudy.experiments.compare import Plan
 
 if TYPE_CHECKING:
     from markupsafe import Markup

@@ -13,10 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from understudy import demo
-from understudy.compare import Arm, Plan
 from understudy.config import TrainConfig, resolve, to_dict
-from understudy.jobs import Job
+from understudy.experiments import demo
+from understudy.experiments.compare import Arm, Plan
+from understudy.experiments.jobs import Job
 from understudy.recipes.recipe import Scale
 
 FIRST_SEED = 300  # the demo's: its settings were chosen below

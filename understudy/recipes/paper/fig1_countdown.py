@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from understudy.compare import Plan
+from understudy.experiments.compare import Plan
 from understudy.recipes import figures, real, tiny
 from understudy.recipes.recipe import OURS, PAPER, Drawing, Lengths, Recipe, Scale, Setting
 from understudy.report.summary import Summary

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from understudy.compare import Plan
+from understudy.experiments.compare import Plan
 from understudy.recipes import public_tiny, real
 from understudy.recipes.paper import fig1_countdown
 from understudy.recipes.recipe import OURS, PAPER, Lengths, Recipe, Scale, Setting

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from understudy.compare import Plan
+from understudy.experiments.compare import Plan
 from understudy.recipes import figures, real, tiny
 from understudy.recipes.recipe import OURS, PAPER, PUBLIC, Drawing, Lengths, Recipe, Scale, Setting
 from understudy.report.summary import Summary

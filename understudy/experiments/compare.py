@@ -14,11 +14,11 @@ from typing import Any
 
 from understudy import options
 from understudy.config import TrainConfig, build, parse_spec, resolve, to_dict
-from understudy.diagnose import beforehand
 from understudy.diagnosis.config import BUDGET, share
 from understudy.errors import UserError
+from understudy.experiments import diagnosis_job
+from understudy.experiments.jobs import Job, Work, run_all
 from understudy.experts import is_programmatic
-from understudy.jobs import Job, Work, run_all
 from understudy.methods import table
 from understudy.runs.files import write_json
 from understudy.runs.read import is_run, read_config
@@ -91,10 +91,10 @@ class Plan:
         """What makes the base and the experts, the diagnoses, the runs."""
         asked: list[Job | Work] = []
         for arm, place in self.diagnoses():
-            fields = beforehand.fields_of(arm.config, self.diagnose, str(place))
+            fields = diagnosis_job.fields_of(arm.config, self.diagnose, str(place))
             name = f"diagnosis of {arm.expert}, seed {arm.seed}"
             asked.append(
-                Work(name, beforehand.make, (fields,), str(place / beforehand.FILE), self._needs(arm))
+                Work(name, diagnosis_job.make, (fields,), str(place / diagnosis_job.FILE), self._needs(arm))
             )
         made = self.trainings()
         return [*made[: len(self.before)], *asked, *made[len(self.before) :]]

@@ -21,7 +21,7 @@ from typing import Any
 
 from understudy.config import TrainConfig
 from understudy.errors import UserError
-from understudy.ray_jobs import run_ray
+from understudy.experiments.ray import run_ray
 from understudy.runs.read import is_done
 
 LAUNCHERS = ("local", "ray")

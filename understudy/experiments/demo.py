@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from understudy import options
-from understudy.compare import Arm, Plan, describe_expert, run
 from understudy.config import TrainConfig, resolve, to_dict
 from understudy.diagnosis.config import BUDGET
 from understudy.errors import UserError
-from understudy.jobs import Job
+from understudy.experiments.compare import Arm, Plan, describe_expert, run
+from understudy.experiments.jobs import Job
 from understudy.terminal import console
 
 UPDATES = 200
