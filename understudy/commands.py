@@ -172,7 +172,7 @@ def report_command(args: Sequence[str]) -> int:
     if not config.runs:
         raise UserError("runs", "", "missing: give one comparison directory, or run directories")
     from understudy import report
-    from understudy.report import diagnosis
+    from understudy.report.diagnosis import page as diagnosis
 
     paths, out = [Path(r) for r in config.runs], Path(config.out) if config.out else None
     diagnosed = [path for path in paths if diagnosis.is_diagnosis(path)]

@@ -12,8 +12,8 @@ from understudy import report
 from understudy.experiments.compare import CompareConfig, plan_of
 from understudy.experiments.diagnosis_job import fields_of, make
 from understudy.experiments.jobs import Job
-from understudy.report import beforehand
-from understudy.report.summary import summarise
+from understudy.report.comparison import forecasts
+from understudy.report.comparison.summary import summarise
 
 
 def diagnosis(answer: str, sft: float = 0.5, opd: float = 0.6) -> dict[str, object]:
@@ -45,7 +45,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_each_verdict_is_judged_by_what_happened(place: Path) -> None:
     s = summarise(report.load([place]))
-    found = {(r.expert, r.seed): r for r in beforehand.rows(s)}
+    found = {(r.expert, r.seed): r for r in forecasts.rows(s)}
     judged = {who: row.judged for who, row in found.items()}
     assert judged == {
         ("solver", 0): "right", ("solver", 1): "wrong", ("R", 0): "right", ("R", 1): "undecided",
@@ -55,8 +55,8 @@ def test_each_verdict_is_judged_by_what_happened(place: Path) -> None:
     expected, low, high, then = found["solver", 0].routes["opd"]
     assert (expected, low, high) == (0.6, 0.5, 0.7)
     assert 0.75 < then < 0.95
-    assert "right 2 of 4 times" in beforehand.finding(s), beforehand.finding(s)
-    assert "5.0% of what both trainings were foreseen to cost" in beforehand.finding(s)
+    assert "right 2 of 4 times" in forecasts.finding(s), forecasts.finding(s)
+    assert "5.0% of what both trainings were foreseen to cost" in forecasts.finding(s)
 
 
 def test_the_page_and_the_terminal_show_it(place: Path) -> None:

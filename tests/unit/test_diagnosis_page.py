@@ -28,11 +28,11 @@ from diagnosis_by_hand import (
 
 from understudy.cli import main
 from understudy.errors import UserError
-from understudy.report import diagnosis as page
-from understudy.report.diagnosis_data import Data, load, understood
-from understudy.report.diagnosis_plots import dial
-from understudy.report.diagnosis_words import command, flops, measure
-from understudy.report.svg import INK, drawing
+from understudy.report.diagnosis import page
+from understudy.report.diagnosis.data import Data, load, understood
+from understudy.report.diagnosis.plots import dial
+from understudy.report.diagnosis.words import command, flops, measure
+from understudy.report.figures.svg import INK, drawing
 
 HOSTILE = (
     "<script>alert(1)</script></pre>\"'><img src=x onerror=alert(1)> \x1b[31m \x00 \u202egnp"

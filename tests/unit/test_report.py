@@ -16,7 +16,7 @@ from fake_runs import EXPERTS, HOSTILE, comparison
 
 from understudy import report
 from understudy.errors import UserError
-from understudy.report.svg import spread
+from understudy.report.figures.svg import spread
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 
@@ -315,7 +315,7 @@ def test_outcomes_in_evaluation_lines_give_the_band(tmp_path: Path) -> None:
         if line["kind"] == "eval":
             line |= {"correct": [1] * 128, "sampled": 1.0}
     metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    from understudy.report.summary import summarise
+    from understudy.report.comparison.summary import summarise
 
     s = summarise(report.load([root]))
     curve, other = s.curve(s.arm("R", "opd")), s.curve(s.arm("R", "sft"))  # type: ignore[arg-type]

@@ -13,10 +13,10 @@ from rich.console import Console
 
 from understudy import report
 from understudy.evaluation.intervals import Interval
-from understudy.report.flags import limits
-from understudy.report.summary import Verdict, summarise
+from understudy.report.comparison.finding import _headline, discrepancies
+from understudy.report.comparison.flags import limits
+from understudy.report.comparison.summary import Verdict, summarise
 from understudy.report.text import count, label, listed, method_name, percent, points, seconds, visible
-from understudy.report.words import _headline, discrepancies
 
 
 def expert(sft: float, opd: float, realizable: bool | None, own: float = 0.95, **more: Any) -> dict[str, Any]:

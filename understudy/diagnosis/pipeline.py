@@ -35,7 +35,7 @@ from understudy.diagnosis.types import VERSION, Check, Control, Cost, Diagnosis,
 from understudy.errors import UserError
 from understudy.experts import load_expert
 from understudy.policy import load_policy, resolve_device
-from understudy.report import diagnosis as page
+from understudy.report.diagnosis import page
 from understudy.runs.directory import RunDir, differences, is_run, read_config, to_stderr
 from understudy.runs.files import plain, read_json, write_json
 from understudy.runs.provenance import device_name, provenance

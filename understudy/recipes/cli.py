@@ -159,8 +159,8 @@ def tiny(recipe: Recipe, scale: Scale, workers: int, quiet: bool = False) -> int
 def draw(recipe: Recipe, plan: Plan, scale: Scale, stand_ins: str, quiet: bool = False) -> Path:
     """figure.html and figure-N.svg from the finished runs."""
     from understudy.recipes import figures
-    from understudy.report import load
-    from understudy.report.summary import summarise
+    from understudy.report.comparison import load
+    from understudy.report.comparison.summary import summarise
 
     assert recipe.draw is not None
     made = recipe.draw(summarise(load([plan.out])))

@@ -15,7 +15,7 @@ from understudy.errors import UserError
 from understudy.recipes import figures
 from understudy.recipes.recipe import Claim, Drawing, Recipe, Scale
 from understudy.recipes.texts import Discrepancy, compare, read
-from understudy.report.svg import EXPERT, HAIR, SOFT, axes, drawing, figure, to_svg
+from understudy.report.figures.svg import EXPERT, HAIR, SOFT, axes, drawing, figure, to_svg
 from understudy.report.text import label, percent
 from understudy.runs.files import write_bytes
 from understudy.terminal import console

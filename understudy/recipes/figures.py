@@ -15,9 +15,9 @@ from markupsafe import Markup
 from understudy.evaluation.intervals import Interval
 from understudy.recipes.recipe import Claim, Drawing, Recipe, word
 from understudy.report import html as report_html
-from understudy.report import lines, plots
-from understudy.report.summary import Arm, Summary
-from understudy.report.svg import drawing
+from understudy.report.comparison.summary import Arm, Summary
+from understudy.report.figures import lines, plots
+from understudy.report.figures.svg import drawing
 from understudy.report.text import OFFLINE, ONLINE, family, points_interval, visible
 from understudy.runs.files import write_bytes, write_json
 

@@ -13,7 +13,7 @@ from understudy.experiments.compare import Plan
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-    from understudy.report.summary import Summary
+    from understudy.report.comparison.summary import Summary
 
 PAPER = "paper"
 PUBLIC = "arXiv 2604.13016"

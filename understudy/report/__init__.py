@@ -7,11 +7,11 @@ directories are.
 
 from __future__ import annotations
 
-from understudy.report.beforehand import terminal as terminal_beforehand
+from understudy.report.comparison.finding import finding
+from understudy.report.comparison.forecasts import terminal as terminal_beforehand
+from understudy.report.comparison.load import Comparison, load
+from understudy.report.comparison.table import Row, headers, table, terminal
 from understudy.report.html import build
-from understudy.report.load import Comparison, load
-from understudy.report.table import Row, headers, table, terminal
-from understudy.report.words import finding
 
 __all__ = [
     "Comparison",

@@ -10,8 +10,8 @@ import jinja2
 from markupsafe import Markup
 
 from understudy.errors import UserError
-from understudy.report.load import Comparison, load
-from understudy.report.page import context
+from understudy.report.comparison.load import Comparison, load
+from understudy.report.comparison.page import context
 from understudy.runs.files import trouble, write_bytes
 
 _HERE = Path(__file__).parent

@@ -8,7 +8,7 @@ from typing import Any
 from understudy.experiments.compare import Plan
 from understudy.recipes import figures, real, tiny
 from understudy.recipes.recipe import OURS, PAPER, Drawing, Lengths, Recipe, Scale, Setting
-from understudy.report.summary import Summary
+from understudy.report.comparison.summary import Summary
 
 STUDENT, LARGER = "Qwen/Qwen2.5-1.5B-Instruct", "Qwen/Qwen2.5-7B-Instruct"
 RANGES = "max_number=20,ood_min=21,ood_max=30,max_target=99"

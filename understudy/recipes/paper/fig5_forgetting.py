@@ -8,7 +8,7 @@ from understudy.experiments.compare import Plan
 from understudy.recipes import figures, tiny
 from understudy.recipes.paper import fig1_gsm8k
 from understudy.recipes.recipe import OURS, PAPER, Drawing, Lengths, Recipe, Scale, Setting
-from understudy.report.summary import Summary
+from understudy.report.comparison.summary import Summary
 
 TASK = "gsm8k:max_new_tokens=2048,forget=mmlu"
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from understudy.recipes import figures
 from understudy.recipes.paper import fig1_countdown
 from understudy.recipes.recipe import OURS, PAPER, Drawing, Recipe, Setting
-from understudy.report.summary import Summary
+from understudy.report.comparison.summary import Summary
 
 __all__ = ["RECIPE"]
 

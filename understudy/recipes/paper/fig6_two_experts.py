@@ -5,7 +5,7 @@ from __future__ import annotations
 from understudy.experiments.compare import Plan
 from understudy.recipes import figures, real, tiny
 from understudy.recipes.recipe import OURS, PAPER, PUBLIC, Drawing, Lengths, Recipe, Scale, Setting
-from understudy.report.summary import Summary
+from understudy.report.comparison.summary import Summary
 
 TASK = "dapo:test=aime24,ood=aime25,template=chat,thinking_open=true,max_new_tokens=7168"
 GOOD, OTHER = "Skywork-7B", "R1-Distill-7B"

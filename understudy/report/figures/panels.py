@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from understudy.report import lines
-from understudy.report.curves import AXES, Curve
-from understudy.report.summary import Arm, Summary
+from understudy.report.comparison.summary import Arm, Summary
+from understudy.report.figures import lines
+from understudy.report.figures.series import AXES, Curve
 from understudy.report.text import label
 
 AXIS_WORDS = {

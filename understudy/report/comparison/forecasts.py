@@ -11,9 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from understudy.diagnosis.outcome import MARGIN, UNDECIDED, Answer, is_close, truth
-from understudy.report.load import Comparison
-from understudy.report.said import ROUTES, Said
-from understudy.report.summary import Summary, summarise
+from understudy.report.comparison.diagnoses import ROUTES, Said
+from understudy.report.comparison.load import Comparison
+from understudy.report.comparison.summary import Summary, summarise
 from understudy.report.text import label, listed, method_name, percent
 
 

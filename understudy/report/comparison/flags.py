@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from understudy.report.comparison.summary import Summary
 from understudy.report.runs import mapping
-from understudy.report.summary import Summary
 from understudy.report.text import count, label, listed, method_name, visible
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from understudy.diagnosis.outcome import MARGIN
 from understudy.evaluation.intervals import Interval
-from understudy.report import beforehand
-from understudy.report.load import Comparison
-from understudy.report.summary import Arm, Summary, Verdict, summarise
+from understudy.report.comparison import forecasts
+from understudy.report.comparison.load import Comparison
+from understudy.report.comparison.summary import Arm, Summary, Verdict, summarise
 from understudy.report.text import (
     label,
     listed,
@@ -35,7 +35,7 @@ def finding(comparison: Comparison) -> list[str]:
         if group:
             lines.append(_group(s, group, reach))
     lines += [line for v in verdicts if (line := _more_budget(s, v))]
-    lines += [line for line in (_out_of_distribution(s), discrepancy(s), beforehand.finding(s)) if line]
+    lines += [line for line in (_out_of_distribution(s), discrepancy(s), forecasts.finding(s)) if line]
     return lines
 
 

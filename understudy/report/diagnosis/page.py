@@ -14,15 +14,14 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from understudy.report import diagnosis_curves as curves
-from understudy.report import diagnosis_plots as figures
-from understudy.report import diagnosis_words as words
-from understudy.report import plots
-from understudy.report.diagnosis_data import FILE, Data, estimate, load, number, rows
-from understudy.report.diagnosis_data import columns as columns_of
+from understudy.report.diagnosis import curves, words
+from understudy.report.diagnosis import plots as figures
+from understudy.report.diagnosis.data import FILE, Data, estimate, load, number, rows
+from understudy.report.diagnosis.data import columns as columns_of
+from understudy.report.figures import plots
+from understudy.report.figures.svg import EXPERT, drawing
 from understudy.report.html import filled, save
 from understudy.report.runs import mapping
-from understudy.report.svg import EXPERT, drawing
 from understudy.report.text import count, flat, label, percent, seconds, visible
 
 PAGE = "diagnosis.html"

@@ -9,11 +9,11 @@ import numpy as np
 from markupsafe import Markup
 
 from understudy.evaluation import intervals
-from understudy.report import plots
-from understudy.report.load import Entry
+from understudy.report.comparison.load import Entry
+from understudy.report.comparison.summary import Arm, Summary
+from understudy.report.figures import plots
+from understudy.report.figures.svg import EXPERT, colour
 from understudy.report.runs import finite, mapping
-from understudy.report.summary import Arm, Summary
-from understudy.report.svg import EXPERT, colour
 from understudy.report.text import label, visible
 
 SHOWN = 3  # prompts an expert

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from understudy.errors import UserError
+from understudy.report.comparison.diagnoses import Said, read
 from understudy.report.runs import Outcome, Run, is_run, load_run, mapping, number, outcomes, read_json
-from understudy.report.said import Said, read
 from understudy.report.text import label, plain_value
 
 # what a row of the table brings along: runs of different methods may differ in these

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from understudy.report.diagnosis_data import Data, Number, number
-from understudy.report.diagnosis_plots import chance
+from understudy.report.diagnosis.data import Data, Number, number
+from understudy.report.diagnosis.plots import chance
 from understudy.report.runs import mapping
 from understudy.report.text import MINUS, label, percent, points, visible
 

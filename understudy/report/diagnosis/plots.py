@@ -15,9 +15,9 @@ from matplotlib.patches import Polygon, Rectangle, Wedge
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from understudy.evaluation.intervals import Floats, Interval
-from understudy.report.diagnosis_data import Number
-from understudy.report.plots import dot, put_left, put_right
-from understudy.report.svg import EXPERT, FAINT, HAIR, INK, SOFT, axes, colour, figure, spread, to_svg
+from understudy.report.diagnosis.data import Number
+from understudy.report.figures.plots import dot, put_left, put_right
+from understudy.report.figures.svg import EXPERT, FAINT, HAIR, INK, SOFT, axes, colour, figure, spread, to_svg
 from understudy.report.text import percent
 
 PANEL = (420.0, 270.0)

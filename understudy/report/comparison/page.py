@@ -9,16 +9,18 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from understudy.evaluation.intervals import Interval
-from understudy.report import beforehand, plots
-from understudy.report.flags import all_flags, limits, machines, versions
-from understudy.report.lines import panel_width, trace
-from understudy.report.load import Comparison
-from understudy.report.panels import curve_rows, divergence_rows
+from understudy.report.comparison import forecasts
+from understudy.report.comparison.finding import discrepancies, discrepancy, finding
+from understudy.report.comparison.flags import all_flags, limits, machines, versions
+from understudy.report.comparison.load import Comparison
+from understudy.report.comparison.samples import keyword_rows, length_panel, side_by_side
+from understudy.report.comparison.summary import LEDGER, Summary, summarise
+from understudy.report.comparison.table import Row, table
+from understudy.report.figures import plots
+from understudy.report.figures.lines import panel_width, trace
+from understudy.report.figures.panels import curve_rows, divergence_rows
+from understudy.report.figures.svg import colour, drawing
 from understudy.report.runs import mapping
-from understudy.report.samples import keyword_rows, length_panel, side_by_side
-from understudy.report.summary import LEDGER, Summary, summarise
-from understudy.report.svg import colour, drawing
-from understudy.report.table import Row, table
 from understudy.report.text import (
     between,
     count,
@@ -33,7 +35,6 @@ from understudy.report.text import (
     visible,
     with_interval,
 )
-from understudy.report.words import discrepancies, discrepancy, finding
 
 TRACES = (
     ("loss", "Loss"), ("reward", "Reward of training rollouts"), ("length", "Tokens a completion"),
@@ -54,7 +55,7 @@ def context(c: Comparison) -> dict[str, Any]:
             "n_seeds": len(s.seeds),
             "hero": _hero(s),
             "experts": [_expert(s, name) for name in s.experts] if not c.single else [],
-            "beforehand": beforehand.section(s),
+            "beforehand": forecasts.section(s),
             "curve_rows": curve_rows(s),
             "table": _table(s),
             "online": method_name(s.online) if s.online else "",

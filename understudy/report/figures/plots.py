@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from understudy.evaluation.intervals import Floats, Interval
-from understudy.report.summary import Arm, Summary
-from understudy.report.svg import BASE, EXPERT, FAINT, HAIR, INK, SOFT, axes, colour, figure, to_svg
+from understudy.report.comparison.summary import Arm, Summary
+from understudy.report.figures.svg import BASE, EXPERT, FAINT, HAIR, INK, SOFT, axes, colour, figure, to_svg
 from understudy.report.text import between, label, percent, points, visible
 
 WIDE, NARROW = 1060, 372

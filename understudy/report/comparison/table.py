@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from understudy.evaluation.intervals import Interval
-from understudy.report.load import Comparison
-from understudy.report.summary import summarise
+from understudy.report.comparison.load import Comparison
+from understudy.report.comparison.summary import summarise
 from understudy.report.text import (
     brief,
     count,

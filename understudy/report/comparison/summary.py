@@ -16,8 +16,8 @@ from understudy.diagnosis.outcome import MARGIN
 from understudy.errors import UserError
 from understudy.evaluation import intervals
 from understudy.evaluation.intervals import Floats, Interval
-from understudy.report.curves import Curve, accuracy_curve, series
-from understudy.report.load import Comparison, Entry
+from understudy.report.comparison.load import Comparison, Entry
+from understudy.report.figures.series import Curve, accuracy_curve, series
 from understudy.report.runs import Outcome, Run, number
 from understudy.report.text import OFFLINE, ONLINE, family, method_name
 

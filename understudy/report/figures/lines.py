@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from understudy.evaluation.intervals import Floats
-from understudy.report.curves import Curve
-from understudy.report.summary import Arm, Summary
-from understudy.report.svg import EXPERT, FAINT, HAIR, INK, SOFT, axes, colour, figure, spread, to_svg
+from understudy.report.comparison.summary import Arm, Summary
+from understudy.report.figures.series import Curve
+from understudy.report.figures.svg import EXPERT, FAINT, HAIR, INK, SOFT, axes, colour, figure, spread, to_svg
 from understudy.report.text import count, seconds
 
 
