@@ -19,7 +19,7 @@ from understudy.calibrate.learners import (
     sft_outcome,
     sft_weights,
 )
-from understudy.calibrate.score import Row, read_rows, score, write_rows
+from understudy.calibrate.metrics import Row, read_rows, score, write_rows
 from understudy.calibrate.worlds import KINDS, family_world, horizon_world, make
 from understudy.diagnosis.forecast.model import TERMS, load
 from understudy.diagnosis.outcome import ANSWERS

@@ -11,10 +11,10 @@ import pytest
 
 from understudy import cli
 from understudy.calibrate import run as runner
+from understudy.calibrate.metrics import Row
 from understudy.calibrate.models import COUNTDOWN, MODELS, SPLIT_SEED, vary
 from understudy.calibrate.run import FULL, QUICK, Clock, RunConfig, Size, Unit, estimate, units_of, write
 from understudy.calibrate.scenarios import SCENARIOS, Scenario
-from understudy.calibrate.score import Row
 from understudy.config import build, parse_spec, resolve
 from understudy.diagnosis.config import DiagnoseConfig, checked, full_training
 from understudy.diagnosis.types import Estimate, Evidence, Verdict

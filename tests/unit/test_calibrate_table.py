@@ -11,8 +11,8 @@ import pytest
 
 from understudy import cli
 from understudy.calibrate import table
+from understudy.calibrate.metrics import Row, levels, write_rows
 from understudy.calibrate.scenarios import SCENARIOS
-from understudy.calibrate.score import Row, levels, write_rows
 from understudy.diagnosis.outcome import ANSWERS, UNDECIDED
 from understudy.diagnosis.types import Estimate, Evidence, Verdict
 from understudy.errors import UserError

@@ -13,11 +13,11 @@ from understudy.errors import UserError
 from understudy.terminal import Board, console
 
 if TYPE_CHECKING:
-    from understudy.calibrate.score import Row
+    from understudy.calibrate.metrics import Row
 
 
 def lab_command(args: Sequence[str]) -> int:
-    from understudy.calibrate import lab, score
+    from understudy.calibrate import lab, metrics
     from understudy.diagnosis.forecast.model import install
 
     config, _ = options.parse(
@@ -34,7 +34,7 @@ def lab_command(args: Sequence[str]) -> int:
     lab.write(result, Path(config.out))
     if config.install:
         install(result.model)
-    for line in score.table(result.found):
+    for line in metrics.table(result.found):
         console.print(line, markup=False)
     console.print(f"{Path(config.out) / 'lab.md'}: {result.seconds:.0f} s", markup=False)
     return 0
@@ -53,7 +53,7 @@ class ScoreConfig:
 
 
 def score_command(args: Sequence[str]) -> int:
-    from understudy.calibrate import score
+    from understudy.calibrate import metrics
 
     config, _ = options.parse(
         ScoreConfig, args, "understudy calibrate score", "Verdicts against what then happened."
@@ -62,12 +62,12 @@ def score_command(args: Sequence[str]) -> int:
     if config.model:
         from understudy.diagnosis.forecast.model import find
 
-        rows = score.rejudged(rows, find(config.model))
-    found = score.score(rows)
+        rows = metrics.rejudged(rows, find(config.model))
+    found = metrics.score(rows)
     if config.json:
         print(json.dumps(found.to_dict()))
         return 0
-    for line in [*score.table(found), "", *score.confusion_table(found)]:
+    for line in [*metrics.table(found), "", *metrics.confusion_table(found)]:
         console.print(line, markup=False)
     if found.cost_share == found.cost_share:
         console.print(f"\nthe dearest diagnosis took {found.cost_share:.1%} of both trainings", markup=False)

@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from understudy.calibrate import score as scoring
+from understudy.calibrate import metrics as scoring
 from understudy.calibrate.evidence import Design, gather, without
 from understudy.calibrate.fit import fit
 from understudy.calibrate.learners import TARGET, online_outcome, sft_outcome
-from understudy.calibrate.score import Row, Score, rejudged, score
+from understudy.calibrate.metrics import Row, Score, rejudged, score
 from understudy.calibrate.worlds import KINDS, make
 from understudy.diagnosis.forecast.judge import RULE
 from understudy.diagnosis.forecast.model import SPREADS, TERMS, VerdictModel, load

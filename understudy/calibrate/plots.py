@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from understudy.calibrate.score import Score
+from understudy.calibrate.metrics import Score
 from understudy.report.figures.svg import FAINT, HAIR, INK, axes, drawing, figure, to_svg
 
 COLOURS = ("#1f5fa8", "#c4501b", "#2e7d6b")

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from understudy.calibrate import truth
+from understudy.calibrate import outcomes
 from understudy.calibrate.models import MODELS
 from understudy.calibrate.scenarios import SCENARIOS, Scenario
 from understudy.config import TrainConfig
@@ -141,7 +141,7 @@ class Unit:
         needs = tuple(self._job(n) for n in s.models())
         base = tuple(self._job(n) for n in replace(s, expert="").models())
         yield Work(
-            f"look {Path(self.look).stem}", truth.look,
+            f"look {Path(self.look).stem}", outcomes.look,
             (self.model(s.student), s.task, self.size.prompts, self.size.samples, self.seed, self.look),
             self.look, base,
         )  # fmt: skip
@@ -169,8 +169,8 @@ class Unit:
         s = self.scenario
         found = read_json(self.place / "diagnosis" / "diagnosis.json", "diagnosis")
         trained = {outcome: str(self.place / outcome) for outcome in METHODS}
-        ends = truth.outcomes(trained["sft"], trained["opd"], self.look)
-        costs = found["costs"] | {outcome: truth.cost(path).to_dict() for outcome, path in trained.items()}
+        ends = outcomes.outcomes(trained["sft"], trained["opd"], self.look)
+        costs = found["costs"] | {outcome: outcomes.cost(path).to_dict() for outcome, path in trained.items()}
         full = self.training("sft")
         return {
             "scenario": s.name, "kind": s.kind, "set": s.set, "seed": self.seed, "task": s.task, "student": s.student,

@@ -15,8 +15,7 @@ from typing import Any
 
 from understudy import options
 from understudy.calibrate.fit import fit
-from understudy.calibrate.scenarios import SCENARIOS
-from understudy.calibrate.score import (
+from understudy.calibrate.metrics import (
     Row,
     Score,
     bins_table,
@@ -27,6 +26,7 @@ from understudy.calibrate.score import (
     score,
     table,
 )
+from understudy.calibrate.scenarios import SCENARIOS
 from understudy.diagnosis.forecast.judge import CLASSES
 from understudy.diagnosis.forecast.model import load
 from understudy.diagnosis.outcome import MARGIN, UNDECIDED
