@@ -1,5 +1,5 @@
 """python -m understudy"""
 
-from understudy.cli import entry
+from understudy.cli.main import entry
 
 entry()

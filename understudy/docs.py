@@ -13,11 +13,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from understudy.cli.options import field_docs
 from understudy.config import TrainConfig, resolve
 from understudy.errors import UserError
 from understudy.methods import table
 from understudy.methods.table import RULES, TABLE, Row
-from understudy.options import field_docs
 
 CELLS: dict[str, Mapping[str, str]] = {
     "behavior": table.BEHAVIORS,

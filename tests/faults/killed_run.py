@@ -28,7 +28,7 @@ import transformers.models.llama.modeling_llama  # noqa: F401 - so that children
 from tiny import STUDENT, CoinTask, config
 
 from understudy import tasks
-from understudy.cli import main
+from understudy.cli.main import main
 from understudy.config import TrainConfig, to_dict
 from understudy.evaluation import schedule
 from understudy.experts.programs import solver  # noqa: F401

@@ -24,7 +24,7 @@ from tiny import STUDENT, CoinTask, config
 from transformers import AutoModelForCausalLM
 
 from understudy import tasks
-from understudy.cli import main
+from understudy.cli.main import main
 from understudy.config import to_dict
 from understudy.runs import checkpoint as checkpoint_module
 from understudy.runs.checkpoint import load_tensors, save_tensors

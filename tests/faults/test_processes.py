@@ -210,7 +210,7 @@ def test_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.C
     assert distributed.share([1, 2, 3]) == [1, 2, 3]
     with pytest.raises(UserError, match="2: were asked for, but 1 started"):
         train(configuration("sft", tmp_path / "run", processes=2))
-    from understudy.cli import main
+    from understudy.cli.main import main
 
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert main(["compare"]) == 2

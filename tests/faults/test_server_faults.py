@@ -18,7 +18,7 @@ import torch
 from stub_server import FAULTS, Stub
 from tiny import config
 
-from understudy.cli import main
+from understudy.cli.main import main
 from understudy.config import to_dict
 from understudy.errors import UserError
 from understudy.experts.server.chat import ChatExpert

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from understudy.calibrate import lab, plots
-from understudy.calibrate.cli import calibrate_command
 from understudy.calibrate.evidence import continued, draw, gather, without
 from understudy.calibrate.fit import fit
 from understudy.calibrate.learners import (
@@ -21,6 +20,7 @@ from understudy.calibrate.learners import (
 )
 from understudy.calibrate.metrics import Row, read_rows, score, write_rows
 from understudy.calibrate.worlds import KINDS, family_world, horizon_world, make
+from understudy.cli.calibrate import calibrate_command
 from understudy.diagnosis.forecast.model import TERMS, load
 from understudy.diagnosis.outcome import ANSWERS
 from understudy.diagnosis.types import Estimate, Verdict

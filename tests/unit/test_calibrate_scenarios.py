@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from understudy import cli
 from understudy.calibrate import run as runner
 from understudy.calibrate.metrics import Row
 from understudy.calibrate.models import COUNTDOWN, MODELS, SPLIT_SEED, vary
 from understudy.calibrate.run import FULL, QUICK, Clock, RunConfig, Size, Unit, estimate, units_of, write
 from understudy.calibrate.scenarios import SCENARIOS, Scenario
+from understudy.cli import main
 from understudy.config import build, parse_spec, resolve
 from understudy.diagnosis.config import DiagnoseConfig, checked, full_training
 from understudy.diagnosis.types import Estimate, Evidence, Verdict
@@ -112,9 +112,9 @@ def test_mistakes_are_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> No
         units_of(RunConfig(only=("nothing",)))
     with pytest.raises(UserError, match="seeds: 0"):
         units_of(RunConfig(seeds=0))
-    assert cli.main(["calibrate", "fly"]) == 2
+    assert main.main(["calibrate", "fly"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
-    assert cli.main(["calibrate", "list"]) == 0
+    assert main.main(["calibrate", "list"]) == 0
     told = capsys.readouterr().out
     assert all(name in told for name in SCENARIOS)
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from understudy import cli
 from understudy.calibrate import table
 from understudy.calibrate.metrics import Row, levels, write_rows
 from understudy.calibrate.scenarios import SCENARIOS
+from understudy.cli import main
 from understudy.diagnosis.outcome import ANSWERS, UNDECIDED
 from understudy.diagnosis.types import Estimate, Evidence, Verdict
 from understudy.errors import UserError
@@ -38,10 +38,10 @@ def test_the_page_comes_again_from_its_own_json(tmp_path: Path) -> None:
     write_rows(tmp_path / "results.jsonl", ROWS)
     first, second = tmp_path / "a", tmp_path / "b"
     assert (
-        cli.main(["calibrate", "table", "--rows", str(tmp_path / "results.jsonl"), "--out", str(first)]) == 0
+        main.main(["calibrate", "table", "--rows", str(tmp_path / "results.jsonl"), "--out", str(first)]) == 0
     )
     kept = str(first / "calibration.json")
-    assert cli.main(["calibrate", "table", "--rows", kept, "--out", str(second)]) == 0
+    assert main.main(["calibrate", "table", "--rows", kept, "--out", str(second)]) == 0
     for name in ("calibration.md", "calibration.json"):
         assert (first / name).read_bytes() == (second / name).read_bytes()
     again = {(r.scenario, r.seed): (r.values, r.outcome["sft"].method) for r in table.read(kept)}

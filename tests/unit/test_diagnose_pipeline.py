@@ -12,7 +12,7 @@ from rich.console import Console
 
 import understudy
 from understudy import experts
-from understudy.cli import main
+from understudy.cli.main import main
 from understudy.diagnosis.glossary import MEANINGS
 from understudy.diagnosis.outcome import ANSWERS
 from understudy.diagnosis.pipeline import FILE

@@ -26,7 +26,7 @@ from diagnosis_by_hand import (
     write,
 )
 
-from understudy.cli import main
+from understudy.cli.main import main
 from understudy.errors import UserError
 from understudy.report.diagnosis import page
 from understudy.report.diagnosis.data import Data, load, understood
@@ -350,7 +350,7 @@ def test_it_needs_no_torch(tmp_path: Path) -> None:
 
 
 def test_the_command_on_the_page_asks_the_same_question(tmp_path: Path, full: Page) -> None:
-    from understudy import options
+    from understudy.cli import options
     from understudy.diagnosis.config import DiagnoseConfig
 
     for setting in (

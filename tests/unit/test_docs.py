@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from understudy import cli, config, docs, options
+from understudy import config, docs
+from understudy.cli import main, options
 from understudy.methods import losses, table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -160,7 +161,7 @@ def test_commands_parse(
     monkeypatch.setattr(options, "parse", parse_only)
     # an example's run directory does not exist: --config is read from a default configuration instead
     monkeypatch.setattr(
-        "understudy.commands.load",
+        "understudy.cli.commands.load",
         lambda path: config.TrainConfig(student="x", expert="solver"),
         raising=False,
     )
@@ -169,7 +170,7 @@ def test_commands_parse(
         words = ["--help"]
     status: object = 0
     try:
-        status = cli.main(words)
+        status = main.main(words)
     except Parsed:
         pass
     except SystemExit as done:  # --help

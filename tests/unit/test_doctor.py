@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from understudy import doctor
-from understudy.cli import COMMANDS, main
+from understudy.cli import doctor
+from understudy.cli.main import COMMANDS, main
 
 
 def asked(capsys: pytest.CaptureFixture[str], *words: str) -> str:

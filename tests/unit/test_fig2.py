@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from understudy import cli
+from understudy.cli import main
 
 pytest.importorskip("understudy.diagnosis.measures.bounds")
 
@@ -51,7 +51,7 @@ def test_words_are_whole_and_in_any_case():
 def test_the_command_draws(tmp_path: Path, capsys: pytest.CaptureFixture):
     a, b = write(tmp_path / "a.jsonl", 50, 0.9, 1), write(tmp_path / "<b>.jsonl", 80, 0.2, 2)
     args = ["run", "fig2_discrepancy", "--a", str(a), "--b", str(b), "--words", "wait", "</svg><script>"]
-    assert cli.main([*args, "--out", str(tmp_path / "out")]) == 0
+    assert main.main([*args, "--out", str(tmp_path / "out")]) == 0
     page = (tmp_path / "out/figure.html").read_text()
     assert "<script>" not in page
     assert "TV of lengths is at least" in page
@@ -59,9 +59,9 @@ def test_the_command_draws(tmp_path: Path, capsys: pytest.CaptureFixture):
 
 
 def test_tiny_and_dry_run(tmp_path: Path, capsys: pytest.CaptureFixture):
-    assert cli.main(["run", "fig2_discrepancy", "--tiny", "--share", "0.2", "--out", str(tmp_path)]) == 0
+    assert main.main(["run", "fig2_discrepancy", "--tiny", "--share", "0.2", "--out", str(tmp_path)]) == 0
     assert (tmp_path / "figure-2.svg").is_file()
-    assert cli.main(["run", "fig2_discrepancy", "--dry-run"]) == 0
+    assert main.main(["run", "fig2_discrepancy", "--dry-run"]) == 0
     assert "19.2 million tokens" in capsys.readouterr().out
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from understudy import options
-from understudy.commands import EvalConfig, ReportConfig
+from understudy.cli import options
+from understudy.cli.commands import EvalConfig, ReportConfig
 from understudy.config import SECTIONS, TrainConfig, load, parse_spec, resolve, to_dict
 from understudy.errors import UserError
 from understudy.experiments.compare import CompareConfig

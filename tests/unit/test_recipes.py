@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from understudy import cli
+from understudy.cli import main
 from understudy.config import resolve
 from understudy.evaluation.intervals import Interval
 from understudy.policy import sampling
@@ -69,7 +69,7 @@ def test_the_tiny_plan_resolves(name: str, tmp_path: Path):
 
 def test_dry_run_is_printed_with_its_formula(capsys: pytest.CaptureFixture):
     readable("fig1_countdown")
-    assert cli.main(["run", "fig1_countdown", "--dry-run", "--device-flops", "1e15"]) == 0
+    assert main.main(["run", "fig1_countdown", "--dry-run", "--device-flops", "1e15"]) == 0
     out = capsys.readouterr().out
     for text in ("GPU-hours", "1000 TFLOPS", "forward   2 M + 4 L A c", "(our choice", "utilisation 0.4"):
         assert text in out
@@ -78,7 +78,7 @@ def test_dry_run_is_printed_with_its_formula(capsys: pytest.CaptureFixture):
 def test_a_plan_that_does_not_fit_fails(capsys: pytest.CaptureFixture):
     """One GPU cannot hold 16 bytes of each of 7.6 billion weights."""
     readable("fig1_countdown")
-    assert cli.main(["run", "fig1_countdown", "--dry-run", "--gpus", "1"]) == 1
+    assert main.main(["run", "fig1_countdown", "--dry-run", "--gpus", "1"]) == 1
     assert "FAILED  fits in 80 GB" in capsys.readouterr().out
 
 
@@ -86,7 +86,7 @@ def test_tiny_runs_every_phase_and_draws(tmp_path: Path, capsys: pytest.CaptureF
     """Base, two online arms, figure: a hundredth of the updates, so numbers mean nothing."""
     args = ["run", "fig6_two_experts", "--tiny", "--seeds", "1", "--share", "0.005", "--workers", "1"]
     out = tmp_path / "fig6"
-    assert cli.main([*args, "--out", str(out)]) == 0
+    assert main.main([*args, "--out", str(out)]) == 0
     page = (out / "figure.html").read_text(encoding="utf-8")
     assert "Stand-ins" in page
     assert "<svg" in page
@@ -95,14 +95,14 @@ def test_tiny_runs_every_phase_and_draws(tmp_path: Path, capsys: pytest.CaptureF
     assert len(claims) == 3
     assert all(c["word"] in ("shown", "open", "contradicted") for c in claims)
     before = capsys.readouterr()
-    assert cli.main([*args, "--out", str(out)]) == 0  # finished runs are used again
+    assert main.main([*args, "--out", str(out)]) == 0  # finished runs are used again
     assert "re-used" in capsys.readouterr().out
     assert before.err == ""
 
 
 def test_script_holds_every_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["run", "fig1_countdown", "--script", "go.sh", "--gpus", "4"]) == 0
+    assert main.main(["run", "fig1_countdown", "--script", "go.sh", "--gpus", "4"]) == 0
     text = Path("go.sh").read_text()
     jobs = load_recipe("fig1_countdown").plan(Scale(Path("runs/fig1_countdown"))).trainings()
     assert text.count("torchrun --nproc-per-node 4 -m understudy train --config") == len(jobs)
@@ -136,7 +136,7 @@ MISTAKES = [
 
 @pytest.mark.parametrize(("args", "told"), MISTAKES, ids=lambda x: str(x)[:40])
 def test_mistakes(args: list[str], told: str, capsys: pytest.CaptureFixture):
-    assert cli.main(args) == 2
+    assert main.main(args) == 2
     err = capsys.readouterr().err
     assert told in err
     assert len(err.splitlines()) == 1
@@ -144,7 +144,7 @@ def test_mistakes(args: list[str], told: str, capsys: pytest.CaptureFixture):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_real_run_says_what_is_missing(capsys: pytest.CaptureFixture):
-    assert cli.main(["run", "fig1_countdown"]) == 2
+    assert main.main(["run", "fig1_countdown"]) == 2
     err = capsys.readouterr().err
     assert "there is no GPU here" in err
     assert "--script" in err
@@ -155,7 +155,7 @@ def test_own_recipe(tmp_path: Path, capsys: pytest.CaptureFixture):
     mine.write_text("from understudy.recipes.paper.fig1_countdown import RECIPE\n")
     assert load_recipe(str(mine)).name == "fig1_countdown"
     mine.write_text("1 / 0\n")
-    assert cli.main(["run", str(mine), "--dry-run"]) == 2
+    assert main.main(["run", str(mine), "--dry-run"]) == 2
     assert "ZeroDivisionError" in capsys.readouterr().err
 
 

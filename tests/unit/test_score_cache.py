@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from stub_server import Stub
 from tiny import config
 
-from understudy.cli import main
+from understudy.cli.main import main
 from understudy.config import to_dict
 from understudy.errors import UserError
 from understudy.experts.cache.store import ScoreCache, identity_name, key

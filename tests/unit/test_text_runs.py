@@ -12,7 +12,7 @@ import pytest
 import torch
 from tiny import config
 
-from understudy.cli import main
+from understudy.cli.main import main
 from understudy.config import parse_spec
 from understudy.errors import UserError
 from understudy.evaluation.sampled import choose, held_out, sample_policy, splits_of

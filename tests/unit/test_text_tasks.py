@@ -315,7 +315,7 @@ def test_no_network_is_a_mistake_that_is_told(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_every_option_is_described() -> None:
-    from understudy.options import field_docs
+    from understudy.cli.options import field_docs
     from understudy.tasks.text import TextConfig
 
     assert set(field_docs(TextConfig)) == {f.name for f in dataclasses.fields(TextConfig)}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from understudy.cli import main
+from understudy.cli.main import main
 from understudy.errors import UserError
 from understudy.theory.claim import Claim, Options, Result, at_most, equal
 from understudy.theory.claims import CLAIMS, find

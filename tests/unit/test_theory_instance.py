@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from understudy.cli import main
+from understudy.cli.main import main
+from understudy.cli.theory_falsify import example
 from understudy.errors import UserError
-from understudy.theory.falsify_cli import example
 from understudy.theory.instance import SCHEMA, dump, load, parse
 
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from understudy import options
 from understudy.calibrate.fit import fit
 from understudy.calibrate.metrics import (
     Row,
@@ -27,6 +26,7 @@ from understudy.calibrate.metrics import (
     table,
 )
 from understudy.calibrate.scenarios import SCENARIOS
+from understudy.cli import options
 from understudy.diagnosis.forecast.judge import CLASSES
 from understudy.diagnosis.forecast.model import load
 from understudy.diagnosis.outcome import MARGIN, UNDECIDED

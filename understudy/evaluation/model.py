@@ -15,7 +15,7 @@ from understudy.policy import load_policy
 from understudy.tasks import load_task, stops_of
 
 if TYPE_CHECKING:
-    from understudy.commands import EvalConfig
+    from understudy.cli.commands import EvalConfig
 
 
 def evaluate_model(o: EvalConfig) -> dict[str, Any]:

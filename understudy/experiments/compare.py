@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from understudy import options
+from understudy.cli import options
 from understudy.config import TrainConfig, build, parse_spec, resolve, to_dict
 from understudy.diagnosis.config import BUDGET, share
 from understudy.errors import UserError

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from understudy import options
+from understudy.cli import options
 from understudy.config import TrainConfig, resolve, to_dict
 from understudy.diagnosis.config import BUDGET
 from understudy.errors import UserError

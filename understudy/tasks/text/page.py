@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from understudy.options import field_docs
+from understudy.cli.options import field_docs
 from understudy.tasks.text.catalog import DATASETS, DataSet
 from understudy.tasks.text.config import TextConfig
 from understudy.tasks.text.schemas import SCHEMAS

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from understudy import options
+from understudy.cli import options
 from understudy.config import resolve, to_dict
 from understudy.errors import UserError
 from understudy.experiments.compare import Plan

@@ -14,10 +14,10 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from understudy import options
+from understudy.cli import options
+from understudy.cli.theory import print_wide
 from understudy.errors import UserError
 from understudy.terminal import Board, console
-from understudy.theory.cli import print_wide
 
 DESCRIPTION = """Look for a counter-example to the theory (docs/theory.md, section 6).
 

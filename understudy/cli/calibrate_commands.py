@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from understudy import options
+from understudy.cli import options
 from understudy.errors import UserError
 from understudy.terminal import Board, console
 

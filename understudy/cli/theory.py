@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from understudy import options
+from understudy.cli import options
 from understudy.errors import UserError
 from understudy.terminal import Board, console
 
@@ -74,7 +74,7 @@ def theory_main(argv: Sequence[str]) -> int:
     if argv and argv[0] == "value":
         return _value(argv[1:])
     if argv and argv[0] == "falsify":
-        from understudy.theory.falsify_cli import falsify_main
+        from understudy.cli.theory_falsify import falsify_main
 
         return falsify_main(argv[1:])
     if argv and argv[0] == "list":

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from understudy import options
+from understudy.cli import options
 from understudy.diagnosis.config import DiagnoseConfig, checked
 from understudy.terminal import Board, console
 

@@ -75,25 +75,25 @@ def entry() -> NoReturn:
 
 
 def _diagnose(args: Sequence[str]) -> int:
-    from understudy.diagnosis.cli import diagnose_command
+    from understudy.cli.diagnose import diagnose_command
 
     return diagnose_command(args)
 
 
 def _train(args: Sequence[str]) -> int:
-    from understudy.commands import train_command
+    from understudy.cli.commands import train_command
 
     return train_command(args)
 
 
 def _eval(args: Sequence[str]) -> int:
-    from understudy.commands import eval_command
+    from understudy.cli.commands import eval_command
 
     return eval_command(args)
 
 
 def _score(args: Sequence[str]) -> int:
-    from understudy.scoring import score_command
+    from understudy.cli.score import score_command
 
     return score_command(args)
 
@@ -111,31 +111,31 @@ def _demo(args: Sequence[str]) -> int:
 
 
 def _run(args: Sequence[str]) -> int:
-    from understudy.recipes.cli import run_command
+    from understudy.cli.run import run_command
 
     return run_command(args)
 
 
 def _report(args: Sequence[str]) -> int:
-    from understudy.commands import report_command
+    from understudy.cli.commands import report_command
 
     return report_command(args)
 
 
 def _theory(args: Sequence[str]) -> int:
-    from understudy.theory.cli import theory_main
+    from understudy.cli.theory import theory_main
 
     return theory_main(list(args))
 
 
 def _calibrate(args: Sequence[str]) -> int:
-    from understudy.calibrate.cli import calibrate_command
+    from understudy.cli.calibrate import calibrate_command
 
     return calibrate_command(args)
 
 
 def _doctor(args: Sequence[str]) -> int:
-    from understudy.doctor import doctor_command
+    from understudy.cli.doctor import doctor_command
 
     return doctor_command(args, tuple(COMMANDS))
 

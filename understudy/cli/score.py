@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from understudy import options
+from understudy.cli import options
 from understudy.config import TrainConfig, load, resolve
 from understudy.errors import UserError
 from understudy.runs.files import trouble

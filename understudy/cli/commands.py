@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from understudy import options
+from understudy.cli import options
 from understudy.config import SECTIONS, TrainConfig, load
 from understudy.errors import UserError
 from understudy.terminal import Board, console

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from understudy import options
+from understudy.cli import options
 from understudy.errors import UserError
 from understudy.terminal import console
 
@@ -71,19 +71,19 @@ def _run(args: Sequence[str]) -> int:
 
 
 def _lab(args: Sequence[str]) -> int:
-    from understudy.calibrate.commands import lab_command
+    from understudy.cli.calibrate_commands import lab_command
 
     return lab_command(args)
 
 
 def _score(args: Sequence[str]) -> int:
-    from understudy.calibrate.commands import score_command
+    from understudy.cli.calibrate_commands import score_command
 
     return score_command(args)
 
 
 def _fit(args: Sequence[str]) -> int:
-    from understudy.calibrate.commands import fit_command
+    from understudy.cli.calibrate_commands import fit_command
 
     return fit_command(args)
 

@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from understudy import options
+from understudy.cli import options
 from understudy.runs.files import dumps
 from understudy.runs.provenance import device_name
 from understudy.terminal import console
