@@ -28,34 +28,23 @@ def seconds(tree: Path, words: list[str]) -> float:
     """One run of `python -m understudy WORDS` in `tree`."""
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "run"
-        command = [
-            sys.executable,
-            "-m",
-            "understudy",
-            *(str(out) if word == "OUT" else word for word in words),
-        ]
+        command = [sys.executable, "-m", "understudy", *(str(out) if word == "OUT" else word for word in words)]
         # `tree` first on the path: the installed package is one of the two trees at most
         environment = os.environ | {"PYTHONPATH": str(tree.resolve())}
         began = time.perf_counter()
         done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, check=False)
         wall = time.perf_counter() - began
         if done.returncode:
-            sys.exit(
-                f"error: {tree}: the command ended with status {done.returncode}: {done.stderr.strip()[-300:]}"
-            )
+            sys.exit(f"error: {tree}: the command ended with status {done.returncode}: {done.stderr.strip()[-300:]}")
         ledger = out / "ledger.json"
         return float(json.loads(ledger.read_text())["train_seconds"]) if ledger.is_file() else wall
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--before", type=Path, required=True, metavar="TREE")
     parser.add_argument("--after", type=Path, required=True, metavar="TREE")
-    parser.add_argument(
-        "--repeats", type=int, default=7, metavar="N", help="pairs, after one that is not counted"
-    )
+    parser.add_argument("--repeats", type=int, default=7, metavar="N", help="pairs, after one that is not counted")
     parser.add_argument("words", nargs="+", metavar="WORD", help="the understudy command, after --")
     o = parser.parse_args()
     if o.repeats < 1:

@@ -100,15 +100,11 @@ class Stub:
                 )
         if (body.get("prompt_logprobs") or 0) > 20:
             return 400, _error(
-                "Requested prompt logprobs of 21, which is greater than max allowed: 20",
-                "BadRequestError",
-                400,
+                "Requested prompt logprobs of 21, which is greater than max allowed: 20", "BadRequestError", 400
             )
         choices: list[dict[str, Any]] = []
         for ids in prompt:
-            given = (
-                self._given(ids, body["prompt_logprobs"]) if body.get("prompt_logprobs") is not None else None
-            )
+            given = self._given(ids, body["prompt_logprobs"]) if body.get("prompt_logprobs") is not None else None
             for sample in range(body.get("n", 1)):
                 choices.append(self._choice(len(choices), ids, given, body, sample))
         counted = sum(len(ids) for ids in prompt)
@@ -140,9 +136,7 @@ class Stub:
                                   "decoded_token": self.tokenizer.decode([t])} for t in named})  # fmt: skip
         return rows
 
-    def _choice(
-        self, index: int, prompt: list[int], given: Any, body: dict[str, Any], sample: int
-    ) -> dict[str, Any]:
+    def _choice(self, index: int, prompt: list[int], given: Any, body: dict[str, Any], sample: int) -> dict[str, Any]:
         option = lambda name, neutral: body.get(name, self.defaults.get(name, neutral))  # noqa: E731
         seed = body.get("seed")
         rng = np.random.default_rng(None if seed is None else seed + sample)
@@ -166,10 +160,7 @@ class Stub:
                     reason = "stop"
                     break
                 steps.advance(token, torch.tensor([True]))
-        names = [
-            f"token_id:{i}" if body.get("return_tokens_as_token_ids") else self.tokenizer.decode([i])
-            for i in ids
-        ]
+        names = [f"token_id:{i}" if body.get("return_tokens_as_token_ids") else self.tokenizer.decode([i]) for i in ids]
         told = None
         if body.get("logprobs") is not None:
             told = {"text_offset": [0] * len(ids), "token_logprobs": logps, "tokens": names,
@@ -271,9 +262,7 @@ def _handler(stub: Stub) -> type[BaseHTTPRequestHandler]:
 
         def do_GET(self) -> None:
             self.answer(
-                lambda body: (
-                    (200, stub.models()) if self.path == "/v1/models" else (404, {"detail": "Not Found"})
-                )
+                lambda body: (200, stub.models()) if self.path == "/v1/models" else (404, {"detail": "Not Found"})
             )
 
         def do_POST(self) -> None:
@@ -282,10 +271,7 @@ def _handler(stub: Stub) -> type[BaseHTTPRequestHandler]:
                 "/v1/chat/completions": stub.chat,
             }
             if stub.dev_mode:
-                routes |= {
-                    "/collective_rpc": stub.reload,
-                    "/reset_prefix_cache": lambda body: (200, {"success": True}),
-                }
+                routes |= {"/collective_rpc": stub.reload, "/reset_prefix_cache": lambda body: (200, {"success": True})}
             self.answer(routes.get(self.path, lambda body: (404, {"detail": "Not Found"})))
 
         def answer(self, make: Callable[[Any], tuple[int, Any]]) -> None:

@@ -88,9 +88,7 @@ def check_labels(labelled: Sequence[Labelled], c: TrainConfig, expert: Callable[
         if c.weight == "passed":
             assert r.reward == 1.0, "a failed completion was kept"
         if c.target == "expert_token":
-            assert x.target_ids.tolist() == expert_draws([r], expert(), c.seed)[0].tolist(), (
-                "another rollout's labels"
-            )
+            assert x.target_ids.tolist() == expert_draws([r], expert(), c.seed)[0].tolist(), "another rollout's labels"
         else:
             assert x.target_ids.tolist() == list(r.ids)
         if c.target == "distribution":

@@ -66,10 +66,7 @@ def make(seed: int, prompts: int = 12, noise: float = 0.9, pull: float = 0.8) ->
     for i in range(prompts):
         student, expert = {}, {}
         for p in prefixes:
-            good = [
-                np.mean([r[i, j] for j, s in enumerate(sequences) if s[: len(p) + 1] == (*p, t)])
-                for t in range(3)
-            ]
+            good = [np.mean([r[i, j] for j, s in enumerate(sequences) if s[: len(p) + 1] == (*p, t)]) for t in range(3)]
             logits = rng.normal(0, 0.8, TOKENS)
             advice = logits + rng.normal(0, noise, TOKENS) + pull * np.array(good)
             student[p], expert[p] = (x - np.log(np.exp(x).sum()) for x in (logits, advice))

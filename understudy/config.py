@@ -242,9 +242,7 @@ def resolve(config: TrainConfig) -> TrainConfig:
 def _check(config: TrainConfig) -> None:
     for name, choices in _CHOICES.items():
         if getattr(config, name) not in choices:
-            raise UserError(
-                name, getattr(config, name), f"unknown; one of {', '.join(c for c in choices if c)}"
-            )
+            raise UserError(name, getattr(config, name), f"unknown; one of {', '.join(c for c in choices if c)}")
     for name, least in _AT_LEAST.items():
         if not getattr(config, name) >= least:
             raise UserError(name, getattr(config, name), f"must be at least {least}")
@@ -253,9 +251,7 @@ def _check(config: TrainConfig) -> None:
             raise UserError(name, getattr(config, name), "must lie in [0, 1]")
     for name in ("top_p", "eval_top_p"):
         if not 0 < getattr(config, name) <= 1:
-            raise UserError(
-                name, getattr(config, name), "must lie in (0, 1]: a nucleus of no mass holds no token"
-            )
+            raise UserError(name, getattr(config, name), "must lie in (0, 1]: a nucleus of no mass holds no token")
     if not config.eval_temperature > 0:
         raise UserError("eval_temperature", config.eval_temperature, "must be positive")
     if config.lr > 1e30:
@@ -263,44 +259,28 @@ def _check(config: TrainConfig) -> None:
     if not 0 <= config.adam_beta2 < 1:
         raise UserError("adam_beta2", config.adam_beta2, "must lie in [0, 1)")
     if config.clip is not None and not config.clip > 0:
-        raise UserError(
-            "clip", config.clip, "must be positive: it is the width of the range around a ratio of 1"
-        )
+        raise UserError("clip", config.clip, "must be positive: it is the width of the range around a ratio of 1")
     if not config.lora_dropout < 1:
         raise UserError("lora_dropout", config.lora_dropout, "must lie in [0, 1)")
-    if not config.lora_rank and (
-        config.lora_alpha or config.lora_dropout or config.lora_targets != "all-linear"
-    ):
-        changed = (
-            "lora_alpha" if config.lora_alpha else "lora_dropout" if config.lora_dropout else "lora_targets"
-        )
+    if not config.lora_rank and (config.lora_alpha or config.lora_dropout or config.lora_targets != "all-linear"):
+        changed = "lora_alpha" if config.lora_alpha else "lora_dropout" if config.lora_dropout else "lora_targets"
         raise UserError(changed, getattr(config, changed), "there is no adapter: give --lora-rank too")
     if not -(2**63) <= config.seed < 2**63:
         raise UserError("seed", config.seed, "must fit in 64 bits")
     if not any(name.strip() for name in config.eval_splits.split(",")):
-        raise UserError(
-            "eval_splits", config.eval_splits, "must name at least one split, for example test,ood"
-        )
+        raise UserError("eval_splits", config.eval_splits, "must name at least one split, for example test,ood")
     if not config.temperature > 0:
-        raise UserError(
-            "temperature", config.temperature, "must be positive (greedy accuracy is always evaluated)"
-        )
+        raise UserError("temperature", config.temperature, "must be positive (greedy accuracy is always evaluated)")
     _check_servers(config)
     for rule in table.RULES:
         if rule.illegal(config):
             raise UserError(
-                rule.field,
-                getattr(config, rule.field),
-                f"not legal for method {config.method}: {rule.reason}",
+                rule.field, getattr(config, rule.field), f"not legal for method {config.method}: {rule.reason}"
             )
     if not config.student:
-        raise UserError(
-            "student", "", "missing: give a model directory, a hub id, or scratch:width=64,layers=2"
-        )
+        raise UserError("student", "", "missing: give a model directory, a hub id, or scratch:width=64,layers=2")
     if table.needs_expert(config) and not config.expert:
-        raise UserError(
-            "expert", "", f"missing: method {config.method} imitates one; give a model or `solver`"
-        )
+        raise UserError("expert", "", f"missing: method {config.method} imitates one; give a model or `solver`")
 
 
 def _check_servers(config: TrainConfig) -> None:
@@ -310,14 +290,10 @@ def _check_servers(config: TrainConfig) -> None:
         if urls.names_server(value):
             urls.pieces(value, name)
             if name in ("student", "base"):
-                raise UserError(
-                    name, value, "is a server: what is trained must be a model directory or hub id"
-                )
+                raise UserError(name, value, "is a server: what is trained must be a model directory or hub id")
     if config.sampler != "local":
         if not urls.names_server(config.sampler):
-            raise UserError(
-                "sampler", config.sampler, "local, or the address of a vLLM server: http://HOST:PORT/v1"
-            )
+            raise UserError("sampler", config.sampler, "local, or the address of a vLLM server: http://HOST:PORT/v1")
         if config.behavior not in ("student", "mixture_batch"):
             mend = f"draws whole completions of the student, which behavior={config.behavior} has none of: use local"
             raise UserError("sampler", config.sampler, mend)

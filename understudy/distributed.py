@@ -92,9 +92,7 @@ def join(expected: int = 0) -> None:
     import torch.distributed as dist
 
     if not dist.is_available():
-        raise UserError(
-            "processes", launch.size, "this torch has no torch.distributed: install another build"
-        )
+        raise UserError("processes", launch.size, "this torch has no torch.distributed: install another build")
     cuda = torch.cuda.is_available()
     if cuda:
         if launch.local_rank >= torch.cuda.device_count():
@@ -271,9 +269,7 @@ def lost(error: BaseException) -> UserError | None:
     import torch.distributed as dist
 
     text = str(error)
-    told = isinstance(error, dist.DistError) or any(
-        w in text for w in ("gloo", "NCCL", "Connection closed by peer")
-    )
+    told = isinstance(error, dist.DistError) or any(w in text for w in ("gloo", "NCCL", "Connection closed by peer"))
     if not told:
         return None
     mend = "lost the other processes: see what they said above; the same command resumes from the last checkpoint"

@@ -156,26 +156,13 @@ def _cells() -> str:
 
 
 def _row(row: Row) -> str:
-    cells = ", ".join(
-        f"{name} `{getattr(row, name)}`" for name in CELLS if getattr(row, name) not in ("", "none")
-    )
+    cells = ", ".join(f"{name} `{getattr(row, name)}`" for name in CELLS if getattr(row, name) not in ("", "none"))
     config = _resolved(row.name)
     needs = sorted(table.capabilities(config))
-    lines = [
-        f"### {row.name}",
-        "",
-        f"{row.summary[0].upper()}{row.summary[1:]}.",
-        "",
-        "```",
-        row.equation,
-        "```",
-        "",
-    ]
+    lines = [f"### {row.name}", "", f"{row.summary[0].upper()}{row.summary[1:]}.", "", "```", row.equation, "```", ""]
     lines += [f"- Cells: {cells}."]
     if row.defaults:
-        lines.append(
-            "- Its other defaults: " + ", ".join(f"{k} {_shown(v)}" for k, v in row.defaults.items()) + "."
-        )
+        lines.append("- Its other defaults: " + ", ".join(f"{k} {_shown(v)}" for k, v in row.defaults.items()) + ".")
     lines.append(f"- Asks the expert to: {', '.join(needs) if needs else 'nothing; it needs no expert'}.")
     lines.append(f"- Source: {_linked(row.source)}.")
     lines.append(f"- Deviations: {_linked(row.deviations)}.")

@@ -66,9 +66,7 @@ class Board:
         key = job or phase
         if key not in self.bars:
             self.bars[key] = self.progress.add_task(label, total=max(total, 1), note=note)
-        self.progress.update(
-            self.bars[key], description=label, total=max(total, 1), completed=done, note=note
-        )
+        self.progress.update(self.bars[key], description=label, total=max(total, 1), completed=done, note=note)
         self.fraction[key] = 1.0 if phase in ("done", "finished before") else min(0.99, done / max(total, 1))
         if self.total_jobs:
             self.progress.update(self.bars[""], completed=sum(self.fraction.values()))

@@ -126,9 +126,7 @@ def without_times(value: Any) -> Any:
 def results(out: Path) -> dict[str, str]:
     """Digests of everything that must not depend on having been killed, by name."""
     newest = checkpoints(out)[-1]
-    whole = {
-        name: (out / name).read_bytes() for name in ("final/model.safetensors", "samples.jsonl", "final.json")
-    }
+    whole = {name: (out / name).read_bytes() for name in ("final/model.safetensors", "samples.jsonl", "final.json")}
     whole["optimizer and random state"] = (newest / "state.safetensors").read_bytes()
     for name in ("metrics.jsonl",):
         whole[name] = json.dumps(without_times(read_lines(out / name))).encode()
@@ -143,9 +141,7 @@ def differing(out: Path, want: dict[str, str]) -> list[str]:
     return [name for name in want if got[name] != want[name]]
 
 
-def until_done(
-    command: list[str], out: Path, log: Path, kill: Callable[[int, int], None], most: int
-) -> list[int]:
+def until_done(command: list[str], out: Path, log: Path, kill: Callable[[int, int], None], most: int) -> list[int]:
     """The same command again and again; `kill(pid, n)` may end attempt n. Steps that each death had reached."""
     reached: list[int] = []
     for n in range(most):

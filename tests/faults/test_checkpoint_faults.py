@@ -91,9 +91,7 @@ def cut(path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["model.safetensors", "state.safetensors", "state.json"])
 @pytest.mark.parametrize("damage", [flip, cut, Path.unlink, lambda path: path.write_bytes(b"")])
-def test_damaged_newest_checkpoint_falls_back(
-    name: str, damage: Callable[[Path], object], tmp_path: Path
-) -> None:
+def test_damaged_newest_checkpoint_falls_back(name: str, damage: Callable[[Path], object], tmp_path: Path) -> None:
     begin(tmp_path, steps=3).close()
     damage(tmp_path / "checkpoints" / "step-00000003" / name)
     notes: list[str] = []
@@ -131,8 +129,7 @@ def test_every_bit_of_state_json_is_covered(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content",
-    [b"[]", b"null", b"{}", b'{"sha256": 1}', b"\xff\xfe", b"[" * 100_000, b'{"sha256": "x", "files": 3}'],
+    "content", [b"[]", b"null", b"{}", b'{"sha256": 1}', b"\xff\xfe", b"[" * 100_000, b'{"sha256": "x", "files": 3}']
 )
 def test_any_state_json_is_only_a_damaged_checkpoint(content: bytes, tmp_path: Path) -> None:
     begin(tmp_path, steps=1).close()
@@ -174,11 +171,7 @@ def test_damaged_cache_is_made_again(tmp_path: Path) -> None:
 
     def make() -> dict[str, torch.Tensor]:
         calls.append(1)
-        return {
-            "ids": torch.arange(5),
-            "none": torch.zeros(0, 3),
-            "half": torch.ones(2, dtype=torch.bfloat16),
-        }
+        return {"ids": torch.arange(5), "none": torch.zeros(0, 3), "half": torch.ones(2, dtype=torch.bfloat16)}
 
     with begin(tmp_path, note=notes.append) as run:
         first = run.cache("fixed", make)

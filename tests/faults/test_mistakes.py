@@ -129,9 +129,7 @@ simple("a fraction of an update", "updates", "whole number", updates="1.5")
 simple("a step that overflows", "lr", "at most 1e30", lr="1e38")
 simple("not a number", "lr", "finite number", lr="nan")
 simple("no update", "updates", "at least 1", updates=0)
-case("unknown method", "method", "unknown; one of sft, seq_kd")(
-    lambda p: [*arguments(p.out), "--method", "sftt"]
-)
+case("unknown method", "method", "unknown; one of sft, seq_kd")(lambda p: [*arguments(p.out), "--method", "sftt"])
 simple("illegal cell", "replay", "not legal for method sft: .*use --replay fixed", replay="aggregate")
 simple("clip without a ratio", "clip", "drop --clip", clip=0.2)
 simple("unknown schedule", "schedule", "one of constant", schedule="step")
@@ -158,11 +156,7 @@ def _(p: Place) -> list[str]:
     return arguments(p.out, task=f"coin:data={file}")
 
 
-@case(
-    "data row without a target",
-    "task.data",
-    r"rows.jsonl, line 2: must be an object with `nums` and `target`",
-)
+@case("data row without a target", "task.data", r"rows.jsonl, line 2: must be an object with `nums` and `target`")
 def _(p: Place) -> list[str]:
     rows = '{"nums": [1, 2, 3], "target": 6}\n{"nums": [1, 2, 3]}\n'
     return arguments(p.out, task=f"coin:data={p.file('rows.jsonl', rows)}")
@@ -172,9 +166,7 @@ def _(p: Place) -> list[str]:
 GOOD = {"question": "1+1?", "answer": "It is 2.\n#### 2"}
 
 
-def rows_case(
-    name: str, words: str, *lines: Any, spec: str = "gsm8k:path={}", field: str = "task.data"
-) -> None:
+def rows_case(name: str, words: str, *lines: Any, spec: str = "gsm8k:path={}", field: str = "task.data") -> None:
     """Rows (objects, or lines as they are) in one file, and what is told of them."""
 
     @case(name, field, words)
@@ -192,49 +184,32 @@ WORDS = [{**row, "answer": "#### two"} for row in MANY]
 ASSISTANT = {"prompt": [{"role": "assistant", "content": "x"}], "answer": 1}
 NO_ROLE = {"messages": [{"content": "x"}], "answer": 1}
 
-rows_case(
-    "row that is not JSON", "rows.jsonl, line 2: is not JSON: one object a line", GOOD, "{'question': 1}"
-)
+rows_case("row that is not JSON", "rows.jsonl, line 2: is not JSON: one object a line", GOOD, "{'question': 1}")
 rows_case("row that is a list", "line 2: must be a JSON object", GOOD, [1, 2])
 rows_case(
     "row of another data set",
     "field `question`: is missing; this row has `problem`",
     {"problem": "x", "answer": "#### 1"},
 )
-rows_case(
-    "row with an empty question",
-    "field `question`: must be text that is not empty",
-    {**GOOD, "question": " "},
-)
+rows_case("row with an empty question", "field `question`: must be text that is not empty", {**GOOD, "question": " "})
 rows_case("row with half a character", "holds half a surrogate pair", {**GOOD, "question": "\ud800"})
 rows_case("gsm8k without its mark", "field `answer`: must end in `#### ANSWER`", {**GOOD, "answer": "2"})
 rows_case("gold that is no number", "answer 'two': is not a plain number: use verifier=math or exact", *WORDS)
 rows_case(
-    "no box in the solution",
-    "gives no answer: .*missing=drop",
-    {"problem": "x", "solution": "y"},
-    spec="math:path={}",
+    "no box in the solution", "gives no answer: .*missing=drop", {"problem": "x", "solution": "y"}, spec="math:path={}"
 )
-rows_case(
-    "choices out of range", "must be a whole number from 0 to 1, not 2", {**CHOICE, "answer": 2}, spec=MMLU
-)
+rows_case("choices out of range", "must be a whole number from 0 to 1, not 2", {**CHOICE, "answer": 2}, spec=MMLU)
 rows_case("prompt that ends with the assistant", "must end with what the user asks", ASSISTANT, spec=OWN)
 rows_case("message without a role", r"field `messages.0.`: must be", NO_ROLE, spec=OWN)
 rows_case("row without a prompt", "a row needs `prompt` or `messages`", {"text": "x", "answer": 1}, spec=OWN)
-rows_case(
-    "unknown verifier in a row", "unknown; one of math, number", *UNSURE, spec=OWN, field="task.verifier"
-)
+rows_case("unknown verifier in a row", "unknown; one of math, number", *UNSURE, spec=OWN, field="task.verifier")
 rows_case("rows that leave nothing to test", "leaves no problem for test", GOOD, field="task")
-rows_case(
-    "too few examples", "has only [0-9]+ examples", *MANY, spec="gsm8k:path={},shots=60", field="task.shots"
-)
+rows_case("too few examples", "has only [0-9]+ examples", *MANY, spec="gsm8k:path={},shots=60", field="task.shots")
 rows_case("no few-shot file", "has no dev file to take examples from", CHOICE, spec=MMLU, field="task.shots")
 simple("data without a path", "task", "needs path=FILE_OR_FOLDER", task="data")
 simple("no such data", "task.path", "no such file or folder", task="gsm8k:path=/nowhere")
 simple("unknown template", "task.template", "one of plain, chat", task="gsm8k:path=x,template=chatml")
-simple(
-    "system prompt file missing", "task.system", "cannot be read", task="gsm8k:path=x,system=@/nowhere.txt"
-)
+simple("system prompt file missing", "task.system", "cannot be read", task="gsm8k:path=x,system=@/nowhere.txt")
 simple("unknown held-out set", "task.ood", "unknown; one of gsm8k", task="gsm8k:path=x,ood=gsm9k")
 simple("text option that is none", "task.shot", "unknown; one of path", task="gsm8k:path=x,shot=1")
 
@@ -251,11 +226,7 @@ def _(p: Place) -> list[str]:
     return arguments(p.out, task=f"gsm8k:path={p.file('rows.csv', 'question,answer')}")
 
 
-@case(
-    "a folder without the test split",
-    "task.path",
-    "holds no file of the official split test: name one test.jsonl",
-)
+@case("a folder without the test split", "task.path", "holds no file of the official split test: name one test.jsonl")
 def _(p: Place) -> list[str]:
     return arguments(p.out, task=f"gsm8k:path={p.file('d/train.jsonl', json.dumps(GOOD)).parent}")
 
@@ -287,19 +258,13 @@ simple(
     expert="mediocre",
 )
 simple(
-    "expert that cannot give distributions",
-    "expert",
-    "cannot distribution, .*word_kd",
-    "word_kd",
-    expert="mediocre",
+    "expert that cannot give distributions", "expert", "cannot distribution, .*word_kd", "word_kd", expert="mediocre"
 )
 simple("scratch without heads", "student.heads", "at least 1", student="scratch:heads=0")
 simple("tempered solver", "temperature", "samples from what it scores", temperature=0.5)
 simple("nucleus of the solver", "top_p", "samples from what it scores", top_p=0.5)
 SHORT = "scratch:width=16,layers=1,heads=2,context=20"
-simple(
-    "prompts longer than the context", "max_new_tokens", "tokens and the context of .* is 20", student=SHORT
-)
+simple("prompts longer than the context", "max_new_tokens", "tokens and the context of .* is 20", student=SHORT)
 simple("no such base", "base", "no such folder", "base_opd", base="/nowhere/at/all")
 
 
@@ -431,31 +396,10 @@ case("compare with an unlabelled expert", "experts", "LABEL=SPEC")(
     lambda p: ["compare", "--student", STUDENT, "--experts", "solver"]
 )
 case("compare with an unknown method", "method", "unknown")(
-    lambda p: [
-        "compare",
-        "--student",
-        STUDENT,
-        "--experts",
-        "s=solver",
-        "--methods",
-        "sftt",
-        "--out",
-        str(p.out),
-    ]
+    lambda p: ["compare", "--student", STUDENT, "--experts", "s=solver", "--methods", "sftt", "--out", str(p.out)]
 )
 case("compare with a seed twice", "seeds", "different numbers")(
-    lambda p: [
-        "compare",
-        "--student",
-        STUDENT,
-        "--experts",
-        "s=solver",
-        "--seeds",
-        "1",
-        "1",
-        "--out",
-        str(p.out),
-    ]
+    lambda p: ["compare", "--student", STUDENT, "--experts", "s=solver", "--seeds", "1", "1", "--out", str(p.out)]
 )
 
 # -- diagnoses
@@ -482,11 +426,7 @@ diagnose("with negative speed", "device_flops", "not be negative", "--device-flo
 diagnose("without room", "preflight: context length", "shorten the prompts", "--set", "max_new_tokens=1000")
 
 
-@case(
-    "diagnose an expert of another vocabulary",
-    "preflight: tokenizer, vocabulary and end tokens",
-    "resize one",
-)
+@case("diagnose an expert of another vocabulary", "preflight: tokenizer, vocabulary and end tokens", "resize one")
 def _(p: Place) -> list[str]:
     return [*DIAGNOSE, "--out", str(p.out), "--expert", "solver:vocabulary=512"]
 
@@ -512,9 +452,7 @@ def _(p: Place) -> list[str]:
 
 
 # -- configuration files
-case("no such configuration", "config", "no such file")(
-    lambda p: ["train", "--config", str(p.tmp / "c.json")]
-)
+case("no such configuration", "config", "no such file")(lambda p: ["train", "--config", str(p.tmp / "c.json")])
 case("configuration without a value", "config", "needs a value")(lambda p: ["train", "--config"])
 case("configuration that is not JSON", "config", "cannot be read as JSON")(
     lambda p: ["train", "--config", str(p.file("c.json", "{'lr': 1}"))]
@@ -650,16 +588,12 @@ def test_not_a_number_stops_and_resumes(
     want = whole(tmp_path)
     out = tmp_path / "run"
     told = stopped_run(out, monkeypatch, capsys)
-    told.is_mistake(
-        "loss", "not finite at update 5, batch countdown .*, ...; stopped, the last checkpoint is kept"
-    )
+    told.is_mistake("loss", "not finite at update 5, batch countdown .*, ...; stopped, the last checkpoint is kept")
     assert [p.name for p in checkpoints(out)] == ["step-00000002", "step-00000004"]
     status = read_status(out)
     assert status["state"] == "stopped"
     assert "update 5" in status["reason"]
-    assert all(
-        torch.isfinite(t).all() for t in load_tensors(checkpoints(out)[-1] / "model.safetensors").values()
-    )
+    assert all(torch.isfinite(t).all() for t in load_tensors(checkpoints(out)[-1] / "model.safetensors").values())
     assert Told(arguments(out, **LONGER), capsys).code == 0
     assert finished(out) == want
 
@@ -670,9 +604,7 @@ def test_a_learning_rate_that_explodes(lr: float, tmp_path: Path, capsys: pytest
     out = tmp_path / "run"
     told = Told(arguments(out, lr=lr, updates=4, save_every=1), capsys)
     assert told.code == 2
-    assert re.match(r"error: (loss|grad_norm|weights): .* update [1-4].*lower --lr", told.errors[0]), (
-        told.errors
-    )
+    assert re.match(r"error: (loss|grad_norm|weights): .* update [1-4].*lower --lr", told.errors[0]), told.errors
     for path in checkpoints(out):
         assert all(torch.isfinite(t).all() for t in load_tensors(path / "model.safetensors").values())
     assert not (out / "final").exists()
@@ -686,8 +618,7 @@ def test_drift_between_sampler_and_trainer_stops(
 
     def shifted(*args: Any, **options: Any) -> Any:
         return [
-            dataclasses.replace(r, behavior_logp=tuple(x - 1 for x in r.behavior_logp))
-            for r in draw(*args, **options)
+            dataclasses.replace(r, behavior_logp=tuple(x - 1 for x in r.behavior_logp)) for r in draw(*args, **options)
         ]
 
     monkeypatch.setattr(rollout_module, "draw", shifted)
@@ -758,9 +689,7 @@ def test_a_full_disk(
         else:
             m.setattr(Policy, "save", model_full)
         told = Told(arguments(out, **LONGER), capsys)
-    told.is_mistake(
-        "out", "the disk is full; free some space, then run the same command again: it resumes from step 2"
-    )
+    told.is_mistake("out", "the disk is full; free some space, then run the same command again: it resumes from step 2")
     assert [p.name for p in (out / "checkpoints").iterdir()] == ["step-00000002"]
     assert Told(arguments(out, **LONGER), capsys).code == 0
     assert finished(out) == want
@@ -787,9 +716,7 @@ def test_a_finished_run_is_not_run_again(tmp_path: Path, capsys: pytest.CaptureF
     assert contents(out) == before
 
 
-def test_a_kill_before_anything_is_lost_on_the_way_in(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_kill_before_anything_is_lost_on_the_way_in(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Catches a half-written beginning that blocks the folder: killed after the lock, before config.json."""
     out = tmp_path / "run"
     out.mkdir()

@@ -46,9 +46,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
             train(configuration(method, folder / f"{method}-one"))
             until(3, configuration(method, folder / f"{method}-121"))  # its checkpoint is of step 2
         command = [*TORCHRUN, many_processes.__file__, str(folder)]
-        done = subprocess.run(
-            command, env=environment(), capture_output=True, text=True, timeout=280, check=False
-        )
+        done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=280, check=False)
         assert done.returncode == 0, done.stderr[-4000:]
         for method in METHODS:
             assert [p.name for p in checkpoints(folder / f"{method}-121")][-1] == "step-00000004"
@@ -126,9 +124,7 @@ def test_a_resume_is_bit_identical(method: str, runs: Path) -> None:
 
 def test_what_it_says(runs: Path) -> None:
     notes = (runs / "notes.txt").read_text()
-    assert re.search(
-        r"2 processes on cpu \(gloo, FSDP2\): [\d,]+ weights, [\d,]+ to [\d,]+ on each", notes
-    ), notes
+    assert re.search(r"2 processes on cpu \(gloo, FSDP2\): [\d,]+ weights, [\d,]+ to [\d,]+ on each", notes), notes
     assert read_provenance(runs / "sft-two")["processes"] == 2
     (first, second) = read_provenance(runs / "sft-121")["resumes"]
     assert (first["changed"]["processes"], "processes" in second["changed"]) == (2, False)
@@ -145,9 +141,7 @@ def test_a_dead_process_ends_the_others(tmp_path: Path, models: dict[str, Path])
     }  # fmt: skip
     out = tmp_path / "run"
     command = [*TORCHRUN, "-m", "understudy", *words(config("sft", out, **changes))]
-    with subprocess.Popen(
-        command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as run:
+    with subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
         deadline = time.monotonic() + 150
         while not checkpoints(out) and time.monotonic() < deadline and run.poll() is None:
             time.sleep(0.02)
@@ -157,9 +151,7 @@ def test_a_dead_process_ends_the_others(tmp_path: Path, models: dict[str, Path])
         assert time.monotonic() - began < 60
         assert run.returncode != 0
         assert "error: process: 0 of 2: lost the other processes" in said or "Signal 9" in said, said[-3000:]
-    done = subprocess.run(
-        command, env=environment(), capture_output=True, text=True, timeout=200, check=False
-    )
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("model: ") == 1, "one process speaks for all"
     steps = [m["step"] for m in read_metrics(out, "train")]
@@ -203,9 +195,7 @@ def test_launchers_that_start_strangers(name: str) -> None:
 
 def test_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert launched({}) == launched({"WORLD_SIZE": "1"}) == Launch()
-    assert (
-        launched({"SLURM_PROCID": "0", "SLURM_NTASKS": "4"}) == Launch()
-    )  # within sbatch, no step: one process
+    assert launched({"SLURM_PROCID": "0", "SLURM_NTASKS": "4"}) == Launch()  # within sbatch, no step: one process
     assert distributed.spread(lambda part: [x + 1 for x in part], [1, 2]) == [2, 3]
     assert distributed.share([1, 2, 3]) == [1, 2, 3]
     with pytest.raises(UserError, match="2: were asked for, but 1 started"):
@@ -235,6 +225,4 @@ def test_shares_cover_everything_once(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.setattr(distributed._HERE, "launch", Launch(rank, size))
             groups.append(distributed.share(items, 4))
         assert sorted(x for g in groups for x in g) == items
-        assert all(
-            {x // 4 for x in a}.isdisjoint(x // 4 for x in b) for a in groups for b in groups if a is not b
-        )
+        assert all({x // 4 for x in a}.isdisjoint(x // 4 for x in b) for a in groups for b in groups if a is not b)

@@ -63,9 +63,7 @@ def killed_at_places(method: str, places: dict[str, Any]) -> None:
     assert len({at for _, at, _, _ in places.values()}) > 1, "all deaths were at the same step"
 
 
-def ctrl_c(
-    code: int, said: str, status: dict[str, Any], saved: list[str], again: int, differing: list[str]
-) -> None:
+def ctrl_c(code: int, said: str, status: dict[str, Any], saved: list[str], again: int, differing: list[str]) -> None:
     """Ctrl-C loses no update, says how to go on, is no failure, and does not change the result."""
     assert code == 130
     step = status["step"]
@@ -95,11 +93,7 @@ def test_a_process_of_its_own(models: dict[str, Path], tmp_path: Path) -> None:
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as child:
             if kill:
                 deadline = time.monotonic() + 120
-                while (
-                    not (out / "checkpoints").is_dir()
-                    and time.monotonic() < deadline
-                    and child.poll() is None
-                ):
+                while not (out / "checkpoints").is_dir() and time.monotonic() < deadline and child.poll() is None:
                     time.sleep(0.005)
                 child.send_signal(signal.SIGKILL)
             said = child.communicate(timeout=200)[0]

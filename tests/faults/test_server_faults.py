@@ -32,9 +32,7 @@ from understudy.types import Prompt
 
 KEY = "sk-Very-Secret-0123456789"
 SCORING = [f for f in FAULTS if f not in ("no logprobs", "no token_ids", "early stop")]
-SAMPLING = [
-    f for f in FAULTS if f not in ("no prompt_logprobs", "usage", "other tokens", "long", "no token_ids")
-]
+SAMPLING = [f for f in FAULTS if f not in ("no prompt_logprobs", "usage", "other tokens", "long", "no token_ids")]
 PASSING = {"500", "503", "429", "drop", "truncated", "not json"}
 
 
@@ -192,22 +190,7 @@ def test_faults_change_nothing(method: str, stub: Stub, models: dict[str, Path],
     more = {"student": student, "expert": spec(stub, ",tries=4,concurrency=1"), **LONGER}
     assert main(arguments(tmp_path / "whole", method, **more)) == 0
     want = (tmp_path / "whole" / "final" / "model.safetensors").read_bytes()
-    order = [
-        "500",
-        "",
-        "drop",
-        "",
-        "truncated",
-        "",
-        "NaN",
-        "",
-        "short",
-        "",
-        "wrong model",
-        "",
-        "429:0.01",
-        "",
-    ]
+    order = ["500", "", "drop", "", "truncated", "", "NaN", "", "short", "", "wrong model", "", "429:0.01", ""]
     stub.faults = ["", "", *order * 20]
     out = tmp_path / "run"
     assert main(arguments(out, method, **more)) == 0
@@ -230,9 +213,7 @@ def test_a_server_that_goes_away(
     capsys.readouterr()
     assert main(arguments(out, "opd", **more)) == 2
     told = capsys.readouterr().err
-    assert re.search(
-        r"^error: expert: http://127.0.0.1:\d+/v1: cannot be reached .*same command goes on", told, re.M
-    )
+    assert re.search(r"^error: expert: http://127.0.0.1:\d+/v1: cannot be reached .*same command goes on", told, re.M)
     assert read_status(out)["state"] == "stopped"
     stub.always = ""
     assert main(arguments(out, "opd", **more)) == 0
@@ -333,9 +314,7 @@ def test_a_key_is_never_told(
     ],
 )
 @pytest.mark.parametrize("field", ["expert", "sampler"])
-def test_a_key_in_the_wrong_place(
-    expert: str, field: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_key_in_the_wrong_place(expert: str, field: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Catches a password that is repeated on the screen or written to config.json."""
     out = tmp_path / "run"
     assert main(arguments(out, "opd", **{field: expert})) == 2
@@ -380,9 +359,7 @@ def test_whose_key_goes_where(monkeypatch: pytest.MonkeyPatch) -> None:
 # -- black boxes ----------------------------------------------------------------------------------------------------
 
 
-def test_a_black_box_gives_samples(
-    stub: Stub, policy: Policy, models: dict[str, Path], tmp_path: Path
-) -> None:
+def test_a_black_box_gives_samples(stub: Stub, policy: Policy, models: dict[str, Path], tmp_path: Path) -> None:
     """Catches text that passes for the expert's tokens, an end that was not reached, and log-probs made up."""
     e = ChatExpert(parse_server(spec(stub, ",api=chat"), "expert"), policy)
     rollouts = e.sample(prompts(policy), 2, 0, 12)

@@ -73,16 +73,12 @@ def labelled(policy: Policy, c: TrainConfig) -> list[Labelled]:
     out = []
     for i in range(8):
         ids = tuple(int(t) for t in rng.integers(2, policy.vocabulary, 3 + 2 * i))
-        prompt = Prompt(
-            f"p{i // 4}", "", ids=tuple(int(t) for t in rng.integers(2, policy.vocabulary, 4 + i % 3))
-        )
+        prompt = Prompt(f"p{i // 4}", "", ids=tuple(int(t) for t in rng.integers(2, policy.vocabulary, 4 + i % 3)))
         r = Rollout(prompt, i % 4, ids, (0.0,) * len(ids), False, "", "student", float(i % 3 == 0))
         (logp,) = policy.score([r])
         noise = torch.from_numpy(rng.normal(0, 0.05, len(ids)).astype(np.float32))
         targets = torch.from_numpy(rng.integers(2, policy.vocabulary, len(ids)))
-        table = torch.from_numpy(
-            rng.normal(0, 2, (len(ids), policy.vocabulary)).astype(np.float32)
-        ).log_softmax(-1)
+        table = torch.from_numpy(rng.normal(0, 2, (len(ids), policy.vocabulary)).astype(np.float32)).log_softmax(-1)
         weight = torch.from_numpy(rng.normal(0, 1, len(ids)).astype(np.float32))
         if c.weight in ("one", "passed"):
             weight = weight.abs() if c.importance == "prefix" else torch.ones(len(ids))
@@ -106,9 +102,7 @@ def trajectory(name: str, cut: dict[str, int]) -> list[list[float]]:
     c = resolve(config(method, Path("unused"), grad_clip=1.0, lr=0.01, **CASES[name], **cut))
     policy = student()
     data = labelled(policy, c)
-    optimizer = torch.optim.AdamW(
-        policy.model.parameters(), lr=c.lr, betas=(0.9, c.adam_beta2), weight_decay=0.0
-    )
+    optimizer = torch.optim.AdamW(policy.model.parameters(), lr=c.lr, betas=(0.9, c.adam_beta2), weight_decay=0.0)
     told = [update(policy, optimizer, data, c) for _ in range(UPDATES)]
     return [[t["loss"], t["grad_norm"]] for t in told]
 

@@ -25,9 +25,7 @@ class Lengths:
         self.q = (1 - apart) * self.p + apart * other
         self.tv = 0.5 * float(np.abs(self.p.mean(0) - self.q.mean(0)).sum())
 
-    def draw(
-        self, rng: np.random.Generator, n: int, k: int, shared: bool = True
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def draw(self, rng: np.random.Generator, n: int, k: int, shared: bool = True) -> tuple[np.ndarray, np.ndarray]:
         x = rng.integers(0, PROMPTS, n)
         other = x if shared else rng.integers(0, PROMPTS, n)
         cumulative = (table.cumsum(1)[at] for table, at in ((self.p, x), (self.q, other)))

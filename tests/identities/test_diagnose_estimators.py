@@ -47,9 +47,7 @@ def _auc(w: World, score: np.ndarray) -> float:
 def _best_of_2(w: World, score: np.ndarray) -> float:
     total = 0.0
     for pi, r, s in zip(w.student, w.r, score, strict=True):
-        picked = np.where(
-            s[:, None] > s + 1e-12, r[:, None], np.where(s > s[:, None] + 1e-12, r, (r[:, None] + r) / 2)
-        )
+        picked = np.where(s[:, None] > s + 1e-12, r[:, None], np.where(s > s[:, None] + 1e-12, r, (r[:, None] + r) / 2))
         total += pi @ picked @ pi - pi @ r
     return total / len(w.r)
 
@@ -88,9 +86,7 @@ def _overlap(w: World) -> float:
 def _truths() -> dict[str, float]:
     w, (v, v_e), pi, e = WORLD, _values(WORLD), WORLD.student, WORLD.expert
     kl = w.mean(pi, -A)
-    low = v.mean() * math.log(v.mean() / v_e.mean()) + (1 - v.mean()) * math.log(
-        (1 - v.mean()) / (1 - v_e.mean())
-    )
+    low = v.mean() * math.log(v.mean() / v_e.mean()) + (1 - v.mean()) * math.log((1 - v.mean()) / (1 - v_e.mean()))
     tv = float(0.5 * np.abs(pi - e).sum(1).mean())
     return {
         "accuracy": v.mean(), "headroom": (v_e - v).mean(), "reverse_kl": kl, "k3": kl, "reverse_full": kl,
@@ -310,9 +306,7 @@ def test_an_expert_that_rules_a_completion_out() -> None:
     a = E.advantage(ls, le)
     assert E.reverse_kl(ls, le).value == math.inf
     assert E.reverse_kl_k3(ls, le).value == math.inf
-    assert E.tv_student(ls, le).value == pytest.approx(
-        np.mean([0.5, (1 - 2 * math.exp(-1)) / 2, 1 - 2 * math.exp(-2)])
-    )
+    assert E.tv_student(ls, le).value == pytest.approx(np.mean([0.5, (1 - 2 * math.exp(-1)) / 2, 1 - 2 * math.exp(-2)]))
     assert E.bhattacharyya(ls, le).high < 2
     assert E.auc(r, a).value == pytest.approx((1 + 1 + 0.5) / 3)
     assert E.reward_covariance(r, a).value == math.inf
@@ -324,9 +318,7 @@ def test_an_expert_that_rules_a_completion_out() -> None:
     assert E.tilt_ceiling(r, nothing, corrected=False).value == 0.5
     assert E.tilt_curve(r, nothing, [1.0]).value[0].value == 0.5
     # the slope is that of the second prompt alone, whose pair becomes a tie
-    assert E.auc_length_residual(r, a, np.array([[1, 2], [3, 1], [1, 1]])).value == pytest.approx(
-        (1 + 0.5 + 0.5) / 3
-    )
+    assert E.auc_length_residual(r, a, np.array([[1, 2], [3, 1], [1, 1]])).value == pytest.approx((1 + 0.5 + 0.5) / 3)
 
 
 @pytest.mark.parametrize(
@@ -400,9 +392,5 @@ def test_measures_are_what_the_arrays_allow() -> None:
     assert full["kl_student_expert"] == E.reverse_kl(*d.own)
     assert full["kl_expert_student"] == E.forward_kl(*d.other)
     assert E.measures(E.Side(*d.own, token_kl=d.kl))["kl_student_expert"] == E.kl_from_tokens(d.kl)
-    assert set(E.measures(E.Side(r=d.r), E.Side(r=d.r_e))) == {
-        "student_accuracy",
-        "expert_accuracy",
-        "headroom",
-    }
+    assert set(E.measures(E.Side(r=d.r), E.Side(r=d.r_e))) == {"student_accuracy", "expert_accuracy", "headroom"}
     assert not {"auc", "student_accuracy"} & set(E.measures(E.Side(*d.own), E.Side(*d.other)))

@@ -105,11 +105,7 @@ def test_control_gamma_0_is_not_the_sequence_reverse_kl(student, expert):
 def test_gamma_between_interpolates_linearly_only_where_it_should(student, expert):
     """gamma enters as a polynomial of degree T - 1: three points determine it, a fourth must agree."""
     points = {g: opd(student, expert, g) for g in (0.0, 0.5, 1.0, 0.3)}
-    lagrange = {
-        0.0: (0.3 - 0.5) * (0.3 - 1) / 0.5,
-        0.5: 0.3 * (0.3 - 1) / -0.25,
-        1.0: 0.3 * (0.3 - 0.5) / 0.5,
-    }
+    lagrange = {0.0: (0.3 - 0.5) * (0.3 - 1) / 0.5, 0.5: 0.3 * (0.3 - 1) / -0.25, 1.0: 0.3 * (0.3 - 0.5) / 0.5}
     assert close(points[0.3], sum(lagrange[g] * points[g] for g in lagrange))
 
 
@@ -169,9 +165,7 @@ def test_rft_is_the_gradient_of_expected_passing_likelihood(student):
     logp_N = student.logp_N()
     got = student.gradient(expectation(losses.surrogate(logp_N, None, reward_B[ROW_N]), student))
     value = (student.sequence_logp_B().exp() * reward_B).sum()
-    assert close(got, -student.gradient(value)), (
-        "one round from the current student is the policy gradient of accuracy"
-    )
+    assert close(got, -student.gradient(value)), "one round from the current student is the policy gradient of accuracy"
 
 
 @pytest.mark.parametrize("kind", ["kl_expert_student", "kl_student_expert", "jsd"])
@@ -191,6 +185,4 @@ def test_ppo_clip_is_the_pessimistic_minimum():
     weight = torch.tensor([1.0, -1.0, 1.0, -1.0], dtype=torch.float64)
     loss = losses.surrogate(logp, behavior, weight, clip=0.2)
     assert close(loss, torch.tensor([-1.2, 2.0, -0.5, 0.8], dtype=torch.float64))
-    assert close(
-        torch.autograd.grad(loss.sum(), logp)[0], torch.tensor([0.0, 2.0, -0.5, 0.0], dtype=torch.float64)
-    )
+    assert close(torch.autograd.grad(loss.sum(), logp)[0], torch.tensor([0.0, 2.0, -0.5, 0.0], dtype=torch.float64))

@@ -166,9 +166,7 @@ def test_an_expert_without_errors_makes_wrong_students_ineligible() -> None:
 def test_singletons_make_3a_an_equality() -> None:
     bandit = _random(3, x=1, k=1)
     parts = split_bandit(bandit)
-    assert float(parts.delta) == pytest.approx(
-        float(bernoulli_kl(parts.value[0], parts.value_expert)), abs=1e-12
-    )
+    assert float(parts.delta) == pytest.approx(float(bernoulli_kl(parts.value[0], parts.value_expert)), abs=1e-12)
 
 
 @pytest.mark.parametrize("kind", GENERATORS)

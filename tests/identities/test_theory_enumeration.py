@@ -39,9 +39,7 @@ def test_family_f(eps: float, kappa: float, p: float, students: str, info: Info,
 @pytest.mark.parametrize("n", [4, 5])
 def test_family_f_with_more_data(n: int) -> None:
     family = FamilyF(2, 0.4, 0.2, "D", (0.3, 0.7))
-    assert brute.family_regret(family, Info.OFF_S, n) == pytest.approx(
-        family.regret(Info.OFF_S, n), abs=EXACT
-    )
+    assert brute.family_regret(family, Info.OFF_S, n) == pytest.approx(family.regret(Info.OFF_S, n), abs=EXACT)
 
 
 def test_three_contexts_and_known_bits() -> None:
@@ -61,9 +59,7 @@ def test_truncated_decoding(info: Info) -> None:
 def test_rate_instance() -> None:
     family = rate_instance(3, 0.5, 5)
     for n in range(5):
-        assert brute.family_regret(family, Info.OFF_S, n) == pytest.approx(
-            family.regret(Info.OFF_S, n), abs=EXACT
-        )
+        assert brute.family_regret(family, Info.OFF_S, n) == pytest.approx(family.regret(Info.OFF_S, n), abs=EXACT)
 
 
 @pytest.mark.parametrize("eps", [0.3, 1.0])
@@ -71,15 +67,8 @@ def test_rate_instance() -> None:
 def test_online_learners_run_on_every_data_set(eps: float, kappa: float) -> None:
     family = FamilyF(2, eps, kappa, "D", (0.3, 0.7))
     for n in range(4):
-        for name, formula in (
-            ("midrange", midrange_regret),
-            ("group", group_centred_regret),
-            ("none", raw_ips_regret),
-        ):
-            assert brute.ips_regret(family, n, name) == pytest.approx(formula(family, n), abs=EXACT), (
-                name,
-                n,
-            )
+        for name, formula in (("midrange", midrange_regret), ("group", group_centred_regret), ("none", raw_ips_regret)):
+            assert brute.ips_regret(family, n, name) == pytest.approx(formula(family, n), abs=EXACT), (name, n)
 
 
 @pytest.mark.parametrize("info", IID)
@@ -91,9 +80,7 @@ def test_realizable_families(info: Info) -> None:
             assert exact == pytest.approx(stochastic.regret(info, n), abs=EXACT)
     unvisited = Unvisited(3, 0.2)
     for n in range(5):
-        assert brute.unvisited_regret(unvisited, info, n) == pytest.approx(
-            unvisited.regret(info, n), abs=EXACT
-        )
+        assert brute.unvisited_regret(unvisited, info, n) == pytest.approx(unvisited.regret(info, n), abs=EXACT)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -136,9 +123,7 @@ def test_the_information_models_show_what_they_say() -> None:
     labels = {info: brute.observation_laws(info, mu, expert, base)[0] for info in IID}
     assert set(labels[Info.OFF_S]) == {(0, 0), (0, 1)}
     assert all(len(label) == 3 for label in labels[Info.OFF_G])  # type: ignore[arg-type]
-    assert (
-        labels[Info.OFF_L][(0, 0, (round(float(np.log(0.25)), 12), round(float(np.log(0.75)), 12)))] == 0.25
-    )
+    assert labels[Info.OFF_L][(0, 0, (round(float(np.log(0.25)), 12), round(float(np.log(0.75)), 12)))] == 0.25
     assert labels[Info.ON_G][(0, 0, round(float(np.log(0.25)), 12))] == 1.0
 
 

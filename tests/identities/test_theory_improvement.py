@@ -29,9 +29,7 @@ def test_theorem_3d(seed: int, beta: float) -> None:
     first, second = _policies(rng, 2), _policies(rng, 2)
     second[:, 0] = 0  # students need not have full support
     second /= second.sum(-1, keepdims=True)
-    terms = improvement.alignment(
-        mu, (first, second), expert, reward, beta, _policies(rng, 2), rng.normal(0, 5, 2)
-    )
+    terms = improvement.alignment(mu, (first, second), expert, reward, beta, _policies(rng, 2), rng.normal(0, 5, 2))
     truth = improvement.value(mu, first, reward) - improvement.value(mu, second, reward)
     assert terms.value_difference == pytest.approx(truth, abs=1e-9 * (1 + beta))
 
@@ -84,9 +82,7 @@ def test_tabular_softmax_steps(seed: int) -> None:
     pi, expert, reward = _policies(rng), _policies(rng), rng.random(5)
     free = improvement.Softmax(np.eye(5), np.log(pi))
     a = improvement.advantage(pi, expert)
-    assert free.natural_step(expert, reward) == pytest.approx(
-        float(improvement.covariance(pi, reward, a)), abs=1e-9
-    )
+    assert free.natural_step(expert, reward) == pytest.approx(float(improvement.covariance(pi, reward, a)), abs=1e-9)
     assert free.vanilla_step(expert, reward) == pytest.approx(
         improvement.tabular_vanilla_step(pi, expert, reward), abs=1e-9
     )

@@ -28,9 +28,7 @@ from understudy.training.server_sampler import write_untied
 from understudy.training.train import train
 
 URL, MODEL = os.environ.get("UNDERSTUDY_VLLM_URL", ""), os.environ.get("UNDERSTUDY_VLLM_MODEL", "")
-pytestmark = pytest.mark.skipif(
-    not (URL and MODEL), reason="needs UNDERSTUDY_VLLM_URL and UNDERSTUDY_VLLM_MODEL"
-)
+pytestmark = pytest.mark.skipif(not (URL and MODEL), reason="needs UNDERSTUDY_VLLM_URL and UNDERSTUDY_VLLM_MODEL")
 LIMIT = 1e-3  # nats: float32 on both sides
 
 
@@ -49,9 +47,7 @@ def test_preflight_and_parity(expert: ServerExpert, policy: Policy) -> None:
     told = preflight(expert, prompts, policy)
     print(told)
     rollouts = expert.sample(prompts, 4, 0, 32)
-    assert [r.ids for r in expert.sample(prompts, 4, 0, 32)] == [r.ids for r in rollouts], (
-        "the seed is not kept to"
-    )
+    assert [r.ids for r in expert.sample(prompts, 4, 0, 32)] == [r.ids for r in rollouts], "the seed is not kept to"
     began = time.perf_counter()
     scores = expert.score(rollouts)
     print(f"{sum(map(len, scores))} tokens scored in {time.perf_counter() - began:.2f} s")

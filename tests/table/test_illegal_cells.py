@@ -45,7 +45,7 @@ CRAFTED: list[dict[str, Any]] = [
     {"method": "sft", "top_k": 4},
     {"method": "opd", "temperature": 0.7},
     {"method": "opd", "top_p": 0.9},
-]  # fmt: skip
+]
 
 
 def told(fields: dict[str, Any]) -> UserError | None:
@@ -164,9 +164,7 @@ def test_a_single_other_cell_is_legal_or_refused_with_a_reason(method: str) -> N
 
 
 @pytest.mark.parametrize("cells", LEGAL, ids=lambda c: "-".join(c.values()))
-def test_every_legal_combination_trains(
-    cells: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_legal_combination_trains(cells: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches labels that belong to another rollout (passed completions next to cached labels), a cache that is not
     used, a ledger that counts twice, and plain crashes, in all cells that no row of the table visits."""
     c = config("opd", tmp_path / "run", **completed(cells))
@@ -183,8 +181,7 @@ def test_every_legal_combination_trains(
 
 
 @pytest.mark.parametrize(
-    ("behavior", "target"),
-    [(b, t) for b in ("expert", "base") for t in TARGETS if (b, t) != ("base", "token")],
+    ("behavior", "target"), [(b, t) for b in ("expert", "base") for t in TARGETS if (b, t) != ("base", "token")]
 )
 def test_a_pool_used_twice_with_dropped_completions(
     behavior: str, target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

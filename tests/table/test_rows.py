@@ -87,17 +87,12 @@ def check_run(run: Watched, c: TrainConfig) -> None:
     from understudy.tasks import load_task
 
     start = load_policy(c.student, "student", load_task(c.task).tokenizer(), c.seed, "cpu")
-    assert (trained - start.model.get_input_embeddings().weight).abs().max() > 1e-5, (
-        "the student did not move"
-    )
+    assert (trained - start.model.get_input_embeddings().weight).abs().max() > 1e-5, "the student did not move"
     assert json.loads((run.path / "final.json").read_text())["splits"]["test"]["keys"]
 
 
 CASES = [
-    (m, e)
-    for m in TABLE
-    for e in ("solver", "model")
-    if e == "solver" or needs_expert(resolve(config(m, Path("x"))))
+    (m, e) for m in TABLE for e in ("solver", "model") if e == "solver" or needs_expert(resolve(config(m, Path("x"))))
 ]
 
 
@@ -130,9 +125,7 @@ def test_row_trains_and_pays(method: str, expert: str, models: dict[str, Path], 
         by_expert = columns[0] - 4 * rows
         assert by_expert % rows == 0
         assert columns[1:] == [written, t, t - written]
-    elif (
-        method == "dagger"
-    ):  # asked at each token while acting, and once more for its label; old rounds are free
+    elif method == "dagger":  # asked at each token while acting, and once more for its label; old rounds are free
         acted = paid["student_tokens_sampled"]
         assert columns == [2 * 2 * rows, 0, 2 * acted, acted]
     elif method in ("opd", "opd_full"):  # exactly the student's tokens are scored

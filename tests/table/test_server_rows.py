@@ -63,9 +63,7 @@ def test_scores_train_like_the_model_itself(
 ) -> None:
     """Catches scores of other positions or rollouts, and a top-k without its tail: the student samples the same
     completions on both sides, so its weights must come out the same."""
-    base = config(
-        method, tmp_path / "local", student=str(models["llama"]), expert=str(models["qwen2"]), **cells
-    )
+    base = config(method, tmp_path / "local", student=str(models["llama"]), expert=str(models["qwen2"]), **cells)
     local = train(base)
     there = train(dataclasses.replace(base, expert=stub.url, out=str(tmp_path / "server")))
     close(local, there)
@@ -98,14 +96,7 @@ def test_its_samples_train_like_the_models_own(
 def test_an_evaluation_asks_what_a_server_can(stub: Stub, models: dict[str, Path], tmp_path: Path) -> None:
     """With --eval-expert: accuracies of the expert, greedy too; no divergences, and no zero in their place."""
     run = train(
-        config(
-            "opd",
-            tmp_path / "r",
-            student=str(models["llama"]),
-            expert=stub.url,
-            eval_expert=True,
-            eval_every=1,
-        )
+        config("opd", tmp_path / "r", student=str(models["llama"]), expert=stub.url, eval_expert=True, eval_every=1)
     )
     lines = read_metrics(run, "eval")
     assert lines
@@ -131,9 +122,7 @@ def engine(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
         yield server
 
 
-def by_server(
-    engine: Stub, method: str, out: Path, models: dict[str, Path], options: str = "", **cells: Any
-) -> Any:
+def by_server(engine: Stub, method: str, out: Path, models: dict[str, Path], options: str = "", **cells: Any) -> Any:
     return config(
         method, out, student=str(models["llama"]), expert=str(models["qwen2"]), updates=3, lr=0.02,
         sampler=f"server:url={engine.url},wait=0.001{options}", **cells,
@@ -152,18 +141,14 @@ def test_rollouts_by_a_server(method: str, engine: Stub, models: dict[str, Path]
         if line["logp_drift"] is not None:
             assert line["logp_drift"] < 1e-4
     assert engine.seen["/collective_rpc"] >= 3
-    assert engine.seen["/reset_prefix_cache"] >= engine.seen["/collective_rpc"], (
-        "old keys and values would be used"
-    )
+    assert engine.seen["/reset_prefix_cache"] >= engine.seen["/collective_rpc"], "old keys and values would be used"
     assert not (run / "data" / "sampler").exists(), "the weights were left behind"
     told = read_provenance(run)["sampler"]
     assert told["kind"] == "vllm sampler"
     assert told["preflight"]["noise"]["local_mean"] < 1e-4
 
 
-def test_a_refresh_that_does_nothing_is_noticed(
-    engine: Stub, models: dict[str, Path], tmp_path: Path
-) -> None:
+def test_a_refresh_that_does_nothing_is_noticed(engine: Stub, models: dict[str, Path], tmp_path: Path) -> None:
     """Catches training on another model's samples: a server that says 200 and keeps its weights, from the start or
     later, even when the update was small."""
     engine.stale = True
@@ -225,9 +210,7 @@ def test_an_untied_copy_is_the_same_model(
     assert policy.model.config.tie_word_embeddings
     if shards:
         save = policy.model.save_pretrained
-        monkeypatch.setattr(
-            policy.model, "save_pretrained", lambda folder: save(folder, max_shard_size="8KB")
-        )
+        monkeypatch.setattr(policy.model, "save_pretrained", lambda folder: save(folder, max_shard_size="8KB"))
     folder = tmp_path / "copy"
     folder.mkdir()
     write_untied(policy, folder)

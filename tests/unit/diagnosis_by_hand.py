@@ -47,8 +47,7 @@ def diagnosis() -> dict[str, Any]:
         pilot("opd", 256, 0.55, 2.1, 4.0),
     ]  # fmt: skip
     scatter = [
-        [i // 4, (i % 4) * 2.0 - 3 + 0.1 * (i // 4), float(i % 4 > 1 and i % 3 > 0), -5.0, 9]
-        for i in range(160)
+        [i // 4, (i % 4) * 2.0 - 3 + 0.1 * (i // 4), float(i % 4 > 1 and i % 3 > 0), -5.0, 9] for i in range(160)
     ]
     controls = {
         "stability": {"ran": True, "told": "twice the steps change little", "points": [], "passed": True,
@@ -124,14 +123,7 @@ def black_box() -> dict[str, Any]:
     d = diagnosis()
     d["setting"]["online"] = None
     d["evidence"]["capabilities"] = ["sample"]
-    for name in (
-        "kl_student_expert",
-        "kl_expert_student",
-        "tv_pooled",
-        "auc",
-        "tilt_ceiling",
-        "takeover_gain",
-    ):
+    for name in ("kl_student_expert", "kl_expert_student", "tv_pooled", "auc", "tilt_ceiling", "takeover_gain"):
         del d["evidence"]["measures"][name]
     d["evidence"]["pilots"] = [p for p in d["evidence"]["pilots"] if p["kind"] == "sft"]
     for point in d["evidence"]["pilots"]:
@@ -139,8 +131,7 @@ def black_box() -> dict[str, Any]:
     d["evidence"]["floor"] = None
     d["series"] |= {"online_reward": [], "floor_curve": {}}
     del d["series"]["scatter"], d["series"]["tilt"], d["costs"]["opd"]
-    d["verdict"] |= {"answer": "offline suffices",
-                     "probabilities": {"offline suffices": 0.9962, "neither": 0.0038}}  # fmt: skip
+    d["verdict"] |= {"answer": "offline suffices", "probabilities": {"offline suffices": 0.9962, "neither": 0.0038}}
     return d
 
 

@@ -53,9 +53,7 @@ EXPERTS: dict[str, dict[str, Any]] = {
         "kl_es": (16.8, 11.3, 12.9), "kl_se": (21.0, 15.2, 9.9),
     },
 }  # fmt: skip
-HOSTILE = (
-    "<script>alert(1)</script></pre><b>bold</b> \x1b[31mred\x1b[0m \x00 \u202egnp.exe \ud800 &amp; $x^2$"
-)
+HOSTILE = "<script>alert(1)</script></pre><b>bold</b> \x1b[31mred\x1b[0m \x00 \u202egnp.exe \ud800 &amp; $x^2$"
 
 
 def comparison(
@@ -71,10 +69,7 @@ def comparison(
     runs = []
     for seed in range(seeds):
         problems = Problems(prompts, 0 if shared_prompts else seed)
-        write(
-            root / f"base/seed-{seed}/final.json",
-            {"splits": problems.splits(seed, "base", BASE, 0.62, 20, 7)},
-        )
+        write(root / f"base/seed-{seed}/final.json", {"splits": problems.splits(seed, "base", BASE, 0.62, 20, 7)})
         for label, expert in experts.items():
             for method, budget in [("sft", 1), ("opd", 1)] + [("sft", 5)] * ("sft5" in expert):
                 path = f"runs/{folder(label)}-{method}-x{budget}-seed{seed}"
@@ -121,9 +116,7 @@ class Problems:
         chance = 1 / (1 + np.exp(-(own + shift[np.argmin(abs(means - mean))])))
         return (rng.random((self.n, k)) < chance[:, None]).astype(int)
 
-    def splits(
-        self, seed: int, who: str, mean: float, greedy: float, at: float, spread: float
-    ) -> dict[str, Any]:
+    def splits(self, seed: int, who: str, mean: float, greedy: float, at: float, spread: float) -> dict[str, Any]:
         rng = np.random.default_rng([seed, *who.encode(errors="replace")])
         lengths = np.clip(rng.normal(at, spread, (self.n, SAMPLES)), 4, 48).astype(int)
         return {
@@ -236,13 +229,7 @@ def samples(step: int, method: str, label: str, seed: int, hostile: bool) -> lis
     }
     rows = []
     for i in range(4):
-        shared = {
-            "step": step,
-            "split": "test",
-            "prompt": f"3 4 2 {5 + i} |",
-            "key": f"test-0-{i}",
-            "sample": 0,
-        }
+        shared = {"step": step, "split": "test", "prompt": f"3 4 2 {5 + i} |", "key": f"test-0-{i}", "sample": 0}
         text = texts[method] + (HOSTILE if hostile else "")
         good = float(method == "opd")
         rows.append(shared | {"completion": text, "reward": good, "actor": "student", "ended": True})

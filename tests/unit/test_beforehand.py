@@ -91,8 +91,7 @@ def test_diagnoses_come_before_the_runs_and_ask_about_them() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes",
-    [{"diagnose": False}, {"methods": ("sft", "grpo")}, {"axis": "train_seconds", "budget": 60.0}],
+    "changes", [{"diagnose": False}, {"methods": ("sft", "grpo")}, {"axis": "train_seconds", "budget": 60.0}]
 )
 def test_no_diagnosis_where_it_would_speak_of_something_else(changes: dict[str, object]) -> None:
     assert plan_of(config(**changes), []).diagnoses() == []

@@ -11,13 +11,7 @@ import pytest
 from understudy.calibrate import lab, plots
 from understudy.calibrate.evidence import continued, draw, gather, without
 from understudy.calibrate.fit import fit
-from understudy.calibrate.learners import (
-    online_outcome,
-    online_weights,
-    option_values,
-    sft_outcome,
-    sft_weights,
-)
+from understudy.calibrate.learners import online_outcome, online_weights, option_values, sft_outcome, sft_weights
 from understudy.calibrate.metrics import Row, read_rows, score, write_rows
 from understudy.calibrate.worlds import KINDS, family_world, horizon_world, make
 from understudy.cli.calibrate import calibrate_command
@@ -83,9 +77,7 @@ def test_the_exact_online_outcome_is_the_mean_of_replications():
     rng = np.random.default_rng(2)
     visits = rng.multinomial(64, w.mu, 4000).astype(float)
     values = np.einsum("rxk,xk->r", online_weights(w, visits), option_values(w))
-    assert online_outcome(w, 64).value == pytest.approx(
-        values.mean(), abs=4 * values.std() / 4000**0.5 + 1e-6
-    )
+    assert online_outcome(w, 64).value == pytest.approx(values.mean(), abs=4 * values.std() / 4000**0.5 + 1e-6)
 
 
 def test_with_plenty_of_data_both_learners_project():
@@ -152,12 +144,7 @@ def test_score_counts_what_it_says():
     ]
     found = score(rows)
     assert (found.n, found.decided, found.wrong, found.clearly_wrong, found.close) == (5, 4, 3, 1, 2)
-    assert found.confusion["go online"] == {
-        "offline suffices": 0,
-        "go online": 1,
-        "neither": 0,
-        "undecided": 1,
-    }
+    assert found.confusion["go online"] == {"offline suffices": 0, "go online": 1, "neither": 0, "undecided": 1}
     assert found.cost_share == pytest.approx(0.05)
     assert found.kinds["k"].n == 5
     right, rest = 0.9, 0.1 / 3
@@ -209,9 +196,7 @@ def test_a_broken_rule_would_be_noticed(small):
         probabilities = {swap.get(a, a): x for a, x in r.verdict.probabilities.items()}
         answer = swap.get(r.verdict.answer, r.verdict.answer)
         broken.append(
-            dataclasses.replace(
-                r, verdict=dataclasses.replace(r.verdict, answer=answer, probabilities=probabilities)
-            )
+            dataclasses.replace(r, verdict=dataclasses.replace(r.verdict, answer=answer, probabilities=probabilities))
         )
     assert score(broken).brier > small.found.brier + 0.3
 
@@ -235,13 +220,7 @@ def test_less_evidence_decides_less(small):
 
 
 def test_command_line_mistakes(tmp_path):
-    for words in (
-        ["nothing"],
-        ["lab", "--kinds", "odd"],
-        ["lab", "--dev", "1"],
-        ["score"],
-        ["fit", "--rows", "none"],
-    ):
+    for words in (["nothing"], ["lab", "--kinds", "odd"], ["lab", "--dev", "1"], ["score"], ["fit", "--rows", "none"]):
         with pytest.raises(UserError):
             calibrate_command(words)
     assert calibrate_command(["--help"]) == 0
@@ -251,15 +230,8 @@ def test_fit_and_score_from_a_file(tmp_path, capsys):
     rows = [dataclasses.replace(lab.row("benign", seed)[0], set="set") for seed in range(6)]
     write_rows(tmp_path / "r.jsonl", rows)
     out = tmp_path / "m.json"
-    assert (
-        calibrate_command(["fit", "--rows", str(tmp_path / "r.jsonl"), "--prior", "prior", "--out", str(out)])
-        == 0
-    )
-    assert (
-        calibrate_command(["score", "--rows", str(tmp_path / "r.jsonl"), "--model", str(out), "--json"]) == 0
-    )
+    assert calibrate_command(["fit", "--rows", str(tmp_path / "r.jsonl"), "--prior", "prior", "--out", str(out)]) == 0
+    assert calibrate_command(["score", "--rows", str(tmp_path / "r.jsonl"), "--model", str(out), "--json"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["n"] == 6
     fitted = fit([r.case() for r in rows], load("prior"))
-    assert fitted.lines["all"]["sft"].slopes == pytest.approx(
-        load("prior").lines["all"]["sft"].slopes, abs=0.8
-    )
+    assert fitted.lines["all"]["sft"].slopes == pytest.approx(load("prior").lines["all"]["sft"].slopes, abs=0.8)

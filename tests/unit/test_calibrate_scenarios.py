@@ -146,9 +146,7 @@ def test_the_clock_counts_what_is_left() -> None:
 MICRO = Size(share=0.02, prompts=16, samples=2, diagnosis=(("prompts", 16),))
 
 
-def test_a_micro_calibration_from_nothing_to_results_and_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_micro_calibration_from_nothing_to_results_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = RunConfig(only=("label-coin", "label-secret"), seeds=1, out=str(tmp_path), workers=1)
     # killed once the first unit is complete
     real = runner.run_all
@@ -176,30 +174,16 @@ def test_a_micro_calibration_from_nothing_to_results_and_again(
     assert path.read_bytes().startswith(first)
     assert (tmp_path / "seed-400/models/lookup/status.json").stat().st_mtime_ns == models, "re-used"
     for line in lines:
-        assert set(line["outcome"]) == {
-            "student",
-            "expert",
-            "sft",
-            "opd",
-            "opd_minus_sft",
-            "sft_gain",
-            "opd_gain",
-        }
+        assert set(line["outcome"]) == {"student", "expert", "sft", "opd", "opd_minus_sft", "sft_gain", "opd_gain"}
         ends = {k: Estimate.from_dict(v) for k, v in line["outcome"].items()}
         assert ends["opd_minus_sft"].value == pytest.approx(ends["opd"].value - ends["sft"].value)
         Verdict.from_dict(line["verdict"])
         assert Evidence.from_dict(line["evidence"]).has_verifier
         trained = line["updates"] * line["prompts_per_update"]  # one token each
         assert (
-            line["costs"]["sft"]["student_tokens_trained"]
-            == trained
-            == line["costs"]["sft"]["expert_tokens_sampled"]
+            line["costs"]["sft"]["student_tokens_trained"] == trained == line["costs"]["sft"]["expert_tokens_sampled"]
         )
-        assert (
-            line["costs"]["opd"]["expert_tokens_scored"]
-            == trained
-            == line["costs"]["opd"]["student_tokens_sampled"]
-        )
+        assert line["costs"]["opd"]["expert_tokens_scored"] == trained == line["costs"]["opd"]["student_tokens_sampled"]
         both = line["costs"]["sft"]["flops"] + line["costs"]["opd"]["flops"]
         row = Row.from_dict(line)
         assert row.cost_share == pytest.approx(line["costs"]["diagnosis"]["flops"] / both)

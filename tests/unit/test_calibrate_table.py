@@ -37,9 +37,7 @@ ROWS = [row("rl", 400, 0.4, 0.7, 0.71), row(KEPT, 500, 0.4, 0.5, 0.8), row("peer
 def test_the_page_comes_again_from_its_own_json(tmp_path: Path) -> None:
     write_rows(tmp_path / "results.jsonl", ROWS)
     first, second = tmp_path / "a", tmp_path / "b"
-    assert (
-        main.main(["calibrate", "table", "--rows", str(tmp_path / "results.jsonl"), "--out", str(first)]) == 0
-    )
+    assert main.main(["calibrate", "table", "--rows", str(tmp_path / "results.jsonl"), "--out", str(first)]) == 0
     kept = str(first / "calibration.json")
     assert main.main(["calibrate", "table", "--rows", kept, "--out", str(second)]) == 0
     for name in ("calibration.md", "calibration.json"):

@@ -92,11 +92,7 @@ def test_the_verdict_of_the_same_question(tmp_path: Path) -> None:
     assert find_diagnosis(run, fields) is None
     other = tmp_path / "diagnose-1"
     other.mkdir()
-    for text in (
-        "{",
-        json.dumps({"setting": fields}),
-        json.dumps(DIAGNOSIS | {"setting": fields | {"task": "x"}}),
-    ):
+    for text in ("{", json.dumps({"setting": fields}), json.dumps(DIAGNOSIS | {"setting": fields | {"task": "x"}})):
         (other / "diagnosis.json").write_text(text)
         assert find_diagnosis(run, fields) is None
     (other / "diagnosis.json").write_text(json.dumps(DIAGNOSIS))

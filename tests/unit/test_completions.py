@@ -104,10 +104,7 @@ def test_scores_and_top_k_are_the_models(stub: Stub, policy: Policy) -> None:
     for coarse, whole in zip(e.coarse(rollouts, 5), policy.distribution(rollouts)):
         torch.testing.assert_close(coarse.exp().sum(-1), torch.ones(len(coarse)), atol=1e-3, rtol=0)
         for table in (coarse, whole):
-            assert (
-                table.topk(5).indices.sort(-1).values.tolist()
-                == whole.topk(5).indices.sort(-1).values.tolist()
-            )
+            assert table.topk(5).indices.sort(-1).values.tolist() == whole.topk(5).indices.sort(-1).values.tolist()
         ids = whole.topk(5).indices
         torch.testing.assert_close(
             divergences.bucketed(coarse, ids), divergences.bucketed(whole, ids), atol=1e-3, rtol=0
@@ -182,11 +179,7 @@ def test_preflight_stops_another_tokenizer(change: str, stub: Stub, policy: Poli
             (tmp_path / name).write_text(text.replace(policy.tokenizer.eos_token, "<|stop|>"))
     stub.tokenizer = AutoTokenizer.from_pretrained(tmp_path)
     e = expert(stub, policy)
-    words = {
-        "swapped": "tokenizers differ|other ids",
-        "fewer": "vocabulary is smaller",
-        "other end": "end token 1 is",
-    }
+    words = {"swapped": "tokenizers differ|other ids", "fewer": "vocabulary is smaller", "other end": "end token 1 is"}
     if change == "fewer":
         stub.tokenizer = policy.tokenizer
         stub.policy.vocabulary -= 8

@@ -51,21 +51,15 @@ def test_a_stream_is_a_function_of_its_name(split: str) -> None:
     task = CountdownTask(CountdownConfig(wide_share=0.3))
     whole = task.prompts(split, 300, seed=5)
     again = CountdownTask(CountdownConfig(wide_share=0.3))
-    assert again.prompts(split, 100, seed=5, start=200) == whole[200:], (
-        "neither calls nor batches before it matter"
-    )
+    assert again.prompts(split, 100, seed=5, start=200) == whole[200:], "neither calls nor batches before it matter"
     assert [again.prompts(split, 1, seed=5, start=i)[0] for i in range(9)] == whole[:9]
     assert task.prompts(split, 300, seed=6) != whole
 
 
 def test_no_train_problem_is_in_test_or_ood_in_any_order_or_range() -> None:
     near, wide = CountdownTask(), CountdownTask(CountdownConfig(wide_share=1.0, wide_max=19))
-    train = problems_of(near.prompts("train", 5000, seed=0)) | problems_of(
-        wide.prompts("train", 20000, seed=0)
-    )
-    held_out = problems_of(near.prompts("test", 2000, seed=1)) | problems_of(
-        near.prompts("ood", 2000, seed=1)
-    )
+    train = problems_of(near.prompts("train", 5000, seed=0)) | problems_of(wide.prompts("train", 20000, seed=0))
+    held_out = problems_of(near.prompts("test", 2000, seed=1)) | problems_of(near.prompts("ood", 2000, seed=1))
     assert len(train) > 3000
     assert len(held_out) > 600
     assert not train & held_out
@@ -143,9 +137,7 @@ def test_the_salt_moves_the_wall_and_the_share_its_place() -> None:
 
 
 def rows(path: Path, *lines: object) -> str:
-    path.write_text(
-        "\n".join(x if isinstance(x, str) else json.dumps(x) for x in lines) + "\n", encoding="utf-8"
-    )
+    path.write_text("\n".join(x if isinstance(x, str) else json.dumps(x) for x in lines) + "\n", encoding="utf-8")
     return str(path)
 
 

@@ -80,9 +80,7 @@ def test_special_tokens_spelled_out_stay_text(reloaded: tuple[str, Any]) -> None
         text = f"3+5{END}{PAD} ok"
         assert not set(ids(tokenizer, text)) & {tokenizer.eos_token_id, tokenizer.pad_token_id}
         assert tokenizer.decode(ids(tokenizer, text), skip_special_tokens=True) == text
-        assert (
-            tokenizer.decode([*ids(tokenizer, "3"), tokenizer.eos_token_id], skip_special_tokens=True) == "3"
-        )
+        assert tokenizer.decode([*ids(tokenizer, "3"), tokenizer.eos_token_id], skip_special_tokens=True) == "3"
         assert tokenizer.pad_token_id != tokenizer.eos_token_id
         assert tokenizer("3+5").input_ids == ids(tokenizer, "3+5"), "nothing is added to a text"
 

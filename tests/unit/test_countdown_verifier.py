@@ -111,14 +111,7 @@ def test_hostile_text_is_a_wrong_answer_at_once(text: str) -> None:
     began = time.process_time()
     assert read(text) is None
     assert chain_reading(text) is None
-    for wrapped in (
-        text,
-        f"{text} ok",
-        f"3+5=8+7=15 no\n{text} ok",
-        f"{text} no\n" * 4,
-        f"~{text}\n",
-        text + "\n" * 9,
-    ):
+    for wrapped in (text, f"{text} ok", f"3+5=8+7=15 no\n{text} ok", f"{text} no\n" * 4, f"~{text}\n", text + "\n" * 9):
         assert SEARCH.verify(P15, wrapped, True) == 0.0
     for wrapped in (
         text,
@@ -224,14 +217,10 @@ def test_minus_zero_and_exact_division() -> None:
     assert task.verify(problem(5, 5, 3, target=3), "5-5=-0+3=3 ok", True) == 0.0
     assert task.verify(problem(8, 4, 3, target=6), "8/4=2*3=6 ok", True) == 1.0
     assert task.verify(problem(8, 3, 3, target=8), "8/3=2*3=8 ok", True) == 0.0  # 8/3 is no whole number
-    assert SEARCH.verify(problem(8, 4, 3, target=6), "8/4=2*3=6 ok", True) == 0.0, (
-        "operators that are not allowed"
-    )
+    assert SEARCH.verify(problem(8, 4, 3, target=6), "8/4=2*3=6 ok", True) == 0.0, "operators that are not allowed"
 
 
-def brute_force(
-    nums: tuple[int, ...], target: int, ops: str, digits: int = 1, check: bool = False
-) -> set[str]:
+def brute_force(nums: tuple[int, ...], target: int, ops: str, digits: int = 1, check: bool = False) -> set[str]:
     """All right lines, worked out without the code under test."""
 
     def spelt(n: int) -> str:
@@ -265,9 +254,7 @@ def test_search_agrees_with_brute_force(
     prompt = problem(*nums, target=target)
     right = brute_force(tuple(nums), target, "+-*", max(1, digits), check)
     assert {text for text, good in task.candidates(prompt) if good} == right
-    for line, good in data.draw(
-        st.lists(st.sampled_from(list(task.candidates(prompt))), min_size=1, max_size=5)
-    ):
+    for line, good in data.draw(st.lists(st.sampled_from(list(task.candidates(prompt))), min_size=1, max_size=5)):
         assert good == (line in right)
         assert task.verify(prompt, f"{line} ok", True) == good
         at = data.draw(st.integers(0, len(line) - 1))

@@ -44,9 +44,7 @@ def test_arms_differ_in_what_is_studied_alone(config: DemoConfig) -> None:
     for job in plan.jobs():
         if isinstance(job, Job):
             assert set(job.needs) <= {j.name for j in plan.before}
-    equal = [
-        dataclasses.replace(a.config, method="sft", out="", expert="") for a in plan.arms if a.budget == 1
-    ]
+    equal = [dataclasses.replace(a.config, method="sft", out="", expert="") for a in plan.arms if a.budget == 1]
     assert len({repr(c) for c in equal}) == 1
     assert {"method", "expert", "out"} <= STUDIED
 

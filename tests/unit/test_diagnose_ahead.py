@@ -28,9 +28,7 @@ def test_from_the_largest_pilot_to_the_full_training(points: tuple[PilotPoint, .
     assert value[0] == pytest.approx(fitted.a.value + fitted.b * 256**-fitted.c, abs=1e-6)
     curve = [p for p in points if (p.kind, p.label) == ("sft", "curve")]
     y = [p.kl_expert_student.value for p in curve if p.kl_expert_student]
-    end = extrapolate(
-        [p.samples for p in curve], y, [0.075] * 3, 12_800
-    )  # half of 0.15 is two standard errors
+    end = extrapolate([p.samples for p in curve], y, [0.075] * 3, 12_800)  # half of 0.15 is two standard errors
     assert (value[-1], low[-1], high[-1]) == pytest.approx((end.value, end.low, end.high))
 
 

@@ -14,15 +14,7 @@ from tiny import CountingExpert
 from understudy.config import TrainConfig
 from understudy.diagnosis.cost import Sizes
 from understudy.diagnosis.measures import evidence
-from understudy.diagnosis.measures.collect import (
-    Setting,
-    Table,
-    _overlap,
-    collect,
-    compared,
-    prompts,
-    takeover,
-)
+from understudy.diagnosis.measures.collect import Setting, Table, _overlap, collect, compared, prompts, takeover
 from understudy.diagnosis.types import MEASURES
 from understudy.evaluation.sampled import divergence_per_prompt
 from understudy.experts import LocalExpert, load_expert

@@ -61,15 +61,7 @@ def test_bad_shares_are_told(text: str) -> None:
 
 
 def test_the_training_spoken_of_is_the_one_given() -> None:
-    c = DiagnoseConfig(
-        student="scratch", expert="solver", updates=30, set=("lr=0.5", "schedule=cosine"), seed=4
-    )
+    c = DiagnoseConfig(student="scratch", expert="solver", updates=30, set=("lr=0.5", "schedule=cosine"), seed=4)
     full = full_training(c, "opd_full")
-    assert (full.updates, full.lr, full.schedule, full.seed, full.method) == (
-        30,
-        0.5,
-        "cosine",
-        4,
-        "opd_full",
-    )
+    assert (full.updates, full.lr, full.schedule, full.seed, full.method) == (30, 0.5, "cosine", 4, "opd_full")
     assert checked(c).out == "runs/diagnose-solver-4"

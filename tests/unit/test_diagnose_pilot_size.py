@@ -41,9 +41,7 @@ def test_controls_are_paid_once_the_pilots_have_enough(flops: float, wanted: boo
     greedy = PRICES.fit(flops, 100_000, 128)
     assert size.left >= 0 or not size.sequences
     assert size.sequences <= greedy.sequences
-    assert size.sequences == greedy.sequences or size.sequences >= ENOUGH, (
-        "controls never take what pilots need"
-    )
+    assert size.sequences == greedy.sequences or size.sequences >= ENOUGH, "controls never take what pilots need"
     if wanted and greedy.sequences >= 3 * ENOUGH:
         assert size.left >= reserve(round(size.sequences * CURVE[1]), size.prompts), "put aside and not there"
 

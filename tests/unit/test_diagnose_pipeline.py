@@ -29,11 +29,7 @@ OPTIONS: dict[str, Any] = {
 
 
 def made(models: dict[str, Path], out: Path, expert: str = "", **changes: Any) -> Diagnosis:
-    fields = OPTIONS | {
-        "student": str(models["llama"]),
-        "expert": expert or str(models["qwen2"]),
-        "out": str(out),
-    }
+    fields = OPTIONS | {"student": str(models["llama"]), "expert": expert or str(models["qwen2"]), "out": str(out)}
     return understudy.diagnose(**(fields | changes))
 
 
@@ -69,9 +65,7 @@ def test_every_stage_leaves_its_evidence(whole: tuple[Diagnosis, Path]) -> None:
         assert found.evidence.checks[name].ran
         assert found.evidence.checks[name].difference is not None
     assert not found.evidence.checks["capacity_ladder"].ran  # all weights of a given model are trained
-    assert "test" not in {
-        r for p in (out / "pilots").iterdir() for r in read_config(p)["eval_splits"].split(",")
-    }
+    assert "test" not in {r for p in (out / "pilots").iterdir() for r in read_config(p)["eval_splits"].split(",")}
 
 
 def test_it_is_on_disk_as_it_was_returned(whole: tuple[Diagnosis, Path]) -> None:

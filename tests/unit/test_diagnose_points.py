@@ -21,9 +21,7 @@ def test_a_line_is_found_again() -> None:
     found = online_level([[float(x), 0.7 + 0.1 * np.log2(x / n[-1])] for x in n], 8)
     assert found["online_accuracy"].value == pytest.approx(0.7)
     assert found["online_trend"].value == pytest.approx(0.1)
-    assert found["online_accuracy"].high - found["online_accuracy"].value > 0.05, (
-        "8 samples an update are noise"
-    )
+    assert found["online_accuracy"].high - found["online_accuracy"].value > 0.05, "8 samples an update are noise"
 
 
 def test_its_intervals_cover() -> None:
@@ -56,11 +54,7 @@ def test_the_expert_at_work(tmp_path: Path) -> None:
     ("lengths", "gain", "expected"),
     [
         ([40, 50, 60, 60, 60, 60], 0.2, 50),  # longer, and better: half of it stays
-        (
-            [40, 50, 60, 60, 60, 60],
-            0.0,
-            30,
-        ),  # longer for nothing: half-way from the student's 40 to the expert's 20
+        ([40, 50, 60, 60, 60, 60], 0.0, 30),  # longer for nothing: half-way from the student's 40 to the expert's 20
         ([40, 30, 20, 10, 10, 10], 0.0, 10),  # shorter: it stays, and the expert is no shorter
     ],
 )
@@ -69,8 +63,6 @@ def test_which_lengths_are_believed(
 ) -> None:
     lines = [{"length": x} for x in lengths]
     monkeypatch.setattr("understudy.diagnosis.pilots.pilot.read_metrics", lambda path, kind: lines)
-    some = SimpleNamespace(
-        run=SimpleNamespace(path=tmp_path), table=SimpleNamespace(length=np.full((2, 1), 20.0))
-    )
+    some = SimpleNamespace(run=SimpleNamespace(path=tmp_path), table=SimpleNamespace(length=np.full((2, 1), 20.0)))
     size = cast(Any, SimpleNamespace(online=48))
     assert Pilots.online_length(cast(Any, some), size, 40.0, gain) == pytest.approx(expected)

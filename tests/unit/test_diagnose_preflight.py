@@ -53,9 +53,7 @@ def test_all_is_well(setting: Setting, models: dict[str, Path]) -> None:
     for one in (setting, with_expert(setting, models["qwen2"])):
         checks = preflight(one, "x")
         assert [c.name for c in checks if not c.passed] == []
-        assert {LANGUAGE, "chat template", "context length", SCORES, GOLD, TEMPLATE} == {
-            c.name for c in checks
-        }
+        assert {LANGUAGE, "chat template", "context length", SCORES, GOLD, TEMPLATE} == {c.name for c in checks}
         block(checks)
 
 
@@ -119,9 +117,7 @@ def rejecting(s: Setting) -> Setting:
         (rejecting, GOLD, "rejects its own gold"),
     ],
 )
-def test_a_fault_is_named(
-    setting: Setting, fault: Callable[[Setting], Setting], name: str, mend: str
-) -> None:
+def test_a_fault_is_named(setting: Setting, fault: Callable[[Setting], Setting], name: str, mend: str) -> None:
     checks = preflight(fault(setting), "that expert")
     assert [c.name for c in checks if not c.passed] == [name]
     with pytest.raises(UserError, match=f"preflight: {name}: .*{mend}"):
@@ -145,15 +141,11 @@ def test_an_expert_that_needs_its_template_is_found(
 
     def telling(prompts: list[Prompt], *args: Any) -> list[Rollout]:
         done = sample(prompts, *args)
-        return [
-            dataclasses.replace(r, text=answers[list(r.prompt.ids[: len(dressed)]) == dressed]) for r in done
-        ]
+        return [dataclasses.replace(r, text=answers[list(r.prompt.ids[: len(dressed)]) == dressed]) for r in done]
 
     monkeypatch.setattr(one.expert, "sample", telling)
     gold = one.task.gold
-    monkeypatch.setattr(
-        type(one.task), "verify", lambda self, p, text, ended: float(text in ("right", gold(p)))
-    )
+    monkeypatch.setattr(type(one.task), "verify", lambda self, p, text, ended: float(text in ("right", gold(p))))
     failed = [c for c in preflight(one, "x") if not c.passed]
     assert [c.name for c in failed] == [TEMPLATE]
     assert failed[0].value == "0.00 plain, 1.00 behind it"

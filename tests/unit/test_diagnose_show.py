@@ -37,11 +37,7 @@ def test_a_route_is_one_line_however_large_its_numbers() -> None:
     whole = {"value": 1.0, "low": 1.0, "high": 1.0}
     d["verdict"]["expected"] = {who: e | whole for who, e in d["verdict"]["expected"].items()}
     for who, cost in d["costs"].items():
-        d["costs"][who] = cost | {
-            "expert_tokens_sampled": 123_456_789,
-            "flops": 4.56e20,
-            "seconds": 3600.0 * 9999,
-        }
+        d["costs"][who] = cost | {"expert_tokens_sampled": 123_456_789, "flops": 4.56e20, "seconds": 3600.0 * 9999}
     lines = screen(d)
     row = r"100% \[100%, 100%\] +123M +2.35M +456E +9,999 h$"
     for route in ("offline (SFT)", "online (OPD), an estimate"):
@@ -65,20 +61,11 @@ def test_without_an_online_route_there_is_no_row_of_it() -> None:
 
 def test_numbers_do_not_jump_into_another_notation() -> None:
     assert [large(x) for x in (999, 999.6, 999_600, 1e21)] == ["999", "1k", "1M", "1e+03E"]
-    assert [duration(x) for x in (math.nan, 5399, 3600 * 99, 3600 * 1234)] == [
-        "-",
-        "90 min",
-        "99.0 h",
-        "1,234 h",
-    ]
+    assert [duration(x) for x in (math.nan, 5399, 3600 * 99, 3600 * 1234)] == ["-", "90 min", "99.0 h", "1,234 h"]
 
 
-@pytest.mark.parametrize(
-    ("go", "told"), [(0.74, "go online is likeliest (74%)"), (0.4, "the evidence does not say")]
-)
+@pytest.mark.parametrize(("go", "told"), [(0.74, "go online is likeliest (74%)"), (0.4, "the evidence does not say")])
 def test_an_open_verdict_names_what_is_likeliest(go: float, told: str) -> None:
     d = undecided()
-    d["verdict"]["probabilities"] = {
-        "offline suffices": 0.1, "go online": go, "neither": 0.1, "undecided": 0.8 - go,
-    }  # fmt: skip
+    d["verdict"]["probabilities"] = {"offline suffices": 0.1, "go online": go, "neither": 0.1, "undecided": 0.8 - go}
     assert told in " ".join(screen(d)[:2])

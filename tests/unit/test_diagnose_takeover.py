@@ -62,9 +62,7 @@ def test_both_actors_use_the_same_random_numbers(student: Policy) -> None:
 def test_an_honest_solver_saves_the_students_wrong_beginnings() -> None:
     """The takeover value of an expert that recovers: from prefixes that alone lead nowhere, it still answers."""
     task = load_task("countdown")
-    policy = load_policy(
-        "scratch:width=16,layers=1,heads=2,context=128", "student", task.tokenizer(), device="cpu"
-    )
+    policy = load_policy("scratch:width=16,layers=1,heads=2,context=128", "student", task.tokenizer(), device="cpu")
     expert = load_expert(TrainConfig(expert="solver"), task, policy)
     prompts = policy.encode(task.prompts("train", 20, 5))
     spoiled = [
@@ -72,9 +70,7 @@ def test_an_honest_solver_saves_the_students_wrong_beginnings() -> None:
                 "student")
         for p in prompts
     ]  # fmt: skip
-    done = verify_all(
-        task, continued(expert.start, policy.decode, policy.end_ids, spoiled, 75, 1, 120, "expert")
-    )
+    done = verify_all(task, continued(expert.start, policy.decode, policy.end_ids, spoiled, 75, 1, 120, "expert"))
     assert sum(r.reward or 0 for r in done) >= 15
     assert all(r.text.startswith("1+1=") for r in done)
 

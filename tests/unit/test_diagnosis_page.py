@@ -35,8 +35,7 @@ from understudy.report.diagnosis.words import command, flops, measure
 from understudy.report.figures.svg import INK, drawing
 
 HOSTILE = (
-    "<script>alert(1)</script></pre>\"'><img src=x onerror=alert(1)> \x1b[31m \x00 \u202egnp"
-    " {{ 7 * 7 }} &amp; $x^2$"
+    "<script>alert(1)</script></pre>\"'><img src=x onerror=alert(1)> \x1b[31m \x00 \u202egnp {{ 7 * 7 }} &amp; $x^2$"
 )
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 SECTIONS = ("routes", "reasons", "curves", "ranking", "looks", "samples", "controls", "preflight", "measures",
@@ -81,10 +80,7 @@ class Page(html.parser.HTMLParser):
         return " ".join(" ".join(texts).split())
 
     def why(self, section: str) -> bool:
-        return (
-            re.search(rf'<section id="{section}">(?:(?!</section>).)*class="why"', self.source, re.S)
-            is not None
-        )
+        return re.search(rf'<section id="{section}">(?:(?!</section>).)*class="why"', self.source, re.S) is not None
 
 
 def built(path: Path, d: Any) -> Page:
@@ -233,7 +229,7 @@ def test_hostile_text_is_text_everywhere(tmp_path: Path, full: Page) -> None:
             },
         ),
     ],
-)  # fmt: skip
+)
 def test_what_is_missing_is_said_in_a_sentence(
     make: Callable[[], dict[str, Any]], told: dict[str, str], tmp_path: Path, full: Page
 ) -> None:
@@ -282,11 +278,7 @@ def test_any_part_may_be_absent_or_of_the_wrong_kind() -> None:
     odd = {"student": "x", "t": [0, 1], "value": [1e29, -1e29], "low": [0, 0], "high": [0, 0], "n": [1, 1]}
     for wrong in (odd, [[1, 2, 3]] * 2, [[1e29, -1e29, 1e29], [0, 0, 0]]):
         context(understood(whole | {"series": dict.fromkeys(whole["series"], wrong)}, somewhere))
-    for change in (
-        {"samples": 1},
-        {"samples": 1e29, "accuracy": None},
-        {"kl_expert_student": estimate(-1e29, 1.0)},
-    ):
+    for change in ({"samples": 1}, {"samples": 1e29, "accuracy": None}, {"kl_expert_student": estimate(-1e29, 1.0)}):
         pilots = [p | change for p in whole["evidence"]["pilots"]]
         d = whole | {"evidence": whole["evidence"] | {"pilots": pilots}, "series": {}}
         context(understood(d, somewhere))
@@ -309,9 +301,7 @@ def changed(value: Any, place: tuple[Any, ...], wrong: Any) -> Any:
     ["", "{", "[]", "nonsense", "{}", '{"verdict": {"answer": "maybe"}}', '{"verdict": 3}',
      '{"version": 2, "verdict": {"answer": "neither"}}', "[" * 100_000],
 )  # fmt: skip
-def test_a_damaged_file_is_one_plain_line(
-    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_damaged_file_is_one_plain_line(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(tmp_path / "d", text)
     with pytest.raises(UserError, match="diagnosis"):
         page.build(tmp_path / "d")
@@ -343,9 +333,7 @@ def test_it_needs_no_torch(tmp_path: Path) -> None:
         "import sys, pathlib; from understudy.report import diagnosis; diagnosis.build(pathlib.Path(sys.argv[1]));"
         "print([m for m in ('torch', 'transformers', 'understudy.diagnose') if m in sys.modules])"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", told, str(tmp_path)], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", told, str(tmp_path)], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
@@ -376,9 +364,7 @@ def test_the_dial_is_cut_in_proportion(tmp_path: Path) -> None:
         svg = str(dial(d.chances, d.answer, "dial", 1060))
     root = ElementTree.fromstring(svg)
     outlined = [
-        e
-        for e in root.iter()
-        if e.tag.endswith("path") and f"stroke: {INK}; stroke-width: 2" in e.get("style", "")
+        e for e in root.iter() if e.tag.endswith("path") and f"stroke: {INK}; stroke-width: 2" in e.get("style", "")
     ]
     assert len(outlined) == 1
     numbers = [float(x) for x in re.findall(r"-?[\d.]+", outlined[0].get("d", ""))]

@@ -48,9 +48,7 @@ def code(page: Path) -> list[str]:
 
 def test_algorithms_page_is_what_the_table_says():
     """Catches an edit of the table, its rules or the defaults without `make docs`."""
-    assert (ROOT / "docs/algorithms.md").read_text(encoding="utf-8") == docs.algorithms_page(), (
-        "run: make docs"
-    )
+    assert (ROOT / "docs/algorithms.md").read_text(encoding="utf-8") == docs.algorithms_page(), "run: make docs"
 
 
 def test_the_table_of_measures_is_what_the_diagnosis_says():
@@ -138,17 +136,13 @@ def commands() -> list[tuple[str, str]]:
         for language, block in fences(page):
             if language in ("", "sh", "bash", "console"):
                 joined = block.replace("\\\n", " ")
-                lines += [
-                    x.lstrip("$ ") for x in joined.splitlines() if re.match(r"(\$ )?(\S*/)?understudy \w", x)
-                ]
+                lines += [x.lstrip("$ ") for x in joined.splitlines() if re.match(r"(\$ )?(\S*/)?understudy \w", x)]
         found += [(page.name, line.split("  #")[0].split(" # ")[0].strip()) for line in lines]
     return list(dict.fromkeys(found))
 
 
 @pytest.mark.parametrize(("page", "command"), commands(), ids=lambda x: x[:60])
-def test_commands_parse(
-    page: str, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-):
+def test_commands_parse(page: str, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
     """Catches a renamed option, a method that is no more, an illegal cell in an example."""
     parse = options.parse
 
@@ -161,9 +155,7 @@ def test_commands_parse(
     monkeypatch.setattr(options, "parse", parse_only)
     # an example's run directory does not exist: --config is read from a default configuration instead
     monkeypatch.setattr(
-        "understudy.cli.commands.load",
-        lambda path: config.TrainConfig(student="x", expert="solver"),
-        raising=False,
+        "understudy.cli.commands.load", lambda path: config.TrainConfig(student="x", expert="solver"), raising=False
     )
     words = [w for w in shlex.split(command) if w != "..."][1:]
     if PLACEHOLDER.fullmatch(words[0]):

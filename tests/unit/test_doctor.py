@@ -44,9 +44,7 @@ def test_an_engine_that_is_missing_is_named_with_its_mend(monkeypatch: pytest.Mo
     assert command == {"works": False, "note": "needs peft: pip install 'understudy[lora]'"}
 
 
-def test_a_broken_machine_is_an_answer_too(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_broken_machine_is_an_answer_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Catches a doctor that dies of what it should find."""
     monkeypatch.setitem(__import__("sys").modules, "torch", None)
     monkeypatch.setattr(doctor, "_version", lambda name: None)

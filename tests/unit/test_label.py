@@ -56,12 +56,7 @@ def test_advantages_by_hand() -> None:
 
 def test_a_problem_that_comes_twice_is_two_groups() -> None:
     """Catches a group found by the problem: the same one at two places of the stream must not share a baseline."""
-    rows = [
-        rollout("same@0", 0, 1),
-        rollout("same@0", 1, 0),
-        rollout("same@7", 0, 1),
-        rollout("same@7", 1, 1),
-    ]
+    rows = [rollout("same@0", 0, 1), rollout("same@0", 1, 0), rollout("same@7", 0, 1), rollout("same@7", 1, 1)]
     assert advantages(rows, "none").tolist() == [0.5, -0.5, 0, 0]
 
 
@@ -78,9 +73,7 @@ def test_expert_draws_follow_the_expert(student: Policy, expert: LocalExpert) ->
     variance = (p * table.double() ** 2).sum(-1) - mean**2
     assert abs(float((got - mean).sum())) < 5 * float(variance.sum().sqrt())
     again = expert_draws(rollouts[5:6], expert, seed=1)[0]
-    assert torch.equal(again, expert_draws(rollouts, expert, seed=1)[5]), (
-        "a label depends on its rollout alone"
-    )
+    assert torch.equal(again, expert_draws(rollouts, expert, seed=1)[5]), "a label depends on its rollout alone"
     other = torch.cat(expert_draws(rollouts, expert, seed=2))
     assert (other == drawn).double().mean() < 0.9
 
@@ -108,9 +101,7 @@ def test_batches_keep_rows_together(student: Policy) -> None:
     """Catches weights or targets left behind when rows are sorted by length."""
     rows = sampled(student)
     labelled = [
-        Labelled(
-            r, torch.tensor(r.ids) + 1, torch.full((len(r.ids),), float(i)), torch.tensor(r.behavior_logp)
-        )
+        Labelled(r, torch.tensor(r.ids) + 1, torch.full((len(r.ids),), float(i)), torch.tensor(r.behavior_logp))
         for i, r in enumerate(rows)
     ]
     seen = []
@@ -147,9 +138,7 @@ def labelled_for(c: TrainConfig, student: Policy, expert: LocalExpert) -> list[L
     return label(sampled(student), c, student, expert, Ledger())
 
 
-def step(
-    labelled: list[Labelled], c: TrainConfig, folder: Path
-) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+def step(labelled: list[Labelled], c: TrainConfig, folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     """What one plain gradient step of size 1 does to fresh weights: told, and minus the gradient by parameter."""
     student = load_policy(str(folder), "student", device="cpu")
     before = {n: p.detach().clone() for n, p in student.model.named_parameters()}
@@ -213,9 +202,7 @@ def test_the_step_is_that_of_the_plain_formula(
             if c.top_k:
                 ids = logp_TV.detach().topk(c.top_k).indices
                 logp_TV, q_TV = (
-                    torch.cat(
-                        [t.gather(-1, ids), (1 - t.gather(-1, ids).exp().sum(-1, keepdim=True)).log()], -1
-                    )
+                    torch.cat([t.gather(-1, ids), (1 - t.gather(-1, ids).exp().sum(-1, keepdim=True)).log()], -1)
                     for t in (logp_TV, q_TV)
                 )
             p, q = logp_TV.exp(), q_TV.exp()

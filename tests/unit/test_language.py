@@ -43,9 +43,7 @@ def words(template: str | None = TEMPLATE, closes: bool = False) -> Any:
     backend.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>" if closes else "<s> $A", special_tokens=[("<s>", 0), ("</s>", 1)]
     )
-    out = PreTrainedTokenizerFast(
-        tokenizer_object=backend, bos_token="<s>", eos_token="</s>", unk_token="<unk>"
-    )
+    out = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
     out.add_special_tokens({"additional_special_tokens": ["<user>", "<assistant>", "<system>", "<think>"]})
     out.chat_template = template
     return out
@@ -73,9 +71,7 @@ def test_a_chat_template_brings_its_own_bos() -> None:
     t = words()
     p = Prompt("k", "two", messages=(("system", "is"), ("user", "two plus two")), prefill="<think> ")
     ids = tokens.encode(t, p, "m")
-    assert spelled(t, ids) == [
-        "<s>", "<system>", "is", "<user>", "two", "plus", "two", "<assistant>", "<think>",
-    ]  # fmt: skip
+    assert spelled(t, ids) == ["<s>", "<system>", "is", "<user>", "two", "plus", "two", "<assistant>", "<think>"]
     assert spelled(t, tokens.continuation(t, p.encoded(ids), "four", "m")) == ["four"]
 
 
@@ -100,7 +96,7 @@ def test_byte_level_round_trip_and_continuation() -> None:
         (words(), Prompt("k", "  "), "encodes to no tokens"),
         (make_tokenizer(), Prompt("k", ""), "encodes to no tokens"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_asked(tokenizer: Any, prompt: Prompt, message: str) -> None:
     with pytest.raises(UserError, match=message.replace("(", r"\(")):
         tokens.encode(tokenizer, prompt, "m")

@@ -38,12 +38,9 @@ def adapted(folder: Path, rank: int = 2, targets: str = "all-linear", random: bo
 
 
 def rollouts(policy: Policy) -> list[Rollout]:
-    prompts = policy.encode(
-        [Prompt(f"p{i}", text) for i, text in enumerate(["1 2>3\n", "7 11 2>4\n", "5>5\n"])]
-    )
+    prompts = policy.encode([Prompt(f"p{i}", text) for i, text in enumerate(["1 2>3\n", "7 11 2>4\n", "5>5\n"])])
     return [
-        Rollout(p, 0, (4, 9, 30 + i, 7)[: 2 + i], (0.0,) * (2 + i), False, "", "student")
-        for i, p in enumerate(prompts)
+        Rollout(p, 0, (4, 9, 30 + i, 7)[: 2 + i], (0.0,) * (2 + i), False, "", "student") for i, p in enumerate(prompts)
     ]
 
 
@@ -87,9 +84,7 @@ def test_final_is_a_plain_model_and_the_adapter(arch: str, models: dict[str, Pat
     policy = adapted(models[arch], random=True)
     own = {n: p.clone() for n, p in policy.model.named_parameters()}
     policy.save(tmp_path / "final")
-    assert all(torch.equal(p, own[n]) for n, p in policy.model.named_parameters()), (
-        "saving changed the weights"
-    )
+    assert all(torch.equal(p, own[n]) for n, p in policy.model.named_parameters()), "saving changed the weights"
     rows = rollouts(policy)
     want = policy.score(rows)
     merged = load_policy(str(tmp_path / "final"), "student", device="cpu")
@@ -97,9 +92,7 @@ def test_final_is_a_plain_model_and_the_adapter(arch: str, models: dict[str, Pat
         torch.testing.assert_close(a, b, atol=1e-5, rtol=0)
     assert not any("lora" in n for n, _ in merged.model.named_parameters())
     base = AutoModelForCausalLM.from_pretrained(models[arch])
-    merged.model = (
-        peft.PeftModel.from_pretrained(base, tmp_path / "final" / "adapter").get_base_model().eval()
-    )
+    merged.model = peft.PeftModel.from_pretrained(base, tmp_path / "final" / "adapter").get_base_model().eval()
     for a, b in zip(merged.score(rows), want):
         torch.testing.assert_close(a, b, atol=1e-6, rtol=0)
 
@@ -171,19 +164,12 @@ def test_one_gradient_however_it_is_cut(method: str, models: dict[str, Path], tm
         ids = tuple(torch.randint(2, policy.vocabulary, (3 + 2 * i,)).tolist())
         prompt = Prompt(f"p{i}", "", ids=tuple(torch.randint(2, policy.vocabulary, (4 + i % 3,)).tolist()))
         r = Rollout(prompt, 0, ids, (0.0,) * len(ids), False, "", "student", 1.0)
-        table = (
-            torch.randn(len(ids), policy.vocabulary).log_softmax(-1) if c.target == "distribution" else None
-        )
+        table = torch.randn(len(ids), policy.vocabulary).log_softmax(-1) if c.target == "distribution" else None
         (logp,) = policy.score([r])
         rows.append(Labelled(r, torch.tensor(ids), torch.randn(len(ids)), logp + 0.01, table))
     want = gradients(policy, rows, c)
     assert max(float(g.abs().max()) for g in want.values()) > 1e-3
-    cuts = [
-        {"micro_batch": 2},
-        {"micro_tokens": 50},
-        {"micro_tokens": 1},
-        {"micro_tokens": 50, "logit_chunk": 5},
-    ]
+    cuts = [{"micro_batch": 2}, {"micro_tokens": 50}, {"micro_tokens": 1}, {"micro_tokens": 50, "logit_chunk": 5}]
     for cut in cuts:
         got = gradients(policy, rows, c, **cut)
         for name in want:

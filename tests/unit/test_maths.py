@@ -34,12 +34,8 @@ def test_hand_worked_numbers_and_direction():
     assert float(divergences.kl(p, q)) == pytest.approx(0.5 * math.log(0.5 / 0.9) + 0.5 * math.log(0.5 / 0.1))
     assert float(divergences.kl(q, p)) == pytest.approx(0.9 * math.log(1.8) + 0.1 * math.log(0.2))
     student, expert = p, q
-    assert float(losses.divergence(student, expert, "kl_student_expert")) == pytest.approx(
-        float(divergences.kl(p, q))
-    )
-    assert float(losses.divergence(student, expert, "kl_expert_student")) == pytest.approx(
-        float(divergences.kl(q, p))
-    )
+    assert float(losses.divergence(student, expert, "kl_student_expert")) == pytest.approx(float(divergences.kl(p, q)))
+    assert float(losses.divergence(student, expert, "kl_expert_student")) == pytest.approx(float(divergences.kl(q, p)))
 
 
 def test_zero_probabilities_give_finite_values_and_gradients():
@@ -48,17 +44,13 @@ def test_zero_probabilities_give_finite_values_and_gradients():
     value = divergences.kl(p, q)
     assert math.isfinite(float(value.detach()))
     assert torch.isfinite(torch.autograd.grad(value, q)[0]).all()
-    assert math.isinf(float(divergences.kl(q.detach(), p))), (
-        "mass where the other has none is infinite, not zero"
-    )
+    assert math.isinf(float(divergences.kl(q.detach(), p))), "mass where the other has none is infinite, not zero"
 
 
 def test_jsd_limits_are_the_two_kls():
     p, q = table([[0.1, 1.0, -0.5, 0.3]]), table([[1.0, -1.0, 0.2, 0.0]])
     assert float(divergences.jsd(p, q, 1e-6) / 1e-6) == pytest.approx(float(divergences.kl(p, q)), rel=1e-4)
-    assert float(divergences.jsd(p, q, 1 - 1e-6) / 1e-6) == pytest.approx(
-        float(divergences.kl(q, p)), rel=1e-4
-    )
+    assert float(divergences.jsd(p, q, 1 - 1e-6) / 1e-6) == pytest.approx(float(divergences.kl(q, p)), rel=1e-4)
 
 
 @given(logits, logits, st.integers(1, 3))

@@ -97,13 +97,7 @@ def test_help_shows_every_option_once(capsys: pytest.CaptureFixture[str]) -> Non
     text = capsys.readouterr().out
     for field in dataclasses.fields(TrainConfig):
         flag = "--" + field.name.replace("_", "-")
-        assert (
-            sum(
-                line.split()[:1] == [flag] or line.strip().startswith(f"{flag},")
-                for line in text.splitlines()
-            )
-            == 1
-        )
+        assert sum(line.split()[:1] == [flag] or line.strip().startswith(f"{flag},") for line in text.splitlines()) == 1
     for heading, first in SECTIONS.items():
         assert f"\n{heading}:" in text
         assert first in {f.name for f in dataclasses.fields(TrainConfig)}

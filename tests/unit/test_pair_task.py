@@ -45,9 +45,7 @@ def test_each_prompt_is_answered_by_its_own_program():
         torch.testing.assert_close(score, torch.tensor(r.behavior_logp), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize(
-    "text", ["pair:main=pair", "pair:main=classify", "pair:share=2", "pair:other=nothing"]
-)
+@pytest.mark.parametrize("text", ["pair:main=pair", "pair:main=classify", "pair:share=2", "pair:other=nothing"])
 def test_pair_mistakes(text: str):
     with pytest.raises(UserError):
         load_task(text)

@@ -75,9 +75,7 @@ def taken(logp_TV: torch.Tensor, r: Rollout) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("arch", ["llama", "qwen2", "qwen3"])
-def test_sampler_padded_and_unpadded_agree(
-    arch: str, models: dict[str, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sampler_padded_and_unpadded_agree(arch: str, models: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches wrong position ids or masks under left padding, a cache whose rows and masks part ways when finished
     rows are compacted, and completions that lose or gain a token at the end."""
     compactions: list[int] = []
@@ -94,9 +92,7 @@ def test_sampler_padded_and_unpadded_agree(
     assert {r.ended for r in rollouts} == {True, False}, "both ended and truncated completions are needed"
     assert len({len(r.prompt.ids) for r in rollouts}) > 2
     tables = one_by_one(policy, rollouts)
-    for r, padded, whole, alone in zip(
-        rollouts, policy.score(rollouts), policy.distribution(rollouts), tables
-    ):
+    for r, padded, whole, alone in zip(rollouts, policy.score(rollouts), policy.distribution(rollouts), tables):
         recorded = torch.tensor(r.behavior_logp)
         assert (padded - recorded).abs().max() < CLOSE
         assert (taken(alone, r) - recorded).abs().max() < CLOSE
@@ -123,9 +119,7 @@ def test_samples_do_not_depend_on_the_batch(
     assert [by_name[r.prompt.key, r.sample].ids for r in whole] == [r.ids for r in whole]
     assert [(r.prompt.key, r.sample) for r in whole] == [(p.key, s) for p in prompts for s in range(2)]
     more = sampled(policy, prompts=prompts[:3], samples=5)
-    assert [r.ids for r in more if r.sample < 2] == [r.ids for r in whole[:6]], (
-        "asking for more changed the first ones"
-    )
+    assert [r.ids for r in more if r.sample < 2] == [r.ids for r in whole[:6]], "asking for more changed the first ones"
 
 
 def test_a_longer_limit_only_continues(models: dict[str, Path]) -> None:
@@ -201,12 +195,7 @@ def test_the_sampled_end_token_is_trained_and_none_is_added(models: dict[str, Pa
 # ---------------------------------------------------------------- models whose logits are more than head(state)
 
 ODD: dict[str, dict[str, Any]] = {
-    "gemma2": {
-        "head_dim": 8,
-        "query_pre_attn_scalar": 8,
-        "sliding_window": 8,
-        "final_logit_softcapping": 2.0,
-    },
+    "gemma2": {"head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 8, "final_logit_softcapping": 2.0},
     "granite": {"logits_scaling": 4.0},
     "cohere": {"logit_scale": 0.25},
 }
@@ -242,8 +231,7 @@ def test_scaled_and_capped_logits(name: str, scale: float, tokenizer: Any) -> No
         assert (whole - alone).abs().max() < CLOSE
         assert (padded - taken(alone, r)).abs().max() < CLOSE
     labelled = [
-        Labelled(r, torch.tensor(r.ids), torch.ones(len(r.ids)), torch.tensor(r.behavior_logp))
-        for r in rollouts
+        Labelled(r, torch.tensor(r.ids), torch.ones(len(r.ids)), torch.tensor(r.behavior_logp)) for r in rollouts
     ]
     (batch,) = batches([labelled], policy)
     loss_N, _ = token_losses(policy.hidden(batch), policy.head, batch, Objective("token"), chunk=5)
@@ -270,9 +258,7 @@ def test_a_plain_head_is_used_as_one(models: dict[str, Path]) -> None:
 def test_save_and_load_weights(arch: str, models: dict[str, Path], tmp_path: Path, tokenizer: Any) -> None:
     """Catches weights that are lost on the way to disk and back (tied heads), and a policy object that is replaced, so
     that the optimizer goes on with the old one."""
-    saved, other = (
-        make_scratch(parse_spec(f"{STUDENT},arch={arch}", "student"), tokenizer, s) for s in (1, 2)
-    )
+    saved, other = (make_scratch(parse_spec(f"{STUDENT},arch={arch}", "student"), tokenizer, s) for s in (1, 2))
     saved.save(tmp_path / "m")
     assert not list((tmp_path / "m").glob("*.bin")), "safetensors only"
     parameters = list(other.model.parameters())
@@ -311,9 +297,7 @@ def test_a_model_that_lacks_weights_is_refused(models: dict[str, Path], tmp_path
     name = next(n for n in weights if "down_proj" in n)
     folder = tmp_path / "m"
     shutil.copytree(models["llama"], folder)
-    save_tensors(
-        folder / "model.safetensors", {k: v for k, v in weights.items() if k != name}, {"format": "pt"}
-    )
+    save_tensors(folder / "model.safetensors", {k: v for k, v in weights.items() if k != name}, {"format": "pt"})
     with pytest.raises(UserError, match=r"lacks 1 of its weights \(.*down_proj"):
         load_policy(str(folder), "student", device="cpu")
     whole = (models["llama"] / "model.safetensors").read_bytes()

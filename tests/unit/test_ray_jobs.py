@@ -23,16 +23,7 @@ class Ray:
         self.tasks: dict[int, Callable[[], Any]] = {}
         self.most, self.cancelled, self.options, self.up = 0, 0, [], False  # type: ignore[var-annotated]
         self.module: Any = types.ModuleType("ray")
-        for name in (
-            "is_initialized",
-            "init",
-            "shutdown",
-            "cluster_resources",
-            "remote",
-            "wait",
-            "get",
-            "cancel",
-        ):
+        for name in ("is_initialized", "init", "shutdown", "cluster_resources", "remote", "wait", "get", "cancel"):
             setattr(self.module, name, getattr(self, name))
 
     def is_initialized(self) -> bool:
@@ -119,9 +110,7 @@ def test_a_worker_that_dies(ray: Ray, tmp_path: Path) -> None:
         raise RuntimeError("task failed\nThe worker died: out of memory")
 
     ray.module.get = dies
-    with pytest.raises(
-        UserError, match="run: base: The worker died: out of memory; the same command resumes it"
-    ):
+    with pytest.raises(UserError, match="run: base: The worker died: out of memory; the same command resumes it"):
         run_all(jobs(tmp_path)[-1:], 1, lambda *_: None, launcher="ray")
     assert not ray.up
 

@@ -76,18 +76,7 @@ def test_page_is_self_contained(full: Path, page: Page) -> None:
     assert full.name == "report.html"
     assert full.stat().st_size < 3_000_000
     tags = {tag for tag, _ in page.tags}
-    assert not tags & {
-        "script",
-        "img",
-        "iframe",
-        "object",
-        "embed",
-        "base",
-        "form",
-        "audio",
-        "video",
-        "image",
-    }
+    assert not tags & {"script", "img", "iframe", "object", "embed", "base", "form", "audio", "video", "image"}
     for tag, attributes in page.tags:
         assert not [name for name in attributes if name.startswith("on")]
         for name in ("src", "href", "xlink:href", "data", "action", "poster", "srcset"):
@@ -225,9 +214,7 @@ def test_nothing_finished_yet(tmp_path: Path) -> None:
         path.unlink()
     assert report.finding(report.load([root])) == ["No run has finished yet: there is nothing to compare."]
     assert report.table(report.load([root])) == []
-    assert (
-        "Accuracy while training" in Page(report.build([root]).read_text()).words
-    )  # curves are there already
+    assert "Accuracy while training" in Page(report.build([root]).read_text()).words  # curves are there already
 
 
 def test_half_written_and_damaged_lines_are_skipped_with_a_note(tmp_path: Path) -> None:
@@ -246,9 +233,7 @@ def test_half_written_and_damaged_lines_are_skipped_with_a_note(tmp_path: Path) 
     report.build([root])
 
 
-@pytest.mark.parametrize(
-    "name", ["final.json", "provenance.json", "config.json", "ledger.json", "status.json"]
-)
+@pytest.mark.parametrize("name", ["final.json", "provenance.json", "config.json", "ledger.json", "status.json"])
 @pytest.mark.parametrize("content", ["{", "[1, 2]", "null", "{}"])
 def test_damaged_files_never_stop_the_page(tmp_path: Path, name: str, content: str) -> None:
     root = comparison(tmp_path, seeds=1, experts={"R": EXPERTS["R"]})

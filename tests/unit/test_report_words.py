@@ -185,10 +185,7 @@ def test_a_sure_but_small_difference_is_called_small(tmp_path):
     """2.5 points with an interval that excludes zero are no reason to go online, and no surprise within reach."""
     root = comparison(tmp_path / "c", seeds=1)
     arm = summarise(report.load([root])).arms[0]
-    sure = {
-        v: Verdict("R", True, arm, arm, Interval(v, v - 0.02, v + 0.02, 100, 1))
-        for v in (0.025, 0.141, -0.03)
-    }
+    sure = {v: Verdict("R", True, arm, arm, Interval(v, v - 0.02, v + 0.02, 100, 1)) for v in (0.025, 0.141, -0.03)}
     assert [v.small for v in sure.values()] == [True, False, True]
     assert not Verdict("R", True, arm, arm, Interval(0.01, -0.01, 0.03, 100, 1)).small, "not even sure"
     assert "less than 5 points apart" in _headline([sure[0.025]])

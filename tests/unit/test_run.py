@@ -39,12 +39,7 @@ from understudy.runs.files import dumps, new_folder, plain, read_json, recover, 
 from understudy.runs.provenance import git_state, provenance
 
 ROOT = Path(understudy.__file__).parents[1]
-CONFIG: dict[str, Any] = {
-    "method": "sft",
-    "lr": 0.001,
-    "seed": 0,
-    "task": {"name": "countdown", "hard": [1, 2]},
-}
+CONFIG: dict[str, Any] = {"method": "sft", "lr": 0.001, "seed": 0, "task": {"name": "countdown", "hard": [1, 2]}}
 
 
 def write_model(folder: Path) -> None:
@@ -241,9 +236,7 @@ def test_two_writers(tmp_path: Path) -> None:
     )
     out = tmp_path / "x"
     child = subprocess.Popen(
-        [sys.executable, "-c", script, str(out)],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
+        [sys.executable, "-c", script, str(out)], env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE
     )
     try:
         assert child.stdout is not None
@@ -282,9 +275,7 @@ def test_a_child_of_a_killed_writer_does_not_keep_the_lock(tmp_path: Path) -> No
 
 # ---------------------------------------------------------------- JSON
 
-scalars = (
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(exclude_categories=()))
-)
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(exclude_categories=()))
 values = st.recursive(
     scalars,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
@@ -314,9 +305,7 @@ def test_any_record_is_one_valid_line(record: dict[str, Any]) -> None:
 
 @given(records=st.lists(st.dictionaries(st.text(max_size=3), values, max_size=3), max_size=4), data=st.data())
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_a_log_cut_anywhere_is_read_up_to_there(
-    records: list[dict[str, Any]], data: Any, tmp_path: Path
-) -> None:
+def test_a_log_cut_anywhere_is_read_up_to_there(records: list[dict[str, Any]], data: Any, tmp_path: Path) -> None:
     with RunDir.open(tmp_path, CONFIG) as run:
         run.restore()  # cuts what an earlier example wrote
         for record in records:
@@ -409,10 +398,7 @@ def test_a_folder_moved_aside_comes_back(tmp_path: Path) -> None:
     (tmp_path / ".tmp-x-1").mkdir()
     (tmp_path / ".tmpAbC123").write_text("safetensors died here")
     recover(tmp_path)
-    assert [path.relative_to(tmp_path).as_posix() for path in sorted(tmp_path.rglob("*"))] == [
-        "x",
-        "x/precious",
-    ]
+    assert [path.relative_to(tmp_path).as_posix() for path in sorted(tmp_path.rglob("*"))] == ["x", "x/precious"]
     with new_folder(tmp_path / "x") as folder:
         (folder / "new").write_text("2")
     assert [path.name for path in (tmp_path / "x").iterdir()] == ["new"]
@@ -444,25 +430,13 @@ def test_the_documented_way_to_write_and_read(
     reading, writing = documented()
     monkeypatch.chdir(tmp_path)
     model = torch.nn.Linear(1, 1)
-    around = {
-        "optimizer": torch.optim.AdamW(model.parameters()),
-        "learn": lambda: 0.5,
-        "write_model": write_model,
-    }
+    around = {"optimizer": torch.optim.AdamW(model.parameters()), "learn": lambda: 0.5, "write_model": write_model}
     exec(writing, around)  # noqa: S102
     exec(writing, around)  # noqa: S102
     assert is_done(tmp_path / "runs" / "mine")
     assert len(read_metrics(tmp_path / "runs" / "mine")) == 10
     with RunDir.open("runs/opd-0", {"method": "opd"}) as run:
-        run.log(
-            {
-                "kind": "eval",
-                "step": 1,
-                "split": "test",
-                "sampled": 0.5,
-                "ledger": {"expert_tokens_scored": 7},
-            }
-        )
+        run.log({"kind": "eval", "step": 1, "split": "test", "sampled": 0.5, "ledger": {"expert_tokens_scored": 7}})
         run.finish(write_model, {"splits": {"test": {"sampled": [[1, 0], [1, 1]]}}})
     exec(reading, {})  # noqa: S102
     assert capsys.readouterr().out == "opd done 7\n1 test 0.5\n3\n"
@@ -535,6 +509,4 @@ def test_a_field_that_an_earlier_version_did_not_have_means_its_default(tmp_path
     with pytest.raises(UserError, match="eval_top_p"):
         RunDir.open(tmp_path / "r", old | {"eval_top_p": 0.9}, defaults={"eval_top_p": 1.0})
     with pytest.raises(UserError, match="task"):
-        RunDir.open(
-            tmp_path / "r", later | {"task": "addition"}, defaults={"task": "addition", "eval_top_p": 1.0}
-        )
+        RunDir.open(tmp_path / "r", later | {"task": "addition"}, defaults={"task": "addition", "eval_top_p": 1.0})

@@ -117,14 +117,7 @@ def test_random_state_round_trip(odd: bool, tmp_path: Path) -> None:
 
 def test_tensors_that_share_memory_are_written(tmp_path: Path) -> None:
     base = torch.arange(6.0)
-    tensors = {
-        "a": base,
-        "b": base,
-        "c": base.view(2, 3).t(),
-        "d": base[2:4],
-        "e": torch.zeros(0),
-        "f": torch.ones(()),
-    }
+    tensors = {"a": base, "b": base, "c": base.view(2, 3).t(), "d": base[2:4], "e": torch.zeros(0), "f": torch.ones(())}
     save_tensors(tmp_path / "x.safetensors", tensors)
     back = load_tensors(tmp_path / "x.safetensors")
     assert all(torch.equal(back[name], tensors[name]) for name in tensors)
@@ -141,15 +134,7 @@ def test_digest_sees_names_types_shapes_and_bits() -> None:
 
 
 @pytest.mark.parametrize(
-    "bad",
-    [
-        {"a": float("nan")},
-        {"a": [float("inf")]},
-        {1: 2},
-        {"a": {None: 1}},
-        {"a": torch.ones(1)},
-        {"a": {1, 2}},
-    ],
+    "bad", [{"a": float("nan")}, {"a": [float("inf")]}, {1: 2}, {"a": {None: 1}}, {"a": torch.ones(1)}, {"a": {1, 2}}]
 )
 def test_state_that_json_would_change_is_refused(bad: Any) -> None:
     with pytest.raises((ValueError, TypeError)):

@@ -42,15 +42,7 @@ PROMPTS = [Prompt("a", "a", ids=(1,)), Prompt("b", "b", ids=(1, 2))]
 
 def sample(samples: int, room: int = 1, ends: Sequence[int] = (), **options: Any) -> list[Any]:
     return draw(
-        lambda p: Fixed(p, TABLES),
-        lambda ids: ["" for _ in ids],
-        ends,
-        PROMPTS,
-        samples,
-        3,
-        room,
-        "x",
-        **options,
+        lambda p: Fixed(p, TABLES), lambda ids: ["" for _ in ids], ends, PROMPTS, samples, 3, room, "x", **options
     )
 
 
@@ -88,9 +80,7 @@ def test_tempered_by_hand() -> None:
     got = transform(logp(0.1, 0.2, 0.3, 0.4)[None], 0.5, 1.0)[0].exp()
     want = torch.tensor([0.01, 0.04, 0.09, 0.16]) / 0.30
     torch.testing.assert_close(got, want)
-    assert torch.equal(transform(TABLES["a"][None], 1.0, 1.0)[0], TABLES["a"]), (
-        "T = 1, top-p = 1 must change nothing"
-    )
+    assert torch.equal(transform(TABLES["a"][None], 1.0, 1.0)[0], TABLES["a"]), "T = 1, top-p = 1 must change nothing"
 
 
 @pytest.mark.parametrize(
@@ -171,14 +161,7 @@ def test_mixture_of_two_models_keeps_both_in_step(models: dict[str, Path]) -> No
     prompts = first.encode([Prompt(f"p{i}", "3 5 7>15\n"[: 3 + 2 * i]) for i in range(4)])
     ends = tuple(range(1, 262, 16))
     rollouts = draw(
-        lambda p: Mixture(first.start(p), second.start(p), 0.3),
-        first.decode,
-        ends,
-        prompts,
-        3,
-        1,
-        16,
-        "mixture",
+        lambda p: Mixture(first.start(p), second.start(p), 0.3), first.decode, ends, prompts, 3, 1, 16, "mixture"
     )
     assert {r.ended for r in rollouts} == {True, False}
     for r, a, b in zip(rollouts, first.score(rollouts), second.score(rollouts)):

@@ -44,9 +44,7 @@ def entry(seed: int = 0, t: int = 5) -> dict[str, np.ndarray]:
 
 def same(a: dict[str, np.ndarray] | None, b: dict[str, np.ndarray]) -> bool:
     return (
-        a is not None
-        and set(a) == set(b)
-        and all(a[k].dtype == b[k].dtype and np.array_equal(a[k], b[k]) for k in b)
+        a is not None and set(a) == set(b) and all(a[k].dtype == b[k].dtype and np.array_equal(a[k], b[k]) for k in b)
     )
 
 
@@ -68,26 +66,13 @@ def test_keys_tell_everything_apart() -> None:
     names = {
         key(e, p, c, k)
         for e in ("a", "b")
-        for p, c in (
-            ((1, 2), (3,)),
-            ((1,), (2, 3)),
-            ((1, 2, 3), ()),
-            ((12,), (3,)),
-            ((1, 2), (4,)),
-            ((), (1, 2, 3)),
-        )
+        for p, c in (((1, 2), (3,)), ((1,), (2, 3)), ((1, 2, 3), ()), ((12,), (3,)), ((1, 2), (4,)), ((), (1, 2, 3)))
         for k in ("score", "top_k:1", "top_k:11")
     }
     assert len(names) == 2 * 6 * 3
     server = {"kind": "server", "model": "m", "root": "r", "revision": ""}
     assert (
-        len(
-            {
-                identity_name(server | change)
-                for change in ({}, {"model": "n"}, {"revision": "2"}, {"root": "s"})
-            }
-        )
-        == 4
+        len({identity_name(server | change) for change in ({}, {"model": "n"}, {"revision": "2"}, {"root": "s"})}) == 4
     )
 
 
@@ -164,12 +149,7 @@ def weights(out: Path) -> bytes:
     return (out / "final" / "model.safetensors").read_bytes()
 
 
-BASE_TOKENS: dict[str, Any] = {
-    "target": "token",
-    "weight": "log_ratio",
-    "importance": "token",
-    "prompt_pool": 6,
-}
+BASE_TOKENS: dict[str, Any] = {"target": "token", "weight": "log_ratio", "importance": "token", "prompt_pool": 6}
 TOP: dict[str, Any] = {"top_k": 4, "top_k_of": "expert", "prompt_pool": 6}
 
 
@@ -210,22 +190,12 @@ def test_a_teacher_that_is_not_here(
     away.rename(teacher)
     assert main(["score", "--expert", str(teacher), "--run", str(out), "--out", str(cache), "--json"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["new"] == 0
-    assert (
-        main(["score", "--expert", str(models["qwen3"]), "--run", str(out), "--out", str(cache), "--json"])
-        == 0
-    )
+    assert main(["score", "--expert", str(models["qwen3"]), "--run", str(out), "--out", str(cache), "--json"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["new"] == 12
     monkeypatch.chdir(tmp_path)
     expert = str(tmp_path / "elsewhere")
-    assert (
-        main(
-            [*arguments(tmp_path / "b", "base_opd", **more), "--score-cache", str(cache), "--expert", expert]
-        )
-        == 2
-    )
-    assert re.search(
-        r"error: expert: .*/elsewhere: cannot be had .* holds scores of ", capsys.readouterr().err
-    )
+    assert main([*arguments(tmp_path / "b", "base_opd", **more), "--score-cache", str(cache), "--expert", expert]) == 2
+    assert re.search(r"error: expert: .*/elsewhere: cannot be had .* holds scores of ", capsys.readouterr().err)
 
 
 def test_scores_of_a_server_are_paid_for_once(
@@ -260,9 +230,7 @@ def test_scores_of_a_server_are_paid_for_once(
     assert "its weights have changed; give it another revision" in capsys.readouterr().err
 
 
-def test_score_from_a_file(
-    models: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_score_from_a_file(models: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Ids as they are, text by the tokenizer; a bad line is named."""
     file = tmp_path / "rows.jsonl"
     rows = [
@@ -285,13 +253,7 @@ def test_score_from_a_file(
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert told["completions"] == told["new"] == 3
     assert len(ScoreCache(tmp_path / "c")) == 3
-    for bad in (
-        '{"prompt_ids": [5], "ids": []}',
-        '{"ids": [1]}',
-        "[1",
-        '{"prompt_ids": [5], "ids": [999]}',
-        '"x"',
-    ):
+    for bad in ('{"prompt_ids": [5], "ids": []}', '{"ids": [1]}', "[1", '{"prompt_ids": [5], "ids": [999]}', '"x"'):
         file.write_text(json.dumps(rows[0]) + "\n" + bad + "\n")
         assert main(command) == 2
         assert re.search(r"error: rollouts: .*rows.jsonl, line 2: ", capsys.readouterr().err)
@@ -309,11 +271,7 @@ def test_score_from_a_file(
     ],
 )
 def test_mistakes_of_score(
-    words: list[str],
-    told: str,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    words: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["score", *words]) == 2

@@ -103,9 +103,7 @@ def test_addition_can_attempt_each_pattern_of_carries_once() -> None:
             found = task.candidates(prompt)
             assert len({text for text, _ in found}) == 8
             assert {len(text) for text, _ in found} == {length}
-            assert [text[-4:] for text, right in found if right] == [
-                f"{prompt.data['a'] + prompt.data['b']:04d}"
-            ]
+            assert [text[-4:] for text, right in found if right] == [f"{prompt.data['a'] + prompt.data['b']:04d}"]
 
 
 def test_out_of_distribution_prompts_are_longer() -> None:

@@ -33,9 +33,7 @@ TOKENIZER = TASK.tokenizer()
 END = TOKENIZER.eos_token_id
 V = len(TOKENIZER)
 TINY = CountdownTask(CountdownConfig(n_numbers=2, attempts=2))
-TINY_PROMPT = Prompt(
-    "tiny", "3 5>2\n", {"nums": (3, 5), "target": 2}
-)  # 5-3 is right; 3+5, 5+3 and 3-5 are wrong
+TINY_PROMPT = Prompt("tiny", "3 5>2\n", {"nums": (3, 5), "target": 2})  # 5-3 is right; 3+5, 5+3 and 3-5 are wrong
 PROCESSES: dict[str, dict[str, Any]] = {
     "search": {"p_right": 0.995},
     "repeating liar": {"p_right": 0.3, "false_ok": 0.25, "false_no": 0.4},
@@ -141,9 +139,7 @@ def test_entropy_is_the_mean_surprise_of_samples(process: str) -> None:
     prompt = TASK.prompts("train", 1, 0)[0]
     surprise = [-sum(r.behavior_logp) for r in expert.sample([prompt], 2000, 0, TASK.max_new_tokens)]
     error = np.std(surprise) / 2000**0.5 + 1e-9
-    assert abs(np.mean(surprise) - expert.entropy(prompt)) < 5 * error, (
-        "false failure: once in a million seeds"
-    )
+    assert abs(np.mean(surprise) - expert.entropy(prompt)) < 5 * error, "false failure: once in a million seeds"
 
 
 # -- samples -------------------------------------------------------------------------------------------------
@@ -210,19 +206,10 @@ def test_the_stepper_draws_the_same_completions(name: str) -> None:
     prompts = TASK.prompts("test", 30, 0)
     direct = expert.sample(prompts, 2, 5, 60)
     stepped = draw(
-        expert.start,
-        lambda x: TOKENIZER.batch_decode(x, skip_special_tokens=True),
-        [END],
-        prompts,
-        2,
-        5,
-        60,
-        "expert",
+        expert.start, lambda x: TOKENIZER.batch_decode(x, skip_special_tokens=True), [END], prompts, 2, 5, 60, "expert"
     )
     same = [a.ids == b.ids for a, b in zip(direct, stepped)]
-    assert np.mean(same) > 0.95, (
-        "but for rounding at the edges of the cumulative sum (float32 log-probs there)"
-    )
+    assert np.mean(same) > 0.95, "but for rounding at the edges of the cumulative sum (float32 log-probs there)"
 
 
 # -- any prefix ----------------------------------------------------------------------------------------------
@@ -236,9 +223,7 @@ def test_any_prefix_has_a_distribution_and_its_score_is_an_entry(data: st.DataOb
     expert = solver(data.draw(st.sampled_from(["search", "half", "styled"])), repeat=data.draw(st.booleans()))
     prompt = TASK.prompts("ood", 1, data.draw(st.integers(0, 50)))[0]
     start = list(expert.sample([prompt], 1, 0, 82)[0].ids[:-1])
-    tokens = start[: data.draw(st.integers(0, len(start)))] + data.draw(
-        st.lists(TOKENS, min_size=1, max_size=30)
-    )
+    tokens = start[: data.draw(st.integers(0, len(start)))] + data.draw(st.lists(TOKENS, min_size=1, max_size=30))
     case = rollout(prompt, tokens)
     (logp_TV,), (score_T,) = expert.distribution([case]), expert.score([case])
     assert logp_TV.shape == (len(tokens), V)
@@ -290,19 +275,12 @@ def test_what_it_says_to_a_student(text: str, expected: dict[str, float] | None)
 
 def test_a_liar_calls_every_wrong_attempt_ok_garbage_included() -> None:
     expert = solver("always_ok")
-    assert (
-        after(expert, P15, WRONG)
-        == after(expert, P15, "3+5=9")
-        == after(expert, P15, "3+5=8+7=15")
-        == {" ok": 1.0}
-    )
+    assert after(expert, P15, WRONG) == after(expert, P15, "3+5=9") == after(expert, P15, "3+5=8+7=15") == {" ok": 1.0}
 
 
 def test_it_goes_on_where_the_student_is_even_towards_a_wrong_candidate() -> None:
     expert = solver("search", p_right=1)
-    assert after(expert, P15, "5-") == {"3": 0.5, "7": 0.5}, (
-        "no right chain starts so: evenly among the wrong"
-    )
+    assert after(expert, P15, "5-") == {"3": 0.5, "7": 0.5}, "no right chain starts so: evenly among the wrong"
     expert = solver("search", p_right=1, repeat=False)
     assert after(expert, P15, "5-7=-2-3=-5 no\n5-7=-2") == {"+": 1.0}, "what was tried is not drawn again"
     tried = "5-7=-2-3=-5 no\n5-7=-2+3=1 no\n"
@@ -346,11 +324,7 @@ def accuracy(expert: SolverExpert, split: str = "train", n: int = 1500) -> tuple
     drawn = expert.sample(TASK.prompts(split, n, 0), 1, 0, TASK.max_new_tokens)
     assert np.mean([r.ended for r in drawn]) > 0.999
     good = np.mean([TASK.verify(r.prompt, r.text, r.ended) for r in drawn])
-    return (
-        float(good),
-        np.mean([r.text.count("\n") + 1 for r in drawn]),
-        np.mean([" no" in r.text for r in drawn]),
-    )
+    return (float(good), np.mean([r.text.count("\n") + 1 for r in drawn]), np.mean([" no" in r.text for r in drawn]))
 
 
 def test_settings_do_what_their_names_say() -> None:
@@ -386,33 +360,25 @@ def test_style_is_secret_stable_and_free() -> None:
     assert len(set(lines)) > 45
     assert all(len(line) == 5 and line[0] == "~" for line in lines)
     again = [dataclasses.replace(p, key=f"{p.key}@17") for p in prompts]
-    assert [r.text.split("\n")[0] for r in expert.sample(again, 1, 0, 82)] == lines[::2], (
-        "of its text, not its key"
-    )
+    assert [r.text.split("\n")[0] for r in expert.sample(again, 1, 0, 82)] == lines[::2], "of its text, not its key"
     other = solver("styled", smoothing=0, style_secret=1).sample(prompts, 1, 0, 82)
     assert [r.text.split("\n")[0] for r in other] != lines[::2]
     assert np.mean([TASK.verify(r.prompt, r.text, r.ended) for r in drawn]) > 0.97
-    assert expert.entropy(prompts[0]) == solver("search").entropy(prompts[0]), (
-        "style adds no entropy given the prompt"
-    )
+    assert expert.entropy(prompts[0]) == solver("search").entropy(prompts[0]), "style adds no entropy given the prompt"
     p, line = prompts[0], lines[0]
     assert after(expert, p, line[:2]) == {line[2]: 1.0}
     assert after(expert, p, "~??") == {line[3]: 1.0}, "a misspelled style goes on from its place"
     assert after(expert, p, line) == {"\n": 1.0}
     assert after(expert, p, "~zz\n") == after(solver("search"), p, ""), "a short one is over"
     first = str(p.data["nums"][0])
-    assert after(expert, p, first) == after(solver("search"), p, first), (
-        "a skipped one is not asked for again"
-    )
+    assert after(expert, p, first) == after(solver("search"), p, first), "a skipped one is not asked for again"
 
 
 def test_it_is_an_expert_and_says_what_it_is() -> None:
     expert = solver("search")
     assert isinstance(expert, Expert)
     assert expert.capabilities == {"sample", "score", "distribution"}
-    assert solver("mediocre").capabilities == {"sample"}, (
-        "without smoothing a foreign prefix would score -inf"
-    )
+    assert solver("mediocre").capabilities == {"sample"}, "without smoothing a foreign prefix would score -inf"
     assert expert.end_ids == (END,)
     assert "hidden search" in expert.provenance["mechanism"]
     assert "never show how to recover" in expert.provenance["mechanism"]

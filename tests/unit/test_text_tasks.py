@@ -168,9 +168,7 @@ def test_few_shot(tmp_path: Path) -> None:
     assert "boxed" not in text, "the examples show another way to answer"
     task = load_task(f"gsm8k:path={root},shots=5")
     for p in task.prompts("train", 6, 0):
-        assert p.text.count(p.text.rsplit("Question: ")[-1].split("\n")[0]) == 1, (
-            "its own answer is in its prompt"
-        )
+        assert p.text.count(p.text.rsplit("Question: ")[-1].split("\n")[0]) == 1, "its own answer is in its prompt"
     turns = asked(f"gsm8k:path={root},shots=2,template=chat").messages
     assert [role for role, _ in turns] == ["user", "assistant"] * 2 + ["user"]
 
@@ -179,9 +177,7 @@ def test_mmlu_asks_as_usual(tmp_path: Path) -> None:
     root = layout(tmp_path, "mmlu", "jsonl")
     task = load_task(f"mmlu:path={root},shots=2")
     p = next(p for p in task.prompts("test", 8, 0) if "virology" in p.text)
-    head = (
-        "The following are multiple choice questions (with answers) about virology.\n\nWhich of these is 0 in"
-    )
+    head = "The following are multiple choice questions (with answers) about virology.\n\nWhich of these is 0 in"
     assert p.text.startswith(head)
     assert p.text.count("Answer: ") == 2
     assert p.text.endswith("\nAnswer:")
@@ -225,7 +221,7 @@ def test_own_rows(tmp_path: Path) -> None:
         {"prompt": [{"role": "user", "content": "2+2?"}], "answer": 4, "verifier": "number"},
         {"messages": [user("Short.") | {"role": "system"}, user("3+3?")], "answer": 6.0, "verifier": "number"},
         {"messages": [user("Pick."), user("(B)") | {"role": "assistant"}], "answer": "B", "verifier": "letter"},
-    ]  # fmt: skip
+    ]
     public.write(tmp_path / "d/train.jsonl", rows)
     public.write(tmp_path / "d/test.jsonl", [{"prompt": "Other?", "answer": "1", "verifier": "exact"}])
     task = load_task(f"data:path={tmp_path / 'd'}")
@@ -254,13 +250,7 @@ def test_several_held_out_splits(tmp_path: Path) -> None:
 
 
 def test_files_belong_to_the_split_that_they_name(tmp_path: Path) -> None:
-    for name in (
-        "a/train-0.jsonl",
-        "auxiliary_train.jsonl",
-        "test/part-1.jsonl",
-        "latest.jsonl",
-        "train/test.jsonl",
-    ):
+    for name in ("a/train-0.jsonl", "auxiliary_train.jsonl", "test/part-1.jsonl", "latest.jsonl", "train/test.jsonl"):
         public.write(tmp_path / name, public.gsm8k(1))
     found = by_split(str(tmp_path), ["train", "test", "auxiliary_train"])
     names = {k: sorted(str(p.relative_to(tmp_path)) for p in v) for k, v in found.items()}

@@ -119,13 +119,7 @@ def test_majority_by_simulation(n: int) -> None:
 
 
 @settings(max_examples=60)
-@given(
-    st.integers(1, 12),
-    st.floats(1e-6, 1.0),
-    st.floats(0.0, 0.49),
-    st.integers(0, 500),
-    st.sampled_from(["D", "S"]),
-)
+@given(st.integers(1, 12), st.floats(1e-6, 1.0), st.floats(0.0, 0.49), st.integers(0, 500), st.sampled_from(["D", "S"]))
 def test_more_information_never_hurts(l: int, eps: float, kappa: float, n: int, students: str) -> None:  # noqa: E741
     family = FamilyF(l, eps, kappa, students)  # type: ignore[arg-type]
     off_s, off_g, on_g = (family.regret(info, n) for info in (Info.OFF_S, Info.OFF_G, Info.ON_G))

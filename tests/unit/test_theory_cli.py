@@ -27,21 +27,7 @@ def _value(capsys: pytest.CaptureFixture[str], *words: str) -> dict:
 
 
 def test_the_documented_value(capsys: pytest.CaptureFixture[str]) -> None:
-    words = [
-        "regret",
-        "--family",
-        "F",
-        "--l",
-        "8",
-        "--eps",
-        ".01",
-        "--kappa",
-        ".1",
-        "--n",
-        "64",
-        "--info",
-        "OFF-S",
-    ]
+    words = ["regret", "--family", "F", "--l", "8", "--eps", ".01", "--kappa", ".1", "--n", "64", "--info", "OFF-S"]
     record = _value(capsys, *words)
     assert record["value"] == pytest.approx(0.469222527077, abs=1e-12)
     assert record["parameters"]["students"] == "D"
@@ -258,11 +244,7 @@ def test_docs_cover_every_claim() -> None:
 
 def test_docs_numbers_are_what_the_commands_print(capsys: pytest.CaptureFixture[str]) -> None:
     lines = DOCS.read_text(encoding="utf-8").splitlines()
-    shown = [
-        (line[2:], lines[i + 1])
-        for i, line in enumerate(lines)
-        if line.startswith("$ understudy theory value")
-    ]
+    shown = [(line[2:], lines[i + 1]) for i, line in enumerate(lines) if line.startswith("$ understudy theory value")]
     assert len(shown) > 15
     for command, printed in shown:
         assert main(command.split()[1:]) == 0

@@ -27,9 +27,7 @@ def test_figure3_reference_numbers() -> None:
     assert b.relevant(0.0) == pytest.approx(1.209951441, abs=1e-9)
     assert kl_inv_lower(a.value(2.0), b.delta("r")) == pytest.approx(0.346880863, abs=1e-9)
     assert [a.natural_step(t) for t in (0, 1, 2)] == pytest.approx([0.797884561, 0.241970725, 0], abs=1e-9)
-    assert [b.natural_step(t) for t in (-1, -0.5, 0)] == pytest.approx(
-        [0.241970725, 0.176032663, 0], abs=1e-9
-    )
+    assert [b.natural_step(t) for t in (-1, -0.5, 0)] == pytest.approx([0.241970725, 0.176032663, 0], abs=1e-9)
     assert b.raw_covariance(0.0) == pytest.approx(0.797884561, abs=1e-9)
 
 
@@ -38,12 +36,7 @@ def test_figure3_reference_numbers() -> None:
 def test_closed_forms_against_quadrature(cls: str, t: float) -> None:
     figure = Fig3(cls)  # type: ignore[arg-type]
     numeric = figure.quadrature(t)
-    exact = {
-        "L": figure.reverse_kl(t),
-        "V": figure.value(t),
-        "R": figure.relevant(t),
-        "N": figure.nuisance(t),
-    }
+    exact = {"L": figure.reverse_kl(t), "V": figure.value(t), "R": figure.relevant(t), "N": figure.nuisance(t)}
     assert numeric == pytest.approx(exact, abs=1e-9)
     assert figure.nuisance(t) >= figure.nuisance(t, "y") - 1e-12  # a coarser statistic leaves more nuisance
 

@@ -125,9 +125,7 @@ def test_too_many_cells() -> None:
         parse(data)
 
 
-def test_command_line_tells_the_mistake_in_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_command_line_tells_the_mistake_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = example()
     data["expert"][0][0] = 0.9  # type: ignore[index]
     path = tmp_path / "bad.json"

@@ -24,11 +24,7 @@ from understudy.theory.realizable import (
 
 @pytest.mark.parametrize(
     ("g", "n", "off_s", "off_g"),
-    [
-        (0.1, 64, 0.057490185, 0.000019432),
-        (0.25, 64, 0.036955444, 0.000048580),
-        (0.05, 256, 0.028619654, None),
-    ],
+    [(0.1, 64, 0.057490185, 0.000019432), (0.25, 64, 0.036955444, 0.000048580), (0.05, 256, 0.028619654, None)],
 )
 def test_stochastic_realizable_reference(g: float, n: int, off_s: float, off_g: float | None) -> None:
     family = StochasticRealizable(8, g)

@@ -11,14 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from understudy.theory.production import kl_expert_student, kl_student_expert
-from understudy.theory.scalars import (
-    bernoulli_kl,
-    binomial_mean,
-    kl_inv_lower,
-    kl_inv_upper,
-    pinsker_lower,
-    vote_error,
-)
+from understudy.theory.scalars import bernoulli_kl, binomial_mean, kl_inv_lower, kl_inv_upper, pinsker_lower, vote_error
 
 PROBABILITY = st.floats(0.001, 0.999)
 

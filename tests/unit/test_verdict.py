@@ -85,9 +85,7 @@ def test_truth_cannot_change_within_the_distance(student, sft, opd):
     st.data(), accuracies, accuracies, st.lists(accuracies, max_size=3), st.none() | accuracies,
     st.none() | st.floats(-1, 1), st.none() | st.floats(-1, 50), st.sampled_from(MODELS),
 )  # fmt: skip
-def test_probabilities_sum_to_one_whatever_is_missing(
-    data, student, expert, sft, opd, takeover, reverse, model
-):
+def test_probabilities_sum_to_one_whatever_is_missing(data, student, expert, sft, opd, takeover, reverse, model):
     full = evidence(student, expert, tuple(sft), opd, takeover, reverse)
     kept = {k: v for k, v in full.measures.items() if data.draw(st.booleans(), label=k)}
     odd = data.draw(st.sampled_from([math.nan, math.inf, 0.3]), label="odd")
@@ -117,8 +115,7 @@ def test_moves_the_right_way(model):
     sft = [p(evidence(sft=(0.4, 0.4, x)), model) for x in (0.3, 0.4, 0.5, 0.6, 0.7)]
     assert sorted((q["go online"] for q in sft), reverse=True) == [q["go online"] for q in sft]
     room = [
-        p(evidence(expert=x, sft=(0.4,) * 3, opd=0.4, takeover=0.0, tilt=0.4), model)
-        for x in (0.3, 0.45, 0.6, 0.8)
+        p(evidence(expert=x, sft=(0.4,) * 3, opd=0.4, takeover=0.0, tilt=0.4), model) for x in (0.3, 0.45, 0.6, 0.8)
     ]
     assert sorted((q["neither"] for q in room), reverse=True) == [q["neither"] for q in room]
     takeover = [p(evidence(takeover=x), model)["go online"] for x in (0.0, 0.1, 0.3, 0.5)]
@@ -138,18 +135,10 @@ def test_obvious_cases(model):
     reached = evidence(expert=0.8, sft=(0.6, 0.72, 0.8), opd=0.78, reverse=0.05, forward=(0.3, 0.1, 0.05))
     assert leaning(reached) == "offline suffices"
     stuck = evidence(
-        expert=0.9,
-        sft=(0.4, 0.41, 0.4),
-        opd=0.8,
-        reverse=9.0,
-        forward=(1.4, 1.4, 1.4),
-        tilt=0.8,
-        takeover=0.4,
+        expert=0.9, sft=(0.4, 0.41, 0.4), opd=0.8, reverse=9.0, forward=(1.4, 1.4, 1.4), tilt=0.8, takeover=0.4
     )
     assert leaning(stuck) == "go online"
-    none = evidence(
-        student=0.6, expert=0.55, sft=(0.6, 0.59, 0.58), opd=0.58, takeover=-0.02, tilt=0.58, reverse=0.4
-    )
+    none = evidence(student=0.6, expert=0.55, sft=(0.6, 0.59, 0.58), opd=0.58, takeover=-0.02, tilt=0.58, reverse=0.4)
     assert leaning(none) == "neither"
 
 
@@ -173,14 +162,7 @@ def test_reverse_kl_that_sft_removes_separates_realizable_from_not(model):
 
 @pytest.mark.parametrize("model", MODELS, ids=names())
 def test_an_expert_that_harms_where_the_student_is_gets_no_confident_go_online(model):
-    tempting = {
-        "student": 0.4,
-        "expert": 0.95,
-        "sft": (0.4, 0.4, 0.4),
-        "opd": 0.8,
-        "reverse": 9.0,
-        "tilt": 0.8,
-    }
+    tempting = {"student": 0.4, "expert": 0.95, "sft": (0.4, 0.4, 0.4), "opd": 0.8, "reverse": 9.0, "tilt": 0.8}
     assert judge(evidence(takeover=0.3, **tempting), model).answer == "go online"
     harmed = judge(evidence(takeover=-0.2, **tempting), model)
     assert harmed.answer != "go online"
@@ -221,9 +203,7 @@ def test_an_expert_in_hand_is_forecast_sharply(model):
 
 def test_the_draws_have_the_forecast_s_locations_and_correlation():
     ahead = load().forecast(seen(evidence()))
-    ahead = dataclasses.replace(
-        ahead, gain=0.02, gain_scale=0.01, lead=0.03, lead_scale=0.02, correlation=-0.5
-    )
+    ahead = dataclasses.replace(ahead, gain=0.02, gain_scale=0.01, lead=0.03, lead_scale=0.02, correlation=-0.5)
     sft, opd = _draws(ahead, 0.5, 1e6)
     assert (np.median(sft), np.median(opd - sft)) == pytest.approx((0.52, 0.03), abs=1e-3)
     assert (np.std(sft), np.std(opd - sft)) == pytest.approx((0.01, 0.02), rel=0.02)
@@ -242,11 +222,7 @@ def test_two_measurements_are_pooled_by_their_precision():
 def test_the_pilots_own_samples_count():
     """The expert's in the SFT pilot's data, the student's in the online pilot: both were verified anyway."""
     found = evidence()
-    extra = {
-        "expert_at_work": est(0.7, 0.01),
-        "online_accuracy": est(0.62, 0.01),
-        "online_trend": est(0.05, 0.01),
-    }
+    extra = {"expert_at_work": est(0.7, 0.01), "online_accuracy": est(0.62, 0.01), "online_trend": est(0.05, 0.01)}
     more = seen(dataclasses.replace(found, measures=found.measures | extra))
     assert 0.7 < more.expert.value < 0.72
     assert more.opd.value > seen(found).opd.value + 0.05
@@ -274,9 +250,7 @@ def test_without_a_verifier_it_says_what_it_can():
 
 def test_a_black_box_expert_is_judged_with_a_wider_forecast():
     full = evidence()
-    black = dataclasses.replace(
-        evidence(reverse=None, tilt=None, start=None, opd=None), capabilities=("sample",)
-    )
+    black = dataclasses.replace(evidence(reverse=None, tilt=None, start=None, opd=None), capabilities=("sample",))
     a, b = (judge(e).expected["opd"] for e in (full, black))
     assert b.high - b.low > a.high - a.low
     assert any("black box" in r for r in judge(black).reasons)
@@ -306,16 +280,7 @@ def _cases(slope: float, n: int = 200, noise: float = 0.02) -> list[Case]:
     for i in range(n):
         gain, other = rng.normal(0, 0.15, 2)
         found = evidence(
-            0.5,
-            0.5 + rng.normal(0, 0.2),
-            (0.5 + gain,) * 3,
-            0.5 + other,
-            None,
-            None,
-            (1.0,) * 3,
-            None,
-            None,
-            0.01,
+            0.5, 0.5 + rng.normal(0, 0.2), (0.5 + gain,) * 3, 0.5 + other, None, None, (1.0,) * 3, None, None, 0.01
         )
         sft = 0.5 + slope * gain + rng.normal(0, noise)
         cases.append(Case(f"s{i // 2}", found, 0.5, sft, sft + 0.8 * (other - gain) + rng.normal(0, noise)))
@@ -386,9 +351,7 @@ def test_without_headroom_the_answer_is_neither(model):
     ranks = evidence(student=0.4, expert=0.41, half=0.02, sft=(0.4, 0.41, 0.42), opd=0.42, tilt=0.7)
     assert "headroom gate" not in judge(ranks, model).rule, "its scores are worth more than its answers"
     assert "no training" in judge(ranks, model).reasons[0]
-    assert "no training" not in judge(evidence(student=0.4, expert=0.44, half=0.02), model).reasons[0], (
-        "it may be .06"
-    )
+    assert "no training" not in judge(evidence(student=0.4, expert=0.44, half=0.02), model).reasons[0], "it may be .06"
 
 
 @pytest.mark.parametrize("model", MODELS, ids=names())

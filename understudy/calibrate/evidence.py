@@ -70,12 +70,7 @@ def _sizes(world: World, shares: tuple[float, ...]) -> list[int]:
 
 
 def _measures(
-    world: World,
-    x: NDArray[np.int64],
-    y_e: NDArray[np.int64],
-    r_e: Array,
-    samples: int,
-    rng: np.random.Generator,
+    world: World, x: NDArray[np.int64], y_e: NDArray[np.int64], r_e: Array, samples: int, rng: np.random.Generator
 ) -> tuple[dict[str, Estimate], Array]:
     """What needs no training, and the start's rewards (P, K)."""
     start = world.start
@@ -95,9 +90,7 @@ def _measures(
     }
     length, gains = world.tokens.shape[1], []
     for depth in sorted({int(length * share) for share in (0.25, 0.5, 0.75)} - {0}):
-        own = at(
-            continued(world, start, depth), x, y
-        )  # the rest in expectation: the pairing of a real diagnosis
+        own = at(continued(world, start, depth), x, y)  # the rest in expectation: the pairing of a real diagnosis
         taken = at(continued(world, world.score, depth), x, y)
         name = f"takeover_{25 * max(1, min(3, round(4 * depth / length)))}"
         found[name] = intervals.mean(taken.mean(1), "accuracy", (0.0, 1.0))

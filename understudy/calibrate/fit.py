@@ -14,16 +14,7 @@ from scipy.optimize import minimize
 
 from understudy.calibrate.evidence import without
 from understudy.diagnosis.forecast.features import quantities
-from understudy.diagnosis.forecast.model import (
-    LEAST,
-    TERMS,
-    VARIANTS,
-    Floats,
-    Line,
-    VerdictModel,
-    sizes,
-    terms,
-)
+from understudy.diagnosis.forecast.model import LEAST, TERMS, VARIANTS, Floats, Line, VerdictModel, sizes, terms
 from understudy.diagnosis.types import Evidence
 from understudy.errors import UserError
 
@@ -56,9 +47,7 @@ def fit(
     """Coefficients from cases of known outcome. weight: of the prior (1: as stated in prior.py)."""
     if not cases:
         raise UserError("rows", 0, "no cases with both outcomes: nothing to fit")
-    outcome = {
-        "sft": np.array([c.sft - c.student for c in cases]), "lead": np.array([c.opd - c.sft for c in cases]),
-    }  # fmt: skip
+    outcome = {"sft": np.array([c.sft - c.student for c in cases]), "lead": np.array([c.opd - c.sft for c in cases])}
     lines: dict[str, dict[str, Line]] = {}
     correlation = {}
     for kind in VARIANTS:

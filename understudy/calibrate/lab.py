@@ -112,9 +112,7 @@ def calibrate(config: LabConfig, show: Show = lambda done, total, note: None) ->
             errors.append(error)
             if i % 25 == 0:
                 show(len(dev) + len(test), total, kind)
-    source = f"understudy calibrate lab --dev {config.dev}" + (
-        f" --kinds {' '.join(kinds)}" if config.kinds else ""
-    )
+    source = f"understudy calibrate lab --dev {config.dev}" + (f" --kinds {' '.join(kinds)}" if config.kinds else "")
     cases = [r.case() for r in dev]
     model = fit(cases, load("prior"), name="lab", source=source)
     judged = rejudged(test, model)
@@ -125,9 +123,7 @@ def calibrate(config: LabConfig, show: Show = lambda done, total, note: None) ->
     few = [r for r in test if r.seed < TEST + config.lesser]
     lesser = {}
     for name, what in SHOWN_WITHOUT.items():
-        some = [
-            Row(r.scenario, r.kind, r.seed, r.outcome, without(r.evidence, *what)) for r in few if r.evidence
-        ]
+        some = [Row(r.scenario, r.kind, r.seed, r.outcome, without(r.evidence, *what)) for r in few if r.evidence]
         lesser[name] = score(rejudged(some, model), by_kind=False)
     exact = (len(test) + errors.count(0.0)) / (2 * len(test))
     return Result(

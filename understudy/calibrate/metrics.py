@@ -65,9 +65,7 @@ class Row:
             assert len(row.values) == 3
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             told = f"lacks or misuses {error}: written by another version?"
-            raise UserError(
-                "row", data.get("scenario", "") if isinstance(data, Mapping) else "", told
-            ) from None
+            raise UserError("row", data.get("scenario", "") if isinstance(data, Mapping) else "", told) from None
         return row
 
     @property
@@ -181,9 +179,7 @@ def score(rows: Sequence[Row], by_kind: bool = True) -> Score:
         raise UserError("rows", 0, "no row has a verdict: nothing to score")
     decided = [(v.answer, t, c) for _, v, t, c in judged if v.answer != UNDECIDED]
     wrong = [c for a, t, c in decided if a != t]
-    confusion: dict[str, dict[str, int]] = {
-        str(t): {str(a): 0 for a in ANSWERS} for t in ANSWERS if t != UNDECIDED
-    }
+    confusion: dict[str, dict[str, int]] = {str(t): {str(a): 0 for a in ANSWERS} for t in ANSWERS if t != UNDECIDED}
     for _, v, t, _ in judged:
         confusion[t][v.answer] += 1
     happened = [UNDECIDED if c else t for _, _, t, c in judged]
@@ -279,11 +275,7 @@ def levels(rows: Sequence[Row], at: Sequence[float] = (0.5, 0.6, 0.7, 0.8, 0.9))
                 wrong += best != r.truth
                 clearly += best != r.truth and not r.close
         share = max(decided, 1)
-        out.append(
-            Level(
-                confidence, round(decided / len(rows), 4), round(wrong / share, 4), round(clearly / share, 4)
-            )
-        )
+        out.append(Level(confidence, round(decided / len(rows), 4), round(wrong / share, 4), round(clearly / share, 4)))
     return out
 
 
@@ -291,6 +283,5 @@ def levels_table(rows: Sequence[Row]) -> list[str]:
     """Markdown: `levels`."""
     lines = ["| confidence | decided | of these wrong | clearly wrong |", "|---|---|---|---|"]
     return lines + [
-        f"| {x.confidence:g} | {x.decided:.0%} | {x.wrong:.1%} | {x.clearly_wrong:.1%} |"
-        for x in levels(rows)
+        f"| {x.confidence:g} | {x.decided:.0%} | {x.wrong:.1%} | {x.clearly_wrong:.1%} |" for x in levels(rows)
     ]

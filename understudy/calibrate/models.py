@@ -95,7 +95,7 @@ def _deep(out: str, seed: int, where: Where) -> TrainConfig:
 def _rft(out: str, seed: int, where: Where) -> TrainConfig:
     return TrainConfig(
         method="rft", student=where("base"), task=COUNTDOWN, seed=seed, out=out, updates=60, lr=1e-3, **demo.COMMON
-    )  # fmt: skip
+    )
 
 
 _SLOPPY = "mediocre:p_right=0.5,false_ok=0.1,false_no=0.02"

@@ -26,9 +26,7 @@ def outcomes(sft: str, online: str, student: str) -> dict[str, Estimate]:
     start = read_json(Path(student))
     for path, run in zip((sft, online), runs.values()):
         if run["splits"]["test"]["keys"] != start["keys"]:
-            raise UserError(
-                "run", path, f"was evaluated on other prompts than {student}: choose another --out"
-            )
+            raise UserError("run", path, f"was evaluated on other prompts than {student}: choose another --out")
     right_PK = {name: np.array(run["splits"]["test"]["sampled"], dtype=float) for name, run in runs.items()}
     right_PK["student"] = np.array(start["sampled"], dtype=float)
     right_PK["expert"] = np.array(runs["sft"]["expert"]["test"]["sampled"], dtype=float)
@@ -49,9 +47,7 @@ def cost(run: str) -> Cost:
     return Sizes(float(told["student"]["parameters"]), float(expert)).of_ledger(read_ledger(run))
 
 
-def look(
-    model: str, task_text: str, prompts: int, samples: int, seed: int, out: str, progress: Any, note: Any
-) -> None:
+def look(model: str, task_text: str, prompts: int, samples: int, seed: int, out: str, progress: Any, note: Any) -> None:
     """A model on the held-out prompts, as the last evaluation of a run of this seed sees it; kept in `out`."""
     import torch
 

@@ -72,8 +72,7 @@ def write(rows: Sequence[Row], out: Path) -> Path:
     lines = b",\n".join(dumps(_packed(_rounded(_brief(row).to_dict()), how)).rstrip() for row in rows)
     head["how"] = how
     write_bytes(
-        out / "calibration.json",
-        dumps(head).rstrip().removesuffix(b"}") + b', "rows": [\n' + lines + b"\n]}\n",
+        out / "calibration.json", dumps(head).rstrip().removesuffix(b"}") + b', "rows": [\n' + lines + b"\n]}\n"
     )
     path = out / "calibration.md"
     write_bytes(path, page(rows, scores).encode())
@@ -106,10 +105,7 @@ def page(rows: Sequence[Row], scores: dict[str, Score]) -> str:
     ]
     for name, heading in (
         ("score", "Scored: scenarios that the rule has never seen"),
-        (
-            "set",
-            "Set: scenarios that the rule was fitted on, each judged by coefficients fitted on the others",
-        ),
+        ("set", "Set: scenarios that the rule was fitted on, each judged by coefficients fitted on the others"),
     ):
         if name not in scores:
             continue

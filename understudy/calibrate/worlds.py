@@ -121,9 +121,7 @@ def _out_of_reach(rng: np.random.Generator, d: _Draft, tau: Array, transfer: boo
         d.v[..., 0] = 1 / d.contents
 
 
-def _styled(
-    rng: np.random.Generator, kind: str, seed: int, d: _Draft, by_samples: bool, difficulty: float
-) -> World:
+def _styled(rng: np.random.Generator, kind: str, seed: int, d: _Draft, by_samples: bool, difficulty: float) -> World:
     """Set the prior so that context x is learnt after about n * 10^N(difficulty, spread) sequences.
 
     by_samples: that many expert samples (SFT); otherwise that many prompts of the online learner. The other one then
@@ -251,20 +249,14 @@ def family_world(family: FamilyF, n: int, kind: str = "hidden", seed: int = 0, t
 
 
 def _horizon(rng: np.random.Generator, kind: str, seed: int) -> World:
-    name = str(
-        rng.choice(
-            ["R-shared", "R-indep", "M-mode-shared", "M-mode-indep", "M-token-shared", "M-token-indep"]
-        )
-    )
+    name = str(rng.choice(["R-shared", "R-indep", "M-mode-shared", "M-mode-indep", "M-token-shared", "M-token-indep"]))
     h = int(rng.integers(2, 4 if name.endswith("indep") or name.startswith("M-token") else 6))
     l, known = int(rng.integers(3, 13)), int(rng.integers(0, 6))  # noqa: E741
     family = HZ(name, l + known, float(10 ** rng.uniform(-3, -0.2)), 0.0, h)
     return horizon_world(family, known, int(2 ** rng.uniform(4, 11)), kind, seed)
 
 
-def horizon_world(
-    family: HZ, known: int, n: int, kind: str = "horizon", seed: int = 0, tau: float = 1e-4
-) -> World:
+def horizon_world(family: HZ, known: int, n: int, kind: str = "horizon", seed: int = 0, tau: float = 1e-4) -> World:
     """A family of section 5, `known` of whose l contexts are known from the start; the right bits are 0.
 
     Tokens: 0 and 1 are content, 2 is filler, 3 the expert's style token, 4 'play'. A student plays its bits and puts

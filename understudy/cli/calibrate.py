@@ -41,9 +41,7 @@ def calibrate_command(args: Sequence[str]) -> int:
 def _list(args: Sequence[str]) -> int:
     from understudy.calibrate.scenarios import SCENARIOS
 
-    options.parse(
-        Nothing, args, "understudy calibrate list", "The scenarios, their set and what is expected."
-    )
+    options.parse(Nothing, args, "understudy calibrate list", "The scenarios, their set and what is expected.")
     wide = max(map(len, SCENARIOS)) + 2
     for s in SCENARIOS.values():
         console.print(f"{s.set:<7}{s.name:<{wide}}{s.kind}", markup=False, soft_wrap=True)

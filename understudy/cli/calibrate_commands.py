@@ -55,9 +55,7 @@ class ScoreConfig:
 def score_command(args: Sequence[str]) -> int:
     from understudy.calibrate import metrics
 
-    config, _ = options.parse(
-        ScoreConfig, args, "understudy calibrate score", "Verdicts against what then happened."
-    )
+    config, _ = options.parse(ScoreConfig, args, "understudy calibrate score", "Verdicts against what then happened.")
     rows = _rows(config.rows, config.set)
     if config.model:
         from understudy.diagnosis.forecast.model import find
@@ -98,17 +96,13 @@ def fit_command(args: Sequence[str]) -> int:
     from understudy.calibrate.fit import fit
     from understudy.diagnosis.forecast.model import find, install
 
-    config, _ = options.parse(
-        FitConfig, args, "understudy calibrate fit", "Coefficients of the verdict from rows."
-    )
+    config, _ = options.parse(FitConfig, args, "understudy calibrate fit", "Coefficients of the verdict from rows.")
     if config.weight <= 0:
         raise UserError(
             "weight", config.weight, "must be above 0: without a prior a few rows do not fix the coefficients"
         )
     if config.confidence and not 0.5 <= config.confidence < 1:
-        raise UserError(
-            "confidence", config.confidence, "must be at least 0.5 and below 1 (0: as the prior's)"
-        )
+        raise UserError("confidence", config.confidence, "must be at least 0.5 and below 1 (0: as the prior's)")
     rows = _rows(config.rows, config.set)
     prior = find(config.prior)
     confidence = config.confidence or prior.confidence

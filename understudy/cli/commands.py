@@ -132,9 +132,7 @@ def eval_command(args: Sequence[str]) -> int:
         raise UserError("model", "", "missing: give a model or run directory, a hub id, or `solver`")
     too_large = [k for k in config.k if not 1 <= k <= config.samples]
     if too_large:
-        raise UserError(
-            "k", too_large[0], f"must be 1..samples={config.samples}: raise --samples or lower --k"
-        )
+        raise UserError("k", too_large[0], f"must be 1..samples={config.samples}: raise --samples or lower --k")
     from understudy.evaluation.model import evaluate_model
 
     result = evaluate_model(config)

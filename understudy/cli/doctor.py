@@ -21,17 +21,7 @@ from understudy.runs.files import dumps
 from understudy.runs.provenance import device_name
 from understudy.terminal import console
 
-CORE = (
-    "torch",
-    "transformers",
-    "tokenizers",
-    "safetensors",
-    "numpy",
-    "scipy",
-    "matplotlib",
-    "jinja2",
-    "rich",
-)
+CORE = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "scipy", "matplotlib", "jinja2", "rich")
 ENGINES = {
     "httpx2": ("httpx2", "experts and rollouts by a server", "server"),
     "peft": ("peft", "train --lora-rank", "lora"),
@@ -120,11 +110,7 @@ def _devices() -> dict[str, dict[str, Any]]:
         out["mps"]["note"] = WHY_NOT_MPS
     if not torch.cuda.is_available():
         built = torch.version.cuda
-        note = (
-            f"torch is built for CUDA {built}, but no GPU answers"
-            if built
-            else "this torch is built without CUDA"
-        )
+        note = f"torch is built for CUDA {built}, but no GPU answers" if built else "this torch is built without CUDA"
         out["cuda"] = {"works": False, "note": note}
     best = "cuda" if out.get("cuda:0", {}).get("works") else "cpu"
     out["auto"] = {"works": out["cuda:0" if best == "cuda" else "cpu"]["works"], "name": best}
@@ -176,11 +162,7 @@ def _commands(
     add("train --device cuda", core or ("" if gpus else str(devices.get("cuda", {}).get("note", "no GPU"))))
     add("train --dtype bfloat16 or mixed", core, "" if gpus else "slow without a GPU: about 100 times")
     for name, engine in engines.items():
-        how = (
-            f"pip install 'understudy[{engine['extra']}]'"
-            if engine["extra"]
-            else "install it by its own guide"
-        )
+        how = f"pip install 'understudy[{engine['extra']}]'" if engine["extra"] else "install it by its own guide"
         missing = "" if engine["version"] else f"needs {name}: {how}"
         add(str(engine["for"]), core or missing)
     return out
@@ -201,11 +183,7 @@ def _no_processes() -> str:
 def told(found: dict[str, Any]) -> list[str]:
     """The findings on one screen."""
     machine = found["machine"]
-    lines = [
-        f"understudy {found['understudy']}, python {found['python']}, {found['platform']}",
-        "",
-        "packages",
-    ]
+    lines = [f"understudy {found['understudy']}, python {found['python']}, {found['platform']}", "", "packages"]
     lines += [f"  {name:14} {version or 'missing'}" for name, version in found["packages"].items()]
     lines += ["", "engines"]
     for name, engine in found["engines"].items():
@@ -217,14 +195,8 @@ def told(found: dict[str, Any]) -> list[str]:
             facts.insert(1, f"{device['free_gib']} of {device['memory_gib']} GiB free")
         lines.append(f"  {_mark(device['works'])} {name:12} {'; '.join(f for f in facts if f)}")
     memory = f"{machine['free_memory_gib']} of {machine['memory_gib']} GiB memory free"
-    disk = f"{machine['free_disk_gib']} GiB disk free here" + (
-        "" if machine["writable"] else ", NOT writable"
-    )
-    lines += [
-        "",
-        "machine",
-        f"  {machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads a process",
-    ]
+    disk = f"{machine['free_disk_gib']} GiB disk free here" + ("" if machine["writable"] else ", NOT writable")
+    lines += ["", "machine", f"  {machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads a process"]
     lines += [f"  {memory}; {disk}", "", "commands"]
     for name, command in found["commands"].items():
         lines.append(f"  {_mark(command['works'])} {name:34} {command['note']}".rstrip())

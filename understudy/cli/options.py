@@ -60,9 +60,7 @@ def parse(
     sections: heading -> its first field. positional: a tuple field that takes bare words. default: where unset fields
     come from. extra: more options, name -> help, returned as text.
     """
-    parser = Parser(
-        prog=prog, description=description, epilog=epilog, formatter_class=_Help, allow_abbrev=False
-    )
+    parser = Parser(prog=prog, description=description, epilog=epilog, formatter_class=_Help, allow_abbrev=False)
     starts = {first: heading for heading, first in (sections or {}).items()}
     docs, hints = field_docs(cls), typing.get_type_hints(cls)
     group: Any = parser
@@ -90,17 +88,13 @@ def _add(group: Any, field: dataclasses.Field[Any], hint: Any, doc: str, bare: b
     shown = shown.replace("%", "%%")  # argparse fills in % fields
     if typing.get_origin(hint) is tuple:
         if bare:
-            group.add_argument(
-                field.name, nargs="*", metavar=field.name.upper().rstrip("S"), help=shown, default=None
-            )
+            group.add_argument(field.name, nargs="*", metavar=field.name.upper().rstrip("S"), help=shown, default=None)
         else:
             group.add_argument(flag, nargs="+", metavar=kinds[0].__name__.upper(), help=shown)
     elif kinds[0] is bool:
         group.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=shown)
     else:
-        group.add_argument(
-            flag, metavar={"str": "NAME", "int": "N", "float": "X"}[kinds[0].__name__], help=shown
-        )
+        group.add_argument(flag, metavar={"str": "NAME", "int": "N", "float": "X"}[kinds[0].__name__], help=shown)
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):

@@ -108,9 +108,7 @@ def scale_of(config: RunConfig, recipe: Recipe) -> Scale:
     first = config.first_seed if config.first_seed >= 0 else FIRST_SEED if config.tiny else 0
     seeds = config.seeds or (recipe.tiny_seeds if config.tiny else recipe.real_seeds)
     out = config.out or ("runs/tiny/" if config.tiny else "runs/") + recipe.name
-    return Scale(
-        Path(out), seeds, first, config.share, _pairs("data", config.data), _pairs("model", config.model)
-    )
+    return Scale(Path(out), seeds, first, config.share, _pairs("data", config.data), _pairs("model", config.model))
 
 
 def _pairs(field: str, items: Sequence[str]) -> dict[str, str]:
@@ -224,9 +222,7 @@ def real(recipe: Recipe, plan: Plan, machine: Machine, scale: Scale) -> int:
                 "device", torch.cuda.get_device_name(), f"has {free / 1e9:.0f} GB, the recipe needs about {need:,.0f}: "
                 "write a --script with --gpus N for torchrun"
             )  # fmt: skip
-        for spec in sorted(
-            {s for j in waiting for s in (j.config.student, j.config.expert) if s.count("/") == 1}
-        ):
+        for spec in sorted({s for j in waiting for s in (j.config.student, j.config.expert) if s.count("/") == 1}):
             _present(spec)
         from understudy.tasks import load_task
 

@@ -88,9 +88,8 @@ def score(config: ScoreConfig, show: Any = lambda done, total: None) -> dict[str
     if not settings.student:
         raise UserError("student", "", "missing: whose tokenizer are the completions in?")
     student = load_policy(
-        settings.student, "student", task.tokenizer(), settings.seed, "cpu",
-        trust_remote_code=config.trust_remote_code,
-    ).ends_also(stops_of(task))  # fmt: skip
+        settings.student, "student", task.tokenizer(), settings.seed, "cpu", trust_remote_code=config.trust_remote_code
+    ).ends_also(stops_of(task))
     rollouts = _of_run(settings, task, student, config.run) if config.run else list(_of_file(config, student))
     if not rollouts:
         raise UserError("run", config.run or config.rollouts, "holds no completions")

@@ -197,9 +197,7 @@ def _value(argv: Sequence[str]) -> int:
     from understudy.theory import values
 
     if not argv or argv[0] in ("-h", "--help"):
-        print(
-            "usage: understudy theory value QUANTITY [options] [--json]    (QUANTITY --help: its options)\n"
-        )
+        print("usage: understudy theory value QUANTITY [options] [--json]    (QUANTITY --help: its options)\n")
         for name, cls in values.QUANTITIES.items():
             print(f"  {name:17s} {' '.join(str(cls.__doc__).split())} [{cls.source}]")
         return 0

@@ -97,14 +97,8 @@ def _own(config: FalsifyConfig) -> int:
     bandit = load(config.instance)
     found = examine(bandit, config.n, config.runs, config.delta, config.seed)
     if config.json:
-        findings = [
-            vars(f) | {"observed": _finite(f.observed), "bound": _finite(f.bound)} for f in found.findings
-        ]
-        print(
-            json.dumps(
-                {"name": bandit.name, "refuted": found.refuted, "story": found.story, "findings": findings}
-            )
-        )
+        findings = [vars(f) | {"observed": _finite(f.observed), "bound": _finite(f.bound)} for f in found.findings]
+        print(json.dumps({"name": bandit.name, "refuted": found.refuted, "story": found.story, "findings": findings}))
         return 1 if found.refuted else 0
     k, x, y = bandit.shape
     console.print(Text(f"{bandit.name}: {x} contexts, {y} actions, {k} students", "bold"))
@@ -189,8 +183,7 @@ def _search(config: FalsifyConfig) -> int:
         f"{config.kind}: {tally.kept} of {tally.instances} instances have Delta <= {config.dmax:g}.",
         f"With unlimited data, not more than {tally.tol:.3g} below the expert: SFT {tally.sft_matches:.1%}, "
         f"online {tally.online_matches:.1%}.",
-        f"Better than the other by more than that: SFT {tally.offline_better:.1%}, "
-        f"online {tally.online_better:.1%}.",
+        f"Better than the other by more than that: SFT {tally.offline_better:.1%}, online {tally.online_better:.1%}.",
     ):
         console.print(line, markup=False)
     _print(findings)

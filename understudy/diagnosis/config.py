@@ -97,9 +97,7 @@ def full_training(config: DiagnoseConfig, method: str) -> TrainConfig:
 def checked(config: DiagnoseConfig) -> DiagnoseConfig:
     """With its directory named; UserError for what could not run, before anything is loaded."""
     if not config.student:
-        raise UserError(
-            "student", "", "missing: give a model directory, a hub id, or scratch:width=64,layers=2"
-        )
+        raise UserError("student", "", "missing: give a model directory, a hub id, or scratch:width=64,layers=2")
     if not config.expert:
         raise UserError("expert", "", "missing: give a model, or `solver`")
     share(config.budget)

@@ -37,12 +37,10 @@ class Sizes:
         seconds: float = 0.0,
     ) -> Cost:  # fmt: skip
         """Of so many tokens."""
-        flops = 2 * self.expert * (expert_sampled + expert_scored) + self.student * (
-            2 * sampled + 6 * trained
-        )
+        flops = 2 * self.expert * (expert_sampled + expert_scored) + self.student * (2 * sampled + 6 * trained)
         return Cost(
             round(expert_sampled), round(expert_scored), round(sampled), round(trained), float(flops), float(seconds)
-        )  # fmt: skip
+        )
 
     def of_ledger(self, ledger: dict[str, Any]) -> Cost:
         """What a run has spent on training, by its own account."""

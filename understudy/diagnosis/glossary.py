@@ -34,13 +34,11 @@ MEANINGS: dict[str, tuple[str, str]] = {
     "expert_at_work": ("expert in the SFT pilot", "its accuracy on what the SFT pilot learnt from"),
     "online_accuracy": ("online pilot at work", "its accuracy at its end, on what it was about to learn from"),
     "online_trend": ("online pilot's rise", "gain of that accuracy a doubling of what it had seen"),
-}  # fmt: skip
+}
 """Name -> (label, meaning)."""
 
 
-def assumptions(
-    config: DiagnoseConfig, seen: Evidence, shared: int, prompts: int, steps: bool
-) -> tuple[str, ...]:
+def assumptions(config: DiagnoseConfig, seen: Evidence, shared: int, prompts: int, steps: bool) -> tuple[str, ...]:
     """What the verdict rests on and cannot check."""
     out = [
         "Prompts are drawn from the task's train stream under another seed, never from its test split.",
@@ -52,9 +50,7 @@ def assumptions(
         "make it more or less likely.",
     ]
     if shared:
-        out.append(
-            f"The task has few problems: {shared} of {prompts} prompts are among the pilots' training prompts."
-        )
+        out.append(f"The task has few problems: {shared} of {prompts} prompts are among the pilots' training prompts.")
     if not seen.has_verifier:
         out.append(
             "No reward is known here: distances and learning curves are measured, but not whether getting nearer to "

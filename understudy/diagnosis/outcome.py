@@ -33,12 +33,7 @@ def boundary_distance(student: float, sft: float, opd: float, margin: float = MA
 
 
 def is_close(
-    student: float,
-    sft: float,
-    opd: float,
-    gain_half: float = 0.0,
-    lead_half: float = 0.0,
-    margin: float = MARGIN,
+    student: float, sft: float, opd: float, gain_half: float = 0.0, lead_half: float = 0.0, margin: float = MARGIN
 ) -> bool:
     """Could the outcome's own uncertainty, at least the tolerance, have put it on the other side of a boundary?
 

@@ -50,12 +50,7 @@ LEAST = 24
 
 
 def diagnose(
-    student: str = "",
-    expert: str = "",
-    task: str = "countdown",
-    *,
-    progress: Progress | None = None,
-    **options: Any,
+    student: str = "", expert: str = "", task: str = "countdown", *, progress: Progress | None = None, **options: Any
 ) -> Diagnosis:
     """Which way to train `student` toward `expert` on `task`, before it is paid for. options: DiagnoseConfig.
 
@@ -279,7 +274,4 @@ def _timed(costs: dict[str, Cost], paces: dict[str, Any], device_flops: float) -
 def _machine(config: DiagnoseConfig) -> dict[str, Any]:
     named = f"an accelerator that sustains {config.device_flops:.3g} FLOP/s"
     here = device_name(str(resolve_device(config.device)))
-    return {
-        "machine": named if config.device_flops else f"this machine ({here})",
-        "device_flops": config.device_flops,
-    }
+    return {"machine": named if config.device_flops else f"this machine ({here})", "device_flops": config.device_flops}

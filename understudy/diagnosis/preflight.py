@@ -40,9 +40,7 @@ def block(checks: tuple[Check, ...]) -> None:
 def _all(setting: Setting, name: str) -> Iterator[Check]:
     student, expert = setting.student, setting.expert
     told = f"{len(student.tokenizer)} tokens, {tokenizer_sha(student.tokenizer)}, end {list(student.end_ids)}"
-    same = _try(
-        "tokenizer, vocabulary and end tokens", told, lambda: check_same_language(student, expert, name)
-    )
+    same = _try("tokenizer, vocabulary and end tokens", told, lambda: check_same_language(student, expert, name))
     yield same
     yield _templates(student.tokenizer, getattr(expert, "tokenizer", None))
     some = _some(setting)
@@ -51,9 +49,7 @@ def _all(setting: Setting, name: str) -> Iterator[Check]:
         return  # scores of foreign tokens would only confuse
     yield _noise(setting, some)
     if setting.reward:
-        yield _try(
-            "verifier accepts its own gold answers", "8 prompts a split", lambda: check_task(setting.task)
-        )
+        yield _try("verifier accepts its own gold answers", "8 prompts a split", lambda: check_task(setting.task))
         yield _own_template(setting, some)
 
 
@@ -93,14 +89,10 @@ def _noise(setting: Setting, some: list[Prompt]) -> Check:
     alone = [setting.expert.score([r])[0] for r in rollouts]
     gaps = [float((a.double() - b.double()).abs().mean()) for a, b in zip(batch, alone)]
     if not all(map(math.isfinite, gaps)):
-        return Check(
-            name, False, "a score is not finite", "the expert gives some text probability zero: smooth it"
-        )
+        return Check(name, False, "a score is not finite", "the expert gives some text probability zero: smooth it")
     worst = max(gaps)
     mend = "the differences measured below would drown in this: score in float32, one text a batch, without top-k"
-    return Check(
-        name, worst <= NOISE, f"{worst:.1e} nats a token apart at most", "" if worst <= NOISE else mend
-    )
+    return Check(name, worst <= NOISE, f"{worst:.1e} nats a token apart at most", "" if worst <= NOISE else mend)
 
 
 def _own_template(setting: Setting, some: list[Prompt]) -> Check:

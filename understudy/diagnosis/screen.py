@@ -26,12 +26,7 @@ HEADLINES = {
     "undecided": "UNDECIDED: the evidence does not say",
 }
 COLOURS = {"offline suffices": "green", "go online": "cyan", "neither": "yellow", "undecided": "magenta"}
-ROUTES = {
-    "student": "as it is",
-    "sft": "offline (SFT)",
-    "opd": "online (OPD), an estimate",
-    "expert": "the expert",
-}
+ROUTES = {"student": "as it is", "sft": "offline (SFT)", "opd": "online (OPD), an estimate", "expert": "the expert"}
 
 
 def show(found: Diagnosis, console: Console) -> None:
@@ -87,13 +82,7 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     hours = seconds / 3600
-    return (
-        f"{seconds / 60:.0f} min"
-        if seconds < 5400
-        else f"{hours:.1f} h"
-        if hours < 100
-        else f"{hours:,.0f} h"
-    )
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{hours:.1f} h" if hours < 100 else f"{hours:,.0f} h"
 
 
 def _table(*headings: str) -> Table:
@@ -150,8 +139,6 @@ def _pilots(found: Diagnosis) -> Iterator[RenderableType]:
             table.add_row(name, number(p.accuracy), number(p.kl_expert_student), number(p.kl_student_expert))
         yield table
     else:
-        yield Text(
-            "no pilots were trained" + ("" if found.setting.get("stopped") else ": they do not fit --budget")
-        )
+        yield Text("no pilots were trained" + ("" if found.setting.get("stopped") else ": they do not fit --budget"))
     for name, control in found.evidence.checks.items():
         yield Text(f"{name.replace('_', ' ')}: {control.told}", style="dim")

@@ -82,19 +82,13 @@ def pass_at_k(outcomes: ArrayLike, k: int) -> Floats:
     return np.asarray(1.0 - all_wrong_P)
 
 
-def bootstrap_prompts(
-    outcomes: ArrayLike, seed: int = 0, draws: int = DRAWS, level: float = LEVEL
-) -> Interval:
+def bootstrap_prompts(outcomes: ArrayLike, seed: int = 0, draws: int = DRAWS, level: float = LEVEL) -> Interval:
     """Mean over prompts with its interval; outcomes (P,) or (P, K). Says nothing about training seeds."""
     return bootstrap_seeds_prompts([outcomes], seed=seed, draws=draws, level=level)
 
 
 def bootstrap_seeds_prompts(
-    outcomes: Sequence[ArrayLike],
-    shared_prompts: bool = False,
-    seed: int = 0,
-    draws: int = DRAWS,
-    level: float = LEVEL,
+    outcomes: Sequence[ArrayLike], shared_prompts: bool = False, seed: int = 0, draws: int = DRAWS, level: float = LEVEL
 ) -> Interval:
     """Mean over seeds of the mean over prompts, with a hierarchical bootstrap.
 
@@ -105,9 +99,7 @@ def bootstrap_seeds_prompts(
     if not values:
         raise UserError("outcomes", "no seeds", "give the outcomes of at least one run")
     if shared_prompts and len({len(v) for v in values}) > 1:
-        raise UserError(
-            "shared_prompts", [len(v) for v in values], "the seeds have different numbers of prompts"
-        )
+        raise UserError("shared_prompts", [len(v) for v in values], "the seeds have different numbers of prompts")
     means_S = np.array([v.mean() for v in values])
     value, n_seeds = float(means_S.mean()), len(values)
     if n_seeds > 1:
@@ -136,9 +128,7 @@ def paired_difference(
     when seeds or prompts do not match; match prompts first with `align`.
     """
     if len(a) != len(b):
-        raise UserError(
-            "seeds", f"{len(a)} and {len(b)}", "a paired difference needs the same seeds on both sides"
-        )
+        raise UserError("seeds", f"{len(a)} and {len(b)}", "a paired difference needs the same seeds on both sides")
     pairs = [(_per_prompt(x), _per_prompt(y)) for x, y in zip(a, b, strict=True)]
     for x, y in pairs:
         if len(x) != len(y):
@@ -156,9 +146,7 @@ def align(keys_a: Sequence[str], keys_b: Sequence[str]) -> tuple[NDArray[np.intp
     return index[:, 0], index[:, 1]
 
 
-def total_variation(
-    counts_a: ArrayLike, counts_b: ArrayLike, seed: int = 0, draws: int = 500
-) -> tuple[float, float]:
+def total_variation(counts_a: ArrayLike, counts_b: ArrayLike, seed: int = 0, draws: int = 500) -> tuple[float, float]:
     """Total variation between two histograms over the same bins, and the value expected by chance alone.
 
     The plug-in estimate is biased upward; the second number is its mean when both come from the pooled
@@ -166,9 +154,7 @@ def total_variation(
     """
     a, b = np.asarray(counts_a, dtype=np.float64), np.asarray(counts_b, dtype=np.float64)
     if a.shape != b.shape or a.sum() <= 0 or b.sum() <= 0:
-        raise UserError(
-            "counts", f"{a.shape} and {b.shape}", "give two histograms over the same bins, not empty"
-        )
+        raise UserError("counts", f"{a.shape} and {b.shape}", "give two histograms over the same bins, not empty")
     pooled = (a + b) / (a.sum() + b.sum())
     rng = generator("total variation", seed)
     fake_a = rng.multinomial(int(a.sum()), pooled, size=draws) / a.sum()
@@ -221,9 +207,7 @@ def _per_prompt(outcomes: ArrayLike) -> Floats:
     if values.ndim == 2 and values.shape[1] > 0:
         values = values.mean(axis=1)
     if values.ndim != 1 or values.size == 0:
-        raise UserError(
-            "outcomes", f"shape {values.shape}", "give (prompts,) or (prompts, samples), not empty"
-        )
+        raise UserError("outcomes", f"shape {values.shape}", "give (prompts,) or (prompts, samples), not empty")
     if not np.isfinite(values).all():
         raise UserError("outcomes", "not finite", "every outcome must be a finite number")
     return values

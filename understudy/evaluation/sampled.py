@@ -26,9 +26,7 @@ from understudy.types import Prompt, Rollout
 class Actor(Protocol):
     """What can be evaluated: an expert, or a policy through `as_actor`."""
 
-    def sample(
-        self, prompts: Sequence[Prompt], samples: int, seed: int, max_new_tokens: int
-    ) -> list[Rollout]: ...
+    def sample(self, prompts: Sequence[Prompt], samples: int, seed: int, max_new_tokens: int) -> list[Rollout]: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,9 +123,7 @@ def chosen(
     for p, logp in zip(prompts, choose(policy, scorer, prompts)):
         cdf = np.exp(logp - logp.max()).cumsum()
         u = [float(uniforms(seed, p.key, s, 1)[0]) for s in range(samples)]
-        for s, c in enumerate(
-            [int(logp.argmax()), *(int(np.searchsorted(cdf, x * cdf[-1], "right")) for x in u)]
-        ):
+        for s, c in enumerate([int(logp.argmax()), *(int(np.searchsorted(cdf, x * cdf[-1], "right")) for x in u)]):
             text = p.data["choices"][min(c, len(logp) - 1)]
             ids = policy.continuations([p], [text])[0]
             row = Rollout(p, max(0, s - 1), ids, (float("nan"),) * len(ids), True, text, actor)
@@ -174,9 +170,7 @@ def sample_expert(
         prompts,
         samples,
         distributed.spread_rollouts(
-            lambda part: verify_all(task, expert.sample(part, samples, seed, max_new_tokens)),
-            prompts,
-            samples,
+            lambda part: verify_all(task, expert.sample(part, samples, seed, max_new_tokens)), prompts, samples
         ),
         distributed.spread_rollouts(lambda part: verify_all(task, greedy(part, max_new_tokens)), prompts, 1)
         if greedy

@@ -68,9 +68,7 @@ class Evaluator:
         names = splits_of(c.eval_splits, self.task)
         for i, split in enumerate(names):
             self.show("final evaluation", i, len(names), split)
-            student, table = self._evaluate(
-                step, split, c.final_prompts, c.final_samples, greedy=True, shown=True
-            )
+            student, table = self._evaluate(step, split, c.final_prompts, c.final_samples, greedy=True, shown=True)
             splits[split] = student.outcome()
             expert = self._expert_on(split, c.final_prompts, c.final_samples)
             if expert is not None:
@@ -114,21 +112,10 @@ class Evaluator:
             )
         return self._experts[name]
 
-    def _sample(
-        self, policy: Policy, prompts: list[Prompt], k: int, greedy: bool, actor: str = "student"
-    ) -> Sampled:
+    def _sample(self, policy: Policy, prompts: list[Prompt], k: int, greedy: bool, actor: str = "student") -> Sampled:
         c = self.config
         return sample_policy(
-            policy,
-            self.task,
-            prompts,
-            k,
-            self.seed,
-            self.room,
-            greedy,
-            c.eval_temperature,
-            c.eval_top_p,
-            actor,
+            policy, self.task, prompts, k, self.seed, self.room, greedy, c.eval_temperature, c.eval_top_p, actor
         )
 
     def _divergences(self, student: Sampled, expert: Sampled | None) -> dict[str, list[float]]:

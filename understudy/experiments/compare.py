@@ -93,9 +93,7 @@ class Plan:
         for arm, place in self.diagnoses():
             fields = diagnosis_job.fields_of(arm.config, self.diagnose, str(place))
             name = f"diagnosis of {arm.expert}, seed {arm.seed}"
-            asked.append(
-                Work(name, diagnosis_job.make, (fields,), str(place / diagnosis_job.FILE), self._needs(arm))
-            )
+            asked.append(Work(name, diagnosis_job.make, (fields,), str(place / diagnosis_job.FILE), self._needs(arm)))
         made = self.trainings()
         return [*made[: len(self.before)], *asked, *made[len(self.before) :]]
 
@@ -192,9 +190,7 @@ def plan_of(config: CompareConfig, command: Sequence[str]) -> Plan:
     if not config.student:
         raise UserError("student", "", "missing: the model from which every student starts")
     if not config.experts:
-        raise UserError(
-            "experts", "", "missing: give LABEL=SPEC, for example --experts search=solver rl=runs/grpo-0"
-        )
+        raise UserError("experts", "", "missing: give LABEL=SPEC, for example --experts search=solver rl=runs/grpo-0")
     share(config.diagnose_budget)
     if len(set(config.seeds)) != len(config.seeds) or not config.seeds:
         raise UserError("seeds", config.seeds, "must be different numbers, at least one")
@@ -212,9 +208,7 @@ def plan_of(config: CompareConfig, command: Sequence[str]) -> Plan:
         label, equals, spec = item.partition("=")
         if not equals or not label or not spec or label in experts:
             raise UserError("experts", item, "write a new LABEL=SPEC")
-        first_spec, first_student = (
-            text.replace("{seed}", str(config.seeds[0])) for text in (spec, config.student)
-        )
+        first_spec, first_student = (text.replace("{seed}", str(config.seeds[0])) for text in (spec, config.student))
         experts[label] = describe_expert(first_spec, first_student, config.task)
         for text in config.methods:
             method = parse_spec(text, "methods")
@@ -225,20 +219,12 @@ def plan_of(config: CompareConfig, command: Sequence[str]) -> Plan:
                 train = build(TrainConfig, common | dict(method.args) | known, "methods")
                 reference = build(TrainConfig, common | known, "set")
                 arms.append(
-                    Arm(
-                        label,
-                        method_label(method.name, method.args),
-                        seed,
-                        train.updates / reference.updates,
-                        train,
-                    )
+                    Arm(label, method_label(method.name, method.args), seed, train.updates / reference.updates, train)
                 )
                 resolve(train)
     found = flags(arms)
     if config.strict and found:
-        raise UserError(
-            "methods", found[0], "differ in more than the studied field: drop the change, or --strict"
-        )
+        raise UserError("methods", found[0], "differ in more than the studied field: drop the change, or --strict")
     settings = {k: v for k, v in to_dict(resolve(arms[0].config)).items() if k not in STUDIED | _ROW}
     base = {str(s): {"path": config.student.replace("{seed}", str(s))} for s in config.seeds}
     return Plan(
@@ -315,14 +301,4 @@ def compare_command(args: Sequence[str]) -> int:
     return 0
 
 
-__all__ = [
-    "Arm",
-    "CompareConfig",
-    "Plan",
-    "compare",
-    "compare_command",
-    "describe_expert",
-    "flags",
-    "plan_of",
-    "run",
-]
+__all__ = ["Arm", "CompareConfig", "Plan", "compare", "compare_command", "describe_expert", "flags", "plan_of", "run"]

@@ -108,9 +108,7 @@ def prepared(config: DemoConfig, train: TrainConfig) -> TrainConfig:
 
 def larger_job(config: DemoConfig, seed: int) -> Job:
     place = root_of(config) / f"seed-{seed}" / "expert-larger"
-    return Job(
-        f"expert: {LARGER}, seed {seed}", prepared(config, larger_expert(place, seed, setting(config)[0]))
-    )
+    return Job(f"expert: {LARGER}, seed {seed}", prepared(config, larger_expert(place, seed, setting(config)[0])))
 
 
 def root_of(config: DemoConfig) -> Path:
@@ -136,12 +134,7 @@ def plan_of(config: DemoConfig, command: Sequence[str]) -> Plan:
         start = str(place / "base")
         first = Job(f"base, seed {seed}", prepared(config, base(Path(start), seed, task)))
         bases[str(seed)] = {"path": str(Path(start).relative_to(root))}
-        specs = {
-            RL: str(place / "expert-rl"),
-            LARGER: str(place / "expert-larger"),
-            SEARCH: "solver",
-            STYLED: "styled",
-        }
+        specs = {RL: str(place / "expert-rl"), LARGER: str(place / "expert-larger"), SEARCH: "solver", STYLED: "styled"}
         rl = prepared(config, rl_expert(Path(specs[RL]), seed, task, start))
         before.append(first)
         if RL in labels:
@@ -164,9 +157,7 @@ def plan_of(config: DemoConfig, command: Sequence[str]) -> Plan:
                 arms.append(Arm(label, method, seed, times, train))
     arms = [replace(a, config=replace(a.config, **evaluation)) for a in arms]
     settings = {
-        k: v
-        for k, v in to_dict(resolve(arms[0].config)).items()
-        if k not in ("method", "expert", "out", "student")
+        k: v for k, v in to_dict(resolve(arms[0].config)).items() if k not in ("method", "expert", "out", "student")
     }
     return Plan("Offline or online? Countdown on one laptop", root, "updates", experts, arms, bases, settings,
                 list(command), tuple(before), BUDGET if config.diagnose else "")  # fmt: skip

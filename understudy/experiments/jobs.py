@@ -71,11 +71,7 @@ class Work:
 
 
 def run_all(
-    jobs: Sequence[Job | Work],
-    workers: int,
-    show: Show,
-    keep_going: bool = False,
-    launcher: str = "local",
+    jobs: Sequence[Job | Work], workers: int, show: Show, keep_going: bool = False, launcher: str = "local"
 ) -> list[str]:
     """Run every job; the names of those that were finished before and only re-used.
 
@@ -141,22 +137,16 @@ def _check_same(job: Job) -> None:
     from understudy.config import VOLATILE, resolve, to_dict
     from understudy.runs.read import differences, read_config
 
-    changed = differences(
-        read_config(job.config.out), to_dict(resolve(job.config)), VOLATILE, to_dict(TrainConfig())
-    )
+    changed = differences(read_config(job.config.out), to_dict(resolve(job.config)), VOLATILE, to_dict(TrainConfig()))
     if changed:
-        raise UserError(
-            "out", job.config.out, f"holds another run ({', '.join(changed[:4])}): choose another --out"
-        )
+        raise UserError("out", job.config.out, f"holds another run ({', '.join(changed[:4])}): choose another --out")
 
 
 class _Pool:
     def __init__(self, show: Show) -> None:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         self.context = mp.get_context("forkserver")
-        self.context.set_forkserver_preload(
-            ["understudy.training.train", "transformers.models.llama.modeling_llama"]
-        )
+        self.context.set_forkserver_preload(["understudy.training.train", "transformers.models.llama.modeling_llama"])
         self.messages: Any = self.context.Queue()
         self.show = show
         self.running: dict[str, Any] = {}
@@ -242,9 +232,7 @@ def _child(job: Job | Work, messages: Any) -> None:
         value = f"{error.value} (run {where})"
         messages.put((job.name, "failed", 0, 0, (error.field, value, error.mend)))
     except (Interrupted, KeyboardInterrupt):
-        messages.put(
-            (job.name, "failed", 0, 0, ("run", job.name, "interrupted; the same command resumes it"))
-        )
+        messages.put((job.name, "failed", 0, 0, ("run", job.name, "interrupted; the same command resumes it")))
     except BaseException as error:
         traceback.print_exc(file=sys.stderr)
         messages.put((job.name, "failed", 0, 0, ("run", job.name, f"{type(error).__name__}: {error}")))

@@ -41,15 +41,11 @@ def load_directly(config: TrainConfig, task: Task, student: Any) -> Expert:
     if is_programmatic(config.expert):
         for name in ("temperature", "top_p"):
             if getattr(config, name) != 1:
-                raise UserError(
-                    name, getattr(config, name), "a programmatic expert samples from what it scores: use 1"
-                )
+                raise UserError(name, getattr(config, name), "a programmatic expert samples from what it scores: use 1")
         expert = task.expert(parse_spec(config.expert, "expert"), student.tokenizer)
         adopt = getattr(expert, "for_student", None)
         return adopt(student) if adopt else expert
-    policy = load_policy(
-        config.expert, "expert", None, 0, config.device, config.dtype, config.trust_remote_code
-    )
+    policy = load_policy(config.expert, "expert", None, 0, config.device, config.dtype, config.trust_remote_code)
     policy.ends_also(getattr(task, "stop", ()))
     expert = LocalExpert(policy, config.temperature, config.top_p)
     return expert.fit(getattr(student, "vocabulary", policy.vocabulary))

@@ -40,9 +40,7 @@ class Expert(Protocol):
         """One row a prompt, nothing written yet. Push a student's tokens to continue from its prefix."""
         ...
 
-    def sample(
-        self, prompts: Sequence[Prompt], samples: int, seed: int, max_new_tokens: int
-    ) -> list[Rollout]:
+    def sample(self, prompts: Sequence[Prompt], samples: int, seed: int, max_new_tokens: int) -> list[Rollout]:
         """`samples` completions of each prompt, prompt-major.
 
         A completion is a function of (seed, prompt key, sample index) alone, never of the batch.

@@ -41,9 +41,7 @@ class LocalExpert:
         steps = self.policy.start(prompts)
         return steps if self.vocabulary == self.policy.vocabulary else _Cut(steps, self.vocabulary)
 
-    def sample(
-        self, prompts: Sequence[Prompt], samples: int, seed: int, max_new_tokens: int
-    ) -> list[Rollout]:
+    def sample(self, prompts: Sequence[Prompt], samples: int, seed: int, max_new_tokens: int) -> list[Rollout]:
         return self._draw(prompts, samples, seed, max_new_tokens, greedy=False)
 
     def greedy(self, prompts: Sequence[Prompt], max_new_tokens: int) -> list[Rollout]:
@@ -91,10 +89,6 @@ def made_by(path: str) -> dict[str, Any]:
                 config, ledger = read_config(run), read_ledger(run)
             except UserError:
                 return {}
-            told = {
-                k: config[k]
-                for k in ("method", "student", "expert", "task", "seed", "updates")
-                if k in config
-            }
+            told = {k: config[k] for k in ("method", "student", "expert", "task", "seed", "updates") if k in config}
             return {"made_by": told, "ledger": ledger}
     return {}

@@ -55,9 +55,7 @@ class RecordedExpert:
         self.student = student
         return self
 
-    def sample(
-        self, prompts: Sequence[Prompt], samples: int, seed: int, max_new_tokens: int
-    ) -> list[Rollout]:
+    def sample(self, prompts: Sequence[Prompt], samples: int, seed: int, max_new_tokens: int) -> list[Rollout]:
         """Different traces of a prompt, in an order named by (seed, key). UserError: it has fewer than `samples`."""
         if self.student is None:
             raise UserError("expert", self.name, "its traces are tokens of a student: train one on them")
@@ -94,9 +92,7 @@ class RecordedExpert:
         self._cannot("give distributions")
 
     def _cannot(self, what: str) -> NoReturn:
-        raise UserError(
-            "expert", self.name, f"cannot {what}: it is recorded; use sft or seq_kd, or a model as expert"
-        )
+        raise UserError("expert", self.name, f"cannot {what}: it is recorded; use sft or seq_kd, or a model as expert")
 
 
 @dataclass(frozen=True)

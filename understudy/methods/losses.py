@@ -38,9 +38,7 @@ def token_logp(logits_NV: Tensor, ids_N: Tensor) -> Tensor:
     return logits_NV.gather(-1, ids_N.unsqueeze(-1)).squeeze(-1) - logits_NV.logsumexp(-1)
 
 
-def surrogate(
-    logp_N: Tensor, behavior_logp_N: Tensor | None, weight_N: Tensor, clip: float | None = None
-) -> Tensor:
+def surrogate(logp_N: Tensor, behavior_logp_N: Tensor | None, weight_N: Tensor, clip: float | None = None) -> Tensor:
     """Per-token loss whose gradient is -weight * ratio * grad log student; (N,) each.
 
     Without `behavior_logp_N` it is the weighted negative log-likelihood, -weight * logp. With it, the
@@ -73,11 +71,7 @@ def divergence(student_logp: Tensor, expert_logp: Tensor, kind: str, beta: float
 
 
 def reduce(
-    loss_N: Tensor,
-    row_N: Tensor,
-    reduction: str,
-    total_tokens: int | None = None,
-    total_rows: int | None = None,
+    loss_N: Tensor, row_N: Tensor, reduction: str, total_tokens: int | None = None, total_rows: int | None = None
 ) -> Tensor:
     """Sum of per-token losses over its denominator; a scalar.
 
@@ -115,10 +109,7 @@ def token_losses(
     if chunk <= 0 or n <= chunk:
         loss_N, logp_N = piece(hidden_ND, index_N)
         return loss_N, logp_N.detach()
-    parts = [
-        checkpoint(piece, h, i, use_reentrant=False)
-        for h, i in zip(hidden_ND.split(chunk), index_N.split(chunk))
-    ]
+    parts = [checkpoint(piece, h, i, use_reentrant=False) for h, i in zip(hidden_ND.split(chunk), index_N.split(chunk))]
     return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts]).detach()
 
 
@@ -139,9 +130,6 @@ def _piece(logits: Tensor, batch: Batch, objective: Objective, index: Tensor) ->
     if objective.top_k:
         chooser = student_logp if objective.top_k_of == "student" else expert_logp
         ids = chooser.detach().topk(min(objective.top_k, chooser.shape[-1] - 1), -1).indices
-        student_logp, expert_logp = (
-            divergences.bucketed(student_logp, ids),
-            divergences.bucketed(expert_logp, ids),
-        )
+        student_logp, expert_logp = (divergences.bucketed(student_logp, ids), divergences.bucketed(expert_logp, ids))
     loss = divergence(student_logp, expert_logp, objective.divergence, objective.beta)
     return batch.weight_N[index] * loss, logp

@@ -206,9 +206,7 @@ RULES: tuple[Rule, ...] = (
         "an expert or base that never changes has no rounds to aggregate: use --replay fixed or fresh",
     ),
     Rule(
-        lambda c: (
-            (c.behavior, c.target) == ("base", "token") and c.importance != "token" and c.weight != "passed"
-        ),
+        lambda c: (c.behavior, c.target) == ("base", "token") and c.importance != "token" and c.weight != "passed",
         "importance",
         "tokens sampled from the base without the ratio student / base descend another objective: "
         "use --weight log_ratio with --importance token",

@@ -5,13 +5,7 @@ beside its own. sharding.py: its weights spread over several processes.
 """
 
 from understudy.policy.decoding import CachedSteps
-from understudy.policy.loading import (
-    Scratch,
-    check_same_language,
-    load_policy,
-    make_scratch,
-    resolve_device,
-)
+from understudy.policy.loading import Scratch, check_same_language, load_policy, make_scratch, resolve_device
 from understudy.policy.model import SCORE_ROWS, Policy, tokenizer_sha
 from understudy.policy.padding import Padded, pad
 

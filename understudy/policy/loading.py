@@ -121,20 +121,12 @@ def _load_pretrained(path: str, field: str, dtype: str, trust_remote_code: bool)
     if os.path.isfile(folder / "final" / "config.json"):  # a run directory stands for its final model
         folder = folder / "final"
     elif is_run(folder):
-        raise UserError(
-            field, path, "is a run that has not finished: resume it, or give one of its checkpoints"
-        )
-    is_folder = os.path.isdir(
-        folder
-    )  # os.path: a name that is too long for the system is no folder, not an error
+        raise UserError(field, path, "is a run that has not finished: resume it, or give one of its checkpoints")
+    is_folder = os.path.isdir(folder)  # os.path: a name that is too long for the system is no folder, not an error
     if is_folder and not (folder / "config.json").is_file() and (folder / "adapter_config.json").is_file():
-        raise UserError(
-            field, path, "is an adapter without its model: give the run's final/, where it is merged"
-        )
+        raise UserError(field, path, "is an adapter without its model: give the run's final/, where it is merged")
     if is_folder and not (folder / "config.json").is_file():
-        raise UserError(
-            field, path, "is not a model: it has no config.json (a run directory needs its final/ folder)"
-        )
+        raise UserError(field, path, "is not a model: it has no config.json (a run directory needs its final/ folder)")
     if not is_folder and (os.path.exists(folder) or path.startswith((".", "/", "~")) or path.count("/") != 1):
         raise UserError(field, path, "is not a model: no such folder, and not a hub id (OWNER/NAME)")
     name = str(folder) if is_folder else path
@@ -150,9 +142,7 @@ def _load_pretrained(path: str, field: str, dtype: str, trust_remote_code: bool)
         raise UserError(field, path, f"cannot be loaded as a causal LM in safetensors ({reason})") from None
     if told["missing_keys"]:  # transformers would go on with random numbers in their place
         missing = sorted(told["missing_keys"])
-        raise UserError(
-            field, path, f"lacks {len(missing)} of its weights ({missing[0]}, ...): copy the whole model"
-        )
+        raise UserError(field, path, f"lacks {len(missing)} of its weights ({missing[0]}, ...): copy the whole model")
     return Policy(model, tokenizer, path)
 
 
@@ -161,14 +151,10 @@ def check_same_language(student: Any, expert: Any, expert_name: str) -> None:
     ours, theirs = student.tokenizer, expert.tokenizer
     if len(ours) != len(theirs):
         raise UserError(
-            "expert",
-            expert_name,
-            f"its tokenizer has {len(theirs)} tokens, the student's {len(ours)}: use the same",
+            "expert", expert_name, f"its tokenizer has {len(theirs)} tokens, the student's {len(ours)}: use the same"
         )
     if ours is not theirs and tokenizer_sha(ours) != tokenizer_sha(theirs):
-        raise UserError(
-            "expert", expert_name, "its tokenizer gives other ids than the student's: use the same one"
-        )
+        raise UserError("expert", expert_name, "its tokenizer gives other ids than the student's: use the same one")
     if getattr(expert, "vocabulary", student.vocabulary) != student.vocabulary:
         raise UserError(
             "expert",

@@ -84,9 +84,7 @@ def _is_adapters(name: str) -> bool:
     return ".lora_A." in name or ".lora_B." in name
 
 
-def attach(
-    model: Any, base: str, rank: int, alpha: float, dropout: float, targets: str, seed: int
-) -> Adapter:
+def attach(model: Any, base: str, rank: int, alpha: float, dropout: float, targets: str, seed: int) -> Adapter:
     """Put an adapter of this rank beside the linear layers of `model`, in place; at first it changes nothing.
 
     alpha: the change is alpha / rank times B A. targets: `all-linear`, or the last names of layers, by comma. What
@@ -105,9 +103,7 @@ def attach(
         task_type="CAUSAL_LM",
         base_model_name_or_path=base,
     )
-    linear = sorted(
-        {n.rpartition(".")[2] for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)}
-    )
+    linear = sorted({n.rpartition(".")[2] for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)})
     with torch.random.fork_rng(), warnings.catch_warnings():
         torch.manual_seed(seed_from("lora", seed) % 2**63)
         try:

@@ -85,9 +85,7 @@ def draw(
         _draw_rows(
             start([names[i][0] for i in rows]),
             rows,
-            None
-            if greedy
-            else np.stack([uniforms(seed, names[i][0].key, names[i][1], max_new_tokens) for i in rows]),
+            None if greedy else np.stack([uniforms(seed, names[i][0].key, names[i][1], max_new_tokens) for i in rows]),
             set(end_ids),
             max_new_tokens,
             temperature,

@@ -58,19 +58,13 @@ class Shards:
         from torch.distributed.tensor import DTensor
 
         parameters = dict(self.model.named_parameters())
-        whole = [
-            n for n, p in parameters.items() if not isinstance(p, DTensor) or not p.placements[0].is_shard()
-        ]
+        whole = [n for n, p in parameters.items() if not isinstance(p, DTensor) or not p.placements[0].is_shard()]
         if whole:
-            raise UserError(
-                "processes", distributed.size(), f"{whole[0]} is not sharded: this model cannot be spread"
-            )
+            raise UserError("processes", distributed.size(), f"{whole[0]} is not sharded: this model cannot be spread")
         parts = distributed.gathered(self.here)
         wanted = sum(p.numel() for p in parameters.values())
         if sum(parts) != wanted or max(parts) == wanted:
-            raise UserError(
-                "processes", distributed.size(), f"hold {parts} of {wanted} weights: this is no sharding"
-            )
+            raise UserError("processes", distributed.size(), f"hold {parts} of {wanted} weights: this is no sharding")
 
     @property
     def here(self) -> int:
@@ -138,9 +132,7 @@ def write(folder: Path, tensors: Mapping[str, Tensor]) -> None:
     import torch.distributed.checkpoint as dcp
 
     with _quiet():
-        dcp.save(
-            dict(tensors), storage_writer=dcp.HuggingFaceStorageWriter(str(folder), save_distributed=True)
-        )
+        dcp.save(dict(tensors), storage_writer=dcp.HuggingFaceStorageWriter(str(folder), save_distributed=True))
 
 
 def read(folder: Path, into: Mapping[str, Tensor]) -> None:

@@ -15,11 +15,7 @@ def rendered(tokenizer: Any, prompt: Prompt, name: str) -> str:
     if not prompt.messages:
         return prompt.text
     if not getattr(tokenizer, "chat_template", None):
-        raise UserError(
-            "task.template",
-            "chat",
-            f"the tokenizer of {name} has no chat template: use template=plain",
-        )
+        raise UserError("task.template", "chat", f"the tokenizer of {name} has no chat template: use template=plain")
     turns = [{"role": role, "content": content} for role, content in prompt.messages]
     try:
         text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
@@ -39,9 +35,7 @@ def encode_all(tokenizer: Any, prompts: Sequence[Prompt], name: str) -> list[tup
     for chat in (False, True):
         rows = [i for i, p in enumerate(prompts) if bool(p.messages) == chat]
         if rows:
-            found = tokenizer([texts[i] for i in rows], add_special_tokens=not chat, padding=False)[
-                "input_ids"
-            ]
+            found = tokenizer([texts[i] for i in rows], add_special_tokens=not chat, padding=False)["input_ids"]
             for i, ids in zip(rows, found):
                 out[i] = _tidy(tokenizer, ids, texts[i])
     bos = tokenizer.bos_token_id
@@ -80,9 +74,7 @@ def continuation(tokenizer: Any, prompt: Prompt, text: str, name: str) -> tuple[
     before = rendered(tokenizer, prompt, name)
     own = prompt.ids or encode(tokenizer, prompt, name)
     whole = _tidy(
-        tokenizer,
-        tokenizer(before + text, add_special_tokens=not prompt.messages)["input_ids"],
-        before + text,
+        tokenizer, tokenizer(before + text, add_special_tokens=not prompt.messages)["input_ids"], before + text
     )
     if whole[: len(own)] == own and len(whole) > len(own):
         return whole[len(own) :]

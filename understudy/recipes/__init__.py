@@ -30,9 +30,7 @@ def load_recipe(name: str) -> Recipe:
     elif name.endswith(".py"):
         recipe = _from_file(Path(name))
     else:
-        raise UserError(
-            "recipe", name, f"unknown; one of {', '.join(NAMES)}, or a Python file that defines RECIPE"
-        )
+        raise UserError("recipe", name, f"unknown; one of {', '.join(NAMES)}, or a Python file that defines RECIPE")
     return recipe
 
 

@@ -94,9 +94,7 @@ def dry_run(recipe: Recipe, plan: Plan, machine: Machine, data: Mapping[str, str
                 check("students and experts speak one language", None)
             missing = table.capabilities(config) - _capabilities(config)
             if missing:
-                raise UserError(
-                    "expert", config.expert, f"method {config.method} needs it to {', '.join(missing)}"
-                )
+                raise UserError("expert", config.expert, f"method {config.method} needs it to {', '.join(missing)}")
             check("experts can do what the methods ask", None)
         except UserError as error:
             check(name, error)
@@ -111,9 +109,7 @@ def dry_run(recipe: Recipe, plan: Plan, machine: Machine, data: Mapping[str, str
         if expert is not None:
             check(
                 "no table of whole distributions outgrows the machine",
-                None
-                if tables <= HOST_TABLES
-                else f"{name}: {tables / GIB:,.0f} GiB for one update: use method opd",
+                None if tables <= HOST_TABLES else f"{name}: {tables / GIB:,.0f} GiB for one update: use method opd",
             )
         worst = cost.peak(needed)
         check(f"fits in {machine.device.memory / 1e9:.0f} GB of {machine.gpus} x {machine.device.name}",
@@ -180,9 +176,7 @@ def _check_data(name: str, path: str) -> UserError | None:
     from understudy.tasks import load_task
 
     try:
-        load_task(
-            f"countdown:format=answer,ops=+-*/,data={path}" if name == "countdown" else f"{name}:path={path}"
-        )
+        load_task(f"countdown:format=answer,ops=+-*/,data={path}" if name == "countdown" else f"{name}:path={path}")
     except UserError as error:
         return error
     return None
@@ -201,18 +195,10 @@ def _tables(config: TrainConfig, student: Shape, lengths: Lengths) -> float:
 
 def told(recipe: Recipe, plan: Plan, run: DryRun, machine: Machine) -> list[str]:
     """The lines that --dry-run prints."""
-    out = [
-        f"{recipe.name}: {recipe.title}",
-        f"{recipe.figure} of arXiv 2606.30445. {recipe.shows}",
-        "",
-        "settings",
-    ]
+    out = [f"{recipe.name}: {recipe.title}", f"{recipe.figure} of arXiv 2606.30445. {recipe.shows}", "", "settings"]
     out += [f"  {s.name}: {s.value} ({s.source})" for s in recipe.settings]
     out += [f"  {recipe.unknown}", "", "checks (no weights were read)"]
-    out += [
-        f"  {'ok    ' if f.passed else 'FAILED'}  {f.what}{': ' + f.mend if f.mend else ''}"
-        for f in run.findings
-    ]
+    out += [f"  {'ok    ' if f.passed else 'FAILED'}  {f.what}{': ' + f.mend if f.mend else ''}" for f in run.findings]
     out += [f"  note    {note}" for note in run.notes]
     out += ["", f"phases, on {machine.gpus} x {machine.device.name} ({machine.device.flops / 1e12:.0f} TFLOPS, "
             f"{machine.device.bandwidth / 1e12:.2f} TB/s), utilisation {machine.utilisation:g} (assumed)"]  # fmt: skip
@@ -229,10 +215,7 @@ def told(recipe: Recipe, plan: Plan, run: DryRun, machine: Machine) -> list[str]
         f"{name} {x.prompt:,} prompt and {x.completion:,} completion tokens" for name, x in recipe.lengths.items()
     ) + "."]  # fmt: skip
     hours = total.gpu_hours / machine.gpus
-    out += [
-        f"{total.gpu_hours:,.1f} GPU-hours, {hours:,.1f} hours on this machine if every phase scaled.",
-        "",
-    ]
+    out += [f"{total.gpu_hours:,.1f} GPU-hours, {hours:,.1f} hours on this machine if every phase scaled.", ""]
     return [*out, *cost.FORMULA.splitlines()]
 
 
@@ -268,4 +251,4 @@ def as_dict(run: DryRun) -> dict[str, object]:
         ],
         "total": dataclasses.asdict(run.total) | {"gpu_hours": run.total.gpu_hours},
         "notes": list(run.notes),
-    }  # fmt: skip
+    }

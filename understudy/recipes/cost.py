@@ -59,9 +59,7 @@ class Machine:
             ("device_flops", self.device.flops, self.device.flops > 0),
         ):
             if not good:
-                raise UserError(
-                    name, value, "must lie in (0, 1]" if name == "utilisation" else "must be positive"
-                )
+                raise UserError(name, value, "must lie in (0, 1]" if name == "utilisation" else "must be positive")
 
 
 @dataclass(frozen=True)
@@ -117,12 +115,7 @@ def sampling(
 
 
 def train_cost(
-    config: TrainConfig,
-    student: Shape,
-    expert: Shape | None,
-    lengths: Lengths,
-    machine: Machine,
-    recorded: bool,
+    config: TrainConfig, student: Shape, expert: Shape | None, lengths: Lengths, machine: Machine, recorded: bool
 ) -> Cost:
     """One run of the table, training and its evaluations. `config` must be resolved; `recorded`: samples exist."""
     c = config
@@ -157,9 +150,7 @@ def together(c: TrainConfig, lengths: Lengths, machine: Machine) -> int:
     return max(1, min(most, c.prompts_per_update * int(c.samples_per_prompt or 1) // machine.gpus))
 
 
-def evaluation(
-    c: TrainConfig, student: Shape, expert: Shape | None, lengths: Lengths, machine: Machine
-) -> Cost:
+def evaluation(c: TrainConfig, student: Shape, expert: Shape | None, lengths: Lengths, machine: Machine) -> Cost:
     """Sampled and greedy completions while training and at the end, and the expert's own where it is evaluated."""
     looks = 1 + c.updates // c.eval_every if c.eval_every else 0
     splits = len([s for s in c.eval_splits.split(",") if s])
@@ -192,9 +183,7 @@ def memory(
     if c.micro_tokens:
         tokens = max(longest, min(tokens, c.micro_tokens))
     inside = 10 * student.width + 3 * student.mlp  # what a layer keeps for its backward pass
-    layers = (
-        student.layers * student.width + inside if c.activation_checkpointing else student.layers * inside
-    )
+    layers = student.layers * student.width + inside if c.activation_checkpointing else student.layers * inside
     logits: float = (
         min(tokens, c.logit_chunk or tokens) * student.vocabulary * 4 * 3
     )  # logits, log-probs, their gradient

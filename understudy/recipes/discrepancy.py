@@ -25,9 +25,7 @@ FAR = 0.1
 """A lower bound on total variation that is called wide."""
 
 
-def command(
-    recipe: Recipe, a: str, b: str, words: Sequence[str], scale: Scale, tiny: bool, dry_run: bool
-) -> int:
+def command(recipe: Recipe, a: str, b: str, words: Sequence[str], scale: Scale, tiny: bool, dry_run: bool) -> int:
     from understudy.recipes.paper.fig2_discrepancy import KEYWORDS
 
     if tiny:
@@ -64,9 +62,7 @@ def told(recipe: Recipe) -> list[str]:
     from understudy.recipes.paper.fig2_discrepancy import PROBLEMS, SAMPLES, STUDENT
 
     lengths, machine = recipe.lengths["aime24"], Machine(DEVICES["h100"])
-    flops, seconds = sampling(
-        MODELS[STUDENT], lengths, PROBLEMS * SAMPLES, machine, rows := rows_together(33_000)
-    )
+    flops, seconds = sampling(MODELS[STUDENT], lengths, PROBLEMS * SAMPLES, machine, rows := rows_together(33_000))
     tokens = PROBLEMS * SAMPLES * lengths.completion / 1e6
     return [
         f"{recipe.name}: {recipe.title}", recipe.shows, "", "settings",
@@ -94,9 +90,7 @@ def stand_ins(scale: Scale) -> tuple[Path, Path]:
         rollouts = task.expert(parse_spec(spec, "expert"), tokenizer).sample(
             prompts, 4, scale.first_seed, task.max_new_tokens
         )
-        rows = [
-            json.dumps({"key": r.prompt.key, "completion": r.text, "tokens": len(r.ids)}) for r in rollouts
-        ]
+        rows = [json.dumps({"key": r.prompt.key, "completion": r.text, "tokens": len(r.ids)}) for r in rollouts]
         path = scale.out / f"{name}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, ("\n".join(rows) + "\n").encode())
@@ -126,9 +120,7 @@ def draw(d: Discrepancy) -> Drawing:
 
 
 def bound(says: str, what: str, e: Estimate) -> Claim:
-    measured = (
-        f"{what} is at least {e.low:.3f} with probability {e.level:.2f} ({e.method}; seen {e.value:.3f}, "
-    )
+    measured = f"{what} is at least {e.low:.3f} with probability {e.level:.2f} ({e.method}; seen {e.value:.3f}, "
     f"{e.n} problems)"
     return Claim(says, measured, None, "shown" if e.low >= FAR else "open")
 
@@ -165,12 +157,8 @@ def keywords(d: Discrepancy, width: float = 1060) -> Markup:
         ax.plot(w.p, i + 0.5, "o", ms=9, mfc="#c9cdd3", mec=EXPERT, clip_on=False, zorder=3)
         ax.plot(w.q, i + 0.5, "o", ms=9, color=BLUE, clip_on=False, zorder=3)
         where = ax.get_yaxis_transform()
-        ax.annotate(
-            label(w.word, 22), (0, i + 0.5), (-160, -4), xycoords=where, textcoords="offset points", size=13
-        )
+        ax.annotate(label(w.word, 22), (0, i + 0.5), (-160, -4), xycoords=where, textcoords="offset points", size=13)
         told = f"TV at least {w.low:.2f}" if w.low > 0 else "no bound"
-        ax.annotate(
-            told, (1, i + 0.5), (20, -4), xycoords=where, textcoords="offset points", color=SOFT, size=12
-        )
+        ax.annotate(told, (1, i + 0.5), (20, -4), xycoords=where, textcoords="offset points", color=SOFT, size=12)
     said = "; ".join(f"{label(w.word, 22)}: {percent(w.p)} and {percent(w.q)}" for w in d.words)
     return to_svg(fig, "words", f"Share of completions with each word. {said}")

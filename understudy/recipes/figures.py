@@ -40,9 +40,7 @@ def claim(says: str, what: str, interval: Interval | None, direction: int, margi
     return Claim(says, told, interval, word(interval, direction, margin))
 
 
-def over_training(
-    s: Summary, expert: str, name: str, split: str, size: float, title: str = ""
-) -> Markup | None:
+def over_training(s: Summary, expert: str, name: str, split: str, size: float, title: str = "") -> Markup | None:
     """Accuracy against updates of every arm on one expert, with the expert's own as a line."""
     drawn = [(a, c) for a in s.of(expert) if (c := s.curve(a, split)) is not None]
     if not drawn:

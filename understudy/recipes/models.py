@@ -59,9 +59,7 @@ class Shape:
         return 2 * self.layers * self.kv_heads * self.head
 
 
-def _qwen2(
-    layers: int, width: int, heads: int, kv: int, mlp: int, vocabulary: int, tied: bool, name: str
-) -> Shape:
+def _qwen2(layers: int, width: int, heads: int, kv: int, mlp: int, vocabulary: int, tied: bool, name: str) -> Shape:
     return Shape(layers, width, heads, kv, 128, mlp, vocabulary, tied, bias=True, tokenizer=name)
 
 
@@ -91,9 +89,7 @@ def shape_of(spec: str, field: str = "student") -> Shape:
     for path in (Path(spec) / "config.json", Path(spec) / "final" / "config.json"):
         if path.is_file() and (found := from_config(path, field)) is not None:
             return found
-    raise UserError(
-        field, spec, "its shape is not known without its config.json: give a local model directory"
-    )
+    raise UserError(field, spec, "its shape is not known without its config.json: give a local model directory")
 
 
 def _scratch(spec: str, field: str) -> Shape:
@@ -103,9 +99,7 @@ def _scratch(spec: str, field: str) -> Shape:
     head = made.width // made.heads
     mlp = 8 * round(made.width / 3)
     extra = {"bias": made.arch == "qwen2", "head_norms": made.arch == "qwen3"}
-    return Shape(
-        made.layers, made.width, made.heads, made.heads, head, mlp, 262, True, tokenizer="ours", **extra
-    )
+    return Shape(made.layers, made.width, made.heads, made.heads, head, mlp, 262, True, tokenizer="ours", **extra)
 
 
 def from_config(path: Path, field: str) -> Shape | None:

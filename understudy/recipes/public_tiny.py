@@ -112,9 +112,7 @@ def _plan(title: str, scale: Scale, warm_task: str, task: str, rl_of_large: bool
                     updates=UPDATES["imitate"], lr=1e-3,
                 )  # fmt: skip
                 arms.append(Arm(label, method, seed, 1, replace(config, eval_every=scale.times(10))))
-    return assemble(
-        title, scale, arms, before, {RL: True, LARGE: None}, ["understudy", "run"], mechanism=MECHANISM
-    )
+    return assemble(title, scale, arms, before, {RL: True, LARGE: None}, ["understudy", "run"], mechanism=MECHANISM)
 
 
 def warm_then_rl(title: str, scale: Scale) -> Plan:

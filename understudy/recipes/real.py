@@ -27,16 +27,12 @@ ONLINE_METHOD = Setting(
     f"{OURS}: the whole vocabulary at every token of an update (opd_full) would not fit in memory, with top_k neither",
 )  # fmt: skip
 OPTIMIZER = (
-    Setting(
-        "SFT learning rate, optimizer", "1e-5, AdamW", f"{PAPER}: the warm-up's; used for every SFT here"
-    ),
+    Setting("SFT learning rate, optimizer", "1e-5, AdamW", f"{PAPER}: the warm-up's; used for every SFT here"),
     Setting("OPD learning rate", "1e-6", PUBLIC),
     Setting("schedule", "10 updates of warm-up, then constant; no weight decay", OURS),
     Setting("precision", "float32 weights and optimizer, bfloat16 products", OURS),
 )
-RUNS = Setting(
-    "runs", "three seeds of each student; experts are made once", f"{PAPER}: mean of three runs (Fig. 6)"
-)
+RUNS = Setting("runs", "three seeds of each student; experts are made once", f"{PAPER}: mean of three runs (Fig. 6)")
 RL_SETTINGS = (
     Setting("RL of the experts", "grpo, 64 prompts x 8 samples, lr 1e-6, clip 0.2, 200 updates",
             f"{OURS}; the paper says only: RL with verifiable rewards, DAPO/GRPO family"),
@@ -59,9 +55,7 @@ def with_data(task: str, data: Mapping[str, str]) -> str:
     return f"{spec.name}:{args}"
 
 
-def job(
-    scale: Scale, name: str, needs: Sequence[str], *, task: str, folder: Path, updates: int, **fields: Any
-) -> Job:
+def job(scale: Scale, name: str, needs: Sequence[str], *, task: str, folder: Path, updates: int, **fields: Any) -> Job:
     """A run that makes a base or an expert. Fields given replace LARGE's."""
     known: dict[str, Any] = {"eval_expert": False, "seed": scale.first_seed, "updates": scale.times(updates)}
     known["eval_every"] = max(1, scale.times(updates) // 4)
@@ -87,16 +81,10 @@ def arms(
 
 
 def plan(
-    title: str,
-    scale: Scale,
-    made: Sequence[Arm],
-    experts: Mapping[str, Mapping[str, Any]],
-    before: Sequence[Job],
+    title: str, scale: Scale, made: Sequence[Arm], experts: Mapping[str, Mapping[str, Any]], before: Sequence[Job]
 ) -> Plan:
     """experts: label -> {"mechanism", "realizable", "expect"}."""
     specs = {a.expert: {"spec": a.config.expert, **experts[a.expert]} for a in made}
     skip = ("method", "expert", "out", "student")
     settings = {k: v for k, v in to_dict(resolve(made[0].config)).items() if k not in skip}
-    return Plan(
-        title, scale.out, "updates", specs, list(made), {}, settings, ["understudy", "run"], tuple(before)
-    )
+    return Plan(title, scale.out, "updates", specs, list(made), {}, settings, ["understudy", "run"], tuple(before))

@@ -17,15 +17,7 @@ def generated() -> str:
     out += [f"| {name} | {told} |" for name, told in SOURCES.items()]
     for name in NAMES:
         r = load_recipe(name)
-        out += [
-            "",
-            f"### {name}",
-            "",
-            f"{r.figure}. {r.shows}",
-            "",
-            "| setting | value | source |",
-            "|---|---|---|",
-        ]
+        out += ["", f"### {name}", "", f"{r.figure}. {r.shows}", "", "| setting | value | source |", "|---|---|---|"]
         for s in r.settings:
             cells = (x.replace("|", "\\|").replace("*", "\\*") for x in (s.name, s.value, s.source))
             out.append("| " + " | ".join(cells) + " |")

@@ -62,9 +62,7 @@ def read(path: Path, field: str) -> Texts:
             raise UserError(field, where, "must be a JSON object")
         text = _first(row, TEXT)
         if not isinstance(text, str):
-            raise UserError(
-                field, where, f"has no text: write it under {TEXT[0]} ({', '.join(TEXT[1:])} work too)"
-            )
+            raise UserError(field, where, f"has no text: write it under {TEXT[0]} ({', '.join(TEXT[1:])} work too)")
         length = _first(row, LENGTH)
         stated = isinstance(length, (int, float)) and not isinstance(length, bool) and 0 <= length < 1e12
         counted += not stated
@@ -74,9 +72,7 @@ def read(path: Path, field: str) -> Texts:
     if not rows:
         raise UserError(field, path, "is empty")
     if counted and counted < sum(map(len, rows.values())):
-        raise UserError(
-            field, path, f"{counted} rows state no length ({', '.join(LENGTH)}): state it in all or none"
-        )
+        raise UserError(field, path, f"{counted} rows state no length ({', '.join(LENGTH)}): state it in all or none")
     return Texts(path.stem, rows, "words" if counted else "tokens")
 
 
@@ -102,9 +98,7 @@ class Discrepancy:
 def compare(a: Texts, b: Texts, words: Sequence[str]) -> Discrepancy:
     """Paired by problem where the files share them. UserError: too little to say anything, or two units of length."""
     if a.unit != b.unit:
-        raise UserError(
-            "b", b.name, f"counts {b.unit}, the other file {a.unit}: state lengths in both or in neither"
-        )
+        raise UserError("b", b.name, f"counts {b.unit}, the other file {a.unit}: state lengths in both or in neither")
     both = [k for k in a.rows if k in b.rows]
     shared = len(both) >= 2
     if shared and len(both) < max(len(a.rows), len(b.rows)) / 2:

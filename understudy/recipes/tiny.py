@@ -27,7 +27,7 @@ EVALUATION = demo.EVALUATION
 RL, SEARCH, CALLS_OK = demo.RL, demo.SEARCH, "always ok"
 MECHANISM = demo.MECHANISM | {
     CALLS_OK: "The same hidden search, right as often with its own first attempt, but it calls every attempt ok: where "
-    "the student errs, its scores praise a verdict that the reward punishes.",
+    "the student errs, its scores praise a verdict that the reward punishes."
 }
 
 
@@ -99,9 +99,7 @@ def countdown_two_experts(title: str, scale: Scale) -> Plan:
         before += [first, rl]
         for label, expert in ((RL, rl.config.out), (SEARCH, "solver")):
             for method in ("sft", "opd_full"):
-                arms.append(
-                    imitation(scale, seed, COUNTDOWN, first.config.out, method, label, expert, folder)
-                )
+                arms.append(imitation(scale, seed, COUNTDOWN, first.config.out, method, label, expert, folder))
     scale = replace(scale, out=folder)
     return assemble(title, scale, arms, before, {RL: True, SEARCH: False}, ["understudy", "run"],
                     {RL: "none", SEARCH: "better"})  # fmt: skip

@@ -13,14 +13,4 @@ from understudy.report.comparison.load import Comparison, load
 from understudy.report.comparison.table import Row, headers, table, terminal
 from understudy.report.html import build
 
-__all__ = [
-    "Comparison",
-    "Row",
-    "build",
-    "finding",
-    "headers",
-    "load",
-    "table",
-    "terminal",
-    "terminal_beforehand",
-]
+__all__ = ["Comparison", "Row", "build", "finding", "headers", "load", "table", "terminal", "terminal_beforehand"]

@@ -89,9 +89,7 @@ def load_run(path: Path, name: str) -> Run:
         train=train,
         evals=evals,
         ledger=ledger,
-        samples=[
-            x for x in _read_lines(path / "samples.jsonl", notes) if isinstance(x.get("completion"), str)
-        ],
+        samples=[x for x in _read_lines(path / "samples.jsonl", notes) if isinstance(x.get("completion"), str)],
         final=final_outcomes or None,
         expert=outcomes(final.get("expert"), "final.json", notes),
         divergences=_divergences(final.get("divergences")),
@@ -116,11 +114,7 @@ def outcomes(raw: Any, where: str, notes: list[str]) -> dict[str, Outcome]:
             greedy = None if item.get("greedy") is None else np.asarray(item["greedy"], dtype=np.float64)
             lengths = [float(x) for row in item.get("lengths") or [] for x in np.atleast_1d(row)]
             whole = sampled.ndim == 2 and sampled.size > 0 and len(keys) == len(sampled)
-            if (
-                not whole
-                or not np.isfinite(sampled).all()
-                or (greedy is not None and len(greedy) != len(keys))
-            ):
+            if not whole or not np.isfinite(sampled).all() or (greedy is not None and len(greedy) != len(keys)):
                 raise ValueError("shapes do not fit")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             notes.append(f"{where}: the outcomes of split {label(split)} are malformed ({label(error)})")
@@ -170,9 +164,7 @@ def _read_lines(path: Path, notes: list[str]) -> list[dict[str, Any]]:
             value = json.loads(line)
         except (ValueError, RecursionError):
             last = number == len(lines)  # no newline after it: the writer died, or is writing right now
-            notes.append(
-                f"{path.name} line {number} is {'half written' if last else 'damaged'} and was skipped"
-            )
+            notes.append(f"{path.name} line {number} is {'half written' if last else 'damaged'} and was skipped")
             continue
         if isinstance(value, dict):
             found.append(value)

@@ -176,7 +176,5 @@ def plain_value(value: Any, limit: int = 160) -> str:
 def flat(value: Any, prefix: str = "") -> list[tuple[str, str]]:
     """(dotted name, value) pairs of nested mappings."""
     if isinstance(value, dict):
-        return [
-            pair for key, sub in value.items() for pair in flat(sub, f"{prefix}.{key}" if prefix else key)
-        ]
+        return [pair for key, sub in value.items() for pair in flat(sub, f"{prefix}.{key}" if prefix else key)]
     return [(label(prefix), plain_value(value))]

@@ -199,25 +199,16 @@ def optimizer_tensors(
     for index, entry in state["state"].items():
         for name, value in entry.items():
             if isinstance(value, torch.Tensor):
-                if (
-                    tensors
-                ):  # a copy: the optimizer updates its own in place, and a caller may keep these for a while
+                if tensors:  # a copy: the optimizer updates its own in place, and a caller may keep these for a while
                     out[f"optimizer.{index}.{name}"] = value.detach().cpu().clone()
             else:
                 numbers.setdefault(str(index), {})[name] = value
     shapes = [list(p.shape) for group in optimizer.param_groups for p in group["params"]]
-    meta = {
-        "type": type(optimizer).__name__,
-        "groups": state["param_groups"],
-        "numbers": numbers,
-        "shapes": shapes,
-    }
+    meta = {"type": type(optimizer).__name__, "groups": state["param_groups"], "numbers": numbers, "shapes": shapes}
     return out, exact(meta)
 
 
-def load_optimizer(
-    optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]
-) -> None:
+def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
     """Put back what `optimizer_tensors` gave. `tensors` may hold other entries (random numbers) beside it.
 
     Raises UserError when the checkpoint was made with another optimizer or other parameter shapes.

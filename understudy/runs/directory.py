@@ -20,17 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from understudy.errors import UserError
-from understudy.runs.files import (
-    Lock,
-    dumps,
-    new_folder,
-    plain,
-    read_json,
-    recover,
-    sync,
-    trouble,
-    write_json,
-)
+from understudy.runs.files import Lock, dumps, new_folder, plain, read_json, recover, sync, trouble, write_json
 from understudy.runs.read import (
     LOCK,
     checkpoints,
@@ -158,11 +148,7 @@ class RunDir:
             raise UserError("out", self.path, mend)
 
     def _begin(
-        self,
-        resume: str,
-        volatile: frozenset[str],
-        defaults: Mapping[str, Any] | None,
-        provenance: Mapping[str, Any],
+        self, resume: str, volatile: frozenset[str], defaults: Mapping[str, Any] | None, provenance: Mapping[str, Any]
     ) -> None:
         recover(self.path)
         if not is_run(self.path):
@@ -238,11 +224,7 @@ class RunDir:
             return cached_tensors(self.path / "data" / f"{name}.safetensors", make, self.note)
 
     def save(
-        self,
-        step: int,
-        write_model: Callable[[Path], object],
-        tensors: Mapping[str, Tensor],
-        state: Mapping[str, Any],
+        self, step: int, write_model: Callable[[Path], object], tensors: Mapping[str, Tensor], state: Mapping[str, Any]
     ) -> Path:
         """Write the checkpoint of `step`, as a whole or not at all, then drop the oldest ones.
 

@@ -113,10 +113,7 @@ def _readable(value: Any, ascii_only: bool, margin: str = "") -> str:
     """A field a line; lists of plain values on one line, so that results of many prompts stay readable."""
     inner = margin + "  "
     if isinstance(value, dict) and value:
-        rows = [
-            f"{_compact(key, ascii_only)}: {_readable(item, ascii_only, inner)}"
-            for key, item in value.items()
-        ]
+        rows = [f"{_compact(key, ascii_only)}: {_readable(item, ascii_only, inner)}" for key, item in value.items()]
         return "{\n" + ",\n".join(inner + row for row in rows) + f"\n{margin}}}"
     if isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value):
         rows = [_compact(item, ascii_only) for item in value]

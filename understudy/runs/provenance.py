@@ -50,12 +50,7 @@ def git_state(package: Path) -> dict[str, Any] | None:
     def git(*words: str) -> str:
         env = os.environ | {"GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
         return subprocess.run(
-            ["git", "-C", str(package), *words],
-            env=env,
-            check=True,
-            capture_output=True,
-            text=True,
-            timeout=10,
+            ["git", "-C", str(package), *words], env=env, check=True, capture_output=True, text=True, timeout=10
         ).stdout.strip()
 
     try:

@@ -42,14 +42,7 @@ class SharedRun(RunDir):
         if distributed.first():
             try:
                 made = super().open(
-                    path,
-                    config,
-                    provenance,
-                    resume=resume,
-                    volatile=volatile,
-                    defaults=defaults,
-                    keep=keep,
-                    note=note,
+                    path, config, provenance, resume=resume, volatile=volatile, defaults=defaults, keep=keep, note=note
                 )
             except UserError as error:
                 failure = error
@@ -73,9 +66,7 @@ class SharedRun(RunDir):
         if distributed.first():
             name.unlink()
         if blind:
-            raise UserError(
-                "out", self.path, "is not on a file system that every process sees: choose one that is"
-            )
+            raise UserError("out", self.path, "is not on a file system that every process sees: choose one that is")
 
     # ------------------------------------------------------------ the first process alone
 
@@ -109,16 +100,10 @@ class SharedRun(RunDir):
         return load_tensors(path)
 
     def save(
-        self,
-        step: int,
-        write_model: Callable[[Path], object],
-        tensors: Mapping[str, Tensor],
-        state: Mapping[str, Any],
+        self, step: int, write_model: Callable[[Path], object], tensors: Mapping[str, Tensor], state: Mapping[str, Any]
     ) -> Path:
         if distributed.first():
-            target = super().save(
-                step, lambda folder: write_model(distributed.agreed(folder)), tensors, state
-            )
+            target = super().save(step, lambda folder: write_model(distributed.agreed(folder)), tensors, state)
         else:
             write_model(distributed.agreed(Path()))
             target = self.path / "checkpoints" / f"step-{step:08d}"

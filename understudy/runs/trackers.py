@@ -92,9 +92,7 @@ class Trackers:
         self.close()
 
 
-def open_trackers(
-    text: str, run: Path, config: Mapping[str, Any], step: int, note: Callable[[str], None]
-) -> Trackers:
+def open_trackers(text: str, run: Path, config: Mapping[str, Any], step: int, note: Callable[[str], None]) -> Trackers:
     """The trackers that `text` names, for a run that goes on from `step`."""
     made: dict[str, Tracker] = {}
     for name in names_of(text):

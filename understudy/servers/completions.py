@@ -45,9 +45,7 @@ class Completions:
             part = [sequences[i] for i in which]
             body = self._body([s.ids for s in part], 1) | {"prompt_logprobs": top_k, "temperature": 1.0}
             return self.client.post(
-                "/completions",
-                body,
-                lambda answer: read_scores(answer, part, top_k, self.model, self.vocabulary),
+                "/completions", body, lambda answer: read_scores(answer, part, top_k, self.model, self.vocabulary)
             )
 
         def arrived(which: list[int], scores: list[Scores]) -> None:
@@ -56,9 +54,7 @@ class Completions:
                 done(i, s)
 
         # neighbours of similar length share a request, so that none waits for a long one
-        order = sorted(
-            range(len(sequences)), key=lambda i: len(sequences[i].prompt) + len(sequences[i].completion)
-        )
+        order = sorted(range(len(sequences)), key=lambda i: len(sequences[i].prompt) + len(sequences[i].completion))
         self.client.each([order[at : at + rows] for at in range(0, len(order), rows)], run, arrived)
         return [out[i] for i in range(len(sequences))]
 
@@ -83,13 +79,7 @@ class Completions:
                 "/completions",
                 body,
                 lambda answer: read_samples(
-                    answer,
-                    list(prompts[i]),
-                    samples,
-                    max_new_tokens,
-                    self.end_ids,
-                    self.vocabulary,
-                    self.model,
+                    answer, list(prompts[i]), samples, max_new_tokens, self.end_ids, self.vocabulary, self.model
                 ),
             )
 
@@ -130,9 +120,7 @@ def list_models(client: Client) -> list[dict[str, Any]]:
 
     def check(answer: Any) -> list[dict[str, Any]]:
         data = answer.get("data") if isinstance(answer, dict) else None
-        if not isinstance(data, list) or not all(
-            isinstance(m, dict) and isinstance(m.get("id"), str) for m in data
-        ):
+        if not isinstance(data, list) or not all(isinstance(m, dict) and isinstance(m.get("id"), str) for m in data):
             raise BadAnswer("/models is not a list of models")
         return data
 

@@ -134,12 +134,7 @@ class Client:
     # -- one request ----------------------------------------------------------------------------------------------
 
     def _ask(
-        self,
-        method: str,
-        path: str,
-        body: dict[str, Any] | None,
-        check: Callable[[Any], T],
-        empty: bool = False,
+        self, method: str, path: str, body: dict[str, Any] | None, check: Callable[[Any], T], empty: bool = False
     ) -> T:
         bad = 0
         for attempt in range(self.tries):
@@ -265,9 +260,7 @@ def library(field: str, url: str) -> Any:
 
         return httpx
     except ImportError:
-        raise UserError(
-            field, url, "servers need an HTTP library: pip install 'understudy[server]'"
-        ) from None
+        raise UserError(field, url, "servers need an HTTP library: pip install 'understudy[server]'") from None
 
 
 def _retry_after(headers: Any) -> float:

@@ -91,16 +91,13 @@ def prompt_rows(choice: dict[str, Any], length: int) -> list[dict[str, Any] | No
         size = len(rows) if isinstance(rows, list) else "no"
         raise BadAnswer(f"prompt_logprobs has {size} entries for {length} tokens")
     if not all(
-        row is None or (isinstance(row, dict) and all(isinstance(e, dict) for e in row.values()))
-        for row in rows
+        row is None or (isinstance(row, dict) and all(isinstance(e, dict) for e in row.values())) for row in rows
     ):
         raise BadAnswer("prompt_logprobs is not a list of {token id: {logprob}}")
     return rows
 
 
-def read_scores(
-    answer: Any, sent: Sequence[Sequence_], top_k: int, model: str, vocabulary: int
-) -> list[Scores]:
+def read_scores(answer: Any, sent: Sequence[Sequence_], top_k: int, model: str, vocabulary: int) -> list[Scores]:
     found = choices(answer, len(sent), model)
     usage = answer.get("usage")
     counted = usage.get("prompt_tokens") if isinstance(usage, dict) else None
@@ -133,9 +130,7 @@ def _top(row: dict[str, Any], k: int, vocabulary: int, t: int) -> list[tuple[int
     """The k most likely of a row, which may also hold the token that was sent, with its lower rank."""
     if not all(name.isdecimal() for name in row):
         raise BadAnswer(f"the tokens at place {t} are not named by their ids")
-    found = [
-        (int(name), log_prob(e.get("logprob"), f"of token {name} at place {t}")) for name, e in row.items()
-    ]
+    found = [(int(name), log_prob(e.get("logprob"), f"of token {name} at place {t}")) for name, e in row.items()]
     whole_numbers([i for i, _ in found], f"prompt_logprobs at place {t}", vocabulary)
     best = sorted(found, key=lambda pair: (-pair[1], pair[0]))[:k]
     if len(best) < min(k, vocabulary):

@@ -38,13 +38,4 @@ def load_task(text: str) -> Task:
     return task
 
 
-__all__ = [
-    "TASKS",
-    "Task",
-    "check_task",
-    "load_task",
-    "make_task",
-    "size_of",
-    "stops_of",
-    "verify_all",
-]
+__all__ = ["TASKS", "Task", "check_task", "load_task", "make_task", "size_of", "stops_of", "verify_all"]

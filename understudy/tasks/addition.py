@@ -57,11 +57,7 @@ class AdditionConfig:
 
         need("format", self.format in ("scratch", "direct"), "one of scratch, direct")
         need("digits", 2 <= self.digits <= 8, "must be 2..8")
-        need(
-            "ood_digits",
-            self.ood_digits == 0 or self.digits < self.ood_digits <= 9,
-            "must exceed digits, at most 9",
-        )
+        need("ood_digits", self.ood_digits == 0 or self.digits < self.ood_digits <= 9, "must exceed digits, at most 9")
         need("attempts", 1 <= self.attempts <= 64, "must be 1..64")
         need("test_share", 0 < self.test_share < 1, "must lie strictly between 0 and 1")
         need("max_new_tokens", self.max_new_tokens >= 0, "must be at least 0")
@@ -111,9 +107,7 @@ class AdditionTask:
     def _draw(self, digits: int, held_out: bool, *name: object) -> tuple[int, int]:
         """Two numbers from one side of the wall: the first of a stream of independent draws that is on it."""
         c = self.config
-        least = (
-            10**c.digits if digits > c.digits else 0
-        )  # out of distribution: not a usual pair with more zeros
+        least = 10**c.digits if digits > c.digits else 0  # out of distribution: not a usual pair with more zeros
         for again in range(PATIENCE):
             dice = seed_from("addition", digits, *name, again)
             rest, a = divmod(dice, 10**digits)
@@ -121,9 +115,7 @@ class AdditionTask:
             low, high = min(a, b), max(a, b)
             if high >= least and is_held_out(f"{low}+{high}", c.split_seed, c.test_share) == held_out:
                 return a, b
-        raise UserError(
-            "task.test_share", c.test_share, "leaves no problem on one side: choose one nearer 0.2"
-        )
+        raise UserError("task.test_share", c.test_share, "leaves no problem on one side: choose one nearer 0.2")
 
     def _prompt(self, a: int, b: int, digits: int) -> Prompt:
         text = f"{a:0{digits}d}+{b:0{digits}d}"

@@ -77,7 +77,5 @@ def check_task(task: Task, n: int = 8) -> None:
             gold = task.gold(prompt)
             if task.verify(prompt, gold, True) != 1.0:
                 raise UserError(
-                    "task",
-                    task.name,
-                    f"its verifier rejects its own gold {gold!r} for {split} prompt {prompt.key!r}",
+                    "task", task.name, f"its verifier rejects its own gold {gold!r} for {split} prompt {prompt.key!r}"
                 )

@@ -54,9 +54,7 @@ class ClassifyConfig:
         need("relevant", 1 <= self.relevant <= self.bits, "must be 1..bits")
         need("classes", 2 <= self.classes <= 26, "must be 2..26")
         need("classes", self.rule != "majority" or self.classes == 2, "majority has two classes")
-        need(
-            "ood_bits", self.ood_bits == 0 or self.bits < self.ood_bits <= 16, "must exceed bits, at most 16"
-        )
+        need("ood_bits", self.ood_bits == 0 or self.bits < self.ood_bits <= 16, "must exceed bits, at most 16")
         need("test_share", 0 < self.test_share < 1, "must lie strictly between 0 and 1")
 
 

@@ -45,9 +45,7 @@ class FamilyF:
         if self.l < 1:
             raise UserError("l", self.l, "at least one context")
         if not 0 < self.eps <= 1:
-            raise UserError(
-                "eps", self.eps, "a probability in (0, 1]: the mass the expert puts on playable actions"
-            )
+            raise UserError("eps", self.eps, "a probability in (0, 1]: the mass the expert puts on playable actions")
         if not 0 <= self.kappa < 0.5:
             raise UserError("kappa", self.kappa, "an error rate in [0, 0.5)")
         if self.students not in ("D", "S"):
@@ -129,9 +127,7 @@ class FamilyF:
         """
         check_rounds(n)
         if coverage < 1:
-            raise UserError(
-                "coverage", coverage, "the base policy puts mass 1/C on playable actions, so C >= 1"
-            )
+            raise UserError("coverage", coverage, "the base policy puts mass 1/C on playable actions, so C >= 1")
         if info is Info.OFF_S:
             return self.gap * self.mean_over_active(
                 lambda q: binomial_mean(n, q * self.eps, lambda m: vote_error(m, self.kappa))

@@ -45,9 +45,7 @@ class Options:
             raise UserError("kappa", self.kappa, "an error rate in [0, 0.5)")
 
     def given(self) -> set[str]:
-        return {
-            f.name for f in dataclasses.fields(self) if f.name != "seed" and getattr(self, f.name) is not None
-        }
+        return {f.name for f in dataclasses.fields(self) if f.name != "seed" and getattr(self, f.name) is not None}
 
     def rng(self, name: str) -> np.random.Generator:
         """Random numbers of one claim: a function of (claim, seed) alone."""

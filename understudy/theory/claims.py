@@ -67,8 +67,7 @@ CLAIMS: tuple[Claim, ...] = (
         "Even a learner that is shown the expert's whole distribution at n i.i.d. prompts has regret at "
         "least (l - 1) / (2e(n+1)); maximum likelihood is within a factor 2e ln 2 = 3.77 of that in the "
         "limit.",
-        "Prompts are i.i.d.: a learner that chooses its prompts is not covered. The factor compares worst "
-        "cases.",
+        "Prompts are i.i.d.: a learner that chooses its prompts is not covered. The factor compares worst cases.",
         "Any learner, with i.i.d. prompts, whose family-average regret is below (zeta/2)(l-1)(1-zeta)^n.",
         f"{TESTS}realizable.py",
         "l n",
@@ -95,8 +94,7 @@ CLAIMS: tuple[Claim, ...] = (
         claims_offline.truncated,
         "If the expert's samples are cut to its own style (top-p, greedy), they say nothing about theta: "
         "the offline regret stays at gap/2 for every n, on one instance. Online scores are untouched.",
-        "A different observation model from y ~ e. It says nothing about truncation that keeps playable "
-        "actions.",
+        "A different observation model from y ~ e. It says nothing about truncation that keeps playable actions.",
         "An offline learner that does better than gap/2 on average from truncated samples.",
         f"{TESTS}bandit.py",
         "l eps kappa n",
@@ -108,8 +106,7 @@ CLAIMS: tuple[Claim, ...] = (
         claims_offline.rate,
         "With rare contexts of mass zeta = 1/(eps(n+1)), the exact offline regret is at least (l-1)/(2e "
         "eps(n+1)): the realizable bound of Theorem 1c with n replaced by eps n.",
-        "Not 'the paper's Theorem 1': the scraps fit both readings (1c and this). The family is chosen for "
-        "its n.",
+        "Not 'the paper's Theorem 1': the scraps fit both readings (1c and this). The family is chosen for its n.",
         "A zeta with a larger exact regret, or an offline learner below it.",
         f"{TESTS}bandit.py",
         "l eps n",
@@ -207,8 +204,7 @@ CLAIMS: tuple[Claim, ...] = (
         "Delta = inf L - inf N. If the learner is within t of the smallest reverse KL, kl(V || V_e) <= "
         "Delta + t, however large that KL is. Family F has Delta = -log(1 - kappa) while the divergence "
         "goes to infinity.",
-        "Delta is exact in the lab and not certifiable for a language model: inf N cannot be bounded from "
-        "samples.",
+        "Delta is exact in the lab and not certifiable for a language model: inf N cannot be bounded from samples.",
         "One finite instance with kl(V_online || V_e) > Delta + 1e-9.",
         "tests/identities/test_theory_decompose.py",
         "eps kappa",
@@ -244,8 +240,7 @@ CLAIMS: tuple[Claim, ...] = (
         claims_reward.gradient,
         "Along pi^(1-t) e^t the reward moves by the covariance of reward and expert advantage; for a "
         "restricted class, by the covariance of their projections on the tangent space.",
-        "A positive raw covariance does not certify improvement: class B of Figure 3 has 0.80 raw and 0 "
-        "projected.",
+        "A positive raw covariance does not certify improvement: class B of Figure 3 has 0.80 raw and 0 projected.",
         "A finite difference that disagrees.",
         "tests/identities/test_theory_improvement.py",
     ),
@@ -268,8 +263,7 @@ CLAIMS: tuple[Claim, ...] = (
         "Importance weighting, chi-square pessimism and implicit exploration find a student whose reverse "
         "KL is within a stated distance of the best, depending on coverage and the within-prompt range "
         "only.",
-        "The constants are loose. snips and clipped carry no certificate here. B and hi(x) are assumed "
-        "known.",
+        "The constants are loose. snips and clipped carry no certificate here. B and hi(x) are assumed known.",
         "Violations of a bound in more than delta of the data sets.",
         f"{TESTS}online.py",
         "n",

@@ -43,15 +43,11 @@ def gaussian(o: Options) -> Result:
     for distance, n in ((4.0, 10), (6.0, 100), (10.0, 1000), (10.0, 100_000)):
         family = Bottleneck(distance)
         exact = family.regret(Info.OFF_S, n)
-        rows.append(
-            at_least(f"exact Bayes OFF-S regret, M = {distance:g}, n = {n}", family.lower_bound(n), exact)
-        )
+        rows.append(at_least(f"exact Bayes OFF-S regret, M = {distance:g}, n = {n}", family.lower_bound(n), exact))
     near = Bottleneck(4.0)
     mean, error = near.simulate(10, 200_000, rng)
     exact = near.regret(Info.OFF_S, 10)
-    rows.append(
-        monte_carlo("OFF-S Bayes learner on raw (x, y), M = 4, n = 10", exact, mean, error, headline=True)
-    )
+    rows.append(monte_carlo("OFF-S Bayes learner on raw (x, y), M = 4, n = 10", exact, mean, error, headline=True))
     rows.append(at_most("ON-G regret, M = 4, n = 1", 0.012, near.regret(Info.ON_G, 1)))
     ns = curve(100_000, 80)
     lines = {m: [Bottleneck(m).regret(Info.OFF_S, n) for n in ns] for m in (2.0, 4.0, 6.0, 8.0)}
@@ -70,11 +66,7 @@ def figure3(o: Options) -> Result:
         equal("class A: Delta_r", 0.0, a.delta("r"), 1e-8),
         at_most("class A: Delta_y", 0.0, a.delta("y"), 1e-8),
         equal("class B: Delta_y", 4.0, b.delta("y"), 1e-8),
-        at_least(
-            "class B: V against its guarantee (3A with phi = r)",
-            kl_inv_lower(v_e, b.delta("r")),
-            b.value(0.0),
-        ),
+        at_least("class B: V against its guarantee (3A with phi = r)", kl_inv_lower(v_e, b.delta("r")), b.value(0.0)),
     ]
     worst = 0.0
     for cls in (a, b):
@@ -88,9 +80,7 @@ def figure3(o: Options) -> Result:
             fisher, h = (1.0 if cls.cls == "A" else 2.0), 1e-5
             slope = -(cls.reverse_kl(t + h) - cls.reverse_kl(t - h)) / (2 * h)
             step = slope / fisher * float(gaussian_density(t))
-            rows.append(
-                equal(f"class {cls.cls}: natural-gradient dV at {t:g}", step, cls.natural_step(t), 1e-8)
-            )
+            rows.append(equal(f"class {cls.cls}: natural-gradient dV at {t:g}", step, cls.natural_step(t), 1e-8))
     rows.append(at_least("class B at 0: raw Cov(r, A) is positive", 0.79, b.raw_covariance(0.0)))
     rows.append(equal("class B at 0: projected covariance", 0.0, b.natural_step(0.0), headline=True))
     ts = np.linspace(-3, 4, 281)

@@ -26,9 +26,7 @@ def base_policy(o: Options) -> Result:
     rows: list[Row] = []
     for n in ns:
         for row in falsify.theorem4_violations(bandits, n, 100, delta, o.seed):
-            rows.append(
-                at_most(f"Theorem {row.theorem}: share of violations, n = {n}", row.allowed, row.share)
-            )
+            rows.append(at_most(f"Theorem {row.theorem}: share of violations, n = {n}", row.allowed, row.share))
     names = (*ESTIMATORS, RAW)
     student_base, expert_base, certified = {}, {}, {}
     own = [Online(b) for b in bandits]
@@ -82,14 +80,10 @@ def horizon(o: Options) -> Result:
 
     for kind in ("R-shared", "R-indep"):
         ratio = max(regret(kind, h) for h in grid) / max(regret(kind, 1), 1e-300)
-        rows.append(
-            at_most(f"{kind}: largest regret over H against H = 1", 2.0, ratio, headline=kind == "R-indep")
-        )
+        rows.append(at_most(f"{kind}: largest regret over H against H = 1", 2.0, ratio, headline=kind == "R-indep"))
     for kind in KINDS[2:]:
         rows.append(
-            at_least(
-                f"{kind}: OFF-S minus ON-G regret at H = 1", 0.0, regret(kind, 1) - regret(kind, 1, Info.ON_G)
-            )
+            at_least(f"{kind}: OFF-S minus ON-G regret at H = 1", 0.0, regret(kind, 1) - regret(kind, 1, Info.ON_G))
         )
     last = grid[-1]
     rows.append(
@@ -126,24 +120,13 @@ def horizon(o: Options) -> Result:
     for kind in ("R-shared", "M-mode-shared"):
         noisy = HZ(kind, 2, 0.3, 0.2, 2)
         worst = max(worst, abs(brute.horizon_regret(noisy, Info.OFF_S, 2) - noisy.regret(Info.OFF_S, 2)))
-    rows.append(
-        equal("largest difference from enumerating token sequences", 0.0, worst, 1e-12, headline=True)
-    )
+    rows.append(equal("largest difference from enumerating token sequences", 0.0, worst, 1e-12, headline=True))
     hs = list(range(1, 33))
     curves = {kind: [HZ(kind, l, eps, 0.0, h).regret(Info.OFF_S, n) for h in hs] for kind in KINDS}
     online = {kind: [HZ(kind, l, eps, 0.0, h).regret(Info.ON_G, n) for h in hs] for kind in KINDS}
     table = {kind: [regret(kind, h) for h in grid] for kind in KINDS}
     noise = {k: [HZ("R-shared", l, eps, k, h).regret(Info.OFF_S, n) for h in hs] for k in (0.1, 0.3, 0.4)}
-    data = {
-        "H": hs,
-        "off": curves,
-        "on": online,
-        "table": table,
-        "grid": grid,
-        "noise": noise,
-        "n": n,
-        "l": l,
-    }
+    data = {"H": hs, "off": curves, "on": online, "table": table, "grid": grid, "noise": noise, "n": n, "l": l}
     return Result(rows, data | {"eps": eps})
 
 
@@ -161,11 +144,7 @@ def falsifiers(o: Options) -> Result:
             tally = falsify.search(kind, count, dmax, o.seed + 6)
             tallies.append(tally)
             name = f"{kind}, Delta <= {dmax} ({tally.kept} of {tally.instances} kept)"
-            rows.append(
-                equal(
-                    f"F2 events, {name}", 0.0, tally.violations, headline=kind == "generic" and dmax == 0.05
-                )
-            )
+            rows.append(equal(f"F2 events, {name}", 0.0, tally.violations, headline=kind == "generic" and dmax == 0.05))
             rows.append(equal(f"F3 events, {name}", 0.0, tally.local_violations))
             rows.append(at_least(f"online matches the expert, {name}", 1.0, tally.online_matches))
     family = FamilyF(8, 0.05, 0.2)
@@ -181,12 +160,8 @@ def falsifiers(o: Options) -> Result:
                 headline=row.n == 64 and row.learner == "majority",
             )
         )
-    for violation in falsify.theorem4_violations(
-        falsify.random_instances(60, o.seed + 4), 200, 50, 0.1, o.seed
-    ):
-        rows.append(
-            at_most(f"F4: Theorem {violation.theorem} violated, n = 200", violation.allowed, violation.share)
-        )
+    for violation in falsify.theorem4_violations(falsify.random_instances(60, o.seed + 4), 200, 50, 0.1, o.seed):
+        rows.append(at_most(f"F4: Theorem {violation.theorem} violated, n = 200", violation.allowed, violation.share))
     climbs = [falsify.hill_climb(d, o.seed) for d in (0.005, 0.02, 0.1)]
     for climb in climbs:
         rows.append(at_most(f"hill climb at Delta <= {climb.dmax}: V_e - V_online", climb.proved, climb.gap))

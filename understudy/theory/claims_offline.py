@@ -44,9 +44,7 @@ def bottleneck(o: Options) -> Result:
         exact = family.regret(Info.OFF_S, n)
         mean, error = simulate_regret(family, vote_majority, n, 4000, rng)
         rows.append(
-            monte_carlo(
-                f"OFF-S regret by simulated majority vote, n = {n}", exact, mean, error, headline=n == 64
-            )
+            monte_carlo(f"OFF-S regret by simulated majority vote, n = {n}", exact, mean, error, headline=n == 64)
         )
         rows.append(at_most(f"ON-G minus OFF-S regret, n = {n}", 0.0, family.regret(Info.ON_G, n) - exact))
     worst = 0.0
@@ -57,30 +55,17 @@ def bottleneck(o: Options) -> Result:
                 for n in range(4):
                     worst = max(worst, abs(brute.family_regret(tiny, info, n) - tiny.regret(info, n)))
     rows.append(
-        equal(
-            "largest difference from enumeration (l = 2, n <= 3, all models)",
-            0.0,
-            worst,
-            1e-12,
-            headline=True,
-        )
+        equal("largest difference from enumeration (l = 2, n <= 3, all models)", 0.0, worst, 1e-12, headline=True)
     )
     for e in (0.1, 0.01, 0.001):
         ratio = samples_needed(0.05, 8, e) / samples_needed(0.05, 8, 1.0)
         rows.append(
-            at_least(
-                f"C1: OFF-S over ON-G samples for regret .05, eps = {e}", 1 / e, ratio, headline=e == 0.001
-            )
+            at_least(f"C1: OFF-S over ON-G samples for regret .05, eps = {e}", 1 / e, ratio, headline=e == 0.001)
         )
     for n in (64, 4096):
         tiny_eps = FamilyF(l, 1e-9, 0.0)
         rows.append(
-            equal(
-                f"C2: sup over eps of OFF-S regret, n = {n}",
-                tiny_eps.gap / 2,
-                tiny_eps.regret(Info.OFF_S, n),
-                1e-5,
-            )
+            equal(f"C2: sup over eps of OFF-S regret, n = {n}", tiny_eps.gap / 2, tiny_eps.regret(Info.OFF_S, n), 1e-5)
         )
     ns = curve(100_000, 80)
     lines = {
@@ -99,9 +84,7 @@ def truncated(o: Options) -> Result:
     family, rows = FamilyF(l, eps, kappa), []
     for n in o.grid("n", (64, 4096, 10**6)):
         off = truncated_decoding_regret(family, Info.OFF_S, n)
-        rows.append(
-            equal(f"OFF-S regret on truncated samples, n = {n}", family.gap / 2, off, headline=n == 10**6)
-        )
+        rows.append(equal(f"OFF-S regret on truncated samples, n = {n}", family.gap / 2, off, headline=n == 10**6))
     on = truncated_decoding_regret(family, Info.ON_G, 64)
     rows.append(equal("ON-G regret, n = 64, is what it was", family.regret(Info.ON_G, 64), on))
     tiny, worst = FamilyF(2, 0.3, 0.2, "D", (0.3, 0.7)), 0.0
@@ -116,12 +99,7 @@ def truncated(o: Options) -> Result:
 def rate(o: Options) -> Result:
     """C4: the bottleneck in the shape log|Pi| / n."""
     rows: list[Row] = []
-    cases: tuple[tuple[int, float, int], ...] = (
-        (8, 1.0, 64),
-        (8, 0.1, 128),
-        (8, 0.01, 1024),
-        (16, 0.01, 4096),
-    )
+    cases: tuple[tuple[int, float, int], ...] = ((8, 1.0, 64), (8, 0.1, 128), (8, 0.01, 1024), (16, 0.01, 4096))
     if o.given():
         cases = ((o.value("l", 8), o.value("eps", 0.01), o.value("n", 1024)),)
     for l, eps, n in cases:  # noqa: E741
@@ -129,9 +107,7 @@ def rate(o: Options) -> Result:
         regret = family.regret(Info.OFF_S, n)
         bound = rate_lower_bound(l, eps, n)
         rows.append(
-            at_least(
-                f"OFF-S regret, l = {l}, eps = {eps}, n = {n}", bound, regret, headline=l == 8 and eps == 0.01
-            )
+            at_least(f"OFF-S regret, l = {l}, eps = {eps}, n = {n}", bound, regret, headline=l == 8 and eps == 0.01)
         )
         assert family.p is not None
         zeta = family.p[0]
@@ -176,11 +152,7 @@ def two_point(o: Options) -> Result:
     d2 = hellinger2(family.law, family.expert(zero), family.expert(one))
     for m in o.grid("n", (64, 1024)):
         rows.append(
-            at_least(
-                f"Family F (l = 1) OFF-S regret, n = {m}",
-                le_cam(family.gap, d2, m),
-                family.regret(Info.OFF_S, m),
-            )
+            at_least(f"Family F (l = 1) OFF-S regret, n = {m}", le_cam(family.gap, d2, m), family.regret(Info.OFF_S, m))
         )
     return Result(rows)
 
@@ -215,12 +187,7 @@ def coverage(o: Options) -> Result:
         as_base = family.regret(Info.ON_G, n, coverage=1 / eps)
         off_g = family.regret(Info.OFF_G, n)
         rows.append(
-            equal(
-                f"ON-G with base = expert (C = 1/eps) against OFF-G, n = {n}",
-                off_g,
-                as_base,
-                headline=n == 64,
-            )
+            equal(f"ON-G with base = expert (C = 1/eps) against OFF-G, n = {n}", off_g, as_base, headline=n == 64)
         )
         values = [family.regret(Info.ON_G, n, c) for c in (1, 10, 100)]
         rows.append(at_least(f"regret grows with C = 1, 10, 100, n = {n}", 0.0, min(np.diff(values))))
@@ -243,9 +210,7 @@ def baseline(o: Options) -> Result:
     family, rows = FamilyF(l, eps, kappa), []
     for n in o.grid("n", (16, 64, 256)):
         best = family.regret(Info.ON_G, n)
-        rows.append(
-            equal(f"midrange baseline attains Theorem 2 (iii), n = {n}", best, midrange_regret(family, n))
-        )
+        rows.append(equal(f"midrange baseline attains Theorem 2 (iii), n = {n}", best, midrange_regret(family, n)))
         rows.append(at_least(f"group mean as baseline, n = {n}", best, group_centred_regret(family, n)))
         raw, centred = raw_ips_regret(family, n), group_centred_regret(family, n)
         rows.append(at_least(f"no baseline (raw IPS), n = {n}", centred, raw, headline=n == 256))
@@ -255,9 +220,7 @@ def baseline(o: Options) -> Result:
         for n in range(4):
             worst = max(worst, abs(brute.ips_regret(tiny, n, name) - formula(tiny, n)))
     rows.append(
-        equal(
-            "largest difference from running the learners on all data sets", 0.0, worst, 1e-12, headline=True
-        )
+        equal("largest difference from running the learners on all data sets", 0.0, worst, 1e-12, headline=True)
     )
     ns = curve(1024, 50)
     lines = {name: [formula(family, n) for n in ns] for name, formula in exact.items()}

@@ -86,10 +86,7 @@ def scores(o: Options) -> Result:
         broken += int((survivors > score_bound(k, n, DELTA)).sum())
     rows.append(at_most("share of OFF-G runs with TV > log(K/.05)/n, K = 64, n = 32", DELTA, broken / runs))
     curves = {
-        g: {
-            info: [StochasticRealizable(l, g).regret(info, m) for m in _curve()]
-            for info in (Info.OFF_S, Info.OFF_G)
-        }
+        g: {info: [StochasticRealizable(l, g).regret(info, m) for m in _curve()] for info in (Info.OFF_S, Info.OFF_G)}
         for g in (0.05, 0.1, 0.25)
     }
     return Result(rows, {"n": _curve(), "curves": curves, "l": l})
@@ -121,10 +118,7 @@ def constant(o: Options) -> Result:
         regret = family.regret(Info.ON_G, n)
         rows.append(
             at_least(
-                f"best ON-G regret, zeta = 1/(n+1), n = {n}",
-                unvisited_lower_bound(l, n),
-                regret,
-                headline=n == 64,
+                f"best ON-G regret, zeta = 1/(n+1), n = {n}", unvisited_lower_bound(l, n), regret, headline=n == 64
             )
         )
         bound = deterministic_mean_bound(2**l, n)

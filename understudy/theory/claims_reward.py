@@ -40,9 +40,7 @@ def benign(o: Options) -> Result:
         promise = guarantee(family.value_expert, float(parts.delta))
         name = f"Family F, eps = {family.eps:g}, kappa = {family.kappa:g}"
         expected = -math.log1p(-family.kappa)
-        rows.append(
-            equal(f"{name}: Delta (inf L is {parts.reverse.min():.4g} nats)", expected, float(parts.delta))
-        )
+        rows.append(equal(f"{name}: Delta (inf L is {parts.reverse.min():.4g} nats)", expected, float(parts.delta)))
         value = float(parts.value[int(parts.online())])
         rows.append(at_least(f"{name}: online value against 3A", promise.kl_inverse, value, headline=True))
     for dmax in (0.005, 0.02, 0.1):
@@ -61,9 +59,7 @@ def benign(o: Options) -> Result:
         parts = split(batch.mu, batch.students, batch.expert, batch.reward)
         online, offline = chosen_values(parts)
         excess = bernoulli_kl(online, parts.value_expert) - parts.delta
-        rows.append(
-            at_most(f"kl(V_online || V_e) - Delta, worst of 4000 {kind} instances", 0.0, excess.max())
-        )
+        rows.append(at_most(f"kl(V_online || V_e) - Delta, worst of 4000 {kind} instances", 0.0, excess.max()))
         points[kind] = (parts.delta, parts.value_expert, online, offline)
     return Result(rows, {"points": points, "named": _named()})
 
@@ -100,9 +96,7 @@ def asymmetry(o: Options) -> Result:
     for gap in (0.0, 1.0, 2.0, 3.0):
         value = tilt_value(0.9, gap)
         rows.append(
-            at_most(
-                f"online value at v_e = .9, D1 - D0 = {gap:g} (SFT keeps .9)", 0.9, value, headline=gap == 2
-            )
+            at_most(f"online value at v_e = .9, D1 - D0 = {gap:g} (SFT keeps .9)", 0.9, value, headline=gap == 2)
         )
     gaps = np.linspace(-4, 6, 101)
     lines = {v: [tilt_value(v, float(g)) for g in gaps] for v in (0.6, 0.9, 0.98)}
@@ -150,9 +144,7 @@ def alignment(o: Options) -> Result:
     for bits in ([1, 1, 0], [1, 0, 1]):
         policies = (family.student(theta)[:, :2], family.student(np.array(bits))[:, :2])
         terms = improvement.alignment(family.law, policies, expert, reward, beta, nu, offset)
-        truth = improvement.value(family.law, policies[0], reward) - improvement.value(
-            family.law, policies[1], reward
-        )
+        truth = improvement.value(family.law, policies[0], reward) - improvement.value(family.law, policies[1], reward)
         rows.append(equal("Family F: xi difference between students", 0.0, terms.misalignment))
         rows.append(equal("Family F: beta (L1 - L0) is the value difference", truth, beta * terms.imitation))
     return Result(rows)
@@ -171,10 +163,7 @@ def gradient(o: Options) -> Result:
     first, second = improvement.path_derivatives(pi, e, r, 0.4)
     rows = [
         equal(
-            "(a) dV/dt against finite differences",
-            0.0,
-            np.abs((v(0.4 + h) - v(0.4 - h)) / (2 * h) - first).max(),
-            1e-6,
+            "(a) dV/dt against finite differences", 0.0, np.abs((v(0.4 + h) - v(0.4 - h)) / (2 * h) - first).max(), 1e-6
         ),
         equal(
             "(a) d2V/dt2 against finite differences",
@@ -200,9 +189,7 @@ def gradient(o: Options) -> Result:
         free = improvement.Softmax(np.eye(6), np.log(pi[i]))
         exact = free.vanilla_step(e[i], r[i])
         tabular = max(tabular, abs(improvement.tabular_vanilla_step(pi[i], e[i], r[i]) - exact))
-        plain = max(
-            plain, abs(free.natural_step(e[i], r[i]) - float(score_reward_covariance(pi[i], e[i], r[i])))
-        )
+        plain = max(plain, abs(free.natural_step(e[i], r[i]) - float(score_reward_covariance(pi[i], e[i], r[i]))))
     rows += [
         equal("(b) natural step against the tangent-projected covariance", 0.0, natural, headline=True),
         equal("(b) plain step against a small real step, relative", 0.0, vanilla, 1e-4),
@@ -228,9 +215,7 @@ def best_of_two(o: Options) -> Result:
         gain = improvement.best_of_two_gain(b.mu, b.students[0], score, b.reward)
         identity = improvement.best_of_two_identity(b.mu, b.students[0], score, b.reward)
         worst = max(worst, abs(gain - identity))
-    rows = [
-        equal("V_bo2 - V by all pairs against E[v(1-v)](2 AUC - 1), 300 instances", 0.0, worst, headline=True)
-    ]
+    rows = [equal("V_bo2 - V by all pairs against E[v(1-v)](2 AUC - 1), 300 instances", 0.0, worst, headline=True)]
     low = kl_inv_lower(0.9, 0.05)
     rows.append(equal("kl(kl_inv_lower(.9, .05) || .9)", 0.05, float(bernoulli_kl(low, 0.9)), 1e-12))
     return Result(rows)

@@ -20,14 +20,7 @@ from understudy.theory.claim import Options, Result, Row, equal, monte_carlo
 from understudy.theory.information import Info
 from understudy.theory.production import kl_expert_student, kl_student_expert
 from understudy.theory.scalars import Array
-from understudy.theory.tabular import (
-    FreeTable,
-    MixtureTable,
-    SmoothedTable,
-    TablePolicy,
-    expected_flow,
-    train_row,
-)
+from understudy.theory.tabular import FreeTable, MixtureTable, SmoothedTable, TablePolicy, expected_flow, train_row
 from understudy.theory.trap import Trap
 
 PLAYABLE = (True, True, False, False)
@@ -53,18 +46,14 @@ def _family_rows(o: Options, curves: dict[str, Any]) -> list[Row]:
         for method in ("opd", "opd_full"):
             flow = expected_flow(method, FreeTable(4, PLAYABLE), family.law, family.expert(theta))
             worst = np.abs(flow.probabilities()[pick, theta] - (1 - kappa)).max()
-            name = (
-                f"row {method}, Family F, eps = {eps:g}: largest |P(theta) - (1 - kappa)|, exact expectation"
-            )
+            name = f"row {method}, Family F, eps = {eps:g}: largest |P(theta) - (1 - kappa)|, exact expectation"
             out.append(equal(name, 0.0, worst, 1e-6, headline=method == "opd" and eps == 0.01))
     for eps in o.grid("eps", (0.01, 1e-6)):
         family = FamilyF(4, eps, kappa)
         values: list[float] = []
         curves["family"][eps] = values
 
-        def watch(
-            step: int, policy: TablePolicy, family: FamilyF = family, values: list[float] = values
-        ) -> None:
+        def watch(step: int, policy: TablePolicy, family: FamilyF = family, values: list[float] = values) -> None:
             values.append(float(family.law @ (policy.probabilities() * family.reward(theta)).sum(-1)))
 
         train_row(

@@ -48,9 +48,7 @@ class Split:
         """
         best, floor = self.reverse.min(-1), self.eligible_nuisance.min(-1)
         finite = np.isfinite(best)  # then floor <= best is finite too
-        return np.where(
-            finite, np.maximum(np.where(finite, best, 0) - np.where(finite, floor, 0), 0.0), np.inf
-        )
+        return np.where(finite, np.maximum(np.where(finite, best, 0) - np.where(finite, floor, 0), 0.0), np.inf)
 
     def online(self) -> NDArray[np.int64]:
         """Index of the reverse-KL minimiser: what online imitation picks with unlimited data."""
@@ -63,9 +61,7 @@ class Split:
         return self.forward.argmin(-1)
 
 
-def split(
-    mu: Array, students: Array, expert: Array, reward: Array, phi: NDArray[np.int64] | None = None
-) -> Split:
+def split(mu: Array, students: Array, expert: Array, reward: Array, phi: NDArray[np.int64] | None = None) -> Split:
     """The chain rule of section 3. `phi` (..., X, Y) are integer labels that determine the reward.
 
     By default phi = r, per context (one label per distinct reward value). R and N are computed each from its
@@ -77,14 +73,9 @@ def split(
     masses, nuisance = [], np.zeros(students.shape[:-1])
     for z in range(int(phi.max()) + 1):
         member = (phi == z)[..., None, :, :]
-        student_z, expert_z = (
-            (students * member).sum(-1),
-            (expert_K * member).sum(-1),
-        )  # (..., K, X), (..., 1, X)
+        student_z, expert_z = ((students * member).sum(-1), (expert_K * member).sum(-1))  # (..., K, X), (..., 1, X)
         masses.append((student_z, np.broadcast_to(expert_z, student_z.shape)))
-        within = kl_student_expert(
-            _condition(students, member, student_z), _condition(expert_K, member, expert_z)
-        )
+        within = kl_student_expert(_condition(students, member, student_z), _condition(expert_K, member, expert_z))
         reached = (student_z > 0) & (expert_z > 0)  # where the expert never goes, R is infinite already
         nuisance += np.where(reached, student_z * np.where(reached, within, 0.0), 0.0)
     relevant = kl_student_expert(*(np.stack(sides, -1) for sides in zip(*masses)))

@@ -66,12 +66,7 @@ def bayes_regret(
 
 
 def learner_regret(
-    laws: Sequence[Law],
-    payoff: Array,
-    mu: Array,
-    best: Array,
-    n: int,
-    decide: Callable[[tuple[Any, ...]], Array],
+    laws: Sequence[Law], payoff: Array, mu: Array, best: Array, n: int, decide: Callable[[tuple[Any, ...]], Array]
 ) -> float:
     """E[V* - V] of one learner: `decide` maps a data set (n observations) to a policy (X, A) over playable
     actions.
@@ -108,9 +103,7 @@ def _prior(laws: Sequence[Law], prior: Array | None) -> Array:
 # --- Family F and R-stoch -------------------------------------------------------------------------
 
 
-def family_worlds(
-    family: FamilyF, info: Info, truncated: bool = False
-) -> tuple[list[Law], Array, Array, Array]:
+def family_worlds(family: FamilyF, info: Info, truncated: bool = False) -> tuple[list[Law], Array, Array, Array]:
     """(laws, payoff, mu, best) of Family F over every theta, for `bayes_regret` and `learner_regret`.
 
     Payoffs are those of the class's own policies, context by context: b_i = 0 or 1. `truncated`: expert
@@ -207,9 +200,7 @@ def horizon_regret(family: HZ, info: Info, n: int) -> float:
         bits = np.array(world).reshape(family.l, steps)
         bits = np.repeat(bits, family.H, axis=1) if shared else bits
         laws.append(_horizon_law(family, bits, info, mu))
-        right = [
-            [float(tuple(b) == (a * family.H if shared else a)) * family.gap for a in plays] for b in bits
-        ]
+        right = [[float(tuple(b) == (a * family.H if shared else a)) * family.gap for a in plays] for b in bits]
         payoff.append(right)
     return bayes_regret(laws, np.array(payoff), mu, np.full(len(worlds), family.gap), n)
 
@@ -258,7 +249,5 @@ def _expert_sequences(
     out = []
     for token, p in law.items():
         if p > 0:
-            out += [
-                (s, p * q, laws) for s, q, laws in _expert_sequences(family, bits_H, (*prefix, token), shown)
-            ]
+            out += [(s, p * q, laws) for s, q, laws in _expert_sequences(family, bits_H, (*prefix, token), shown)]
     return out

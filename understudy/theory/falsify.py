@@ -204,9 +204,7 @@ class ViolationRow:
         return self.share > self.allowed + 4 * math.sqrt(self.allowed * (1 - self.allowed) / self.trials)
 
 
-def theorem4_violations(
-    instances: list[Bandit], n: int, runs: int, delta: float, seed: int
-) -> list[ViolationRow]:
+def theorem4_violations(instances: list[Bandit], n: int, runs: int, delta: float, seed: int) -> list[ViolationRow]:
     """How often L(pi_hat) exceeds what 4a, 4b, 4c certify with probability 1 - delta."""
     rng = np.random.default_rng(seed)
     ratios: dict[str, list[Array]] = {"4a": [], "4b": [], "4c": []}
@@ -220,9 +218,7 @@ def theorem4_violations(
     rows = []
     for theorem, all_ratios in ratios.items():
         ratio = np.concatenate(all_ratios)
-        rows.append(
-            ViolationRow(theorem, delta, float((ratio > 1 + ROUNDING).mean()), len(ratio), float(ratio.max()))
-        )
+        rows.append(ViolationRow(theorem, delta, float((ratio > 1 + ROUNDING).mean()), len(ratio), float(ratio.max())))
     return rows
 
 

@@ -29,8 +29,7 @@ FIGURES: dict[str, Drawn] = {
         "Left: three information models on one family at H = 1. The offline learner needs 1/eps times the "
         "rounds of the online one; scores of its samples help little. Right: as the expert moves out of "
         "reach (eps to 0), the offline curve stays at gap/2 for as long as one likes.",
-        "Log-log plots of exact Bayes regret against n. Online falls near n = 50, offline only near n = "
-        "5,000.",
+        "Log-log plots of exact Bayes regret against n. Online falls near n = 50, offline only near n = 5,000.",
         plots_offline.bottleneck,
     ),
     "rate": Drawn(
@@ -49,8 +48,7 @@ FIGURES: dict[str, Drawn] = {
         "Example T. Left: both students are about equally far from the expert in style (pale); the bad one "
         "also pays for its reward (dark). Forward KL sees mostly style. Right: both losses along mixtures "
         "of the two students, scaled to their maxima, and the value.",
-        "Bars of the two losses for the two students, and the losses along the mixture with their "
-        "minimisers.",
+        "Bars of the two losses for the two students, and the losses along the mixture with their minimisers.",
         plots_offline.trap,
     ),
     "gaussian": Drawn(
@@ -64,8 +62,7 @@ FIGURES: dict[str, Drawn] = {
         "projection on each class (dashed line). Both classes are far from the expert; only in class B does "
         "what cannot be matched decide the reward. Forward and reverse projections coincide here, so this "
         "picture does not separate online from offline.",
-        "Two panels of Gaussian contours with the rewarded half-plane, and a panel with value and KL along "
-        "each class.",
+        "Two panels of Gaussian contours with the rewarded half-plane, and a panel with value and KL along each class.",
         plots_reward.figure3,
     ),
     "benign": Drawn(

@@ -62,9 +62,7 @@ class Fig3:
 
     def least_nuisance(self, phi: Statistic = "r") -> tuple[float, float]:
         """(inf N, the t that attains it)."""
-        best = minimize_scalar(
-            lambda t: self.nuisance(t, phi), bracket=(-1.5, 1.0), method="brent", tol=1e-12
-        )
+        best = minimize_scalar(lambda t: self.nuisance(t, phi), bracket=(-1.5, 1.0), method="brent", tol=1e-12)
         return float(best.fun), float(best.x)
 
     def delta(self, phi: Statistic = "r") -> float:

@@ -48,13 +48,7 @@ class Alignment:
 
 
 def alignment(
-    mu: Array,
-    policies: tuple[Array, Array],
-    expert: Array,
-    reward: Array,
-    beta: float,
-    reference: Array,
-    offset: Array,
+    mu: Array, policies: tuple[Array, Array], expert: Array, reward: Array, beta: float, reference: Array, offset: Array
 ) -> Alignment:
     """Theorem 3D's terms for pi0, pi1 = `policies`; `reference` nu (X, Y) positive, `offset` a(x) (X,)
     arbitrary.

@@ -36,8 +36,7 @@ _SEES = {
     Info.OFF_G: "OFF-S plus the score g = log e(y|x) of each expert sample",
     Info.OFF_L: "OFF-S plus the expert's full next-token distribution at every prefix of its own sample "
     "(logit distillation)",
-    Info.ON_G: "n i.i.d. prompts; the learner draws y from its own base policy b(.|x) "
-    "and is told g = log e(y|x)",
+    Info.ON_G: "n i.i.d. prompts; the learner draws y from its own base policy b(.|x) and is told g = log e(y|x)",
     Info.ON_G_STAR: "ON-G, but the learner chooses the prompts too",
 }
 

@@ -31,9 +31,7 @@ class Bandit:
     students: Array  # (K, X, Y)
     reward: Array  # (X, Y) in [0, 1]
     base: Array | None = None  # (X, Y) the policy that samples for Theorem 4
-    alternatives: tuple[
-        tuple[Array, Array], ...
-    ] = ()  # (expert, reward) hypotheses for F1, the first one included
+    alternatives: tuple[tuple[Array, Array], ...] = ()  # (expert, reward) hypotheses for F1, the first one included
     name: str = "instance"
     student_names: tuple[str, ...] = field(default=())
 
@@ -72,11 +70,7 @@ SCHEMA: dict[str, Any] = {
         "mu": {**_ROW, "description": "law of the X contexts; uniform if absent"},
         "expert": {**_TABLE, "description": "X rows of Y probabilities: e(y|x)"},
         "reward": {**_TABLE, "description": "X rows of Y rewards in [0, 1]"},
-        "students": {
-            "type": "array",
-            "items": _TABLE,
-            "description": "K tables of X rows of Y probabilities",
-        },
+        "students": {"type": "array", "items": _TABLE, "description": "K tables of X rows of Y probabilities"},
         "student_names": {"type": "array", "items": {"type": "string"}},
         "base": {
             **_TABLE,
@@ -110,11 +104,7 @@ def load(path: str | Path) -> Bandit:
     try:
         data = json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
-        where = (
-            f"line {error.lineno}, column {error.colno}"
-            if isinstance(error, json.JSONDecodeError)
-            else "nesting"
-        )
+        where = f"line {error.lineno}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else "nesting"
         raise UserError("instance", path, f"is not JSON ({where})") from None
     return parse(data, path.stem)
 
@@ -175,9 +165,7 @@ def dump(bandit: Bandit) -> dict[str, Any]:
     if bandit.base is not None:
         data["base"] = bandit.base.tolist()
     if bandit.alternatives:
-        data["alternatives"] = [
-            {"expert": e.tolist(), "reward": r.tolist()} for e, r in bandit.alternatives[1:]
-        ]
+        data["alternatives"] = [{"expert": e.tolist(), "reward": r.tolist()} for e, r in bandit.alternatives[1:]]
     return data
 
 

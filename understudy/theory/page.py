@@ -28,17 +28,7 @@ PARTS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     (
         "The expert is out of reach: the offline bottleneck",
         "What follows is about a single action, H = 1, so no error accumulates. Horizon is not the reason.",
-        (
-            "bottleneck",
-            "truncated",
-            "rate",
-            "two-point",
-            "logits",
-            "coverage",
-            "baseline",
-            "trap",
-            "gaussian",
-        ),
+        ("bottleneck", "truncated", "rate", "two-point", "logits", "coverage", "baseline", "trap", "gaussian"),
     ),
     (
         "Misspecified, but relative to the reward",
@@ -118,9 +108,4 @@ def _section(claim: Claim, result: Result, options: Options) -> dict[str, Any]:
 
 
 def _row(row: Row) -> dict[str, Any]:
-    return {
-        "computed": row.computed,
-        "bound": row.bound_text,
-        "observed": number(row.observed),
-        "holds": row.holds,
-    }
+    return {"computed": row.computed, "bound": row.bound_text, "observed": number(row.observed), "holds": row.holds}

@@ -76,11 +76,7 @@ def drawing() -> Iterator[None]:
 
 
 def panels(
-    *titles: str,
-    height: float = 380,
-    widths: Sequence[float] | None = None,
-    left: float = 58,
-    gap: float = 0.36,
+    *titles: str, height: float = 380, widths: Sequence[float] | None = None, left: float = 58, gap: float = 0.36
 ) -> tuple[Figure, list[Axes]]:
     """A row of axes, 1060 px wide in all (700 px for a single one); room for line names on the right."""
     n = len(titles)
@@ -133,9 +129,7 @@ def _plain(value: float, _: object = None) -> str:
     return f"10{superscript}" if lead == 1 else f"{lead}·10{superscript}"
 
 
-def end_label(
-    ax: Axes, x: float, y: float, text: str, color: str, dx: float = 5, dy: float = 0, **more: Any
-) -> None:
+def end_label(ax: Axes, x: float, y: float, text: str, color: str, dx: float = 5, dy: float = 0, **more: Any) -> None:
     """Name a line where it ends."""
     ax.annotate(
         greek(text),
@@ -160,10 +154,7 @@ def to_svg(figure: Figure, name: str, alt: str) -> str:
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": name}):
         figure.savefig(
-            buffer,
-            format="svg",
-            transparent=True,
-            metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")),
+            buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
         )
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :].strip()

@@ -81,9 +81,7 @@ def bottleneck(d: dict[str, Any]) -> Figure:
     main = (0.01, 0.1) if (0.01, 0.1) in d["off_s"] else next(iter(d["off_s"]))
     eps = main[0]
     setting = f"l = {d['l']}, eps = {eps:g}, kappa = {main[1]:g}"
-    figure, (a, b) = panels(
-        f"Who needs how many rounds ({setting})", "Offline, as the expert moves out of reach"
-    )
+    figure, (a, b) = panels(f"Who needs how many rounds ({setting})", "Offline, as the expert moves out of reach")
     a.plot(n, d["off_s"][main], color=OFFLINE)
     a.plot(n, d["off_g"][eps], color=SCORED, ls=(0, (5, 2)))
     a.plot(n, d["on_g"], color=ONLINE)
@@ -98,14 +96,7 @@ def bottleneck(d: dict[str, Any]) -> Figure:
     for (e, kappa), values in d["off_s"].items():
         noisy = kappa > 0
         b.plot(n, values, color=colours[e], ls=(0, (4, 2)) if noisy else "-", lw=1.6 if noisy else 2)
-        b.annotate(
-            greek(f"eps = {e:g}"),
-            (d["l"] / e, 0.72),
-            color=colours[e],
-            fontsize=10.5,
-            ha="center",
-            va="center",
-        )
+        b.annotate(greek(f"eps = {e:g}"), (d["l"] / e, 0.72), color=colours[e], fontsize=10.5, ha="center", va="center")
     b.axhline(0.5, color=FAINT, lw=1, ls=":")
     end_label(b, n[-1], 0.5, "gap / 2", SOFT)
     log_axes(b)
@@ -157,9 +148,7 @@ def baseline(d: dict[str, Any]) -> Figure:
 
 
 def trap(d: dict[str, Any]) -> Figure:
-    figure, (a, b) = panels(
-        "What each loss charges (nats)", "Along mixtures of the two students", widths=(1, 1.25)
-    )
+    figure, (a, b) = panels("What each loss charges (nats)", "Along mixtures of the two students", widths=(1, 1.25))
     parts = d["parts"]
     position = {("L", 0): 0.0, ("L", 1): 1.0, ("F", 0): 2.6, ("F", 1): 3.6}
     for k in (0, 1):
@@ -185,16 +174,7 @@ def trap(d: dict[str, Any]) -> Figure:
     b.plot(w[low], d["V"][low], "o", color=ONLINE, ms=9, clip_on=False)
     b.plot(w[high], d["V"][high], "o", color=OFFLINE, ms=9, clip_on=False)
     end_label(b, w[low], d["V"][low], f"online ends here: V = {d['V'][low]:.2f}", ONLINE, dx=12, dy=9)
-    end_label(
-        b,
-        w[high],
-        d["V"][high],
-        f"SFT ends here: V = {d['V'][high]:.2f}",
-        OFFLINE,
-        dx=-10,
-        dy=-14,
-        ha="right",
-    )
+    end_label(b, w[high], d["V"][high], f"SFT ends here: V = {d['V'][high]:.2f}", OFFLINE, dx=-10, dy=-14, ha="right")
     end_label(b, 1.0, d["L"][-1] / d["L"].max(), "reverse KL", ONLINE)
     end_label(b, 1.0, scaled[-1], "forward KL", OFFLINE)
     end_label(b, 0.62, float(np.interp(0.62, w, d["V"])), "value V", INK, dy=-12, dx=-50)

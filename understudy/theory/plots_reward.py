@@ -71,9 +71,7 @@ def figure3(d: dict[str, Any]) -> Figure:
 
 
 def benign(d: dict[str, Any]) -> Figure:
-    figure, (a, b) = panels(
-        "Online imitation: reward lost against Delta", "SFT on the same instances", gap=0.2
-    )
+    figure, (a, b) = panels("Online imitation: reward lost against Delta", "SFT on the same instances", gap=0.2)
     names = {
         "generic": ("no structure", FAINT),
         "planted-noisy": ("jittered style", TEAL),
@@ -151,24 +149,10 @@ def base_policy(d: dict[str, Any]) -> Figure:
     figure, (a, b) = panels(
         f"Base: a student-like policy (C ≈ {student:.1f})", f"Base: the expert itself (C ≈ {expert:,.0f})"
     )
-    colours = {
-        "ips": ONLINE,
-        "snips": TEAL,
-        "clipped": COOL[1],
-        "pessimistic": GOOD,
-        "ix": VIOLET,
-        "raw ips": OFFLINE,
-    }
+    colours = {"ips": ONLINE, "snips": TEAL, "clipped": COOL[1], "pessimistic": GOOD, "ix": VIOLET, "raw ips": OFFLINE}
     for ax, lines in ((a, d["student"]), (b, d["expert"])):
         for name, values in lines.items():
-            ax.plot(
-                d["n"],
-                values,
-                color=colours[name],
-                marker="o",
-                ms=4,
-                ls="-" if name != "raw ips" else (0, (4, 2)),
-            )
+            ax.plot(d["n"], values, color=colours[name], marker="o", ms=4, ls="-" if name != "raw ips" else (0, (4, 2)))
         log_axes(ax)
         ax.set_ylim(3e-4, 30)
         ax.set_xticks(d["n"], [f"{n:,}" for n in d["n"]])
@@ -183,9 +167,7 @@ def base_policy(d: dict[str, Any]) -> Figure:
     return figure
 
 
-def _spread_labels(
-    ax: Any, x: float, ends: dict[str, float], colours: dict[str, str], gap: float = 0.062
-) -> None:
+def _spread_labels(ax: Any, x: float, ends: dict[str, float], colours: dict[str, str], gap: float = 0.062) -> None:
     """End labels at least `gap` (in log axes heights) apart."""
     low, high = np.log10(ax.get_ylim())
     order = sorted(ends, key=lambda k: ends[k])
@@ -193,9 +175,7 @@ def _spread_labels(
     for i in range(1, len(at)):
         at[i] = max(at[i], at[i - 1] + gap)
     for k, y in zip(order, at):
-        ax.text(
-            1.03, y, k, transform=ax.transAxes, color=colours[k], fontsize=10.5, va="center", clip_on=False
-        )
+        ax.text(1.03, y, k, transform=ax.transAxes, color=colours[k], fontsize=10.5, va="center", clip_on=False)
 
 
 def horizon(d: dict[str, Any]) -> Figure:
@@ -234,22 +214,12 @@ def falsifiers(d: dict[str, Any]) -> Figure:
         y = len(tallies) - i
         a.plot([t.sft_matches, t.online_matches], [y, y], color="#d9dce1", lw=3, zorder=1)
         a.plot(t.online_matches, y, "o", color=ONLINE, ms=10, clip_on=False, zorder=3)
-        a.plot(
-            t.sft_matches,
-            y,
-            "o",
-            color=OFFLINE,
-            ms=10 if t.sft_matches < 0.99 else 5,
-            clip_on=False,
-            zorder=4,
-        )
+        a.plot(t.sft_matches, y, "o", color=OFFLINE, ms=10 if t.sft_matches < 0.99 else 5, clip_on=False, zorder=4)
         for text, dy, color in ((t.kind, 7, INK), (f"{t.kept:,} of {t.instances:,}", -7, SOFT)):
             a.annotate(text, (0.5, y), xytext=(-12, dy), textcoords="offset points", ha="right", va="center",
                        fontsize=10.5, color=color, annotation_clip=False)  # fmt: skip
         if t.sft_matches < 0.985:
-            a.text(
-                t.sft_matches, y - 0.3, f"SFT {t.sft_matches:.1%}", ha="center", fontsize=10.5, color=OFFLINE
-            )
+            a.text(t.sft_matches, y - 0.3, f"SFT {t.sft_matches:.1%}", ha="center", fontsize=10.5, color=OFFLINE)
     end_label(a, 1.0, len(tallies) + 0.45, "online 100%", ONLINE, dx=0, ha="right")
     a.set_ylim(0.5, len(tallies) + 0.65)
     a.set_xlim(0.5, 1.0)
@@ -262,9 +232,7 @@ def falsifiers(d: dict[str, Any]) -> Figure:
     marks = dict(zip(names, "osD^vX"))
     for row in d["learners"]:
         x = rounds.index(row.n) + 0.12 * (names.index(row.learner) - 2.5)
-        b.errorbar(
-            x, row.regret, yerr=4 * row.standard_error, fmt=marks[row.learner], color=OFFLINE, ms=5, lw=1
-        )
+        b.errorbar(x, row.regret, yerr=4 * row.standard_error, fmt=marks[row.learner], color=OFFLINE, ms=5, lw=1)
         if names.index(row.learner) == 0:
             b.plot([x - 0.1, x + 0.7], [row.bayes] * 2, color=INK, lw=1.8)
     b.set_xticks(range(len(rounds)), [f"n = {n:,}" for n in rounds])

@@ -11,13 +11,7 @@ import numpy as np
 
 from understudy.theory import improvement
 from understudy.theory.bandit import hellinger2, le_cam
-from understudy.theory.decompose import (
-    Split,
-    asymmetry_identity,
-    guarantee,
-    score_reward_covariance,
-    split_bandit,
-)
+from understudy.theory.decompose import Split, asymmetry_identity, guarantee, score_reward_covariance, split_bandit
 from understudy.theory.falsify import (
     ETAS,
     ROUNDING,
@@ -66,17 +60,13 @@ class Examination:
         online, offline = int(p.online()), int(p.offline())
         lines = [
             f"expert V_e = {v_e:.6g}; best student V* = {p.value.max():.6g}; "
-            f"smallest KL(student || expert) = {p.reverse.min():.6g} nats",
+            f"smallest KL(student || expert) = {p.reverse.min():.6g} nats"
         ]
         if math.isinf(self.delta):
-            lines.append(
-                "every student does something the expert never does: Delta is infinite, 3A is silent"
-            )
+            lines.append("every student does something the expert never does: Delta is infinite, 3A is silent")
         else:
             promise = guarantee(v_e, self.delta)
-            lines.append(
-                f"Delta = {self.delta:.6g} nats: online imitation is promised V >= {promise.kl_inverse:.6g}"
-            )
+            lines.append(f"Delta = {self.delta:.6g} nats: online imitation is promised V >= {promise.kl_inverse:.6g}")
             lines.append(f"online (reverse KL) picks {b.label(online)}: V = {p.value[online]:.6g}")
         if math.isinf(float(p.forward.min())):
             lines.append("SFT (forward KL): every student has infinite loss, so SFT is undefined here")
@@ -109,10 +99,7 @@ def _population(bandit: Bandit, parts: Split) -> list[Finding]:
     worst = float(residual.max(initial=0.0))
     out = [_identity("3", "chain rule: L = R + N for every student", worst, scale)]
     if not finite.any():
-        return [
-            *out,
-            Finding("F2", "online keeps its guarantee", math.nan, math.inf, None, "Delta is infinite"),
-        ]
+        return [*out, Finding("F2", "online keeps its guarantee", math.nan, math.inf, None, "Delta is infinite")]
     v_e, delta = float(parts.value_expert), float(parts.delta)
     online = float(parts.value[int(parts.online())])
     distance = float(bernoulli_kl(online, v_e))
@@ -161,10 +148,7 @@ def _identities(bandit: Bandit, parts: Split) -> list[Finding]:
     statements = {
         "3B": ("Cov(r, A) = v(1-v)[logit v_e - logit v - (D1 - D0)]", "needs binary reward and 0 < v < 1"),
         "3D": ("alignment decomposition of V differences", "needs two choices inside the expert's support"),
-        "3E": (
-            "integral of Cov(r, A) along the path = V gained",
-            "needs a student inside the expert's support",
-        ),
+        "3E": ("integral of Cov(r, A) along the path = V gained", "needs a student inside the expert's support"),
         "3F": ("best-of-2 gain = v(1-v)(2 AUC - 1)", "needs binary reward and few enough pairs of actions"),
     }
     out = []
@@ -231,9 +215,7 @@ def _offline(bandit: Bandit, n: int, runs: int, seed: int) -> list[Finding]:
         worst = int(bayes.mean(1).argmax())
         observed = float(bayes.mean(1)[worst])
         slack = monte_carlo_tolerance(float(errors[worst]))
-        out.append(
-            Finding("C5", f"Le Cam: worst-world regret, n = {n}", observed, bound, observed < bound - slack)
-        )
+        out.append(Finding("C5", f"Le Cam: worst-world regret, n = {n}", observed, bound, observed < bound - slack))
     return out
 
 

@@ -136,9 +136,7 @@ class TableExpert(TablePolicy):
         self.provenance = {"made": "a table of probabilities (theory lab)"}
         self.tokenizer: Any = None
 
-    def sample(
-        self, prompts: Sequence[Prompt], samples: int, seed: int, max_new_tokens: int
-    ) -> list[Rollout]:
+    def sample(self, prompts: Sequence[Prompt], samples: int, seed: int, max_new_tokens: int) -> list[Rollout]:
         return draw(self.start, self.decode, self.end_ids, prompts, samples, seed, max_new_tokens, "expert")
 
 
@@ -154,8 +152,7 @@ class TableTask:
 
     def prompts(self, split: str, n: int, seed: int, start: int = 0) -> list[Prompt]:
         stream = [
-            (i, int(generator("context", seed, i).choice(len(self.mu), p=self.mu)))
-            for i in range(start, start + n)
+            (i, int(generator("context", seed, i).choice(len(self.mu), p=self.mu))) for i in range(start, start + n)
         ]
         # the key names the draw, not the context: samples at one context must be independent
         return [Prompt(f"{split}{i}", str(x), {"x": x}) for i, x in stream]
@@ -178,9 +175,7 @@ def train_row(
     `settings` are fields of TrainConfig. No run directory: caches stay in memory, nothing is evaluated;
     `watch(step, policy)` is called before every update and after the last one.
     """
-    config = resolve(
-        TrainConfig(method=method, student="table", expert="table", max_new_tokens=1, **settings)
-    )
+    config = resolve(TrainConfig(method=method, student="table", expert="table", max_new_tokens=1, **settings))
     policy, teacher = TablePolicy(student), TableExpert(expert)
     source = Source(
         config,
@@ -238,9 +233,7 @@ def expected_flow(
     return policy
 
 
-def _every_action(
-    x_N: Tensor, y_N: Tensor, weight_N: Tensor, behavior_N: Tensor, log_expert: Tensor
-) -> Batch:
+def _every_action(x_N: Tensor, y_N: Tensor, weight_N: Tensor, behavior_N: Tensor, log_expert: Tensor) -> Batch:
     inputs = torch.stack([x_N, y_N], 1)
     return Batch(
         input_ids_BS=inputs,

@@ -85,16 +85,12 @@ class Regret:
         family = pick(FAMILIES, self.family, "family")
         given = [k for k in _DEFAULTS if getattr(self, k) is not None and k not in family]
         if given:
-            raise UserError(
-                given[0], getattr(self, given[0]), f"family {self.family} reads {', '.join(family)}"
-            )
+            raise UserError(given[0], getattr(self, given[0]), f"family {self.family} reads {', '.join(family)}")
         bandit.check_rounds(self.n)
         learner = LEARNERS.get(self.info.upper())
         if learner is not None:
             if self.family != "F":
-                raise UserError(
-                    "info", self.info, "a learner of family F; elsewhere name an information model"
-                )
+                raise UserError("info", self.info, "a learner of family F; elsewhere name an information model")
             return learner(self._family_f(), self.n)
         info, n = parse_info(self.info, "info"), self.n
         if self.family == "F":
@@ -102,9 +98,7 @@ class Regret:
         if self.family == "truncated":
             return bandit.truncated_decoding_regret(self._family_f(), info, n)
         if self.family == "rate":
-            return bandit.rate_instance(self._get("l"), self._get("eps"), n, self._get("kappa")).regret(
-                info, n
-            )
+            return bandit.rate_instance(self._get("l"), self._get("eps"), n, self._get("kappa")).regret(info, n)
         if self.family == "R-stoch":
             return StochasticRealizable(self._get("l"), self._get("g")).regret(info, n)
         if self.family == "unvisited":
@@ -150,9 +144,7 @@ class Bound:
 
     def compute(self) -> float:
         if self.k < 2 or self.n < 1 or not 0 < self.delta < 1:
-            raise UserError(
-                "bound", f"k={self.k} n={self.n} delta={self.delta}", "needs k >= 2, n >= 1, 0 < delta < 1"
-            )
+            raise UserError("bound", f"k={self.k} n={self.n} delta={self.delta}", "needs k >= 2, n >= 1, 0 < delta < 1")
         bounds = {
             "mle-hellinger": lambda: realizable.mle_hellinger_bound(self.k, self.n, self.delta),
             "mle-hellinger-mean": lambda: realizable.mle_hellinger_mean_bound(self.k, self.n),

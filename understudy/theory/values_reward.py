@@ -176,6 +176,4 @@ class KlInverse:
         probability("value", self.value)
         if self.budget < 0:
             raise UserError("budget", self.budget, "nats, at least 0")
-        return pick({"lower": kl_inv_lower, "upper": kl_inv_upper}, self.side, "side")(
-            self.value, self.budget
-        )
+        return pick({"lower": kl_inv_lower, "upper": kl_inv_upper}, self.side, "side")(self.value, self.budget)

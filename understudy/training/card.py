@@ -64,11 +64,7 @@ def card(
 
 def _head(config: Mapping[str, Any], adapter: int) -> list[str]:
     """YAML, each value a JSON string, which YAML reads as one."""
-    tags = [
-        "understudy",
-        "distillation" if config.get("expert") else "reinforcement-learning",
-        str(config["method"]),
-    ]
+    tags = ["understudy", "distillation" if config.get("expert") else "reinforcement-learning", str(config["method"])]
     out = ["---", "library_name: transformers", "pipeline_tag: text-generation"]
     student = str(config["student"])
     if re.fullmatch(r"[\w.-]+/[\w.-]+", student) and not os.path.exists(student):
@@ -89,12 +85,10 @@ def _recipe(config: Mapping[str, Any]) -> list[str]:
 
 def _data(config: Mapping[str, Any]) -> list[str]:
     pool = config.get("prompt_pool")
-    prompts = (
-        f"{pool} distinct prompts, cycled" if pool else "prompts that never repeat, or the task's own rows"
-    )
+    prompts = f"{pool} distinct prompts, cycled" if pool else "prompts that never repeat, or the task's own rows"
     return [
         f"Prompts and verifier: {span(shown(config['task']))}, seed {config['seed']}; {prompts}. "
-        f"Completions by: {span(config['behavior'])}, replay {span(config['replay'])}.",
+        f"Completions by: {span(config['behavior'])}, replay {span(config['replay'])}."
     ]
 
 
@@ -121,9 +115,7 @@ def _evaluation(config: Mapping[str, Any], final: Mapping[str, Any]) -> list[str
             e = intervals.bootstrap_prompts(experts[split]["sampled"])
             expert = f"{e.value:.3f} [{e.low:.3f}, {e.high:.3f}]"
         size = f"{i.n_prompts} x {len(outcome['sampled'][0])}"
-        out.append(
-            f"| {cell(split)} | {i.value:.3f} [{i.low:.3f}, {i.high:.3f}] | {told} | {size} | {expert} |"
-        )
+        out.append(f"| {cell(split)} | {i.value:.3f} [{i.low:.3f}, {i.high:.3f}] | {told} | {size} | {expert} |")
     return out
 
 

@@ -111,11 +111,7 @@ def _weights(
 def advantages(rollouts: Sequence[Rollout], normalise: str) -> Tensor:
     """(B,) group advantages; groups are the rollouts of one prompt, which must be equally many and adjacent."""
     group = 1
-    while (
-        group < len(rollouts)
-        and rollouts[group].prompt.key == rollouts[0].prompt.key
-        and rollouts[group].sample
-    ):
+    while group < len(rollouts) and rollouts[group].prompt.key == rollouts[0].prompt.key and rollouts[group].sample:
         group += 1
     reward_BG = torch.tensor([_reward(r) for r in rollouts], dtype=torch.float32).view(-1, group)
     return divergences.group_advantages(reward_BG, normalise).flatten()
@@ -159,11 +155,7 @@ def nothing(student: Policy, goal: Objective) -> Labelled:
     r = Rollout(Prompt("", "", ids=(end,)), 0, (end,), (0.0,), True, "", "student", None)
     table = torch.full((1, student.vocabulary), -math.log(student.vocabulary))
     return Labelled(
-        r,
-        torch.tensor([end]),
-        torch.zeros(1),
-        torch.zeros(1),
-        table if goal.target == "distribution" else None,
+        r, torch.tensor([end]), torch.zeros(1), torch.zeros(1), table if goal.target == "distribution" else None
     )
 
 

@@ -69,20 +69,15 @@ class Source:
 
     def labelled(self, step: int) -> list[Labelled]:
         """The labelled rollouts of update `step` (0, 1, ...)."""
-        return {
-            "fixed": self._fixed,
-            "fresh": self._fresh,
-            "aggregate": self._aggregate,
-            "round": self._round,
-        }[str(self.config.replay)](step)
+        return {"fixed": self._fixed, "fresh": self._fresh, "aggregate": self._aggregate, "round": self._round}[
+            str(self.config.replay)
+        ](step)
 
     # -- prompts ------------------------------------------------------------------------------------------------
 
     def prompts(self, start: int, n: int) -> list[Prompt]:
         """Items start..start+n of the training stream; with a pool, whole shuffled passes over it."""
-        prompts = (
-            self._stream(start, n) if not self.pool else [self._pool[i] for i in self._pool_index(start, n)]
-        )
+        prompts = self._stream(start, n) if not self.pool else [self._pool[i] for i in self._pool_index(start, n)]
         return _placed(prompts, start)
 
     def _stream(self, start: int, n: int) -> list[Prompt]:
@@ -111,18 +106,14 @@ class Source:
         seed = seed_from("act", c.seed, name)
         behavior = c.behavior
         if behavior == "mixture_batch":
-            behavior = (
-                "student" if generator("coin", seed).random() < float(c.student_share or 0) else "expert"
-            )
+            behavior = "student" if generator("coin", seed).random() < float(c.student_share or 0) else "expert"
 
         def work(part: Sequence[Prompt]) -> list[Rollout]:
             if behavior == "expert":
                 rollouts = self.expert.sample(part, self.samples, seed, self.max_new_tokens)
             elif behavior == "mixture_token":
                 share = float(c.expert_share or 0) ** round_
-                rollouts = self._draw(
-                    lambda p: Mixture(self.expert.start(p), self.student.start(p), share), part, seed
-                )
+                rollouts = self._draw(lambda p: Mixture(self.expert.start(p), self.student.start(p), share), part, seed)
             elif behavior == "student" and self.sampler is not None:
                 rollouts = self.sampler.sample(part, self.samples, seed, self.max_new_tokens, str(c.behavior))
                 self.run.describe(sampler=self.sampler.facts)  # what its first refresh has measured
@@ -133,20 +124,11 @@ class Source:
 
         return distributed.spread_rollouts(work, prompts, self.samples)
 
-    def _draw(
-        self, start: Callable[[Sequence[Prompt]], Any], prompts: Sequence[Prompt], seed: int
-    ) -> list[Rollout]:
+    def _draw(self, start: Callable[[Sequence[Prompt]], Any], prompts: Sequence[Prompt], seed: int) -> list[Rollout]:
         c = self.config
         actor = str(c.behavior)
         return draw(
-            start,
-            self.student.decode,
-            self.student.end_ids,
-            prompts,
-            self.samples,
-            seed,
-            self.max_new_tokens,
-            actor,
+            start, self.student.decode, self.student.end_ids, prompts, self.samples, seed, self.max_new_tokens, actor
         )
 
     def verified(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
@@ -243,8 +225,7 @@ class Source:
             lambda: {
                 "logp": torch.cat(
                     distributed.spread(
-                        lambda part: [x.cpu() for x in expert_tables(self.expert, part, self.config)],
-                        rollouts,
+                        lambda part: [x.cpu() for x in expert_tables(self.expert, part, self.config)], rollouts
                     )
                 )
             },
@@ -263,9 +244,7 @@ class Source:
                 tensors = pack(rollouts)
                 if relabel:
                     tensors["targets"] = torch.cat(
-                        distributed.spread(
-                            lambda part: expert_draws(part, self.expert, self.config.seed), rollouts
-                        )
+                        distributed.spread(lambda part: expert_draws(part, self.expert, self.config.seed), rollouts)
                     )
                 return tensors
 
@@ -331,9 +310,7 @@ def kept_rollouts(config: TrainConfig, task: Task, student: Policy, folder: Path
         named = [(p, s) for p in prompts for s in range(source.samples)]
         out += unpack(tensors, named, student, str(config.behavior))
     if not out:
-        raise UserError(
-            "run", folder, "keeps no completions in data/: only replay fixed, aggregate and round do"
-        )
+        raise UserError("run", folder, "keeps no completions in data/: only replay fixed, aggregate and round do")
     return out
 
 
@@ -360,9 +337,7 @@ def unpack(
     lengths = tensors["lengths"].tolist()
     if len(lengths) != len(named):
         raise UserError(
-            "data",
-            len(lengths),
-            f"cached completions, but {len(named)} are due: delete the run's data/ folder",
+            "data", len(lengths), f"cached completions, but {len(named)} are due: delete the run's data/ folder"
         )
     ids = [tuple(x.tolist()) for x in tensors["ids"].split(lengths)]
     logps = [tuple(x.tolist()) for x in tensors["behavior_logp"].split(lengths)]

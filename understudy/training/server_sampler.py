@@ -45,9 +45,7 @@ class ServerSampler:
         """Nothing is written yet. UserError: not reachable, another tokenizer, no way to give it weights."""
         options = parse_server(config.sampler, "sampler")
         if options.api != "completions":
-            raise UserError(
-                "sampler.api", options.api, "the student's own tokens are needed: use completions"
-            )
+            raise UserError("sampler.api", options.api, "the student's own tokens are needed: use completions")
         self.student, self.limit = student, options.noise
         self.server = ServerExpert(options, student, field="sampler")
         self.url = options.url
@@ -80,9 +78,7 @@ class ServerSampler:
             self.folder.parent.mkdir(parents=True, exist_ok=True)
             with new_folder(self.folder) as tmp:
                 write_untied(self.student, tmp)
-        self._call(
-            "/collective_rpc", {"method": "reload_weights", "kwargs": {"weights_path": str(self.folder)}}
-        )
+        self._call("/collective_rpc", {"method": "reload_weights", "kwargs": {"weights_path": str(self.folder)}})
         self._can_reset()
         if self.noise is None:
             told = preflight(self.server, self.prompts, self.student)

@@ -18,13 +18,7 @@ from understudy import distributed
 from understudy.policy import Policy
 from understudy.policy.sharding import FOLDER, read, write
 from understudy.randomness import seed_from
-from understudy.runs.checkpoint import (
-    Checkpoint,
-    load_optimizer,
-    optimizer_tensors,
-    random_state,
-    set_random_state,
-)
+from understudy.runs.checkpoint import Checkpoint, load_optimizer, optimizer_tensors, random_state, set_random_state
 from understudy.runs.directory import RunDir
 
 
@@ -40,9 +34,7 @@ def _other() -> tuple[object, ...]:
     return () if distributed.first() else ("process", distributed.rank())
 
 
-def save(
-    run: RunDir, step: int, student: Policy, optimizer: torch.optim.Optimizer, state: dict[str, Any]
-) -> None:
+def save(run: RunDir, step: int, student: Policy, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
     """Write the checkpoint of `step`; `state` is the caller's JSON."""
     if student.shards is None:
         tensors, meta = optimizer_tensors(optimizer)

@@ -46,9 +46,7 @@ class Interrupted(Exception):
     """Ctrl-C: everything is saved; str() says how to resume."""
 
 
-def train(
-    config: TrainConfig, progress: Progress | None = None, note: Callable[[str], None] = to_stderr
-) -> Path:
+def train(config: TrainConfig, progress: Progress | None = None, note: Callable[[str], None] = to_stderr) -> Path:
     """Train one run to its end, or resume it, and return its directory. A finished run is returned at once.
 
     Raises UserError for a mistake that the user can mend (nothing is lost), Interrupted after Ctrl-C.
@@ -105,10 +103,7 @@ def train(
         interrupted = stack.enter_context(_interruptible())
         ledger = Ledger()
         optimizer = torch.optim.AdamW(
-            student.trained().values(),
-            lr=config.lr,
-            betas=(0.9, config.adam_beta2),
-            weight_decay=config.weight_decay,
+            student.trained().values(), lr=config.lr, betas=(0.9, config.adam_beta2), weight_decay=config.weight_decay
         )
         # everything below is a function of (config, step, weights, random state), so this is all that a resume needs
         seed_all(config.seed)
@@ -130,9 +125,7 @@ def train(
 
         def stopped(step: int) -> Interrupted:
             run.status("stopped", "interrupted", step=step)
-            return Interrupted(
-                f"saved at update {step} of {config.updates}; the same command resumes from there"
-            )
+            return Interrupted(f"saved at update {step} of {config.updates}; the same command resumes from there")
 
         for step in range(first, config.updates):
             if config.budget and distributed.agreed(getattr(ledger, config.budget_axis)) >= config.budget:
@@ -157,15 +150,10 @@ def train(
             ledger.student_tokens_trained += told["tokens"]
             ledger.train_seconds += time.perf_counter() - began
             run.log(
-                {"kind": "train", "step": step + 1, "lr": learning_rate(config, step)}
-                | told
-                | _ledgered(ledger, began)
+                {"kind": "train", "step": step + 1, "lr": learning_rate(config, step)} | told | _ledgered(ledger, began)
             )
             show(
-                "train",
-                step + 1,
-                config.updates,
-                f"loss {told['loss']:.3f}" if told["loss"] is not None else "no data",
+                "train", step + 1, config.updates, f"loss {told['loss']:.3f}" if told["loss"] is not None else "no data"
             )
         save(ledger.updates)
         if distributed.any_of(interrupted()):
@@ -191,9 +179,7 @@ def learning_rate(config: TrainConfig, step: int) -> float:
     if config.schedule == "constant":
         return config.lr
     progress = (step - config.warmup) / max(1, config.updates - config.warmup)
-    return config.lr * (
-        1 - progress if config.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * progress))
-    )
+    return config.lr * (1 - progress if config.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * progress)))
 
 
 def _due(step: int, every: int) -> bool:

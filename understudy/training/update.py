@@ -29,14 +29,7 @@ def update(
     tokens_here = distributed.total(mine)
     total_tokens, rows, reward_sum, rewarded = int(tokens_here[0]), int(tokens_here[1]), *tokens_here[2:]
     if not rows:
-        return {
-            "loss": None,
-            "grad_norm": None,
-            "tokens": 0,
-            "reward": None,
-            "length": None,
-            "logp_drift": None,
-        }
+        return {"loss": None, "grad_norm": None, "tokens": 0, "reward": None, "length": None, "logp_drift": None}
     # a row whose weights are all zero has zero gradient: it counts in the mean, but is not computed
     pulled = [x for x in labelled if bool(x.weight.any())]
     goal = objective(config)
@@ -97,9 +90,7 @@ def check_finite(told: dict[str, Any], step: int, labelled: Sequence[Labelled], 
         value = told[name]
         if value is not None and not math.isfinite(value):
             raise UserError(
-                name,
-                value,
-                f"not finite {where}; stopped, the last checkpoint is kept: lower --lr or set --grad-clip",
+                name, value, f"not finite {where}; stopped, the last checkpoint is kept: lower --lr or set --grad-clip"
             )
     drift = told["logp_drift"]
     first_use = config.updates_per_rollout == 1 or step % config.updates_per_rollout == 0

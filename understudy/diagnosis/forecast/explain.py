@@ -60,9 +60,7 @@ def _curves(evidence: Evidence, ahead: Forecast) -> list[str]:
     if seen.sft is not None:
         told = ", ".join(f"{p.accuracy.value:.3f} at {p.samples:,}" for p in points if p.accuracy)
         out.append(f"SFT pilots reach {told} sequences ({_signed(seen.sft)} on the student)")
-    lefts = [
-        k for kind in ("sft", "opd") if (c := curve(evidence, kind)) and (k := known(c[-1].kl_student_expert))
-    ]
+    lefts = [k for kind in ("sft", "opd") if (c := curve(evidence, kind)) and (k := known(c[-1].kl_student_expert))]
     if seen.reach is not None and lefts:
         near = (
             "within reach: what it still lacks is a matter of data"
@@ -108,9 +106,7 @@ def _headroom(ahead: Forecast, model: VerdictModel) -> list[str]:
         return []
     room = Feature(seen.headroom, seen.headroom_error)
     if room.value + 1.96 * room.error <= model.margin:
-        return [
-            f"no headroom: the expert is {_signed(room)} against the student, so there is nothing to gain"
-        ]
+        return [f"no headroom: the expert is {_signed(room)} against the student, so there is nothing to gain"]
     return [f"headroom: the expert is {_signed(room)} against the student"]
 
 
@@ -121,9 +117,7 @@ def _takeover(ahead: Forecast) -> list[str]:
     does = "helps from where the student really is" if gain.value - 1.96 * gain.error > 0 else (
         "harms from where the student is" if gain.value + 1.96 * gain.error < 0 else "makes no clear difference there"
     )  # fmt: skip
-    return [
-        f"continuing the student's own beginnings, the expert {does}: {_signed(gain)} against the student itself"
-    ]
+    return [f"continuing the student's own beginnings, the expert {does}: {_signed(gain)} against the student itself"]
 
 
 def _weak(evidence: Evidence) -> list[str]:
@@ -154,9 +148,7 @@ def would_change(evidence: Evidence, model: VerdictModel, ahead: Forecast, answe
     """Which evidence, and how much of it, would move the verdict; by the forecast's own slopes."""
     out = []
     seen = ahead.quantities
-    slope = model.lines[ahead.variant]["lead"].slopes[list(TERMS["lead"]).index("lead")] * (
-        1 - (seen.reach or 0.0)
-    )
+    slope = model.lines[ahead.variant]["lead"].slopes[list(TERMS["lead"]).index("lead")] * (1 - (seen.reach or 0.0))
     behind, top = ahead.lead - model.margin, ahead.top - model.margin
     if seen.opd is not None and slope > 0.05:
         need = seen.opd.value - behind / slope
@@ -185,9 +177,7 @@ def would_change(evidence: Evidence, model: VerdictModel, ahead: Forecast, answe
 
 def without_reward(evidence: Evidence) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(reasons, what would change it) where nothing tells right from wrong."""
-    out = [
-        "no reward is known: whether the expert is better, and whether a route is worth its cost, cannot be said"
-    ]
+    out = ["no reward is known: whether the expert is better, and whether a route is worth its cost, cannot be said"]
     points = curve(evidence, "sft")
     left = known(points[-1].kl_student_expert) if points else None
     forward = known(points[-1].kl_expert_student) if points else None

@@ -173,9 +173,7 @@ def _reach(points: Sequence[PilotPoint], starts: dict[str, PilotPoint], evidence
     return 1 - (1 - removed * math.exp(-max(left.value, 0.0) / NATS)) ** 2
 
 
-def _falls(
-    points: Sequence[PilotPoint], starts: dict[str, PilotPoint], evidence: Evidence
-) -> tuple[float, float]:
+def _falls(points: Sequence[PilotPoint], starts: dict[str, PilotPoint], evidence: Evidence) -> tuple[float, float]:
     if not points:
         return 0.0, 0.0
     last = points[-1].kl_expert_student

@@ -4,7 +4,7 @@ What is predicted. a = accuracy of the student now, S and O = accuracy after ful
 same budget, m = the margin (.05). The truth is *neither* if max(S, O) - a <= m, else *go online* if O - S > m, else
 *offline suffices*. Outcomes within the tolerance (.02) of a boundary between these are close calls.
 
-How. understudy/diagnosis/forecast/model.py gives S - a and O - S a joint distribution (bivariate t). The probability of an
+How. diagnosis/forecast/model.py gives S - a and O - S a joint distribution (bivariate t). The probability of an
 answer is its mass away from the boundaries; the mass near them is `undecided`. An answer is given only if its
 probability reaches the confidence of the model, and then it is the largest of the three. The guards below can only take
 probability from an answer and give it to undecided.
@@ -61,9 +61,7 @@ def judge(evidence: Evidence, model: VerdictModel | None = None) -> Verdict:
     expected = {
         "student": evidence.measures["student_accuracy"],
         "sft": _interval(sft, "forecast, t distribution", student),
-        "opd": _interval(
-            opd, "forecast, t distribution; an estimate: no online run of this size was made", student
-        ),
+        "opd": _interval(opd, "forecast, t distribution; an estimate: no online run of this size was made", student),
     }
     if "expert_accuracy" in evidence.measures:
         expected["expert"] = evidence.measures["expert_accuracy"]
@@ -96,12 +94,8 @@ def _gated(judged: Verdict, measures: Mapping[str, Estimate]) -> Verdict:
     changed = ("a harder task or a better expert, on which the two differ",)
     tilt, student = measures.get("tilt_ceiling"), measures["student_accuracy"]
     if tilt is not None and tilt.low > student.value:
-        reason += (
-            f"; but the student's own answers, weighed by the expert's scores, would reach {tilt.value:.2f}"
-        )
-        return replace(
-            judged, reasons=(reason, *judged.reasons), would_change=(*changed, *judged.would_change)
-        )
+        reason += f"; but the student's own answers, weighed by the expert's scores, would reach {tilt.value:.2f}"
+        return replace(judged, reasons=(reason, *judged.reasons), would_change=(*changed, *judged.would_change))
     sure = max(0.95, judged.probabilities[NEITHER])
     rest = sum(p for answer, p in judged.probabilities.items() if answer != NEITHER)
     chances = {

@@ -94,10 +94,7 @@ def terms(q: Quantities) -> dict[str, Floats]:
     """{"sft", "lead"}: the terms of each forecast, in the order of TERMS; 0 for what is not known."""
     s = _Shared(q)
     root, rise = s.fall**0.5, q.sft_trend.damped
-    sft = [
-        s.gain, s.reach * s.lack, s.far * root, s.far * q.last_fall, rise,
-        max(-s.gain, 0.0) * (s.lack > 0), s.far,
-    ]  # fmt: skip
+    sft = [s.gain, s.reach * s.lack, s.far * root, s.far * q.last_fall, rise, max(-s.gain, 0.0) * (s.lack > 0), s.far]
     # where there is nothing to take over, and no score to weigh by, the expert itself is what there is
     takeover, tilt = (f.value if f is not None else q.headroom for f in (q.takeover, q.tilt))
     tilt = min(tilt, max(q.headroom, 0.0))
@@ -213,19 +210,13 @@ class VerdictModel:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> VerdictModel:
-        named = {
-            "terms": {w: list(t) for w, t in TERMS.items()},
-            "spreads": {w: list(s) for w, s in SPREADS.items()},
-        }
+        named = {"terms": {w: list(t) for w, t in TERMS.items()}, "spreads": {w: list(s) for w, s in SPREADS.items()}}
         if any(data.get(key) != value for key, value in named.items()):
             raise UserError("model", data.get("name", ""), "its terms are not this version's: fit it again")
         try:
             kinds = data["variants"]
             lines = {
-                kind: {
-                    w: Line(*(tuple(map(float, kinds[kind][w][k])) for k in ("slopes", "spreads")))
-                    for w in TERMS
-                }
+                kind: {w: Line(*(tuple(map(float, kinds[kind][w][k])) for k in ("slopes", "spreads"))) for w in TERMS}
                 for kind in VARIANTS
             }
             rest = {k: data[k] for k in ("freedom", "margin", "tolerance", "confidence")}
@@ -234,9 +225,7 @@ class VerdictModel:
                 {kind: float(kinds[kind]["correlation"]) for kind in VARIANTS}, **rest,
             )  # fmt: skip
         except (TypeError, KeyError, ValueError) as error:
-            raise UserError(
-                "model", data.get("name", ""), f"cannot be read ({error}): fit it again"
-            ) from None
+            raise UserError("model", data.get("name", ""), f"cannot be read ({error}): fit it again") from None
 
 
 def _rounded(values: Sequence[float]) -> list[float]:
@@ -275,9 +264,7 @@ def find(name: str) -> VerdictModel:
     except OSError:
         raise UserError("model", name, f"neither a file nor one of {', '.join(names())}") from None
     except json.JSONDecodeError:
-        raise UserError(
-            "model", name, "is not JSON: give a file that `understudy calibrate fit` wrote"
-        ) from None
+        raise UserError("model", name, "is not JSON: give a file that `understudy calibrate fit` wrote") from None
 
 
 def install(model: VerdictModel, use: bool = False) -> None:
@@ -296,6 +283,4 @@ def install(model: VerdictModel, use: bool = False) -> None:
 def packed(data: Mapping[str, Any]) -> str:
     """verdict.json's text: one line a row of numbers."""
     text = json.dumps(data, indent=1)
-    return (
-        re.sub(r"\[\s+([^\[\]{}]*?)\s+\]", lambda m: "[" + re.sub(r"\s+", " ", m.group(1)) + "]", text) + "\n"
-    )
+    return re.sub(r"\[\s+([^\[\]{}]*?)\s+\]", lambda m: "[" + re.sub(r"\s+", " ", m.group(1)) + "]", text) + "\n"

@@ -208,9 +208,7 @@ def _pairs(r_PK: Floats, s_PK: Floats) -> _Pairs:
     step = max(1, _CHUNK // len(i))
     for start in range(0, len(r_PK), step):
         r, s = r_PK[start : start + step], s_PK[start : start + step]
-        order = (s[:, i] > s[:, j]).astype(np.float64) - (
-            s[:, i] < s[:, j]
-        )  # comparisons: -inf ties with -inf
+        order = (s[:, i] > s[:, j]).astype(np.float64) - (s[:, i] < s[:, j])  # comparisons: -inf ties with -inf
         better = r[:, i] - r[:, j]
         different = better != 0
         right = (0.5 * different + 0.5 * np.sign(better) * order).sum(axis=1)
@@ -259,9 +257,7 @@ def _ceiling(r: Floats, a: Floats) -> Floats:
     right = r.sum(axis=-1)
     v, mixed = right / k, (right > 0) & (right < k)
     with np.errstate(invalid="ignore", divide="ignore"):
-        gap = np.where(r == 1, a, 0.0).sum(axis=-1) / right - np.where(r == 0, a, 0.0).sum(axis=-1) / (
-            k - right
-        )
+        gap = np.where(r == 1, a, 0.0).sum(axis=-1) / right - np.where(r == 0, a, 0.0).sum(axis=-1) / (k - right)
         lifted = expit(logit(v) + gap)
     return np.where(mixed & ~np.isnan(lifted), lifted, v)
 

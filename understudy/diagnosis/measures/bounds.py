@@ -40,14 +40,10 @@ def histogram_tv(p: ArrayLike, q: ArrayLike, bins: int) -> Estimate:
     """
     p_PB, q_PB, _ = _shares(p, q, bins)
     value = float(0.5 * np.abs(p_PB.mean(axis=0) - q_PB.mean(axis=0)).sum())
-    return Estimate(
-        value, 0.0, 1.0, min(len(p_PB), len(q_PB)), PROBABILITY, "plug-in histogram, biased up", 1.0
-    )
+    return Estimate(value, 0.0, 1.0, min(len(p_PB), len(q_PB)), PROBABILITY, "plug-in histogram, biased up", 1.0)
 
 
-def mcdiarmid(
-    p: ArrayLike, q: ArrayLike, bins: int, delta: float = DELTA, shared_prompts: bool = True
-) -> Estimate:
+def mcdiarmid(p: ArrayLike, q: ArrayLike, bins: int, delta: float = DELTA, shared_prompts: bool = True) -> Estimate:
     """Plug-in TV less its largest possible bias and McDiarmid's deviation: rigorous, wide, 0 unless n >> bins."""
     p_PB, q_PB, _ = _shares(p, q, bins)
     _match(p_PB, q_PB, shared_prompts)
@@ -61,12 +57,7 @@ def mcdiarmid(
 
 
 def split_witness(
-    p: ArrayLike,
-    q: ArrayLike,
-    bins: int,
-    delta: float = DELTA,
-    shared_prompts: bool = True,
-    seed: int = 0,
+    p: ArrayLike, q: ArrayLike, bins: int, delta: float = DELTA, shared_prompts: bool = True, seed: int = 0
 ) -> Estimate:
     """TV >= p(A) - q(A) for any set A of categories: A is chosen on half of the prompts, bounded on the other half.
 
@@ -95,18 +86,11 @@ def ks_bound(p: ArrayLike, q: ArrayLike, delta: float = DELTA) -> Estimate:
     value = float(np.abs(f - g).max())
     bands = sum(math.sqrt(math.log(4 / delta) / (2 * len(x))) for x in (a, b))
     n, low = min(len(a), len(b)), max(0.0, value - bands)
-    return Estimate(
-        value, low, 1.0, n, PROBABILITY, "Kolmogorov-Smirnov (biased up) less DKW bands", 1 - delta
-    )
+    return Estimate(value, low, 1.0, n, PROBABILITY, "Kolmogorov-Smirnov (biased up) less DKW bands", 1 - delta)
 
 
 def length_bounds(
-    p: ArrayLike,
-    q: ArrayLike,
-    bins: int = 8,
-    delta: float = DELTA,
-    shared_prompts: bool = True,
-    seed: int = 0,
+    p: ArrayLike, q: ArrayLike, bins: int = 8, delta: float = DELTA, shared_prompts: bool = True, seed: int = 0
 ) -> dict[str, Estimate]:
     """All bounds of the TV of lengths (or of another number), by name; "bound" is the one to report.
 
@@ -128,9 +112,7 @@ def length_bounds(
     best = max(witness(delta / 2), ks_bound(p_PK, q_PK, delta / 2), key=lambda e: (e.low, e.value))
     # McDiarmid too holds only for data that did not choose the bins
     return {
-        "bound": Estimate(
-            best.value, best.low, 1.0, best.n, PROBABILITY, f"{best.method}, best of two", 1 - delta
-        ),
+        "bound": Estimate(best.value, best.low, 1.0, best.n, PROBABILITY, f"{best.method}, best of two", 1 - delta),
         "split_witness": witness(delta),
         "ks": ks_bound(p_PK, q_PK, delta),
         "mcdiarmid": mcdiarmid(a[second_p], b[second_q], n_bins, delta, shared_prompts),
@@ -213,9 +195,7 @@ def tv_upper(ls: ArrayLike, le: ArrayLike, drawn_by: str = "student", delta: flo
 def _gap(one_P: Floats, two_P: Floats, delta: float, shared_prompts: bool, single: bool) -> Estimate:
     """Lower bound of E one - E two, (P,) shares in [0, 1]; what they are shares of was fixed without these data."""
     value, (n, m) = float(one_P.mean() - two_P.mean()), (len(one_P), len(two_P))
-    if (
-        single
-    ):  # one draw of each prompt: independent coins; holds however the two samples depend on each other
+    if single:  # one draw of each prompt: independent coins; holds however the two samples depend on each other
         low = share_low(round(one_P.sum()), n, delta / 2) - share_high(round(two_P.sum()), m, delta / 2)
         method = "Clopper-Pearson"
     elif shared_prompts:
@@ -244,9 +224,7 @@ def _word_shares(name: str, flags: ArrayLike, n_words: int) -> tuple[Floats, boo
     """(P, W) share of each prompt's draws with each word, from (P, W) or (P, K, W); whether it is one draw."""
     values = np.asarray(flags, dtype=np.float64)
     if values.ndim not in (2, 3) or values.size == 0 or values.shape[-1] != n_words:
-        raise UserError(
-            name, f"shape {values.shape}", f"give (prompts, {n_words}) or (prompts, samples, {n_words})"
-        )
+        raise UserError(name, f"shape {values.shape}", f"give (prompts, {n_words}) or (prompts, samples, {n_words})")
     if not intervals.is_binary(values):
         raise UserError(name, "not 0 or 1", "say of each draw whether it holds the word")
     return (values, True) if values.ndim == 2 else (values.mean(axis=1), values.shape[1] == 1)

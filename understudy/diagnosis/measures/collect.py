@@ -115,9 +115,7 @@ def compared(
     setting: Setting, policy: Policy, expert: Expert, rollouts: Sequence[Rollout], actor: str
 ) -> dict[str, Floats]:
     """Per rollout, what both think of it: student_logp, expert_logp, kl(actor, other), overlap; nan = not known."""
-    out = {
-        name: np.full(len(rollouts), math.nan) for name in ("student_logp", "expert_logp", "kl", "overlap")
-    }
+    out = {name: np.full(len(rollouts), math.nan) for name in ("student_logp", "expert_logp", "kl", "overlap")}
     if "distribution" not in expert.capabilities:
         out["student_logp"][:] = [float(x.double().sum()) for x in policy.score(rollouts)]
         if "score" in expert.capabilities:
@@ -166,9 +164,7 @@ def collect(setting: Setting, run: RunDir, some: list[Prompt], samples: int, act
         scored = tokens if "score" in expert.capabilities else 0
         sampled = tokens if actor == "expert" else 0
         # the student's own pass over the tokens counts like sampling them
-        cost = sizes.cost(
-            sampled, scored, (2 if actor == "student" else 1) * tokens, 0, time.perf_counter() - began
-        )
+        cost = sizes.cost(sampled, scored, (2 if actor == "student" else 1) * tokens, 0, time.perf_counter() - began)
         tensors = {k: torch.tensor(v, dtype=torch.float64) for k, v in known.items()}
         return pack(rollouts) | tensors | {"cost": cost_tensor(cost)}
 
@@ -177,9 +173,7 @@ def collect(setting: Setting, run: RunDir, some: list[Prompt], samples: int, act
     rollouts = unpack(cached, named, student, actor)
     if not setting.reward:
         rollouts = [dataclasses.replace(r, reward=None) for r in rollouts]
-    grid = {
-        k: cached[k].numpy().reshape(-1, samples) for k in ("student_logp", "expert_logp", "kl", "overlap")
-    }
+    grid = {k: cached[k].numpy().reshape(-1, samples) for k in ("student_logp", "expert_logp", "kl", "overlap")}
     return Table(rollouts, samples, **grid, cost=cost_of(cached["cost"]))
 
 
@@ -201,9 +195,7 @@ def takeover(setting: Setting, run: RunDir, table: Table) -> tuple[dict[int, tup
                 done = verify_all(setting.task, continued(
                     start, student.decode, student.end_ids, firsts, depth, seed, setting.room, actor
                 ))  # fmt: skip
-                out[f"{actor}-{depth}"] = torch.tensor(
-                    [float(r.reward or 0) for r in done], dtype=torch.float64
-                )
+                out[f"{actor}-{depth}"] = torch.tensor([float(r.reward or 0) for r in done], dtype=torch.float64)
                 tokens[actor] += sum(len(r.ids) for r in done)
         cost = setting.sizes.cost(tokens["expert"], 0, tokens["student"], 0, time.perf_counter() - began)
         return out | {"cost": cost_tensor(cost)}

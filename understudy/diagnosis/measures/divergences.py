@@ -195,9 +195,7 @@ def top_token_overlap(student_ids: ArrayLike, expert_ids: ArrayLike, prompt: Arr
     a, b, prompt_N = np.asarray(student_ids), np.asarray(expert_ids), np.asarray(prompt)
     if a.ndim != 2 or a.shape != b.shape or a.size == 0 or prompt_N.shape != a.shape[:1]:
         shapes = f"{a.shape}, {b.shape}, {prompt_N.shape}"
-        raise UserError(
-            "top tokens", shapes, "give ids (positions, k) twice and prompt (positions,), not empty"
-        )
+        raise UserError("top tokens", shapes, "give ids (positions, k) twice and prompt (positions,), not empty")
     for name, ids in (("student_ids", a), ("expert_ids", b)):
         ordered = np.sort(ids, axis=1)
         if (ordered[:, 1:] == ordered[:, :-1]).any():

@@ -85,12 +85,8 @@ def paired(over: ArrayLike, under: ArrayLike, unit: str = "accuracy") -> Estimat
     """Mean over prompts of mean(over) - mean(under) of (P, K) and (P, J) rewards in [0, 1] on the same prompts."""
     over_PK, under_PJ = intervals.samples("over", over), intervals.samples("under", under)
     if len(over_PK) != len(under_PJ):
-        raise UserError(
-            "prompts", f"{len(over_PK)} and {len(under_PJ)}", "a paired difference needs the same prompts"
-        )
-    return intervals.mean(
-        over_PK.mean(axis=1) - under_PJ.mean(axis=1), unit, (-1.0, 1.0), f"paired, {intervals.T}"
-    )
+        raise UserError("prompts", f"{len(over_PK)} and {len(under_PJ)}", "a paired difference needs the same prompts")
+    return intervals.mean(over_PK.mean(axis=1) - under_PJ.mean(axis=1), unit, (-1.0, 1.0), f"paired, {intervals.T}")
 
 
 def measures(student: Side, expert: Side | None = None, shared_prompts: bool = True) -> dict[str, Estimate]:

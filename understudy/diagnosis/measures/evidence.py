@@ -31,9 +31,7 @@ def measures(
     if np.isfinite(student.overlap).all():
         # positions count alike
         shared = (student.overlap * student.length).sum(1)
-        out["top_token_overlap"] = intervals.ratio(
-            shared, student.length.sum(1), "share of top tokens", (0.0, 1.0)
-        )
+        out["top_token_overlap"] = intervals.ratio(shared, student.length.sum(1), "share of top tokens", (0.0, 1.0))
     if takeover:
         out["takeover_0"] = intervals.share(expert.reward)
         gains = []
@@ -52,11 +50,7 @@ def side(table: Table) -> estimators.Side:
         return None if np.isnan(values).any() else values
 
     return estimators.Side(
-        known(table.student_logp),
-        known(table.expert_logp),
-        known(table.reward),
-        table.length,
-        known(table.kl),
+        known(table.student_logp), known(table.expert_logp), known(table.reward), table.length, known(table.kl)
     )
 
 
@@ -73,14 +67,9 @@ def series(task: Task, student: Table, expert: Table) -> dict[str, Any]:
     "high"}. lengths: counts by tokens. keywords: mean count a completion. samples: completions side by side.
     """
     out: dict[str, Any] = {
-        "lengths": {
-            name: np.bincount(t.length.ravel().astype(int)).tolist() for name, t in _both(student, expert)
-        },
+        "lengths": {name: np.bincount(t.length.ravel().astype(int)).tolist() for name, t in _both(student, expert)},
         "keywords": {
-            w: {
-                name: float(np.mean([r.text.count(w) for r in t.rollouts]))
-                for name, t in _both(student, expert)
-            }
+            w: {name: float(np.mean([r.text.count(w) for r in t.rollouts])) for name, t in _both(student, expert)}
             for w in task.keywords
         },
         "samples": _samples(student, expert),

@@ -136,9 +136,7 @@ def jackknife(
 
 def from_interval(interval: Interval, unit: str) -> Estimate:
     """A bootstrap interval of `understudy.evaluation.intervals` as an `Estimate`."""
-    return Estimate(
-        interval.value, interval.low, interval.high, interval.n_prompts, unit, "bootstrap", interval.level
-    )
+    return Estimate(interval.value, interval.low, interval.high, interval.n_prompts, unit, "bootstrap", interval.level)
 
 
 def t_quantile(df: float, level: float) -> float:
@@ -158,9 +156,7 @@ def samples(name: str, values: ArrayLike, least: int = 1) -> Floats:
     if np.isnan(values_PK).any():
         raise UserError(name, "nan", "leave out prompts that could not be scored")
     if values_PK.shape[1] < least:
-        raise UserError(
-            name, f"{values_PK.shape[1]} a prompt", f"draw at least {least} samples of each prompt"
-        )
+        raise UserError(name, f"{values_PK.shape[1]} a prompt", f"draw at least {least} samples of each prompt")
     return values_PK
 
 

@@ -71,18 +71,14 @@ class Prices:
         """
         online = self.online and planned is None
         looks = self.look() * (1 + online) + self.look(few=True) * (len(CURVE) - 1)
-        prompts = (
-            planned.prompts if planned else int(min(samples, max(8, EVAL_SHARE * flops / max(looks, 1))))
-        )
+        prompts = planned.prompts if planned else int(min(samples, max(8, EVAL_SHARE * flops / max(looks, 1))))
         each = self.sizes.sft(1, self.expert_length).flops * sum(CURVE)
         if online:
             each += ONLINE * self.sizes.opd(1, self.student_length).flops
         step = 4 * self.batch  # so that a quarter is whole updates
         rest = flops - prompts * looks
         n = int(min(most, max(0.0, rest / each))) // step * step
-        fits = [
-            m for m in range(n, ENOUGH - 1, -step) if m * each + reserve(round(m * CURVE[1]), prompts) <= rest
-        ]
+        fits = [m for m in range(n, ENOUGH - 1, -step) if m * each + reserve(round(m * CURVE[1]), prompts) <= rest]
         n = fits[0] if fits else n
         if planned:
             n = max(n, planned.sequences // 2 // step * step, step)

@@ -23,9 +23,7 @@ from understudy.randomness import seed_from
 
 SMALL = 0.1
 """Twice the steps should lower the held-out divergence by less than this share of it."""
-NO_LADDER = (
-    "not run: all weights of a given model are trained; only scratch and LoRA students have a next size"
-)
+NO_LADDER = "not run: all weights of a given model are trained; only scratch and LoRA students have a next size"
 GROWTH = 4
 """Weights of a student of twice the width, about; LoRA's larger adapter costs hardly more, so this is generous."""
 
@@ -40,9 +38,7 @@ def controls(pilots: Pilots, size: Size, choice: str) -> dict[str, Control]:
     out = {}
     for name, flops in prices(pilots, n, size.prompts).items():
         if choice == "none" or (choice == "budget" and flops > left):
-            out[name] = Control(
-                False, "not run: budget" if choice == "budget" else "not run: --controls none"
-            )
+            out[name] = Control(False, "not run: budget" if choice == "budget" else "not run: --controls none")
             continue
         out[name] = _RUN[name](pilots, size, n)
         if out[name].ran:
@@ -111,11 +107,7 @@ def _capacity_ladder(pilots: Pilots, size: Size, n: int) -> Control:
     path = pilots.train(pilots.offline, n, size.batch, name, sizes, **changes)
     fall = intervals.mean(_middle(pilots, n) - pilots.measure(path, few=True).forward, NATS)
     same = fall.low <= 0
-    why = (
-        "no clear gain, so capacity is not what holds it back"
-        if same
-        else "clearly nearer: capacity holds it back"
-    )
+    why = "no clear gain, so capacity is not what holds it back" if same else "clearly nearer: capacity holds it back"
     return Control(True, f"{label}: {why}", (pilots.point(path, "sft", n, label, few=True),), fall, same)
 
 

@@ -45,7 +45,7 @@ def online_level(rewards: Sequence[Sequence[float]], batch: int) -> dict[str, Es
     return {
         name: Estimate(v, max(v - h, least), min(v + h, 1.0), len(y), unit, "line through the updates")
         for (name, unit, least), v, h in zip(told, (min(max(float(found[0]), 0.0), 1.0), float(found[1])), half)
-    }  # fmt: skip
+    }
 
 
 def start(kind: Any, student: Table, expert: Table, n: int) -> PilotPoint:

@@ -40,9 +40,7 @@ def fit_floor(n: ArrayLike, y: ArrayLike, se: ArrayLike, unit: str = "nats a seq
     return Floor(estimate, b, c, rejects_zero=estimate.low > 0)
 
 
-def extrapolate(
-    n: ArrayLike, y: ArrayLike, se: ArrayLike, at: float, unit: str = "nats a sequence"
-) -> Estimate:
+def extrapolate(n: ArrayLike, y: ArrayLike, se: ArrayLike, at: float, unit: str = "nats a sequence") -> Estimate:
     """y(at) >= 0 on the same curve with its profile interval; `at` sequences, not fewer than in the fit, or inf."""
     if not at >= np.max(n):
         raise UserError("at", at, "give a number of training sequences that is not below those of the fit")
@@ -81,12 +79,7 @@ class _Line:
     def range(self, limit: float) -> tuple[float, float] | None:
         """The interval of all a with chi2 <= limit; None when there are none."""
         ends = []
-        for sign, (curvature, vertex, height) in (
-            (-1, self.left),
-            (-1, self.right),
-            (1, self.left),
-            (1, self.right),
-        ):
+        for sign, (curvature, vertex, height) in ((-1, self.left), (-1, self.right), (1, self.left), (1, self.right)):
             inside = limit - height
             if inside < 0:
                 continue

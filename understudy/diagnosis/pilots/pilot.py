@@ -29,15 +29,7 @@ from torch import Tensor
 
 from understudy.config import TrainConfig
 from understudy.diagnosis.cost import Sizes
-from understudy.diagnosis.measures.collect import (
-    Floats,
-    Setting,
-    Table,
-    compared,
-    cost_of,
-    cost_tensor,
-    sample_student,
-)
+from understudy.diagnosis.measures.collect import Floats, Setting, Table, compared, cost_of, cost_tensor, sample_student
 from understudy.diagnosis.pilots.budget import BATCH, EVAL_HALF, EVAL_SAMPLES, Prices, Size
 from understudy.diagnosis.pilots.estimates import accuracy, at_work, divergence, nats, online_level
 from understudy.diagnosis.types import Cost, Estimate, PilotPoint
@@ -88,7 +80,7 @@ class Pilots:
 
     def train(
         self, full: TrainConfig, sequences: int, batch: int, name: str, sizes: Sizes | None = None, **changes: Any
-    ) -> Path:  # fmt: skip
+    ) -> Path:
         """A short training on so many sequences (an epoch, unless `changes` say otherwise); its run directory.
 
         sizes: of another student or expert than the diagnosis's own.
@@ -104,9 +96,7 @@ class Pilots:
             prompt_pool=pool if pool < sequences else 0,
         )  # fmt: skip
         config = dataclasses.replace(config, **changes)
-        path = train(
-            config, lambda phase, done, total, note: self.show(f"{name}: {phase}", done, total, note)
-        )
+        path = train(config, lambda phase, done, total, note: self.show(f"{name}: {phase}", done, total, note))
         self.spent += (sizes or self.setting.sizes).of_ledger(read_ledger(path))
         return path
 
@@ -145,9 +135,7 @@ class Pilots:
         scored = first + theirs if "score" in setting.expert.capabilities else 0
         cost = setting.sizes.cost(0, scored, own + first + theirs, 0, time.perf_counter() - began)
         arrays = {"reward": reward, "forward": forward, "reverse": reverse}
-        return {k: torch.tensor(v, dtype=torch.float64) for k, v in arrays.items()} | {
-            "cost": cost_tensor(cost)
-        }
+        return {k: torch.tensor(v, dtype=torch.float64) for k, v in arrays.items()} | {"cost": cost_tensor(cost)}
 
     @property
     def few(self) -> list[Prompt]:
@@ -159,9 +147,7 @@ class Pilots:
 
     def forward(self, policy: Policy) -> Floats:
         """KL(expert, policy) on the first expert completion of each of the few prompts."""
-        return divergence(
-            compared(self.setting, policy, self.setting.expert, self._expert_firsts, "expert"), "expert"
-        )
+        return divergence(compared(self.setting, policy, self.setting.expert, self._expert_firsts, "expert"), "expert")
 
     @cached_property
     def _expert_firsts(self) -> list[Any]:
@@ -220,6 +206,4 @@ class Pilots:
         if self.online is None or not size.sequences or not self.setting.reward:
             return []
         lines = read_metrics(self.run.path / "pilots" / f"opd-{size.online}", "train")
-        return [
-            [float(x["step"] * size.batch), float(x["reward"])] for x in lines if x.get("reward") is not None
-        ]
+        return [[float(x["step"] * size.batch), float(x["reward"])] for x in lines if x.get("reward") is not None]

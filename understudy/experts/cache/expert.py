@@ -62,9 +62,7 @@ class CachedExpert:
     def start(self, prompts: Sequence[Prompt]) -> Any:
         return self.expert.start(prompts)
 
-    def sample(
-        self, prompts: Sequence[Prompt], samples: int, seed: int, max_new_tokens: int
-    ) -> list[Rollout]:
+    def sample(self, prompts: Sequence[Prompt], samples: int, seed: int, max_new_tokens: int) -> list[Rollout]:
         return self.expert.sample(prompts, samples, seed, max_new_tokens)
 
     def distribution(self, rollouts: Sequence[Rollout]) -> list[Tensor]:
@@ -129,9 +127,7 @@ class CachedExpert:
             raise UserError("score_cache", self.spec, mend) from None
 
 
-def ask(
-    expert: Any, rollouts: Sequence[Rollout], k: int, arrived: Callable[[int, dict[str, Tensor]], None]
-) -> None:
+def ask(expert: Any, rollouts: Sequence[Rollout], k: int, arrived: Callable[[int, dict[str, Tensor]], None]) -> None:
     """Have `expert` score these; arrived(which, entry) as they come. With k: its top k of every place too."""
     if hasattr(expert, "entries"):
         expert.entries(rollouts, k, arrived)

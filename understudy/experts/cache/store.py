@@ -60,16 +60,12 @@ class ScoreCache:
             raise UserError("score_cache", folder, f"cannot be read: {trouble(error)}") from None
         strange = [n for n in names if not n.startswith(("scores-", "expert-", "."))]
         if strange:
-            raise UserError(
-                "score_cache", folder, f"is not a score cache (it holds {strange[0]}); give another"
-            )
+            raise UserError("score_cache", folder, f"is not a score cache (it holds {strange[0]}); give another")
         for name in names:
             if name.startswith("scores-"):
                 self._index(self.folder / name)
         if self.damaged:
-            note(
-                f"{self.folder}: {self.damaged} damaged lines were left out; their completions are scored again"
-            )
+            note(f"{self.folder}: {self.damaged} damaged lines were left out; their completions are scored again")
 
     def __len__(self) -> int:
         return len(self._where)
@@ -124,9 +120,7 @@ class ScoreCache:
             at = file.tell()
             file.write(line)
         except OSError as error:
-            raise UserError(
-                "score_cache", self.folder, f"{trouble(error)}; what was scored before is kept"
-            ) from None
+            raise UserError("score_cache", self.folder, f"{trouble(error)}; what was scored before is kept") from None
         self._where[bytes.fromhex(name)] = (path, at, len(line))
 
     def flush(self) -> None:

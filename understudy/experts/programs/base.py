@@ -64,9 +64,7 @@ class ProgramExpert(ABC):
     def start(self, prompts: Sequence[Prompt]) -> ProgramSteps:
         return ProgramSteps(self, [self.walk(p) for p in prompts])
 
-    def sample(
-        self, prompts: Sequence[Prompt], samples: int, seed: int, max_new_tokens: int
-    ) -> list[Rollout]:
+    def sample(self, prompts: Sequence[Prompt], samples: int, seed: int, max_new_tokens: int) -> list[Rollout]:
         """Draws from exactly what `distribution` says, token by token by inverse CDF."""
         drawn, end = [], self.end
         for prompt in prompts:
@@ -136,9 +134,7 @@ class ProgramExpert(ABC):
         """The one token that `text` is. UserError where it is more."""
         ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         if len(ids) != 1:
-            raise UserError(
-                "expert", self.name, f"needs a tokenizer in which {text!r} is one token, not {len(ids)}"
-            )
+            raise UserError("expert", self.name, f"needs a tokenizer in which {text!r} is one token, not {len(ids)}")
         return int(ids[0])
 
 

@@ -82,9 +82,7 @@ class LabellerExpert(ProgramExpert):
     ) -> LabellerExpert:
         """`labeller:p_right=0.8`, `secret:wrong=next`. UserError: unknown name or option."""
         if spec.name not in PRESETS:
-            raise UserError(
-                "expert", spec.text, f"unknown; one of {', '.join(PRESETS)}, or a model directory"
-            )
+            raise UserError("expert", spec.text, f"unknown; one of {', '.join(PRESETS)}, or a model directory")
         config = build(LabellerConfig, {**PRESETS[spec.name], **spec.args}, "expert")
         return cls(config, tokenizer, labels, right, spec.text)
 

@@ -54,9 +54,7 @@ class SearchSpace(Protocol):
 class SolverExpert(ProgramExpert):
     """See above. One instance serves any number of prompts, on the CPU."""
 
-    def __init__(
-        self, config: SolverConfig, tokenizer: Any, space: SearchSpace, name: str = "solver"
-    ) -> None:
+    def __init__(self, config: SolverConfig, tokenizer: Any, space: SearchSpace, name: str = "solver") -> None:
         super().__init__(tokenizer, name, config.smoothing, config.vocabulary)
         self.config, self.space = config, space
         ok, no, newline = (self.single(text) for text in (" ok", " no", "\n"))
@@ -82,9 +80,7 @@ class SolverExpert(ProgramExpert):
     def from_spec(cls, spec: Spec, tokenizer: Any, space: SearchSpace) -> SolverExpert:
         """`solver:p_right=0.9` or another name of PRESETS with options. UserError: unknown name or option."""
         if spec.name not in PRESETS:
-            raise UserError(
-                "expert", spec.text, f"unknown; one of {', '.join(PRESETS)}, or a model directory"
-            )
+            raise UserError("expert", spec.text, f"unknown; one of {', '.join(PRESETS)}, or a model directory")
         config = build(SolverConfig, {**PRESETS[spec.name], **spec.args}, "expert")
         return cls(config, tokenizer, space, spec.text)
 

@@ -49,14 +49,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "always_ok": {"false_ok": 1.0},
     "half": {"p_right": 0.5, "false_ok": 1.0},
     "styled": {"style": "hash"},
-    "mediocre": {
-        "p_right": 0.12,
-        "lucky": True,
-        "false_ok": 0.4,
-        "false_no": 0.05,
-        "repeat": False,
-        "smoothing": 0.0,
-    },
+    "mediocre": {"p_right": 0.12, "lucky": True, "false_ok": 0.4, "false_no": 0.05, "repeat": False, "smoothing": 0.0},
     "good": {"p_right": 0.5, "false_ok": 0.02, "false_no": 0.02, "repeat": False, "smoothing": 0.0},
 }
 """search (= solver) almost never errs and its verdicts are honest; always_ok and half call every attempt ok;
@@ -67,8 +60,7 @@ def provenance(config: SolverConfig, attempts: int) -> dict[str, Any]:
     """Which mechanism puts this expert out of a student's reach: for the run directory and the report."""
     told = [
         "hidden search: the first token already depends on a solution that the student cannot have computed",
-        f"an attempt is right with probability {config.p_right:g}"
-        + (", else random" if config.lucky else ""),
+        f"an attempt is right with probability {config.p_right:g}" + (", else random" if config.lucky else ""),
         f"a wrong attempt is called ok with probability {config.false_ok:g}, "
         f"a right one no with probability {config.false_no:g}",
     ]
@@ -80,13 +72,9 @@ def provenance(config: SolverConfig, attempts: int) -> dict[str, Any]:
             "and visible mostly when the student's own errors are scored"
         )
     else:
-        told.append(
-            "it calls every wrong attempt ok, so it teaches no recovery, not even on the student's errors"
-        )
+        told.append("it calls every wrong attempt ok, so it teaches no recovery, not even on the student's errors")
     if config.style != "none":
-        told.append(
-            "its first line is a secret hash of the prompt, which no student can know; the reward ignores it"
-        )
+        told.append("its first line is a secret hash of the prompt, which no student can know; the reward ignores it")
     return {
         "kind": "program",
         "program": "understudy.experts.solver",

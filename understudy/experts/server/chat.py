@@ -25,12 +25,7 @@ class ChatExpert:
     hint = "a black box gives samples only: use sft or seq_kd, or a server with log-probs (vLLM, api=completions)"
 
     def __init__(
-        self,
-        config: ServerConfig,
-        student: Any,
-        temperature: float = 1.0,
-        top_p: float = 1.0,
-        field: str = "expert",
+        self, config: ServerConfig, student: Any, temperature: float = 1.0, top_p: float = 1.0, field: str = "expert"
     ) -> None:
         self.config, self.temperature, self.top_p, self.field = config, temperature, top_p, field
         self.tokenizer, self.vocabulary = student.tokenizer, int(student.vocabulary)
@@ -56,9 +51,7 @@ class ChatExpert:
             models = []
         return str(choose_model(models, "", self.field, self.config.url)["id"])
 
-    def sample(
-        self, prompts: Sequence[Prompt], samples: int, seed: int, max_new_tokens: int
-    ) -> list[Rollout]:
+    def sample(self, prompts: Sequence[Prompt], samples: int, seed: int, max_new_tokens: int) -> list[Rollout]:
         out: dict[tuple[int, int], Rollout] = {}
         jobs = [(i, s) for i in range(len(prompts)) for s in range(samples)]
 

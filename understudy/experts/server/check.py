@@ -29,18 +29,12 @@ def preflight(expert: ServerExpert, prompts: Sequence[Prompt], local: Any = None
     local: a policy with the same weights; its scores must agree. UserError where anything does not.
     """
     told = {"tokens_compared": same_tokens(expert)}
-    room = (
-        TOKENS if not expert.context else min(TOKENS, expert.context - max(len(p.ids) for p in prompts) - 1)
-    )
+    room = TOKENS if not expert.context else min(TOKENS, expert.context - max(len(p.ids) for p in prompts) - 1)
     if room < 1:
         mend = f"its context of {expert.context} tokens has no room for the task's prompts: serve it with a longer one"
         raise UserError(expert.field, expert.config.url, mend)
-    drawn = expert.api.sample(
-        [p.ids for p in prompts[:PROMPTS]], 1, list(range(PROMPTS))[: len(prompts)], room
-    )
-    rollouts = [
-        Rollout(p, 0, d.ids, d.logp, d.ended, "", "expert") for p, (d,) in zip(prompts[:PROMPTS], drawn)
-    ]
+    drawn = expert.api.sample([p.ids for p in prompts[:PROMPTS]], 1, list(range(PROMPTS))[: len(prompts)], room)
+    rollouts = [Rollout(p, 0, d.ids, d.logp, d.ended, "", "expert") for p, (d,) in zip(prompts[:PROMPTS], drawn)]
     return told | {"noise": noise(expert, rollouts, local)}
 
 
@@ -56,9 +50,7 @@ def same_tokens(expert: ServerExpert) -> int:
     try:
         pieces = expert.api.ids_to_pieces(ids)
     except Rejected as error:
-        mend = (
-            f"refuses ids of the student's tokenizer ({error.mend}): its vocabulary is smaller; use the same"
-        )
+        mend = f"refuses ids of the student's tokenizer ({error.mend}): its vocabulary is smaller; use the same"
         raise UserError(expert.field, expert.config.url, mend) from None
     compared = 0
     for i, theirs in zip(ids[1:], pieces):
@@ -76,8 +68,7 @@ def same_tokens(expert: ServerExpert) -> int:
     ours_ids = list(tokenizer(PROBE, add_special_tokens=False)["input_ids"])
     if theirs_ids != ours_ids:
         at = next(
-            (k for k, (a, b) in enumerate(zip(theirs_ids, ours_ids)) if a != b),
-            min(len(theirs_ids), len(ours_ids)),
+            (k for k, (a, b) in enumerate(zip(theirs_ids, ours_ids)) if a != b), min(len(theirs_ids), len(ours_ids))
         )
         mend = (
             f"its tokenizer makes other ids of the same text than the student's (token {at}: "
@@ -106,9 +97,7 @@ def noise(expert: ServerExpert, rollouts: Sequence[Rollout], local: Any = None) 
     if local is not None:
         ours = [x.cpu().numpy() for x in local.score(rollouts)]
         out |= _gap("local", ours, [x.numpy() for x in together])
-        means["local"] = (
-            f"scores differently than the local copy {expert.config.local} (other weights? precision?)"
-        )
+        means["local"] = f"scores differently than the local copy {expert.config.local} (other weights? precision?)"
     for name, words in means.items():
         value = out[f"{name}_mean"]
         if not math.isfinite(value) or value > limit:

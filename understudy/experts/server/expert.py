@@ -35,12 +35,7 @@ class ServerExpert:
     )
 
     def __init__(
-        self,
-        config: ServerConfig,
-        student: Any,
-        temperature: float = 1.0,
-        top_p: float = 1.0,
-        field: str = "expert",
+        self, config: ServerConfig, student: Any, temperature: float = 1.0, top_p: float = 1.0, field: str = "expert"
     ) -> None:
         """student: whose tokenizer, end tokens and vocabulary the tokens are in (checked by server_check.preflight)."""
         self.config, self.temperature, self.top_p, self.field = config, temperature, top_p, field
@@ -66,9 +61,7 @@ class ServerExpert:
 
     # -- samples ------------------------------------------------------------------------------------------------
 
-    def sample(
-        self, prompts: Sequence[Prompt], samples: int, seed: int, max_new_tokens: int
-    ) -> list[Rollout]:
+    def sample(self, prompts: Sequence[Prompt], samples: int, seed: int, max_new_tokens: int) -> list[Rollout]:
         """As Expert.sample: each is a function of (seed, prompt, sample) as far as the server keeps to its seed.
 
         Recorded log-probs are NaN (unknown) under a temperature or nucleus: servers report them before it.
@@ -81,13 +74,7 @@ class ServerExpert:
         return self._rollouts(prompts, self._draw(prompts, 1, 0, max_new_tokens, 0.0, 1.0), True)
 
     def _draw(
-        self,
-        prompts: Sequence[Prompt],
-        samples: int,
-        seed: int,
-        max_new_tokens: int,
-        temperature: float,
-        top_p: float,
+        self, prompts: Sequence[Prompt], samples: int, seed: int, max_new_tokens: int, temperature: float, top_p: float
     ) -> list[Any]:
         longest = max((len(p.ids) for p in prompts), default=0)
         if self.context and longest + max_new_tokens > self.context:
@@ -118,9 +105,7 @@ class ServerExpert:
         """
         return [spread(x["top_ids"], x["top_logp"], self.vocabulary) for x in self.entries(rollouts, k)]
 
-    def entries(
-        self, rollouts: Sequence[Rollout], k: int, arrived: Arrived | None = None
-    ) -> list[dict[str, Tensor]]:
+    def entries(self, rollouts: Sequence[Rollout], k: int, arrived: Arrived | None = None) -> list[dict[str, Tensor]]:
         """Per rollout {"logp": (T,)}, with k also {"top_ids": (T, k), "top_logp": (T, k)}: what a cache keeps."""
         tell = arrived or (lambda i, x: None)
         sent = [Sequence_(tuple(r.prompt.ids), tuple(r.ids)) for r in rollouts]

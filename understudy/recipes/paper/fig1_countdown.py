@@ -56,9 +56,7 @@ def draw(s: Summary) -> Drawing:
     claims = []
     for expert in s.experts:
         claims += (figures.matching if s.realizable(expert) else figures.gap)(s, expert)
-    return Drawing(
-        tuple(panels), tuple(claims), "Sampled accuracy on held-out problems; means over seeds, 95% bands."
-    )
+    return Drawing(tuple(panels), tuple(claims), "Sampled accuracy on held-out problems; means over seeds, 95% bands.")
 
 
 RECIPE = Recipe(

@@ -11,12 +11,7 @@ from understudy.evaluation.intervals import Interval
 from understudy.report.comparison import forecasts
 from understudy.report.comparison.load import Comparison
 from understudy.report.comparison.summary import Arm, Summary, Verdict, summarise
-from understudy.report.text import (
-    label,
-    listed,
-    percent,
-    points,
-)
+from understudy.report.text import label, listed, percent, points
 
 GATE = 0.20  # an expert this close to the base is matched by standing still, so "within reach" shows nothing
 _TIMES: dict[float, str] = {2: "Two", 3: "Three", 4: "Four", 5: "Five", 10: "Ten"}
@@ -40,9 +35,7 @@ def finding(comparison: Comparison) -> list[str]:
 
 
 def _headline(verdicts: list[Verdict]) -> str:
-    by = {
-        word: [v for v in verdicts if v.word == word and not v.small] for word in ("better", "none", "worse")
-    }
+    by = {word: [v for v in verdicts if v.word == word and not v.small] for word in ("better", "none", "worse")}
     small = [v for v in verdicts if v.small]
     within = [v for v in verdicts if v.realizable is True]
     beyond = [v for v in verdicts if v.realizable is False]
@@ -52,11 +45,7 @@ def _headline(verdicts: list[Verdict]) -> str:
         return (
             f"Rehearsing with the expert ({online}) beat studying its samples ({offline}) where the expert "
             "was out of the student’s reach. Where it was within reach, "
-            + (
-                f"the two differed by less than {100 * MARGIN:.0f} points."
-                if small
-                else "no difference was found."
-            )
+            + (f"the two differed by less than {100 * MARGIN:.0f} points." if small else "no difference was found.")
         )
     parts = []
     if by["better"]:
@@ -203,9 +192,7 @@ def discrepancies(s: Summary) -> list[Discrepancy]:
         last_kl = measured.value if measured else float(nats.mean[-1])
         allowed = math.sqrt(1 - math.exp(-max(last_kl, 0.0)))
         gap = own.value - last if own else None
-        found.append(
-            Discrepancy(expert, arm, (float(curve.mean[0]), last), (first_kl, last_kl), allowed, gap)
-        )
+        found.append(Discrepancy(expert, arm, (float(curve.mean[0]), last), (first_kl, last_kl), allowed, gap))
     return found
 
 
@@ -229,9 +216,7 @@ def _without_a_pair(s: Summary) -> list[str]:
     if not lines:
         return ["No run has finished yet: there is nothing to compare."]
     if not s.c.single and len(lines) > 1:
-        lines.insert(
-            0, "No online and offline method share an expert, problems and seeds: no pair to compare."
-        )
+        lines.insert(0, "No online and offline method share an expert, problems and seeds: no pair to compare.")
     return lines
 
 

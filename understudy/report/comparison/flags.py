@@ -23,9 +23,7 @@ def all_flags(s: Summary) -> list[str]:
         known = [v for v in spent.values() if v]
         if len(known) > 1 and max(known) > 1.02 * min(known):
             told = ", ".join(f"{name} {count(v)}" for name, v in spent.items())
-            found.append(
-                f"{label(expert)}: budgets meant to be equal in {column.replace('_', ' ')} differ ({told})"
-            )
+            found.append(f"{label(expert)}: budgets meant to be equal in {column.replace('_', ' ')} differ ({told})")
     commits = {str(mapping(e.run.provenance.get("git")).get("commit"))[:12] for e in s.c.entries}
     if len(commits) > 1:
         found.append(f"the runs come from different commits: {listed(sorted(map(label, commits)))}")
@@ -83,9 +81,7 @@ def limits(s: Summary) -> list[str]:
             f"{checked} differences are tested and none is corrected for the others: if no method differed, "
             f"about one in twenty would still exclude zero."
         )
-    lines.append(
-        "“No difference found” is not “no difference”: read how large a one the interval still allows."
-    )
+    lines.append("“No difference found” is not “no difference”: read how large a one the interval still allows.")
     if any(i and i.n_prompts and i.low == i.high for arm in s.arms for i in [s.accuracy(arm)]):
         lines.append(
             "An accuracy without an interval had all problems come out alike: resampling them says nothing "

@@ -44,9 +44,7 @@ def rows(s: Summary) -> list[Row]:
 def _row(s: Summary, said: Said) -> Row:
     then, gain_half, lead_half = _then(s, said.expert, said.seed)
     routes = {r: (*said.expected.get(r, (np.nan,) * 3), then.get(r, np.nan)) for r in ROUTES}
-    verdict = (
-        f"{said.answer} ({said.likeliest if said.answer == UNDECIDED else ''}{percent(said.probability, 0)})"
-    )
+    verdict = f"{said.answer} ({said.likeliest if said.answer == UNDECIDED else ''}{percent(said.probability, 0)})"
     if len(then) < 3:
         return Row(said.expert, said.seed, verdict, routes, None, "")
     outcome = then["student"], then["sft"], then["opd"]

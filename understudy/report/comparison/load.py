@@ -98,9 +98,7 @@ def _load_comparison(root: Path) -> Comparison:
     try:
         raw = json.loads((root / "compare.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(
-            "compare.json", root, f"cannot be read ({error}); run the comparison again"
-        ) from error
+        raise UserError("compare.json", root, f"cannot be read ({error}); run the comparison again") from error
     if not isinstance(raw, dict) or not isinstance(raw.get("runs"), list):
         raise UserError("compare.json", root, "holds no list of runs; run the comparison again")
     notes: list[str] = []
@@ -115,9 +113,7 @@ def _load_comparison(root: Path) -> Comparison:
             continue
         method, budget = str(item.get("method", "")), number(item.get("budget")) or 1.0
         run = load_run(path, label(item["path"], 200))
-        entries.append(
-            Entry(str(item.get("expert", "")), method, int(number(item.get("seed")) or 0), budget, run)
-        )
+        entries.append(Entry(str(item.get("expert", "")), method, int(number(item.get("seed")) or 0), budget, run))
     experts = {str(k): v for k, v in mapping(raw.get("experts")).items() if isinstance(v, dict)}
     for entry in entries:
         experts.setdefault(entry.expert, {})

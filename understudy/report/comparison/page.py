@@ -185,10 +185,7 @@ def _forest(s: Summary) -> list[Markup]:
                     rows.append((expert, f"{online.name} {chr(0x2212)} {arm.name}{word}", gap))
     if not rows:
         return []
-    return [
-        plots.differences(rows, "forest", plots.WIDE),
-        plots.differences(rows, "forest-narrow", plots.NARROW),
-    ]
+    return [plots.differences(rows, "forest", plots.WIDE), plots.differences(rows, "forest-narrow", plots.NARROW)]
 
 
 def _nats(s: Summary) -> list[dict[str, str]]:
@@ -211,11 +208,7 @@ def _nats(s: Summary) -> list[dict[str, str]]:
 
 def _looks(s: Summary) -> dict[str, Any]:
     n = len(s.experts)
-    lengths = [
-        found
-        for i, e in enumerate(s.experts)
-        if (found := length_panel(s, e, f"lengths-{i}", panel_width(n)))
-    ]
+    lengths = [found for i, e in enumerate(s.experts) if (found := length_panel(s, e, f"lengths-{i}", panel_width(n)))]
     words = []
     for i, expert in enumerate(s.experts):
         rows = keyword_rows(s, expert)
@@ -223,12 +216,7 @@ def _looks(s: Summary) -> dict[str, Any]:
         if shown:
             words.append(plots.keywords(shown, rows, f"words-{i}", label(expert, 30), panel_width(n)))
     hues = {arm.name: colour(arm.method, s.c.methods) for arm in s.arms}
-    return {
-        "lengths": lengths,
-        "keywords": words,
-        "hues": hues,
-        "dashed": [a.name for a in s.arms if a.budget != 1],
-    }
+    return {"lengths": lengths, "keywords": words, "hues": hues, "dashed": [a.name for a in s.arms if a.budget != 1]}
 
 
 def _traces(s: Summary) -> list[Markup]:
@@ -249,7 +237,5 @@ def _budgets(s: Summary) -> list[dict[str, Any]]:
         cells = [seconds(v) if name.endswith("seconds") else count(v) for name, v in ledger.items()]
         hue = colour(arm.method, s.c.methods)
         runs = f"{len(arm.finished)} of {len(arm.entries)}"
-        rows.append(
-            {"expert": label(arm.expert, 40), "method": arm.name, "hue": hue, "cells": cells, "runs": runs}
-        )
+        rows.append({"expert": label(arm.expert, 40), "method": arm.name, "hue": hue, "cells": cells, "runs": runs})
     return rows

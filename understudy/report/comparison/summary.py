@@ -144,17 +144,13 @@ class Summary:
             known = [(keys, values) for keys, values in rows if values is not None]
             found = None
             if known:
-                found = intervals.bootstrap_seeds_prompts(
-                    [v for _, v in known], _shared([k for k, _ in known])
-                )
+                found = intervals.bootstrap_seeds_prompts([v for _, v in known], _shared([k for k, _ in known]))
                 # few seeds that differ much give a band wider than an accuracy can be
                 found = dataclasses.replace(found, low=max(0.0, found.low), high=min(1.0, found.high))
             self._accuracies[key] = found
         return self._accuracies[key]
 
-    def difference(
-        self, a: Arm | None, b: Arm | None, split: str = "test", kind: Kind = "sampled"
-    ) -> Interval | None:
+    def difference(self, a: Arm | None, b: Arm | None, split: str = "test", kind: Kind = "sampled") -> Interval | None:
         """Paired a - b over the seeds and prompts both have; None where they share none."""
         if a is None or b is None:
             return None
@@ -185,11 +181,7 @@ class Summary:
         return Interval(gap, gap, gap, own.n_prompts, own.n_seeds)
 
     def paired(
-        self,
-        key: Any,
-        left: dict[int, Outcome | None],
-        right: dict[int, Outcome | None],
-        kind: Kind = "sampled",
+        self, key: Any, left: dict[int, Outcome | None], right: dict[int, Outcome | None], kind: Kind = "sampled"
     ) -> Interval | None:
         """Left minus right, over the seeds and prompts both have; remembered under `key`."""
         if key in self._accuracies:
@@ -207,9 +199,7 @@ class Summary:
             pairs.append((x[i], y[j]))
             keys.append(tuple(a.keys[at] for at in i))
         self._accuracies[key] = (
-            intervals.paired_difference([p[0] for p in pairs], [p[1] for p in pairs], _shared(keys))
-            if pairs
-            else None
+            intervals.paired_difference([p[0] for p in pairs], [p[1] for p in pairs], _shared(keys)) if pairs else None
         )
         return self._accuracies[key]
 

@@ -95,9 +95,7 @@ def terminal(comparison: Comparison, width: int) -> Table:
     rows = [row.cells for row in table(comparison)]
     columns = list(zip(headers(comparison), *rows, strict=True))
     sizes = [max(map(len, column)) for column in columns]
-    fitting = max(
-        (n for n in range(4, len(sizes) + 1) if sum(sizes[:n]) + (_GAP + 1) * n - 1 <= width), default=4
-    )
+    fitting = max((n for n in range(4, len(sizes) + 1) if sum(sizes[:n]) + (_GAP + 1) * n - 1 <= width), default=4)
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, _GAP, 0, 0), show_edge=False)
     for name, *_ in columns[:fitting]:
         made.add_column(Text(name), no_wrap=True)

@@ -71,9 +71,7 @@ def accuracy(d: Data, online: bool) -> Markup | None:
         return None
     fig, ax = _panel("Accuracy, and where it is expected to end")
     seen = [n for *_, points in lines for n, _ in points]
-    aside = (
-        _samples_axis(ax, seen, d.full) / min(seen)
-    ) ** 0.011  # side by side where both have as many sequences
+    aside = (_samples_axis(ax, seen, d.full) / min(seen)) ** 0.011  # side by side where both have as many sequences
     ends, levels = [], []
     begin = next((p.accuracy for kind in ("sft", "opd") if (p := d.start(kind)) and p.accuracy), None)
     begin = begin or d.measures.get("student_accuracy")
@@ -205,14 +203,4 @@ def _nats_axis(ax: Axes, top: float) -> None:
 def _intervals(ax: Axes, points: Sequence[tuple[float, Number]], hue: str, hollow: bool = False) -> None:
     for n, e in points:
         ax.plot([n, n], [e.low, e.high], color=hue, lw=3, alpha=0.35, solid_capstyle="butt", zorder=2)
-        ax.plot(
-            [n],
-            [e.value],
-            "o",
-            ms=7.5,
-            mfc="white" if hollow else hue,
-            mec=hue,
-            mew=2,
-            zorder=3,
-            clip_on=False,
-        )
+        ax.plot([n], [e.value], "o", ms=7.5, mfc="white" if hollow else hue, mec=hue, mew=2, zorder=3, clip_on=False)

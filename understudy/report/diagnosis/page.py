@@ -59,9 +59,7 @@ def _context(d: Data) -> dict[str, Any]:
         "headline": words.headline(d),
         "advice": words.advice(d),
         "answer": d.answer,
-        "dial": _pair(lambda name, width: figures.dial(d.chances, d.answer, name, width), "dial")
-        if d.chances
-        else [],
+        "dial": _pair(lambda name, width: figures.dial(d.chances, d.answer, name, width), "dial") if d.chances else [],
         "margin": words.margin(d),
         "rule": label(d.rule, 80),
         "routes": _routes(d),
@@ -128,11 +126,7 @@ def _costs(d: Data) -> list[dict[str, Any]]:
         if cost is None:
             continue
         spent = number(cost.get("flops"))
-        share = (
-            f"{100 * spent / both:.3g}% of {of}"
-            if who == "diagnosis" and both > 0 and spent is not None
-            else ""
-        )
+        share = f"{100 * spent / both:.3g}% of {of}" if who == "diagnosis" and both > 0 and spent is not None else ""
         cells = [count(number(cost.get(field))) for field in _SPENT]
         cells += [words.flops(cost.get("flops")), seconds(number(cost.get("seconds")))]
         out.append({"name": name, "hue": figures.HUES.get(who, ""), "cells": cells, "share": share})
@@ -163,13 +157,9 @@ def _curves(d: Data) -> dict[str, Any]:
         told = "it is not possible here" if not _online(d) else "none was trained"
         why.append(f"There is no online pilot: {told}.")
     if reward is not None:
-        panels.append(
-            (reward, "Share right among the sequences of each update (thin), and its running mean.")
-        )
+        panels.append((reward, "Share right among the sequences of each update (thin), and its running mean."))
     if reverse is not None:
-        told = (
-            "KL(student, expert) on texts that the student writes after each pilot. OPD lowers it directly."
-        )
+        told = "KL(student, expert) on texts that the student writes after each pilot. OPD lowers it directly."
         panels.append((reverse, told))
     return {"panels": panels, "why": why}
 
@@ -182,9 +172,7 @@ def _floor_words(d: Data) -> str:
     told = f"{start} Fit: {a.value:.2f} + {d.floor.b:.3g} / n^{d.floor.c:.2g}."
     if d.floor.rejects_zero:
         return f"{told} With endless data {a.value:.2f} nats [{a.low:.2f}, {a.high:.2f}] would stay."
-    return (
-        f"{told} Whether a floor stays cannot be told: anything from {a.low:.2g} to {a.high:.2f} nats fits."
-    )
+    return f"{told} Whether a floor stays cannot be told: anything from {a.low:.2g} to {a.high:.2f} nats fits."
 
 
 def _end_words(d: Data) -> str:
@@ -236,9 +224,7 @@ def _tilt_words(d: Data) -> str:
         told += f" Ceiling: {percent(ceiling.value)} [{100 * ceiling.low:.1f}, {100 * ceiling.high:.1f}]."
     effective = columns_of(d.series.get("tilt"), "t", "effective")
     if effective:
-        told += (
-            f" At t = {effective[-1][0]:g} the weights leave {percent(effective[-1][1], 0)} of the answers."
-        )
+        told += f" At t = {effective[-1][0]:g} the weights leave {percent(effective[-1][1], 0)} of the answers."
     return told
 
 
@@ -269,9 +255,7 @@ def _looks(d: Data) -> dict[str, Any]:
         ]
         figure = plots.keywords(shown, lines, "keywords", "Keywords", curves.SIZE)
         said = _bound(d, "keyword_tv_bound", "one of the task’s keywords")
-        panels.append(
-            (figure, f"Mean count. Upper dots, black: the expert; lower ones: the student. {said}".strip())
-        )
+        panels.append((figure, f"Mean count. Upper dots, black: the expert; lower ones: the student. {said}".strip()))
     else:
         why.append("Keywords cannot be shown: the task names none.")
     return {"panels": panels, "why": why}
@@ -288,9 +272,7 @@ def _bound(d: Data, name: str, by: str) -> str:
         return ""
     if e.low <= 0:
         return f"Whether {by} tells the two apart cannot be said for certain from so few completions."
-    return (
-        f"By {by} at least {percent(e.low, 0)} of completions tell the two apart (total variation, 95% sure)."
-    )
+    return f"By {by} at least {percent(e.low, 0)} of completions tell the two apart (total variation, 95% sure)."
 
 
 def _samples(d: Data) -> list[dict[str, Any]]:
@@ -341,12 +323,7 @@ def _check(raw: dict[str, Any]) -> dict[str, Any]:
     passed = raw.get("passed") is True
     told = label(raw.get("value") or "", 300)
     mend = label(raw.get("mend") or "", 400)
-    return {
-        "name": label(raw.get("name") or "?", 120),
-        "passed": passed,
-        "value": told,
-        "mend": "" if passed else mend,
-    }
+    return {"name": label(raw.get("name") or "?", 120), "passed": passed, "value": told, "mend": "" if passed else mend}
 
 
 def _measures(d: Data) -> list[dict[str, Any]]:
@@ -355,9 +332,7 @@ def _measures(d: Data) -> list[dict[str, Any]]:
     for name, e in d.measures.items():
         pair = meanings.get(name)
         texts = (
-            [str(x) for x in pair[:2]]
-            if isinstance(pair, list) and len(pair) >= 2
-            else [name.replace("_", " "), ""]
+            [str(x) for x in pair[:2]] if isinstance(pair, list) and len(pair) >= 2 else [name.replace("_", " "), ""]
         )
         out.append({
             "name": label(texts[0], 80), "meaning": label(texts[1], 300), "shown": words.measure(name, e),

@@ -69,9 +69,7 @@ def dial(chances: dict[str, float], answer: str, name: str, width: float) -> Mar
                 continue
             end, chosen = at - 180 * p, who == answer
             middle = np.radians((at + end) / 2)
-            _piece(
-                ax, (cx, cy), radius + (8 if chosen else 0), ring + (8 if chosen else 0), end, at, who, chosen
-            )
+            _piece(ax, (cx, cy), radius + (8 if chosen else 0), ring + (8 if chosen else 0), end, at, who, chosen)
             if p >= 0.05:
                 reach = radius + (30 if chosen else 18)
                 ax.text(cx + reach * np.cos(middle), cy + reach * np.sin(middle), chance(p), size=11.5, va="center",
@@ -87,7 +85,7 @@ def dial(chances: dict[str, float], answer: str, name: str, width: float) -> Mar
 
 def _piece(
     ax: Axes, centre: tuple[float, float], radius: float, ring: float, start: float, end: float, who: str, chosen: bool
-) -> None:  # fmt: skip
+) -> None:
     face, line, hatch = _FILLS[who]
     ax.add_patch(Wedge(centre, radius, start, end, width=ring, fc=face, ec=line, lw=0, hatch=hatch))
     ax.add_patch(Wedge(centre, radius, start, end, width=ring, fc="none", ec=INK if chosen else FAINT,
@@ -104,15 +102,7 @@ def _pointer(ax: Axes, centre: tuple[float, float], inner: float, angle: float) 
 def _middle(ax: Axes, centre: tuple[float, float], answer: str, chances: dict[str, float]) -> None:
     x, y = centre
     best = max(chances, key=lambda who: chances[who])
-    ax.text(
-        x,
-        y + (34 if answer != "undecided" else 26),
-        answer,
-        size=15.5,
-        weight="bold",
-        ha="center",
-        va="center",
-    )
+    ax.text(x, y + (34 if answer != "undecided" else 26), answer, size=15.5, weight="bold", ha="center", va="center")
     if answer == "undecided":
         said = "" if best == answer else f"{best}: {chance(chances[best])}"
         ax.text(x, y + 6, said, size=11.5, color=SOFT, ha="center", va="center")
@@ -128,9 +118,7 @@ def _rows(ax: Axes, chances: dict[str, float], answer: str, top: tuple[float, fl
         ax.add_patch(Rectangle((left, y - 8), 26, 16, fc=face, ec=line, lw=0, hatch=hatch))
         ax.add_patch(Rectangle((left, y - 8), 26, 16, fc="none", ec=FAINT, lw=1))
         ax.text(left + 38, y, who, size=13.5, weight=weight, va="center")
-        ax.text(
-            left + (216 if wide else 290), y, chance(p), size=13.5, weight=weight, va="center", ha="right"
-        )
+        ax.text(left + (216 if wide else 290), y, chance(p), size=13.5, weight=weight, va="center", ha="right")
         if wide:
             ax.text(left + 240, y, _SAYS[who], size=12.5, color=hue, va="center")
         y -= 34 if wide else 30
@@ -222,14 +210,12 @@ def scatter(points: Sequence[tuple[float, ...]], name: str, size: float) -> tupl
         "outside": float((centred != shown).sum()),
     }
     told = f"{len(a)} answers, {seen['mixed']:.0f} of {seen['prompts']:.0f} prompts with right and wrong ones"
-    return to_svg(
-        fig, name, f"How much the expert prefers an answer against its reward, within prompts: {told}"
-    ), seen
+    return to_svg(fig, name, f"How much the expert prefers an answer against its reward, within prompts: {told}"), seen
 
 
 def tilt(
     curve: Sequence[tuple[float, ...]], ceiling: Number | None, expert: Number | None, name: str, size: float
-) -> Markup:  # fmt: skip
+) -> Markup:
     """Accuracy under weights e^(tA) on the student's own answers, of (t, value, low, high); the ceiling as a line."""
     t, value, low, high = (np.array(column) for column in zip(*curve))
     height = PANEL[1]
@@ -266,17 +252,13 @@ def lengths(student: Floats, expert: Floats, name: str, size: float) -> Markup:
         if counts.sum() > 0:
             heights, edges = np.histogram(np.arange(len(counts)), bins, weights=counts)
             shares = heights / counts.sum()
-            ax.stairs(
-                shares, edges, fill=filled, color="#cfd3d9" if filled else STUDENT, lw=0 if filled else 2.0
-            )
+            ax.stairs(shares, edges, fill=filled, color="#cfd3d9" if filled else STUDENT, lw=0 if filled else 2.0)
     ax.set_ylim(0, ax.get_ylim()[1] * 1.06)
     ax.yaxis.set_major_locator(NullLocator())
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     ax.set_xlabel("tokens a completion", size=10.5, labelpad=3)
     means = [float(np.arange(len(c)) @ c / c.sum()) if c.sum() > 0 else 0.0 for c in (student, expert)]
-    return to_svg(
-        fig, name, f"Completion lengths: student {means[0]:.1f} tokens on average, expert {means[1]:.1f}"
-    )
+    return to_svg(fig, name, f"Completion lengths: student {means[0]:.1f} tokens on average, expert {means[1]:.1f}")
 
 
 # --- what panels share ---------------------------------------------------------------------------------------------

@@ -17,14 +17,8 @@ HEADLINES = {
     "undecided": "Undecided",
 }
 CONTROLS = {
-    "stability": (
-        "Twice the steps",
-        "Is what stays the optimiser’s? The same sequences, trained twice as long.",
-    ),
-    "capacity_ladder": (
-        "A larger student",
-        "Is it the student’s size? The same sequences, a larger student.",
-    ),
+    "stability": ("Twice the steps", "Is what stays the optimiser’s? The same sequences, trained twice as long."),
+    "capacity_ladder": ("A larger student", "Is it the student’s size? The same sequences, a larger student."),
     "self_retraining": (
         "An expert in reach",
         "Would any expert look as hard? The trained pilot as expert, which the student can certainly be.",
@@ -125,9 +119,7 @@ def time(d: Data) -> str:
 
 def without_pilots(d: Data) -> str:
     if d.stopped:
-        return (
-            f"No pilots were trained: the diagnosis stopped at the headroom gate ({label(d.stopped, 120)})."
-        )
+        return f"No pilots were trained: the diagnosis stopped at the headroom gate ({label(d.stopped, 120)})."
     if d.setting.get("pilots") is False:
         return "No pilots were trained: they were switched off (--no-pilots)."
     return "No pilots were trained: they do not fit into the budget. A larger --budget buys them."

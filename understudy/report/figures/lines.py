@@ -40,9 +40,7 @@ def curves(
         ax.set_xscale("function", functions=(lambda v: np.sqrt(np.clip(v, 0, None)), np.square))
     ax.set_xlim(0, far)
     _ticks(ax, axis, far, root, width)
-    ax.yaxis.set_major_formatter(
-        FuncFormatter(lambda v, _: f"{100 * v:.0f}%" if unit == "share" else f"{v:g}")
-    )
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.0f}%" if unit == "share" else f"{v:g}"))
     if not log:
         ax.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5]))
     ax.yaxis.set_minor_locator(NullLocator())
@@ -73,9 +71,7 @@ def _end_labels(
     to_axes = ax.transData + ax.transAxes.inverted()
     ends = [to_axes.transform((c.x[axis][-1], c.mean[-1])) * np.array(pixels) for _, c in drawn]
     margin = [i for i, end in enumerate(ends) if pixels[0] - end[0] < 34]
-    heights = dict(
-        zip(margin, spread([float(ends[i][1]) for i in margin], 13.0, 2.0, pixels[1] - 2.0), strict=True)
-    )
+    heights = dict(zip(margin, spread([float(ends[i][1]) for i in margin], 13.0, 2.0, pixels[1] - 2.0), strict=True))
     highest = max(range(len(drawn)), key=lambda i: float(ends[i][1]))
     for i, (arm, curve) in enumerate(drawn):
         hue = colour(arm.method, s.c.methods)

@@ -17,16 +17,8 @@ AXIS_WORDS = {
     "seconds": "Wall time of rolling out, labelling and learning. Evaluation is not counted.",
 }
 DIVERGENCES = (
-    (
-        "kl_expert_student",
-        "kl(expert, student)",
-        "on the expert’s completions: what the student fails to cover",
-    ),
-    (
-        "kl_student_expert",
-        "kl(student, expert)",
-        "on the student’s completions: what the expert would not say",
-    ),
+    ("kl_expert_student", "kl(expert, student)", "on the expert’s completions: what the student fails to cover"),
+    ("kl_student_expert", "kl(student, expert)", "on the student’s completions: what the expert would not say"),
 )
 
 
@@ -38,9 +30,7 @@ def _panels(s: Summary) -> list[tuple[str, list[tuple[Arm, Curve]]]]:
 def curve_rows(s: Summary) -> list[dict[str, Any]]:
     panels = _panels(s)
     base = s.base_accuracy()
-    lows = [float(curve.low.min()) for _, drawn in panels for _, curve in drawn] + (
-        [base.value] if base else []
-    )
+    lows = [float(curve.low.min()) for _, drawn in panels for _, curve in drawn] + ([base.value] if base else [])
     low = max(0.0, np.floor((min(lows, default=0.0) - 0.01) * 10) / 10)
     alone = len(panels) == 1  # one expert: the three axes share a row
     size = lines.panel_width(3 if alone else len(panels))
@@ -62,9 +52,7 @@ def curve_rows(s: Summary) -> list[dict[str, Any]]:
             )  # fmt: skip
         if figures:
             title = f"Sampled accuracy against {axis}"
-            rows.append(
-                {"title": title, "words": AXIS_WORDS[axis], "figures": figures, "root": root, "log": False}
-            )
+            rows.append({"title": title, "words": AXIS_WORDS[axis], "figures": figures, "root": root, "log": False})
     return _one_row(rows, "Sampled accuracy") if alone else rows
 
 

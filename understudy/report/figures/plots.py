@@ -52,12 +52,7 @@ def accuracies(s: Summary, name: str, width: float, split: str = "test") -> Mark
         top, bottom = y + head, y + head + step * len(arms)
         reach = {True: "within reach", False: "out of reach", None: ""}[s.realizable(expert)]
         put_left(
-            ax,
-            0 - left,
-            y + (head + 10 if wide else 18),
-            label(expert, 24 if wide else 40),
-            weight="bold",
-            size=15,
+            ax, 0 - left, y + (head + 10 if wide else 18), label(expert, 24 if wide else 40), weight="bold", size=15
         )
         if wide:
             put_left(ax, 0 - left, y + head + 29, reach, color=SOFT, size=12)
@@ -70,15 +65,7 @@ def accuracies(s: Summary, name: str, width: float, split: str = "test") -> Mark
             assert found is not None
             hue = colour(arm.method, s.c.methods)
             dot(ax, found, at, hue, hollow=arm.budget != 1)
-            put_left(
-                ax,
-                -96 if wide else -left,
-                at + 4,
-                arm.name,
-                color=hue,
-                weight="bold",
-                size=13 if wide else 11.5,
-            )
+            put_left(ax, -96 if wide else -left, at + 4, arm.name, color=hue, weight="bold", size=13 if wide else 11.5)
             if wide:
                 put_left(ax, width - left - right + 20, at + 4, percent(found.value), weight="bold", size=13)
                 put_left(ax, width - left - right + 80, at + 4, between(found), color=SOFT, size=12)
@@ -90,9 +77,7 @@ def accuracies(s: Summary, name: str, width: float, split: str = "test") -> Mark
     return to_svg(fig, name, f"Final sampled accuracy on {split} problems. " + "; ".join(told))
 
 
-def _reference(
-    ax: Axes, base: Interval | None, own: Interval | None, top: float, bottom: float, scale: float
-) -> None:
+def _reference(ax: Axes, base: Interval | None, own: Interval | None, top: float, bottom: float, scale: float) -> None:
     near = base is not None and own is not None and abs(own.value - base.value) * scale < 52
     flip = near and base is not None and own is not None and own.value < base.value
     for found, word, hue, style in ((base, "base", BASE, (0, (1.5, 2))), (own, "expert", EXPERT, "-")):
@@ -161,13 +146,7 @@ def differences(rows: Sequence[tuple[str, str, Interval]], name: str, width: flo
 
 
 def lengths(
-    bins: Floats,
-    expert: Floats,
-    arms: Sequence[tuple[Arm, Floats]],
-    s: Summary,
-    name: str,
-    title: str,
-    size: float,
+    bins: Floats, expert: Floats, arms: Sequence[tuple[Arm, Floats]], s: Summary, name: str, title: str, size: float
 ) -> Markup:
     """Histograms of completion lengths: the expert as an area, students as outlines. Shares a bin."""
     height = 176
@@ -188,11 +167,7 @@ def lengths(
 
 
 def keywords(
-    words: Sequence[str],
-    rows: Sequence[tuple[str, str, dict[str, float]]],
-    name: str,
-    title: str,
-    size: float,
+    words: Sequence[str], rows: Sequence[tuple[str, str, dict[str, float]]], name: str, title: str, size: float
 ) -> Markup:
     """Mean count per completion of each keyword; rows are (who, colour, {word: mean count})."""
     height = 34 + 30 * len(words) + 30
@@ -205,13 +180,7 @@ def keywords(
     for i, word in enumerate(words):
         values = [(counts[word], hue, who) for who, hue, counts in rows if word in counts]
         if values:
-            ax.plot(
-                [min(v for v, _, _ in values), max(v for v, _, _ in values)],
-                [i, i],
-                color=HAIR,
-                lw=4,
-                zorder=1,
-            )
+            ax.plot([min(v for v, _, _ in values), max(v for v, _, _ in values)], [i, i], color=HAIR, lw=4, zorder=1)
         for at, (value, hue, _) in enumerate(values):  # a little apart, so that equal counts stay visible
             shift = (at - (len(values) - 1) / 2) * 0.2
             ax.plot([value], [i + shift], "o", ms=8, mfc=hue, mec="white", mew=1.2, zorder=3)

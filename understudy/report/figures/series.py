@@ -61,10 +61,7 @@ def series(runs: Sequence[Run], split: str, name: str) -> Curve | None:
 
 def _by_step(runs: Sequence[Run], split: str, name: str) -> dict[float, list[Line]]:
     """{step: the line of each run} at the steps where every run has the number."""
-    tables = [
-        {float(x["step"]): x for x in run.evaluations(split) if number(x.get(name)) is not None}
-        for run in runs
-    ]
+    tables = [{float(x["step"]): x for x in run.evaluations(split) if number(x.get(name)) is not None} for run in runs]
     steps = sorted(set.intersection(*(set(table) for table in tables))) if tables else []
     return {step: [table[step] for table in tables] for step in steps}
 
@@ -101,9 +98,4 @@ def _band(lines: list[Line], shared: bool) -> tuple[float, float, float]:
 
 def _has_outcomes(line: Line) -> bool:
     correct, k = line.get("correct"), number(line.get("k"))
-    return (
-        isinstance(correct, list)
-        and bool(correct)
-        and all(number(c) is not None for c in correct)
-        and bool(k)
-    )
+    return isinstance(correct, list) and bool(correct) and all(number(c) is not None for c in correct) and bool(k)

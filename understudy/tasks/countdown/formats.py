@@ -49,13 +49,7 @@ def checked(chain: str, value: int, target: int, digits: int = 0) -> str:
 
 
 def verify_search(
-    text: str,
-    numbers: Sequence[int],
-    target: int,
-    ops: str,
-    attempts: int,
-    digits: int = 0,
-    check: bool = False,
+    text: str, numbers: Sequence[int], target: int, ops: str, attempts: int, digits: int = 0, check: bool = False
 ) -> bool:
     def hits(chain: str) -> bool:
         if check:

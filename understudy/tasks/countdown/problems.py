@@ -160,9 +160,7 @@ def read_rows(config: CountdownConfig) -> list[Problem]:
                 continue
         problems.append(Problem(numbers, target, hard))
     if not problems:
-        raise UserError(
-            "task.data", config.data, f"no row can be solved with ops={config.ops} in the difficulty range"
-        )
+        raise UserError("task.data", config.data, f"no row can be solved with ops={config.ops} in the difficulty range")
     return problems
 
 

@@ -47,9 +47,7 @@ class CountdownTask:
         """The problems of the usual range, or of the data file, on each side of the wall."""
         if self._rows is not None:
             return self._walled(self._rows, "data")
-        return self._walled(
-            enumerate_problems(self.config, self.config.max_number, 1, "max_number"), "max_number"
-        )
+        return self._walled(enumerate_problems(self.config, self.config.max_number, 1, "max_number"), "max_number")
 
     @cached_property
     def _wide(self) -> list[Problem]:
@@ -110,9 +108,7 @@ class CountdownTask:
         else:
             text = formats.answer_prompt(numbers, problem.target, self.config.ops)
         key = f"countdown {','.join(map(str, numbers))}>{problem.target}"
-        return Prompt(
-            key, text, {"nums": numbers, "target": problem.target, "difficulty": problem.difficulty}
-        )
+        return Prompt(key, text, {"nums": numbers, "target": problem.target, "difficulty": problem.difficulty})
 
     # -- answers ---------------------------------------------------------------------------------------------
 
@@ -164,9 +160,7 @@ class CountdownTask:
 
         if self.config.format != "search":
             raise UserError(
-                "expert",
-                spec.text,
-                "speaks the search format only: use task countdown:format=search, or a model",
+                "expert", spec.text, "speaks the search format only: use task countdown:format=search, or a model"
             )
         return SolverExpert.from_spec(spec, tokenizer, self)
 

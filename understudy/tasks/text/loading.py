@@ -115,23 +115,17 @@ class Loader:
                 out[split] = self._items(self.name, found)
             elif split == "test" and self.name != "data":
                 raise UserError(
-                    "task.path",
-                    c.path,
-                    f"holds no file of the official split {official}: name one {official}.jsonl",
+                    "task.path", c.path, f"holds no file of the official split {official}: name one {official}.jsonl"
                 )
         if not out.keys() & {"train", "test"}:
-            raise UserError(
-                "task.path", c.path, "holds neither a train nor a test file: name one train.jsonl"
-            )
+            raise UserError("task.path", c.path, "holds neither a train nor a test file: name one train.jsonl")
         return out
 
     def _other(self, split: str, name: str, path: str) -> list[Item]:
         """A held-out split that comes from another data set or place."""
         data = DATASETS[name]
         if "test" not in data.splits:
-            raise UserError(
-                f"task.{split}", name, "has no test split: choose one that has, such as math500 or aime24"
-            )
+            raise UserError(f"task.{split}", name, "has no test split: choose one that has, such as math500 or aime24")
         source = Source(data, path, limit=self.config.limit)
         columns = self._columns(data, split)
         if not source.is_split:
@@ -152,14 +146,10 @@ class Loader:
                 return train
             path = c.path if ours else getattr(c, f"{split}_path")
             source = Source(data, path, c.hub if ours else "", c.revision if ours else "")
-            found = (
-                source.official(data.shots_split, self._columns(data, "shots")) if source.is_split else None
-            )
+            found = source.official(data.shots_split, self._columns(data, "shots")) if source.is_split else None
             if found is None:
                 raise UserError(
-                    "task.shots",
-                    path,
-                    f"has no {data.shots_split} file to take examples from: add it, or use shots=0",
+                    "task.shots", path, f"has no {data.shots_split} file to take examples from: add it, or use shots=0"
                 )
             self._shots[key] = self._items(name, found)
         return self._shots[key]

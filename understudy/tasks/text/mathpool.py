@@ -136,9 +136,7 @@ class Pool:
             for message in said:
                 if "error" in message:
                     self._drop(w)
-                    raise UserError(
-                        "task.verifier", "math", f"math-verify cannot be used here ({message['error']})"
-                    )
+                    raise UserError("task.verifier", "math", f"math-verify cannot be used here ({message['error']})")
                 if message.get("ready"):
                     w.ready = True
                 elif w.asked is not None:

@@ -45,9 +45,7 @@ def _right(parse: Any, verify: Any, asked: dict[str, str]) -> bool:
     try:
         gold, answer = (parse(f"${asked[name]}$", parsing_timeout=None) for name in ("gold", "answer"))
         return bool(gold) and bool(answer) and bool(verify(gold, answer, timeout_seconds=None))
-    except (
-        Exception
-    ):  # the answer is a model's: whatever it breaks, it is wrong (MemoryError and RecursionError too)
+    except Exception:  # the answer is a model's: whatever it breaks, it is wrong (MemoryError and RecursionError too)
         return False
 
 

@@ -17,9 +17,7 @@ def data_sets() -> str:
         "|---|---|---|---|---|---|",
     ]
     for name, data in DATASETS.items():
-        lines.append(
-            f"| `{name}` | {_hub(data)} | {_fields(data)} | {_splits(data)} | {data.verifier} | {data.told} |"
-        )
+        lines.append(f"| `{name}` | {_hub(data)} | {_fields(data)} | {_splits(data)} | {data.verifier} | {data.told} |")
     return "\n".join(lines)
 
 
@@ -34,9 +32,7 @@ def _hub(data: DataSet) -> str:
 def _fields(data: DataSet) -> str:
     schema = SCHEMAS[data.schema]
     fields = ", ".join(f"`{c}`" for c in schema.columns)
-    return fields + (
-        f"; traces: {', '.join(f'`{c}`' for c in schema.trace_columns)}" if schema.trace_columns else ""
-    )
+    return fields + (f"; traces: {', '.join(f'`{c}`' for c in schema.trace_columns)}" if schema.trace_columns else "")
 
 
 def _splits(data: DataSet) -> str:
@@ -50,11 +46,7 @@ def options() -> str:
     lines = ["| option | default | meaning |", "|---|---|---|"]
     for field in dataclasses.fields(TextConfig):
         default = field.default
-        shown = (
-            ""
-            if default in (None, "")
-            else f"`{str(default).lower() if isinstance(default, bool) else default}`"
-        )
+        shown = "" if default in (None, "") else f"`{str(default).lower() if isinstance(default, bool) else default}`"
         meaning = docs[field.name].replace("|", "\\|")
         for sign in ("\\boxed{}", "<think>...</think>", "<answer>"):
             meaning = meaning.replace(sign, f"`{sign}`")

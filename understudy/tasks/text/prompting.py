@@ -60,9 +60,7 @@ class Asking:
             parts += [f"{_question(s)}\nAnswer: {s.answer}" for s in shots]
             return _joined(self.system, *parts, f"{_question(item)}\nAnswer:")
         asked = [f"Question: {s.problem}\nAnswer: {_shown(s)}" for s in shots]
-        own = (
-            f"Question: {item.problem}\n" + (f"{self.instruction}\n" if self.instruction else "") + "Answer:"
-        )
+        own = f"Question: {item.problem}\n" + (f"{self.instruction}\n" if self.instruction else "") + "Answer:"
         return _joined(self.system, *asked, own)
 
 

@@ -152,11 +152,7 @@ def read_files(files: Sequence[Path], columns: Sequence[str], limit: int = 0) ->
 
 def _json_lines(path: Path) -> Iterator[Row]:
     try:
-        with (
-            gzip.open(path, "rt", encoding="utf-8")
-            if path.suffix == ".gz"
-            else path.open(encoding="utf-8") as file
-        ):
+        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
             for i, line in enumerate(file, 1):
                 if line.strip():
                     yield Row(f"{path}, line {i}", _object(line, path, i))
@@ -169,9 +165,7 @@ def _object(line: str, path: Path, number: int) -> dict[str, Any]:
         value = json.loads(line)
     except (ValueError, RecursionError):
         whole = " (a .json file must hold one object a line too)" if path.suffix == ".json" else ""
-        raise UserError(
-            "task.data", f"{path}, line {number}", f"is not JSON: one object a line{whole}"
-        ) from None
+        raise UserError("task.data", f"{path}, line {number}", f"is not JSON: one object a line{whole}") from None
     if not isinstance(value, dict):
         raise UserError("task.data", f"{path}, line {number}", "must be a JSON object, one a line")
     return value
@@ -196,9 +190,7 @@ def _parquet(path: Path, columns: Sequence[str]) -> Iterator[Row]:
         raise UserError("task.path", path, f"cannot be read as parquet ({_first(error)})") from None
 
 
-def read_hub(
-    hub: str, subset: str, split: str, revision: str, columns: Sequence[str], limit: int = 0
-) -> Iterator[Row]:
+def read_hub(hub: str, subset: str, split: str, revision: str, columns: Sequence[str], limit: int = 0) -> Iterator[Row]:
     """The rows of one split of a data set on the hub (or in its cache)."""
     try:
         import datasets

@@ -168,9 +168,7 @@ def _data(row: Row, traces: bool) -> Item:
     if not row.has("answer"):
         raise Unanswered("answer")
     verifier = row.text("verifier") if row.has("verifier") else ""
-    return Item(
-        problem, row.answer("answer"), tuple(turns), not turns, (), "", verifier, tuple(found), row.where
-    )  # fmt: skip
+    return Item(problem, row.answer("answer"), tuple(turns), not turns, (), "", verifier, tuple(found), row.where)
 
 
 _SOLVED = ("problem", "answer", "solution")
@@ -178,9 +176,7 @@ SCHEMAS: dict[str, Schema] = {
     "gsm8k": Schema(_gsm8k, ("question", "answer")),
     "solved": Schema(_solved, _SOLVED),
     "openr1": Schema(
-        _openr1,
-        ("problem", "answer"),
-        ("generations", "messages", "correctness_math_verify", "is_reasoning_complete"),
+        _openr1, ("problem", "answer"), ("generations", "messages", "correctness_math_verify", "is_reasoning_complete")
     ),
     "dapo": Schema(_dapo, ("prompt", "reward_model")),
     "mmlu": Schema(_mmlu, ("question", "subject", "choices", "answer")),

@@ -35,12 +35,7 @@ class TextTask:
     def __init__(self, name: str, config: TextConfig | None = None) -> None:
         self.name, self.config = name, config or TextConfig()
         c, own = self.config, DATASETS[name]
-        self._named = {
-            "train": name,
-            "test": c.test or name,
-            "ood": c.ood or name,
-            "forget": c.forget or name,
-        }
+        self._named = {"train": name, "test": c.test or name, "ood": c.ood or name, "forget": c.forget or name}
         self._verifiers: dict[str, Verifier] = {}
         for used in dict.fromkeys(self._named.values()):  # a missing extra is told before any row is read
             if used != "data" or c.verifier:  # its rows may name their own
@@ -87,9 +82,7 @@ class TextTask:
     def _prompt(self, split: str, item: Item) -> Prompt:
         name = self._named[split]
         shots = self._shots(name, split, item)
-        instruction = (
-            "" if shots and self.config.instruction is None else self._instruction
-        )  # examples show how
+        instruction = "" if shots and self.config.instruction is None else self._instruction  # examples show how
         if name != self.name and self.config.instruction is None and not shots:
             instruction = DATASETS[name].instruction
         asking = Asking(self.config.template, self._words["system"], instruction, self._words["prefill"])
@@ -106,9 +99,7 @@ class TextTask:
         found = list(islice((i for i in same if i.fingerprint() != item.fingerprint()), n))
         if len(found) < n:
             of = f" of subject {item.subject!r}" if item.subject else ""
-            raise UserError(
-                "task.shots", n, f"{name} has only {len(found)} examples{of}: use fewer, or shots=0"
-            )
+            raise UserError("task.shots", n, f"{name} has only {len(found)} examples{of}: use fewer, or shots=0")
         return found
 
     # -- answers ------------------------------------------------------------------------------------------------
@@ -118,9 +109,7 @@ class TextTask:
 
     def _verifier(self, name: str) -> Verifier:
         if name not in self._verifiers:
-            self._verifiers[name] = load_verifier(
-                name, "task.verifier", self.config.workers, self.config.time_limit
-            )
+            self._verifiers[name] = load_verifier(name, "task.verifier", self.config.workers, self.config.time_limit)
         return self._verifiers[name]
 
     def answer(self, prompt: Prompt, text: str) -> str:
@@ -177,9 +166,7 @@ class TextTask:
         from understudy.experts.recorded import RecordedExpert
 
         if spec.name != "recorded":
-            raise UserError(
-                "expert", spec.text, "unknown; this task has `recorded` (its traces), or give a model"
-            )
+            raise UserError("expert", spec.text, "unknown; this task has `recorded` (its traces), or give a model")
         return RecordedExpert(self, tokenizer, spec)
 
 
