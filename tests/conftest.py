@@ -32,8 +32,8 @@ def _coin_task(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Architecture -> a model directory (width 16, one block, two heads, the task's own tokenizer)."""
-    from understudy.config import parse_spec
     from understudy.policy import make_scratch
+    from understudy.specs import parse_spec
     from understudy.tasks import load_task
 
     torch.set_num_threads(1)

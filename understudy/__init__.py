@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
-
 if TYPE_CHECKING:
-    from understudy.diagnosis.pipeline import diagnose as diagnose
+    from understudy.config import TrainConfig
+    from understudy.diagnosis.pipeline import diagnose
+    from understudy.experiments.compare import CompareConfig, compare
+    from understudy.experts import load_expert
+    from understudy.tasks import load_task
+    from understudy.training.train import train
+
+__version__ = "0.1.0"
+__all__ = ["CompareConfig", "TrainConfig", "compare", "diagnose", "load_expert", "load_task", "train"]
+
+_HOME = {
+    "CompareConfig": "experiments.compare",
+    "TrainConfig": "config",
+    "compare": "experiments.compare",
+    "diagnose": "diagnosis.pipeline",
+    "load_expert": "experts",
+    "load_task": "tasks",
+    "train": "training.train",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "diagnose":  # on demand: it needs torch. The package is a function too (diagnose/__init__.py)
-        import importlib
-
-        return importlib.import_module("understudy.diagnose")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """Import a public name on first use: most of them need torch, and `--help` must not."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"understudy.{_HOME[name]}"), name)

@@ -1,4 +1,4 @@
-"""The nouns: a prompt, a rollout, and the batch that the loss kernels read. Frozen and shape-checked.
+"""The nouns: a prompt, a rollout, the batch that the loss kernels read, and the ledger of what a run has spent.
 
 Shape suffixes used everywhere: _B batch rows, _T completion positions, _V vocabulary, _N flattened completion
 tokens of a batch (row-major, padding removed), _G group, _S columns of a padded input.
@@ -7,7 +7,7 @@ tokens of a batch (row-major, padding removed), _G group, _S columns of a padded
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -89,3 +89,29 @@ class Batch:
     @property
     def device(self) -> torch.device:
         return self.input_ids_BS.device
+
+
+@dataclass
+class Ledger:
+    """Cumulative, training only: what evaluation spends is its own seconds and nothing else."""
+
+    expert_calls: int = 0
+    """Completions that the expert sampled or scored."""
+    expert_tokens_scored: int = 0
+    """Tokens whose expert log-prob or distribution was asked for."""
+    expert_tokens_sampled: int = 0
+    """Tokens that the expert sampled, counted when an update first uses them."""
+    student_tokens_sampled: int = 0
+    """Tokens that the student (or its base) sampled for training."""
+    student_tokens_trained: int = 0
+    """Completion tokens that went through an update."""
+    updates: int = 0
+    train_seconds: float = 0.0
+    """Wall seconds of rolling out, labelling and updating."""
+    eval_seconds: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+LEDGER_AXES = tuple(Ledger.__dataclass_fields__)

@@ -11,9 +11,10 @@ import pytest
 from test_rows import Watched
 from tiny import config
 
-from understudy.config import TrainConfig, build, resolve, to_dict
+from understudy.config import TrainConfig, resolve, to_dict
 from understudy.errors import UserError
 from understudy.methods.table import BEHAVIORS, IMPORTANCES, REPLAYS, RULES, TABLE, TARGETS, WEIGHTS, Rule
+from understudy.specs import build
 
 CELLS: dict[str, tuple[str, ...]] = {
     "behavior": tuple(BEHAVIORS), "target": tuple(TARGETS), "weight": tuple(WEIGHTS), "replay": tuple(REPLAYS),

@@ -15,7 +15,7 @@ from understudy.calibrate.models import COUNTDOWN, MODELS, SPLIT_SEED, vary
 from understudy.calibrate.run import FULL, QUICK, Clock, RunConfig, Size, Unit, estimate, units_of, write
 from understudy.calibrate.scenarios import SCENARIOS, Scenario
 from understudy.cli import main
-from understudy.config import build, parse_spec, resolve
+from understudy.config import resolve
 from understudy.diagnosis.config import DiagnoseConfig, checked, full_training
 from understudy.diagnosis.types import Estimate, Evidence, Verdict
 from understudy.errors import UserError
@@ -23,6 +23,7 @@ from understudy.experiments import demo
 from understudy.experiments.jobs import Job, Work
 from understudy.experts import is_programmatic
 from understudy.runs.read import is_done, read_lines
+from understudy.specs import build, parse_spec
 from understudy.tasks import load_task
 
 KINDS = (

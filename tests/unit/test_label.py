@@ -13,12 +13,11 @@ from tiny import config
 
 from understudy.config import TrainConfig, resolve
 from understudy.experts.local import LocalExpert
-from understudy.ledger import Ledger
 from understudy.policy import Policy, load_policy
 from understudy.policy.sampling import draw
 from understudy.training.labels import Labelled, advantages, batches, expert_draws, label, objective, split
 from understudy.training.train import update
-from understudy.types import Prompt, Rollout
+from understudy.types import Ledger, Prompt, Rollout
 
 OUT = Path("unused")
 

@@ -12,9 +12,10 @@ import pytest
 
 from understudy.cli import options
 from understudy.cli.commands import EvalConfig, ReportConfig
-from understudy.config import SECTIONS, TrainConfig, load, parse_spec, resolve, to_dict
+from understudy.config import SECTIONS, TrainConfig, load, resolve, to_dict
 from understudy.errors import UserError
 from understudy.experiments.compare import CompareConfig
+from understudy.specs import parse_spec
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from understudy.config import parse_spec
 from understudy.errors import UserError
 from understudy.evaluation.sampled import sample_policy
 from understudy.experts.local import LocalExpert
 from understudy.policy import load_policy
+from understudy.specs import parse_spec
 from understudy.tasks import load_task
 
 PAIR = "pair:main=countdown;max_number=6,other=classify;bits=8;relevant=2"

@@ -14,7 +14,6 @@ import torch
 from tiny import STUDENT
 from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
 
-from understudy.config import parse_spec
 from understudy.errors import UserError
 from understudy.experts.local import LocalExpert
 from understudy.methods.losses import Objective, reduce, token_losses
@@ -30,6 +29,7 @@ from understudy.policy import (
 )
 from understudy.policy.sampling import draw
 from understudy.runs.checkpoint import load_tensors, save_tensors
+from understudy.specs import parse_spec
 from understudy.tasks import load_task
 from understudy.training.labels import Labelled, batches
 from understudy.types import Prompt, Rollout

@@ -13,9 +13,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from understudy.config import parse_spec
 from understudy.errors import UserError
 from understudy.experts.base import Expert
+from understudy.specs import parse_spec
 from understudy.tasks import load_task
 from understudy.tasks.addition import AdditionConfig, AdditionTask
 from understudy.tasks.base import Task

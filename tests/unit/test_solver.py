@@ -18,13 +18,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2
 
-from understudy.config import parse_spec
 from understudy.errors import UserError
 from understudy.experts.base import Expert
 from understudy.experts.programs.solver import SolverExpert
 from understudy.experts.programs.solver_config import PRESETS
 from understudy.methods.divergences import entropy
 from understudy.policy.sampling import draw
+from understudy.specs import parse_spec
 from understudy.tasks.countdown import CountdownConfig, CountdownTask
 from understudy.types import Prompt, Rollout
 

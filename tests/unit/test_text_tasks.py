@@ -13,8 +13,8 @@ from typing import Any
 import public_rows as public
 import pytest
 
-from understudy.config import parse_spec
 from understudy.errors import UserError
+from understudy.specs import parse_spec
 from understudy.tasks import check_task, load_task
 from understudy.tasks.text import DATASETS, TextTask, page
 from understudy.tasks.text.rows import Row, by_split, read_hub

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from understudy.config import TrainConfig, parse_spec
+from understudy.config import TrainConfig
 from understudy.experiments import demo
+from understudy.specs import parse_spec
 
 SPLIT_SEED = 2029  # problems of which no setting was chosen
 

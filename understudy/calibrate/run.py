@@ -184,9 +184,9 @@ class Unit:
 
 def diagnosed(fields: dict[str, Any], progress: Any, note: Any) -> None:
     """One diagnosis, in its own directory."""
-    from understudy.config import build
     from understudy.diagnosis.config import DiagnoseConfig, checked
     from understudy.diagnosis.pipeline import run
+    from understudy.specs import build
 
     run(checked(build(DiagnoseConfig, fields, "")), progress, note)
 

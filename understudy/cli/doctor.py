@@ -75,7 +75,7 @@ def examine(commands: Sequence[str] = (), where: Path | None = None) -> dict[str
     }
     devices = _devices()
     return {
-        "understudy": _understudy(),
+        "understudy": _version("understudy"),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": packages,
@@ -219,12 +219,6 @@ def _version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _understudy() -> str:
-    import understudy
-
-    return understudy.__version__
 
 
 def _line(error: BaseException) -> str:

@@ -1,6 +1,6 @@
 """A frozen dataclass as a command line: one option a field, its docstring as help, one-line errors.
 
-argparse parses; config.build converts, so that a bad value on the command line, in a file and in Python is told alike.
+argparse parses; specs.build converts, so that a bad value on the command line, in a file and in Python is told alike.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
-from understudy.config import build
 from understudy.errors import UserError
+from understudy.specs import build
 
 T = TypeVar("T")
 

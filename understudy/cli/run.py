@@ -157,7 +157,7 @@ def tiny(recipe: Recipe, scale: Scale, workers: int, quiet: bool = False) -> int
 def draw(recipe: Recipe, plan: Plan, scale: Scale, stand_ins: str, quiet: bool = False) -> Path:
     """figure.html and figure-N.svg from the finished runs."""
     from understudy.recipes import figures
-    from understudy.report.comparison import load
+    from understudy.report.comparison.load import load
     from understudy.report.comparison.summary import summarise
 
     assert recipe.draw is not None

@@ -6,8 +6,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from understudy.config import TrainConfig, build, resolve
+from understudy.config import TrainConfig, resolve
 from understudy.errors import UserError
+from understudy.specs import build
 
 BUDGET = "9%"
 """What the rule was calibrated with: planned at that, diagnoses stay below 10% of what the trainings then cost."""

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from understudy.config import TrainConfig, build
+from understudy.config import TrainConfig
 from understudy.diagnosis import preflight as preflight_
 from understudy.diagnosis.config import VOLATILE, DiagnoseConfig, checked, full_training, share
 from understudy.diagnosis.cost import Sizes, timed
@@ -39,6 +39,7 @@ from understudy.report.diagnosis import page
 from understudy.runs.directory import RunDir, differences, is_run, read_config, to_stderr
 from understudy.runs.files import plain, read_json, write_json
 from understudy.runs.provenance import device_name, provenance
+from understudy.specs import build
 from understudy.tasks import load_task
 
 Progress = Callable[[str, int, int, str], None]

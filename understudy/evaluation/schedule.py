@@ -19,11 +19,10 @@ from understudy.evaluation.sampled import (
     splits_of,
 )
 from understudy.experts.base import Expert
-from understudy.ledger import Ledger
 from understudy.policy import Policy
 from understudy.runs.directory import RunDir
 from understudy.tasks.base import Task
-from understudy.types import Prompt, Rollout
+from understudy.types import Ledger, Prompt, Rollout
 
 SHOWN = 6  # prompts whose completions go to samples.jsonl
 

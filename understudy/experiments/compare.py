@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from understudy.cli import options
-from understudy.config import TrainConfig, build, parse_spec, resolve, to_dict
+from understudy.config import TrainConfig, resolve, to_dict
 from understudy.diagnosis.config import BUDGET, share
 from understudy.errors import UserError
 from understudy.experiments import diagnosis_job
@@ -22,6 +22,7 @@ from understudy.experts import is_programmatic
 from understudy.methods import table
 from understudy.runs.files import write_json
 from understudy.runs.read import is_run, read_config
+from understudy.specs import build, parse_spec
 from understudy.terminal import Board, console
 
 STUDIED = frozenset({"method", "expert", "seed", "out", "student"})

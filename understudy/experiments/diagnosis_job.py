@@ -34,9 +34,9 @@ def fields_of(train: TrainConfig, budget: str, out: str) -> dict[str, Any]:
 
 def make(fields: dict[str, Any], progress: Any, note: Callable[[str], None]) -> None:
     """Diagnose. A refusal (a failed preflight check, say) is put on record and does not stop the comparison."""
-    from understudy.config import build
     from understudy.diagnosis.config import checked
     from understudy.diagnosis.pipeline import run
+    from understudy.specs import build
 
     refused = Path(fields["out"]) / REFUSED
     try:

@@ -6,12 +6,13 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from understudy.config import TrainConfig, parse_spec
+from understudy.config import TrainConfig
 from understudy.errors import UserError
 from understudy.experts.base import Expert, Stepper
 from understudy.experts.local import LocalExpert
 from understudy.policy import load_policy
 from understudy.servers.urls import names_server
+from understudy.specs import parse_spec
 
 if TYPE_CHECKING:
     from understudy.tasks.base import Task

@@ -12,11 +12,11 @@ from typing import Any, NoReturn, Protocol
 
 from torch import Tensor
 
-from understudy.config import Spec, build
 from understudy.errors import UserError
 from understudy.experts.base import Stepper
 from understudy.policy import Policy
 from understudy.randomness import generator
+from understudy.specs import Spec, build
 from understudy.types import Prompt, Rollout
 
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
-from understudy.config import Spec, build, parse_spec
 from understudy.errors import UserError
 from understudy.policy.model import Policy, quiet, tokenizer_sha
 from understudy.runs.read import is_run
 from understudy.servers.urls import names_server, pieces
+from understudy.specs import Spec, build, parse_spec
 
 
 @dataclass(frozen=True)

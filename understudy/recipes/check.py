@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from understudy.config import TrainConfig, build, parse_spec, resolve
+from understudy.config import TrainConfig, resolve
 from understudy.errors import UserError
 from understudy.experiments.compare import Plan, flags
 from understudy.experiments.jobs import Job
@@ -17,6 +17,7 @@ from understudy.recipes import cost, models
 from understudy.recipes.cost import GIB, Cost, Machine
 from understudy.recipes.models import Shape
 from understudy.recipes.recipe import Lengths, Recipe
+from understudy.specs import build, parse_spec
 
 HOST_TABLES = 64 * GIB
 """More than this of expert distributions kept for one update is refused."""

@@ -77,8 +77,8 @@ def told(recipe: Recipe) -> list[str]:
 
 def stand_ins(scale: Scale) -> tuple[Path, Path]:
     """Completions of a program that searches in secret and of a mediocre one, as two files."""
-    from understudy.config import parse_spec
     from understudy.recipes.tiny import COUNTDOWN
+    from understudy.specs import parse_spec
     from understudy.tasks import load_task
 
     task = load_task(COUNTDOWN)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from understudy.config import build, parse_spec
 from understudy.errors import UserError
+from understudy.specs import build, parse_spec
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from understudy.config import TrainConfig, parse_spec, resolve, to_dict
+from understudy.config import TrainConfig, resolve, to_dict
 from understudy.experiments.compare import Arm, Plan, slug
 from understudy.experiments.jobs import Job
 from understudy.recipes.recipe import OURS, PAPER, PUBLIC, Scale, Setting
+from understudy.specs import parse_spec
 
 R1_STUDENT = "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B"
 R1_7B = "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B"

@@ -30,7 +30,7 @@ def build(paths: Sequence[Path], out: Path | None = None) -> Path:
 
 def render(comparison: Comparison) -> str:
     """The page as text."""
-    return filled("template.html.j2", ("style.css",), context(comparison))
+    return filled("comparison/page.html.j2", ("style.css",), context(comparison))
 
 
 def filled(template: str, styles: Sequence[str], values: Mapping[str, Any]) -> str:

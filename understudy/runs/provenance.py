@@ -22,13 +22,11 @@ def provenance(command: Sequence[str] | None = None, device: str = "cpu") -> dic
 
     `command` is sys.argv by default; the program is named without its folder.
     """
-    import understudy
-
     words = [str(word) for word in (sys.argv if command is None else command)]
     torch = sys.modules.get("torch")
     return {
-        "git": git_state(Path(understudy.__file__).parent),
-        "versions": {"understudy": understudy.__version__, "python": platform.python_version()}
+        "git": git_state(Path(__file__).parents[1]),
+        "versions": {"understudy": _version("understudy"), "python": platform.python_version()}
         | {name: _version(name) for name in PACKAGES},
         "device": device_name(device),
         "platform": platform.platform(),

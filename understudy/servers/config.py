@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from understudy.config import build
 from understudy.errors import UserError
 from understudy.servers.urls import pieces
+from understudy.specs import build
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from understudy.config import parse_spec
 from understudy.errors import UserError
+from understudy.specs import parse_spec
 from understudy.tasks.addition import AdditionTask
 from understudy.tasks.base import Task, check_task, size_of, stops_of, verify_all
 from understudy.tasks.classify import ClassifyTask

@@ -18,9 +18,9 @@ from functools import cache, cached_property
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from understudy.config import Spec, build
 from understudy.errors import UserError
 from understudy.randomness import seed_from
+from understudy.specs import Spec, build
 from understudy.tasks.search_format import STYLE_TOKENS, passes
 from understudy.tasks.streams import is_held_out, place
 from understudy.tasks.tokenizer import NO, OK, make_tokenizer

@@ -10,8 +10,8 @@ from understudy.errors import UserError
 from understudy.types import Prompt, Rollout
 
 if TYPE_CHECKING:
-    from understudy.config import Spec
     from understudy.experts.base import Expert
+    from understudy.specs import Spec
 
 
 @runtime_checkable

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
-from understudy.config import Spec, build
 from understudy.errors import UserError
 from understudy.randomness import seed_from
+from understudy.specs import Spec, build
 from understudy.tasks.streams import is_held_out, place
 from understudy.tasks.tokenizer import make_tokenizer
 from understudy.types import Prompt

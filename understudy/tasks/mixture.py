@@ -11,9 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from understudy.config import Spec, build, parse_spec
 from understudy.errors import UserError
 from understudy.randomness import seed_from
+from understudy.specs import Spec, build, parse_spec
 from understudy.types import Prompt
 
 if TYPE_CHECKING:

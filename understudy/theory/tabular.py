@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 
 from understudy.config import TrainConfig, resolve
-from understudy.ledger import Ledger
 from understudy.methods.losses import Objective, token_losses
 from understudy.policy.sampling import draw
 from understudy.randomness import generator
@@ -27,7 +26,7 @@ from understudy.theory.scalars import Array
 from understudy.training.labels import objective
 from understudy.training.rollouts import Source
 from understudy.training.train import learning_rate, update
-from understudy.types import Batch, Prompt, Rollout
+from understudy.types import Batch, Ledger, Prompt, Rollout
 
 
 class FreeTable(nn.Module):

@@ -17,8 +17,8 @@ from typing import Any
 from understudy.config import VOLATILE, TrainConfig
 from understudy.errors import UserError
 from understudy.evaluation import intervals
-from understudy.ledger import Ledger
 from understudy.runs.files import read_json
+from understudy.types import Ledger
 
 _MACHINE = VOLATILE | {"device", "threads", "tracker"}
 

@@ -14,13 +14,12 @@ from torch import Tensor
 
 from understudy.config import TrainConfig
 from understudy.experts.base import Expert
-from understudy.ledger import Ledger
 from understudy.methods import divergences
 from understudy.methods.losses import Objective
 from understudy.policy import Policy, pad
 from understudy.policy.sampling import inverse_cdf
 from understudy.randomness import uniforms
-from understudy.types import Batch, Prompt, Rollout
+from understudy.types import Batch, Ledger, Prompt, Rollout
 
 
 @dataclass(frozen=True)

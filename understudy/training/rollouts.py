@@ -19,7 +19,6 @@ from understudy import distributed
 from understudy.config import TrainConfig
 from understudy.errors import UserError
 from understudy.experts.base import Expert
-from understudy.ledger import Ledger
 from understudy.policy import Policy
 from understudy.policy.sampling import Mixture, draw
 from understudy.randomness import generator, seed_from
@@ -27,7 +26,7 @@ from understudy.runs.checkpoint import cached_tensors
 from understudy.runs.directory import RunDir
 from understudy.tasks.base import Task, verify_all
 from understudy.training.labels import Labelled, expert_draws, expert_tables, label
-from understudy.types import Prompt, Rollout
+from understudy.types import Ledger, Prompt, Rollout
 
 AT_ONCE = 2048  # prompts sampled between two signs of progress
 CACHE_BYTES = 1 << 30  # largest cache of expert distributions on disk

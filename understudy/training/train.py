@@ -23,7 +23,6 @@ from understudy.evaluation.schedule import Evaluator
 from understudy.experts import load_expert
 from understudy.experts.base import Expert
 from understudy.experts.local import made_by
-from understudy.ledger import Ledger
 from understudy.methods import table
 from understudy.policy import Policy, check_same_language, load_policy, resolve_device
 from understudy.policy.sharding import shard
@@ -37,6 +36,7 @@ from understudy.training.card import card, find_diagnosis
 from understudy.training.rollouts import Source
 from understudy.training.state import seed_all
 from understudy.training.update import check_finite, check_weights, update
+from understudy.types import Ledger
 
 Progress = Callable[[str, int, int, str], None]
 """progress(phase, done, total, note): called as work goes on."""

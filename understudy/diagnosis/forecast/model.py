@@ -237,7 +237,7 @@ def _rounded(values: Sequence[float]) -> list[float]:
 
 @cache
 def _packaged() -> dict[str, Any]:
-    text = resources.files("understudy.diagnose").joinpath("verdict.json").read_text(encoding="utf-8")
+    text = resources.files("understudy.diagnosis.forecast").joinpath("verdict.json").read_text(encoding="utf-8")
     return dict(json.loads(text))
 
 
@@ -273,7 +273,7 @@ def install(model: VerdictModel, use: bool = False) -> None:
     data["models"][model.name] = model.to_dict()
     if use:
         data["use"] = model.name
-    path = Path(str(resources.files("understudy.diagnose").joinpath("verdict.json")))
+    path = Path(str(resources.files("understudy.diagnosis.forecast").joinpath("verdict.json")))
     try:
         path.write_text(packed(data), encoding="utf-8")
     except OSError as error:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from understudy.config import TrainConfig, parse_spec
+from understudy.config import TrainConfig
 from understudy.diagnosis.cost import Sizes
 from understudy.diagnosis.measures import intervals
 from understudy.diagnosis.measures.collect import compared
@@ -20,6 +20,7 @@ from understudy.diagnosis.pilots.pilot import Pilots
 from understudy.diagnosis.types import CHECKS, Control
 from understudy.experts import LocalExpert
 from understudy.randomness import seed_from
+from understudy.specs import parse_spec
 
 SMALL = 0.1
 """Twice the steps should lower the held-out divergence by less than this share of it."""

@@ -12,11 +12,11 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from understudy.config import Spec, build
 from understudy.errors import UserError
 from understudy.experts.programs.base import ProgramExpert
 from understudy.experts.programs.search_tree import Next
 from understudy.randomness import seed_from
+from understudy.specs import Spec, build
 from understudy.types import Prompt
 
 

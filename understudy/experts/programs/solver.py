@@ -26,12 +26,12 @@ from itertools import product
 from math import log
 from typing import Any, Protocol
 
-from understudy.config import Spec, build
 from understudy.errors import UserError
 from understudy.experts.programs.base import ProgramExpert
 from understudy.experts.programs.search_tree import Candidates, Grammar, Walk
 from understudy.experts.programs.solver_config import PRESETS, SolverConfig, provenance
 from understudy.randomness import seed_from
+from understudy.specs import Spec, build
 from understudy.types import Prompt
 
 MEMORY = 100_000  # candidates, over all problems, that stay ready

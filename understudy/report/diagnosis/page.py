@@ -48,7 +48,7 @@ def build(path: Path, out: Path | None = None) -> Path:
 def render(d: Data) -> str:
     """The page as text."""
     with drawing():
-        return filled("diagnosis.html.j2", ("style.css", "diagnosis.css"), _context(d))
+        return filled("diagnosis/page.html.j2", ("style.css", "diagnosis/style.css"), _context(d))
 
 
 def _context(d: Data) -> dict[str, Any]:

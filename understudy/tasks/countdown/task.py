@@ -7,9 +7,9 @@ from functools import cache, cached_property
 from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
-from understudy.config import Spec, build
 from understudy.errors import UserError
 from understudy.randomness import seed_from
+from understudy.specs import Spec, build
 from understudy.tasks.countdown import formats
 from understudy.tasks.countdown.config import CountdownConfig
 from understudy.tasks.countdown.problems import Problem, candidates, enumerate_problems, read_rows, side

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from understudy.config import Spec, build
 from understudy.errors import UserError
 from understudy.randomness import generator
+from understudy.specs import Spec, build
 from understudy.tasks.text.answers import bare, cut, final_answer, thought_out
 from understudy.tasks.text.catalog import DATASETS
 from understudy.tasks.text.config import TextConfig

@@ -1,0 +1,75 @@
+"""NAME:key=value,...: how tasks, scratch models and programmatic experts are named; text becomes a dataclass."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from understudy.errors import UserError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """NAME[:key=value,key=value]: how tasks, scratch models and programmatic experts are named."""
+
+    name: str
+    args: Mapping[str, str]
+    text: str
+
+
+def parse_spec(text: str, field: str) -> Spec:
+    name, _, rest = text.partition(":")
+    args: dict[str, str] = {}
+    for item in filter(None, (piece.strip() for piece in rest.split(","))):
+        key, equals, value = item.partition("=")
+        if not equals or not key or key in args:
+            raise UserError(field, text, f"{item!r} is not a new key=value; write {name}:key=value,key=value")
+        args[key.strip()] = value.strip()
+    return Spec(name.strip(), args, text)
+
+
+def build(cls: type[T], args: Mapping[str, Any], field: str) -> T:
+    """`cls(**args)` with strings converted to the annotated types; UserError names the key, the value and the mend."""
+    hints = typing.get_type_hints(cls)
+    known = {f.name: hints[f.name] for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    values, prefix = {}, f"{field}." if field else ""
+    for key, value in args.items():
+        if key not in known:
+            raise UserError(prefix + key, value, f"unknown; one of {', '.join(known)}")
+        values[key] = _convert(value, known[key], prefix + key)
+    return cls(**values)
+
+
+_KINDS = {int: "a whole number", float: "a finite number", bool: "true or false", str: "text"}
+
+
+def _convert(value: Any, hint: Any, field: str) -> Any:
+    options = typing.get_args(hint) or (hint,)
+    if value is None and type(None) in options:
+        return None
+    kind = next(k for k in options if k is not type(None))
+    try:
+        if typing.get_origin(hint) is tuple:
+            items = value if isinstance(value, (list, tuple)) else str(value).split(",")
+            return tuple(_convert(item, options[0], field) for item in items)
+        if kind is bool:
+            return {"true": True, "1": True, "false": False, "0": False}[str(value).lower()]
+        if kind is int:
+            if isinstance(value, bool) or (isinstance(value, float) and value != int(value)):
+                raise ValueError
+            return int(value)
+        if kind is float:
+            number = float(value)
+            if number != number or number in (float("inf"), float("-inf")):
+                raise ValueError
+            return number
+        if kind is str and isinstance(value, str):
+            return value
+        raise ValueError
+    except (KeyError, ValueError, TypeError, OverflowError):
+        raise UserError(field, value, f"must be {_KINDS.get(kind, kind.__name__)}") from None
