@@ -4,7 +4,7 @@ SFT: the Bayes mixture of the options given n expert samples, weight = prior x l
 Online: the same with the reverse KL of the visited contexts in place of the log loss (the Gibbs mixture): each prompt
 tells the whole KL(option || expert) there, as `opd_full` is told. With n = 0 both are the start; with n to infinity
 they are the forward and the reverse projection. Where one sample decides a bit they attain the Bayes regrets of
-docs/theory.md (tests/unit/test_calibrate_lab.py).
+docs/theory.md (tests/unit/calibrate/test_lab.py).
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from understudy.theory import (
 )
 from understudy.theory.claim import Claim, Options, Result
 
-TESTS = "tests/unit/test_theory_"
+TESTS = "tests/unit/theory/test_"
 
 
 def _claim(

@@ -158,7 +158,7 @@ def test_no_torch_no_transformers(full: Path) -> None:
         "loaded = {'torch', 'transformers', 'matplotlib.pyplot'} & set(sys.modules);"
         "assert not loaded, loaded"
     )
-    subprocess.run([sys.executable, "-c", code, str(full.parent)], check=True, cwd=Path(__file__).parents[2])
+    subprocess.run([sys.executable, "-c", code, str(full.parent)], check=True, cwd=Path(__file__).parents[4])
 
 
 # --- other inputs --------------------------------------------------------------------

@@ -18,7 +18,7 @@ from understudy.theory.page import PARTS, render
 from understudy.theory.typeset import greek, typeset
 from understudy.theory.values import QUANTITIES
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def _value(capsys: pytest.CaptureFixture[str], *words: str) -> dict:

@@ -320,7 +320,7 @@ def test_keys_are_stable() -> None:
 
 # ---------------------------------------------------------------- docs/tasks.md
 
-PAGE = (Path(__file__).parents[2] / "docs/tasks.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[4] / "docs/tasks.md").read_text(encoding="utf-8")
 
 
 def test_the_page_is_what_the_code_says() -> None:

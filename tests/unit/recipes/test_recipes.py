@@ -19,7 +19,7 @@ from understudy.recipes.recipe import SOURCES, Scale, word
 from understudy.tasks import TASKS, load_task
 
 MACHINE = Machine(DEVICES["h100"], 8)
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 TRAINED = [n for n in NAMES if n != "fig2_discrepancy"]
 
 

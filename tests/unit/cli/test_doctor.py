@@ -55,6 +55,6 @@ def test_a_broken_machine_is_an_answer_too(monkeypatch: pytest.MonkeyPatch, caps
 
 
 def test_every_extra_that_it_names_exists() -> None:
-    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
     extras = {engine[2] for engine in doctor.ENGINES.values()} - {"", "math"}
     assert extras <= set(project["optional-dependencies"])

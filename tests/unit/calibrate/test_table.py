@@ -87,7 +87,7 @@ def test_the_rule_in_use_is_what_the_committed_rows_give() -> None:
     from understudy.calibrate.table import read
     from understudy.diagnosis.forecast.model import TERMS, load
 
-    page = Path(__file__).parents[2] / "docs/results/calibration.json"
+    page = Path(__file__).parents[3] / "docs/results/calibration.json"
     model = load()
     assert "--set set" in model.source
     weight = float(model.source.split("--weight ")[1].split()[0])
