@@ -69,7 +69,7 @@ def diagnosis() -> dict[str, Any]:
             "mechanism": "searches",
             "meanings": {"auc": ["ranking", "how often it puts a right answer above a wrong one"]},
         },
-        "preflight": [{"name": "context length", "passed": True, "value": "82 tokens fit", "mend": ""}],
+        "preflight": [{"name": "context length", "passed": True, "value": "82 tokens fit", "hint": ""}],
         "evidence": {
             "measures": measures, "pilots": pilots,
             "floor": {"a": {**estimate(0.9, 0.4, nats), "n": 3}, "b": 9.0, "c": 0.4, "rejects_zero": True},

@@ -1,7 +1,7 @@
 """A server that speaks vLLM's dialect of the completions API over a real socket, and misbehaves on request.
 
 It is backed by a Policy, so that what it answers can be compared with the same model in this process. Its answers have
-the fields and the order of a recorded one of vLLM 0.32 (tests/unit/servers/data/vllm_completion.json; test_completions.py).
+the fields and the order of a recorded one of vLLM 0.32 (tests/unit/servers/data/vllm_completion.json).
 What is left out of a request comes from a generation config that nobody would want, as with vLLM.
 """
 

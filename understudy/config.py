@@ -292,8 +292,8 @@ def _check_servers(config: TrainConfig) -> None:
         if not urls.names_server(config.sampler):
             raise UserError("sampler", config.sampler, "local, or the address of a vLLM server: http://HOST:PORT/v1")
         if config.behavior not in ("student", "mixture_batch"):
-            mend = f"draws whole completions of the student, which behavior={config.behavior} has none of: use local"
-            raise UserError("sampler", config.sampler, mend)
+            hint = f"draws whole completions of the student, which behavior={config.behavior} has none of: use local"
+            raise UserError("sampler", config.sampler, hint)
 
 
 def to_dict(config: TrainConfig) -> dict[str, Any]:

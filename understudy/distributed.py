@@ -52,12 +52,12 @@ def launched(env: Mapping[str, str] = os.environ) -> Launch:
     if "WORLD_SIZE" not in env:
         if any(name.startswith("ACCELERATE_") for name in env):
             # `accelerate launch --cpu --num_processes 2` starts one process and says nothing
-            mend = f"accelerate started one process that knows of no others: use {HOW}"
-            raise UserError("launcher", "accelerate", mend)
+            hint = f"accelerate started one process that knows of no others: use {HOW}"
+            raise UserError("launcher", "accelerate", hint)
         tasks = env.get("SLURM_STEP_NUM_TASKS", env.get("SLURM_NTASKS", "1"))
         if "SLURM_PROCID" in env and "SLURM_STEP_ID" in env and tasks.isdigit() and int(tasks) > 1:
-            mend = "srun started that many copies that know of no others: let srun start one torchrun a node"
-            raise UserError("launcher", f"{tasks} tasks of srun", f"{mend} (docs/scaling.md)")
+            hint = "srun started that many copies that know of no others: let srun start one torchrun a node"
+            raise UserError("launcher", f"{tasks} tasks of srun", f"{hint} (docs/scaling.md)")
         return Launch()
     try:
         size = int(env["WORLD_SIZE"])
@@ -68,8 +68,8 @@ def launched(env: Mapping[str, str] = os.environ) -> Launch:
     except ValueError:
         missing = missing if "missing" in locals() else []
         bad = ", ".join(missing) or "RANK, LOCAL_RANK or WORLD_SIZE"
-        mend = f"{bad} missing or not a number beside it in the environment: use {HOW}"
-        raise UserError("WORLD_SIZE", env["WORLD_SIZE"], mend) from None
+        hint = f"{bad} missing or not a number beside it in the environment: use {HOW}"
+        raise UserError("WORLD_SIZE", env["WORLD_SIZE"], hint) from None
     if missing:
         raise UserError("WORLD_SIZE", size, f"{', '.join(missing)} missing beside it: use {HOW}")
     if not 0 <= launch.rank < size:
@@ -84,8 +84,8 @@ def join(expected: int = 0) -> None:
     """
     launch = launched()
     if expected and launch.size != expected:
-        mend = f"were asked for, but {launch.size} started: torchrun --nproc-per-node {expected}, or --processes 0"
-        raise UserError("processes", expected, mend)
+        hint = f"were asked for, but {launch.size} started: torchrun --nproc-per-node {expected}, or --processes 0"
+        raise UserError("processes", expected, hint)
     if launch.size == 1 or _HERE.store is not None:
         return
     import torch
@@ -96,8 +96,8 @@ def join(expected: int = 0) -> None:
     cuda = torch.cuda.is_available()
     if cuda:
         if launch.local_rank >= torch.cuda.device_count():
-            mend = f"but {torch.cuda.device_count()} GPUs here: start at most as many processes a node"
-            raise UserError("LOCAL_RANK", launch.local_rank, mend)
+            hint = f"but {torch.cuda.device_count()} GPUs here: start at most as many processes a node"
+            raise UserError("LOCAL_RANK", launch.local_rank, hint)
         torch.cuda.set_device(launch.local_rank)
     store, _, _ = next(dist.rendezvous("env://", timeout=PATIENCE))
     store.set_timeout(PATIENCE)
@@ -148,7 +148,7 @@ def size() -> int:
     return _HERE.launch.size
 
 
-def first() -> bool:
+def is_main() -> bool:
     """Whether this is the process that writes and speaks."""
     return _HERE.launch.rank == 0
 
@@ -244,13 +244,13 @@ def spread_rollouts(
 # ---------------------------------------------------------------- how it ends
 
 
-def speaks(message: str) -> bool:
+def should_report(message: str) -> bool:
     """Whether this process should print its error: the first one does, another one if it knows something else."""
     if size() == 1:
         return True
     try:
         _HERE.store.set(f"error/{rank()}", message)
-        if first():
+        if is_main():
             return True
         deadline = time.monotonic() + 3
         while time.monotonic() < deadline:
@@ -262,7 +262,7 @@ def speaks(message: str) -> bool:
     return True
 
 
-def lost(error: BaseException) -> UserError | None:
+def connection_error(error: BaseException) -> UserError | None:
     """What to say when a call that all make together failed: another process ended. None: it is something else."""
     if size() == 1:
         return None
@@ -272,5 +272,5 @@ def lost(error: BaseException) -> UserError | None:
     told = isinstance(error, dist.DistError) or any(w in text for w in ("gloo", "NCCL", "Connection closed by peer"))
     if not told:
         return None
-    mend = "lost the other processes: see what they said above; the same command resumes from the last checkpoint"
-    return UserError("process", f"{rank()} of {size()}", mend)
+    hint = "lost the other processes: see what they said above; the same command resumes from the last checkpoint"
+    return UserError("process", f"{rank()} of {size()}", hint)

@@ -225,7 +225,7 @@ def refusals() -> list[str]:
         if isinstance(answer, TrainConfig):
             continue
         for i, rule in enumerate(RULES):
-            if i not in found and answer.field == rule.field and answer.mend.endswith(rule.reason):
+            if i not in found and answer.field == rule.field and answer.hint.endswith(rule.reason):
                 told = " ".join(f"{_flag(name)} {_shown(value)}" for name, value in changes)
                 found[i] = f"--method {method} {told}"
         if len(found) == len(RULES):

@@ -70,7 +70,7 @@ def main(folder: Path, methods: Sequence[str]) -> None:
         until(5, configuration(method, folder / f"{method}-cut"))  # the last checkpoint is of step 4
         train(configuration(method, folder / f"{method}-cut"), note=lambda _: None)
         until(2, configuration(method, folder / f"{method}-121"))  # one process brought it to 2
-    if distributed.first():
+    if distributed.is_main():
         (folder / "notes.txt").write_text("\n".join(notes))
     distributed.leave()
 

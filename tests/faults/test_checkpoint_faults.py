@@ -48,7 +48,7 @@ def one_line(caught: pytest.ExceptionInfo[UserError]) -> str:
     text = str(caught.value)
     assert "\n" not in text
     assert text.startswith(f"{caught.value.field}: ")
-    assert caught.value.mend
+    assert caught.value.hint
     return text
 
 

@@ -1,7 +1,7 @@
 """Loss and gradient-norm trajectories of five updates, pinned: a change of numerics must be meant, and explained.
 
 A golden file pins bugs as well as it pins truth: that the losses are right is what tests/identities and
-tests/unit/training/test_labels.py show. This one shows that they stay the same, and however a batch is cut. Nothing here is
+tests/unit/training/test_labels.py show. This one shows that they stay the same, however a batch is cut. Nothing here is
 sampled: weights, rollouts and expert tables come from NumPy's counter-based generator, so no token can flip.
 
     python tests/golden/test_losses_golden.py      writes losses.json anew

@@ -62,7 +62,7 @@ def told(fields: dict[str, Any]) -> UserError | None:
 def test_every_rule_speaks(rule: Rule) -> None:
     """Catches a rule that can never fire (an earlier one hides it), or one that names another field or no reason."""
     errors = [error for fields in CRAFTED if (error := told(fields)) is not None]
-    mine = [e for e in errors if e.mend.endswith(rule.reason)]
+    mine = [e for e in errors if e.hint.endswith(rule.reason)]
     assert mine, f"no configuration in CRAFTED meets this rule first: {rule.reason}"
     for error in mine:
         assert error.field == rule.field
@@ -78,7 +78,7 @@ def test_every_crafted_mistake_is_refused(fields: dict[str, Any]) -> None:
     last = list(fields)[-1]
     without = {k: v for k, v in fields.items() if k != last}
     again = told(without)
-    assert again is None or again.mend != error.mend
+    assert again is None or again.hint != error.hint
 
 
 def test_a_rule_names_the_field_that_breaks_it() -> None:
@@ -106,8 +106,8 @@ def test_every_combination_is_legal_or_refused_with_a_reason() -> None:
         error = told({"method": "opd"} | completed(cells))
         if error is not None:
             assert error.field in {*CELLS, "samples_per_prompt"}, error
-            assert "not legal for method" in error.mend
-            assert error.mend.partition(": ")[2]
+            assert "not legal for method" in error.hint
+            assert error.hint.partition(": ")[2]
     for row in TABLE.values():
         own = {name: getattr(row, name) for name in CELLS}
         assert own in LEGAL, f"the table's own row {row.name} is refused"
@@ -120,9 +120,9 @@ def test_legality_does_not_depend_on_the_row_one_started_from() -> None:
         assert len(set(verdicts.values())) == 1, f"{cells}: {verdicts}"
 
 
-def advice(mend: str) -> list[dict[str, str]]:
+def advice(hint: str) -> list[dict[str, str]]:
     """The cells that a refusal tells the user to use: each alone, and all of them together."""
-    words = mend.replace(",", " ").replace(":", " ").split()
+    words = hint.replace(",", " ").replace(":", " ").split()
     pairs = [(w[2:], words[i + 1]) for i, w in enumerate(words[:-1]) if w.startswith("--")]
     single = [{name: value} for name, value in pairs if value in CELLS.get(name, ())]
     return [*single, dict(pair for one in single for pair in one.items())]
@@ -139,7 +139,7 @@ def way_out(cells: dict[str, str]) -> bool:
         error = told({"method": "opd"} | completed(now))
         if error is None:
             return True
-        waiting += [now | cell for cell in advice(error.mend)]
+        waiting += [now | cell for cell in advice(error.hint)]
     return False
 
 
@@ -161,7 +161,7 @@ def test_a_single_other_cell_is_legal_or_refused_with_a_reason(method: str) -> N
                 back = json.loads(json.dumps(to_dict(once)))
                 assert resolve(build(TrainConfig, back, "config")) == once, "config.json means something else"
             else:
-                assert len(error.mend) > 20
+                assert len(error.hint) > 20
 
 
 @pytest.mark.parametrize("cells", LEGAL, ids=lambda c: "-".join(c.values()))

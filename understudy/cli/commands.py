@@ -40,21 +40,21 @@ def train_command(args: Sequence[str]) -> int:
         with Board() as board:
             path = train(config, lambda phase, done, total, note: board.show("", phase, done, total, note))
     except Interrupted as stop:
-        if distributed.first():
+        if distributed.is_main():
             console.print(f"interrupted: {stop}")
         return 130
     except UserError as error:
-        if not distributed.speaks(str(error)):
+        if not distributed.should_report(str(error)):
             return 2
-        if not distributed.first():
+        if not distributed.is_main():
             print(f"in process {distributed.rank()} of {distributed.size()}:", file=sys.stderr)
         raise
     except Exception as error:
-        told = distributed.lost(error)
+        told = distributed.connection_error(error)
         if told is None:
             raise
         raise told from error
-    if not distributed.first():
+    if not distributed.is_main():
         distributed.leave()
         return 0
     distributed.leave()

@@ -52,8 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if command is None:
             raise UserError("command", args[0], f"unknown; one of {', '.join(COMMANDS)}")
         if os.environ.get("WORLD_SIZE", "1") not in ("", "1") and args[0] not in ("train", "doctor"):
-            mend = "runs in one process: start it without torchrun (only train runs in several)"
-            raise UserError("command", args[0], mend)
+            hint = "runs in one process: start it without torchrun (only train runs in several)"
+            raise UserError("command", args[0], hint)
         return command(args[1:])
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -209,7 +209,7 @@ def real(recipe: Recipe, plan: Plan, machine: Machine, scale: Scale) -> int:
         found = dry_run(recipe, plan, machine, scale.data)
         failed = next((f for f in found.findings if not f.passed and not f.what.startswith("fits in")), None)
         if failed is not None:
-            raise UserError("recipe", recipe.name, f"{failed.what}: {failed.mend}")
+            raise UserError("recipe", recipe.name, f"{failed.what}: {failed.hint}")
         need = max(peak(p.memory) for p in found.phases) / 1e9
         if not torch.cuda.is_available():
             raise UserError(

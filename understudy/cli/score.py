@@ -11,7 +11,7 @@ from typing import Any
 from understudy.cli import options
 from understudy.config import TrainConfig, load, resolve
 from understudy.errors import UserError
-from understudy.runs.files import trouble
+from understudy.runs.files import describe_os_error
 from understudy.terminal import Board, console
 
 PART = 512  # completions between two signs of progress
@@ -89,7 +89,7 @@ def score(config: ScoreConfig, show: Any = lambda done, total: None) -> dict[str
         raise UserError("student", "", "missing: whose tokenizer are the completions in?")
     student = load_policy(
         settings.student, "student", task.tokenizer(), settings.seed, "cpu", trust_remote_code=config.trust_remote_code
-    ).ends_also(stops_of(task))
+    ).add_stop_tokens(stops_of(task))
     rollouts = _of_run(settings, task, student, config.run) if config.run else list(_of_file(config, student))
     if not rollouts:
         raise UserError("run", config.run or config.rollouts, "holds no completions")
@@ -144,7 +144,7 @@ def _of_file(config: ScoreConfig, student: Any) -> Iterator[Any]:
     try:
         lines = path.read_bytes().splitlines()
     except OSError as error:
-        raise UserError("rollouts", path, f"cannot be read: {trouble(error)}") from None
+        raise UserError("rollouts", path, f"cannot be read: {describe_os_error(error)}") from None
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -153,8 +153,8 @@ def _of_file(config: ScoreConfig, student: Any) -> Iterator[Any]:
             row = json.loads(line)
             prompt, ids, ended = _row(row, student)
         except (ValueError, KeyError, TypeError, RecursionError):
-            mend = 'must be {"prompt_ids": [...], "ids": [...]} or {"prompt": TEXT, "completion": TEXT, "ended": true}'
-            raise UserError("rollouts", where, mend) from None
+            hint = 'must be {"prompt_ids": [...], "ids": [...]} or {"prompt": TEXT, "completion": TEXT, "ended": true}'
+            raise UserError("rollouts", where, hint) from None
         if not prompt or not ids or any(not 0 <= i < student.vocabulary for i in (*prompt, *ids)):
             raise UserError("rollouts", where, "needs tokens of the student's vocabulary on both sides")
         yield Rollout(Prompt(where, "", ids=prompt), 0, ids, (float("nan"),) * len(ids), ended, "", "file")

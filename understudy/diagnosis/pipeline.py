@@ -81,8 +81,8 @@ def read(path: Path, config: DiagnoseConfig | None = None) -> Diagnosis:
     if config is not None and is_run(path):
         changed = differences(read_config(path), asdict(config), VOLATILE, asdict(DiagnoseConfig()))
         if changed:
-            mend = f"holds another diagnosis: {', '.join(changed[:6])}; choose another --out"
-            raise UserError("out", path, mend)
+            hint = f"holds another diagnosis: {', '.join(changed[:6])}; choose another --out"
+            raise UserError("out", path, hint)
     return Diagnosis.from_dict(read_json(path / FILE, "diagnosis"))
 
 

@@ -34,7 +34,7 @@ def block(checks: tuple[Check, ...]) -> None:
     failed = [c for c in checks if not c.passed]
     if failed:
         more = f" (and {len(failed) - 1} more checks failed)" if len(failed) > 1 else ""
-        raise UserError(f"preflight: {failed[0].name}", failed[0].value, failed[0].mend + more)
+        raise UserError(f"preflight: {failed[0].name}", failed[0].value, failed[0].hint + more)
 
 
 def _all(setting: Setting, name: str) -> Iterator[Check]:
@@ -57,7 +57,7 @@ def _try(name: str, value: str, attempt: Callable[[], Any]) -> Check:
     try:
         attempt()
     except UserError as error:
-        return Check(name, False, str(error.value), error.mend)
+        return Check(name, False, str(error.value), error.hint)
     return Check(name, True, value)
 
 
@@ -91,8 +91,8 @@ def _noise(setting: Setting, some: list[Prompt]) -> Check:
     if not all(map(math.isfinite, gaps)):
         return Check(name, False, "a score is not finite", "the expert gives some text probability zero: smooth it")
     worst = max(gaps)
-    mend = "the differences measured below would drown in this: score in float32, one text a batch, without top-k"
-    return Check(name, worst <= NOISE, f"{worst:.1e} nats a token apart at most", "" if worst <= NOISE else mend)
+    hint = "the differences measured below would drown in this: score in float32, one text a batch, without top-k"
+    return Check(name, worst <= NOISE, f"{worst:.1e} nats a token apart at most", "" if worst <= NOISE else hint)
 
 
 def _own_template(setting: Setting, some: list[Prompt]) -> Check:
@@ -113,5 +113,5 @@ def _own_template(setting: Setting, some: list[Prompt]) -> Check:
         accuracies.append(float(np.mean([r.reward for r in done])))
     plain, templated = accuracies
     good = templated - plain <= TEMPLATE_GAIN
-    mend = "it answers better behind its template: put the template into the task's prompts, for student and expert"
-    return Check(name, good, f"{plain:.2f} plain, {templated:.2f} behind it", "" if good else mend)
+    hint = "it answers better behind its template: put the template into the task's prompts, for student and expert"
+    return Check(name, good, f"{plain:.2f} plain, {templated:.2f} behind it", "" if good else hint)

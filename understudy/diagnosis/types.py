@@ -128,7 +128,7 @@ class Check(_Json):
     name: str
     passed: bool
     value: str
-    mend: str = ""
+    hint: str = ""
 
 
 @dataclass(frozen=True)
@@ -226,9 +226,14 @@ def _decode(value: Any, hint: Any, name: str) -> Any:
     raise UserError(name, value, f"must be a {hint.__name__}: is this file from this version?")
 
 
+_RENAMED = {"mend": "hint"}
+"""Field names of diagnoses written by earlier versions."""
+
+
 def _object(value: Any, cls: type, name: str) -> Any:
     if not isinstance(value, Mapping):
         raise UserError(name, value, "must be an object")
+    value = {_RENAMED.get(k, k): v for k, v in value.items()}
     hints = _hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls)}
     unknown = [k for k in value if k not in fields]

@@ -33,7 +33,7 @@ def evaluate_model(o: EvalConfig) -> dict[str, Any]:
     else:
         policy = load_policy(
             o.model, "model", task.tokenizer(), o.seed, o.device, trust_remote_code=o.trust_remote_code
-        ).ends_also(stops_of(task))
+        ).add_stop_tokens(stops_of(task))
         prompts = held_out(task, policy, o.split, o.prompts, o.eval_seed, room)
         done = sample_policy(policy, task, prompts, o.samples, seed, room)
     return summary(done, o.k)

@@ -125,7 +125,7 @@ def _run_here(jobs: Sequence[Job | Work], show: Show, keep_going: bool) -> None:
             if not keep_going:
                 raise
             failed[job.name] = error
-            show(job.name, "failed", 0, 1, error.mend)
+            show(job.name, "failed", 0, 1, error.hint)
             continue
         show(job.name, "done", 1, 1, "")
     if failed:
@@ -230,7 +230,7 @@ def _child(job: Job | Work, messages: Any) -> None:
     except UserError as error:
         where = job.config.out if isinstance(job, Job) else job.out
         value = f"{error.value} (run {where})"
-        messages.put((job.name, "failed", 0, 0, (error.field, value, error.mend)))
+        messages.put((job.name, "failed", 0, 0, (error.field, value, error.hint)))
     except (Interrupted, KeyboardInterrupt):
         messages.put((job.name, "failed", 0, 0, ("run", job.name, "interrupted; the same command resumes it")))
     except BaseException as error:

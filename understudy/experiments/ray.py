@@ -51,7 +51,7 @@ def run_ray(jobs: Sequence[Any], workers: int, done: set[str], show: Show, keep_
                     show(job.name, "done", 1, 1, "")
                 else:
                     failure = failure or told
-                    show(job.name, "failed", 0, 1, told.mend)
+                    show(job.name, "failed", 0, 1, told.hint)
     finally:
         for reference in running:
             ray.cancel(reference)
@@ -88,7 +88,7 @@ def _run(job: Any) -> tuple[str, str, str] | None:
     try:
         job.run(lambda *_: None, lambda line: print(f"note: {line}"))
     except UserError as error:
-        return error.field, f"{error.value} (job {job.name})", error.mend
+        return error.field, f"{error.value} (job {job.name})", error.hint
     except (Interrupted, KeyboardInterrupt):
         return "run", job.name, "interrupted; the same command resumes it"
     except Exception as error:

@@ -47,6 +47,6 @@ def load_directly(config: TrainConfig, task: Task, student: Any) -> Expert:
         adopt = getattr(expert, "for_student", None)
         return adopt(student) if adopt else expert
     policy = load_policy(config.expert, "expert", None, 0, config.device, config.dtype, config.trust_remote_code)
-    policy.ends_also(getattr(task, "stop", ()))
+    policy.add_stop_tokens(getattr(task, "stop", ()))
     expert = LocalExpert(policy, config.temperature, config.top_p)
     return expert.fit(getattr(student, "vocabulary", policy.vocabulary))

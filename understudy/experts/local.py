@@ -25,7 +25,7 @@ class LocalExpert:
         self.policy, self.name, self.tokenizer = policy, policy.name, policy.tokenizer
         self.temperature, self.top_p = temperature, top_p
         self.vocabulary, self.end_ids = policy.vocabulary, policy.end_ids
-        self.provenance: dict[str, Any] = policy.describe() | made_by(policy.name)
+        self.provenance: dict[str, Any] = policy.describe() | provenance_of(policy.name)
 
     def fit(self, vocabulary: int) -> LocalExpert:
         """Speak in a student's smaller padded vocabulary, where every token of the tokenizer is in it.
@@ -80,7 +80,7 @@ class _Cut:
         self.steps.advance(tokens_B, keep_B)
 
 
-def made_by(path: str) -> dict[str, Any]:
+def provenance_of(path: str) -> dict[str, Any]:
     """How a checkpoint of ours was made: method, student, budgets. Empty for a foreign model."""
     folder = Path(path)
     for run in (folder, folder.parent):

@@ -110,8 +110,8 @@ def attach(model: Any, base: str, rank: int, alpha: float, dropout: float, targe
             warnings.simplefilter("ignore")  # it puts another name of the base there, which we undo
             peft_model = get_peft_model(model, config)
         except ValueError:  # peft names what it looked for, in several lines
-            mend = f"no such layers in {base}: all-linear, or some of {', '.join(linear)}"
-            raise UserError("lora_targets", targets, mend) from None
+            hint = f"no such layers in {base}: all-linear, or some of {', '.join(linear)}"
+            raise UserError("lora_targets", targets, hint) from None
     strange = [n for n, p in peft_model.named_parameters() if p.requires_grad and not _is_adapters(n)]
     head = peft_model.get_base_model().get_output_embeddings()
     strange += ["the output head"] if hasattr(head, "lora_A") else []

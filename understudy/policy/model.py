@@ -70,7 +70,7 @@ class Policy:
         """The ids of each text after its (encoded) prompt; no end token."""
         return [tokens.continuation(self.tokenizer, p, t, self.name) for p, t in zip(prompts, texts)]
 
-    def ends_also(self, stops: Sequence[str]) -> Policy:
+    def add_stop_tokens(self, stops: Sequence[str]) -> Policy:
         """Stop texts that are one token of this tokenizer end a completion too."""
         extra = {i for stop in stops if (i := tokens.one_token(self.tokenizer, stop)) is not None}
         self.end_ids = tuple(sorted({*self.end_ids, *extra}))
@@ -116,9 +116,9 @@ class Policy:
         other._adapted = False
         return other
 
-    def together(self) -> Any:
+    def gathered_weights(self) -> Any:
         """Around everything that samples or scores: sharded weights are whole there (Shards.together)."""
-        return contextlib.nullcontext() if self.shards is None else self.shards.together()
+        return contextlib.nullcontext() if self.shards is None else self.shards.gathered_weights()
 
     def trained(self) -> dict[str, Tensor]:
         """Name -> parameter of what an optimizer moves: everything, or the adapter alone."""

@@ -33,7 +33,7 @@ class Shards:
         from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 
         model = policy.model
-        self.first = distributed.first()
+        self.first = distributed.is_main()
         self.mesh: Any = init_device_mesh(policy.device.type, (distributed.size(),))
         precision = MixedPrecisionPolicy(
             param_dtype=torch.bfloat16 if policy.mixed else None,
@@ -72,7 +72,7 @@ class Shards:
         return sum(p.to_local().numel() for p in self.model.parameters())
 
     @contextlib.contextmanager
-    def together(self) -> Iterator[None]:
+    def gathered_weights(self) -> Iterator[None]:
         """Whole weights on every process, to sample and to score with (together at both ends, not in between)."""
         for module in self._modules:
             module.set_reshard_after_forward(False, recurse=False)
@@ -144,8 +144,8 @@ def read(folder: Path, into: Mapping[str, Tensor]) -> None:
     for name, tensor in into.items():
         size = getattr(have.get(name), "size", None)
         if size != tensor.shape:
-            mend = f"does not fit the student: {name} differs; use the run's own model"
-            raise UserError("checkpoint", folder.parent, mend)
+            hint = f"does not fit the student: {name} differs; use the run's own model"
+            raise UserError("checkpoint", folder.parent, hint)
     with _quiet():
         dcp.load(dict(into), storage_reader=reader, no_dist=distributed.size() == 1)
 

@@ -28,11 +28,11 @@ UNKNOWN = Lengths(200, 1000)
 
 @dataclass(frozen=True)
 class Finding:
-    """One check: `passed`, what it looked at, and the mend where it failed."""
+    """One check: `passed`, what it looked at, and the hint where it failed."""
 
     passed: bool
     what: str
-    mend: str = ""
+    hint: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,9 @@ def dry_run(recipe: Recipe, plan: Plan, machine: Machine, data: Mapping[str, str
     made = {str(Path(j.config.out)): j for j in jobs}
     findings: list[Finding] = []
 
-    def check(what: str, mend: object) -> None:
-        """One finding of each kind; `mend` is None, a string, or a UserError."""
-        found = Finding(mend is None, what, "" if mend is None else str(mend))
+    def check(what: str, hint: object) -> None:
+        """One finding of each kind; `hint` is None, a string, or a UserError."""
+        found = Finding(hint is None, what, "" if hint is None else str(hint))
         if found not in findings:
             findings.append(found)
 
@@ -199,7 +199,7 @@ def told(recipe: Recipe, plan: Plan, run: DryRun, machine: Machine) -> list[str]
     out = [f"{recipe.name}: {recipe.title}", f"{recipe.figure} of arXiv 2606.30445. {recipe.shows}", "", "settings"]
     out += [f"  {s.name}: {s.value} ({s.source})" for s in recipe.settings]
     out += [f"  {recipe.unknown}", "", "checks (no weights were read)"]
-    out += [f"  {'ok    ' if f.passed else 'FAILED'}  {f.what}{': ' + f.mend if f.mend else ''}" for f in run.findings]
+    out += [f"  {'ok    ' if f.passed else 'FAILED'}  {f.what}{': ' + f.hint if f.hint else ''}" for f in run.findings]
     out += [f"  note    {note}" for note in run.notes]
     out += ["", f"phases, on {machine.gpus} x {machine.device.name} ({machine.device.flops / 1e12:.0f} TFLOPS, "
             f"{machine.device.bandwidth / 1e12:.2f} TB/s), utilisation {machine.utilisation:g} (assumed)"]  # fmt: skip

@@ -126,7 +126,7 @@ def train_cost(
     t, peak = lengths.completion, machine.device.flops * machine.utilisation
     by_expert = {"expert": 1.0, "mixture_batch": 1 - float(c.student_share or 0.5), "mixture_token": 0.5}
     share = by_expert.get(str(c.behavior), 0.0)
-    batch = together(c, lengths, machine)
+    batch = rows_decoded(c, lengths, machine)
     own_flops, own_seconds = sampling(student, lengths, rollouts * (1 - share), machine, batch)
     asked = 0.0 if recorded else rollouts * share
     their_flops, their_seconds = sampling(expert, lengths, asked, machine, batch)
@@ -142,7 +142,7 @@ def train_cost(
     return done + evaluation(c, student, expert, lengths, machine)
 
 
-def together(c: TrainConfig, lengths: Lengths, machine: Machine) -> int:
+def rows_decoded(c: TrainConfig, lengths: Lengths, machine: Machine) -> int:
     """Rows that a GPU decodes together while training: as many as the sampler takes, and an update has."""
     most = rows_together(lengths.prompt + (c.max_new_tokens or lengths.completion))
     if c.replay == "fixed":

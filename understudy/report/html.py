@@ -12,7 +12,7 @@ from markupsafe import Markup
 from understudy.errors import UserError
 from understudy.report.comparison.load import Comparison, load
 from understudy.report.comparison.page import context
-from understudy.runs.files import trouble, write_bytes
+from understudy.runs.files import describe_os_error, write_bytes
 
 _HERE = Path(__file__).parent
 
@@ -54,5 +54,5 @@ def save(page: str, target: Path, name: str) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(target, page.encode("utf-8", errors="replace"))
     except OSError as error:
-        raise UserError("out", target, trouble(error) or str(error)) from error
+        raise UserError("out", target, describe_os_error(error) or str(error)) from error
     return target

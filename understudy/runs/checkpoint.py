@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from understudy.errors import UserError
-from understudy.runs.files import dumps, files_in, new_folder, open_up, replacing, sha256, trouble
+from understudy.runs.files import describe_os_error, dumps, files_in, new_folder, open_up, replacing, sha256
 
 if TYPE_CHECKING:
     import torch
@@ -157,7 +157,7 @@ def read_checkpoint(path: Path) -> Checkpoint | str:
     except FileNotFoundError as error:
         return f"{Path(str(error.filename)).name} is missing"
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        return f"state.json cannot be read ({trouble(error) or type(error).__name__})"
+        return f"state.json cannot be read ({describe_os_error(error) or type(error).__name__})"
 
 
 def _own_sha256(content: Mapping[str, Any]) -> str:
@@ -216,8 +216,8 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tenso
     shapes = [list(p.shape) for group in optimizer.param_groups for p in group["params"]]
     if meta["type"] != type(optimizer).__name__ or meta["shapes"] != shapes:
         have = f"{type(optimizer).__name__} of {len(shapes)} parameters"
-        mend = f"does not fit this {have} or their shapes; use the run's own model"
-        raise UserError("checkpoint", f"{meta['type']} of {len(meta['shapes'])} parameters", mend)
+        hint = f"does not fit this {have} or their shapes; use the run's own model"
+        raise UserError("checkpoint", f"{meta['type']} of {len(meta['shapes'])} parameters", hint)
     state: dict[int, dict[str, Any]] = {int(i): dict(entry) for i, entry in meta["numbers"].items()}
     for key, tensor in tensors.items():
         if key.startswith("optimizer."):

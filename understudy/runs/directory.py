@@ -20,7 +20,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from understudy.errors import UserError
-from understudy.runs.files import Lock, dumps, new_folder, plain, read_json, recover, sync, trouble, write_json
+from understudy.runs.files import (
+    Lock,
+    describe_os_error,
+    dumps,
+    new_folder,
+    plain,
+    read_json,
+    recover,
+    sync,
+    write_json,
+)
 from understudy.runs.read import (
     LOCK,
     checkpoints,
@@ -144,8 +154,8 @@ class RunDir:
         changed = differences(read_json(config, "out"), self.config, volatile, defaults)
         if changed:
             told = ", ".join(changed[:12]) + (f" and {len(changed) - 12} more" if len(changed) > 12 else "")
-            mend = f"belongs to another configuration: {told}; choose another --out, or the original settings"
-            raise UserError("out", self.path, mend)
+            hint = f"belongs to another configuration: {told}; choose another --out, or the original settings"
+            raise UserError("out", self.path, hint)
 
     def _begin(
         self, resume: str, volatile: frozenset[str], defaults: Mapping[str, Any] | None, provenance: Mapping[str, Any]
@@ -391,7 +401,7 @@ def _explained(path: Path, after: str = "") -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        words = trouble(error)
+        words = describe_os_error(error)
         if words is None:
             raise
         raise UserError("out", path, words + after) from error
@@ -403,7 +413,7 @@ def _check_free(path: Path) -> None:
     if not there or (LOCK in there and there <= _BEGINNING - {"config.json"}):
         return  # empty, or a run that was killed before its first second was over
     if LOCK in there or "metrics.jsonl" in there or "checkpoints" in there:
-        mend = "is a run without its config.json; put the file back, or choose another --out"
+        hint = "is a run without its config.json; put the file back, or choose another --out"
     else:
-        mend = f"is not empty and not a run (it holds {sorted(there)[0]}); choose another --out"
-    raise UserError("out", path, mend)
+        hint = f"is not empty and not a run (it holds {sorted(there)[0]}); choose another --out"
+    raise UserError("out", path, hint)

@@ -44,7 +44,7 @@ _TROUBLE = {
 }
 
 
-def trouble(error: BaseException) -> str | None:
+def describe_os_error(error: BaseException) -> str | None:
     """What the operating system refused, in plain words with the mend; None when `error` is something else.
 
     safetensors wraps the number of an operating system error in its own exception: "... (os error 28)".
@@ -128,7 +128,7 @@ def read_json(path: Path, field: str = "run") -> dict[str, Any]:
     except FileNotFoundError:
         raise UserError(field, path, "this file is missing") from None
     except OSError as error:
-        raise UserError(field, path, f"cannot be read: {trouble(error)}") from error
+        raise UserError(field, path, f"cannot be read: {describe_os_error(error)}") from error
     except (ValueError, RecursionError) as error:
         raise UserError(field, path, f"is not valid JSON ({error}); restore the file") from error
     if not isinstance(value, dict):
@@ -271,8 +271,8 @@ class Lock:
                 if time.monotonic() >= deadline:
                     owner = os.pread(handle, 32, 0).decode("ascii", "replace").strip() or "unknown"
                     os.close(handle)
-                    mend = f"in use by process {owner}; wait for it to end, or choose another folder"
-                    raise UserError("out", self.path.parent, mend) from None
+                    hint = f"in use by process {owner}; wait for it to end, or choose another folder"
+                    raise UserError("out", self.path.parent, hint) from None
                 time.sleep(0.05)
             except OSError:  # a file system without locks: go on without one
                 break

@@ -154,8 +154,8 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         except (ValueError, RecursionError):
             record = None
         if not isinstance(record, dict):
-            mend = "is not a JSON object; restore or delete the line"
-            raise UserError("run", f"{path} line {number}", mend)
+            hint = "is not a JSON object; restore or delete the line"
+            raise UserError("run", f"{path} line {number}", hint)
         records.append(record)
     return records
 
@@ -163,6 +163,6 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 def _run(path: Path | str) -> Path:
     path = Path(path)
     if not is_run(path):
-        mend = "is not a run directory" if path.exists() else "does not exist"
-        raise UserError("run", path, f"{mend}; give a folder that `understudy train` wrote")
+        hint = "is not a run directory" if path.exists() else "does not exist"
+        raise UserError("run", path, f"{hint}; give a folder that `understudy train` wrote")
     return path

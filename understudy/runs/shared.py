@@ -39,7 +39,7 @@ class SharedRun(RunDir):
     ) -> SharedRun:
         made: RunDir | None = None
         failure: UserError | None = None
-        if distributed.first():
+        if distributed.is_main():
             try:
                 made = super().open(
                     path, config, provenance, resume=resume, volatile=volatile, defaults=defaults, keep=keep, note=note
@@ -58,12 +58,12 @@ class SharedRun(RunDir):
         if self.done:
             return
         name = self.path / f".tmp-shared-{distributed.agreed(secrets.token_hex(4))}"
-        if distributed.first():
+        if distributed.is_main():
             name.write_bytes(b"")
         distributed.barrier()
         blind = distributed.any_of(not name.exists())
         distributed.barrier()
-        if distributed.first():
+        if distributed.is_main():
             name.unlink()
         if blind:
             raise UserError("out", self.path, "is not on a file system that every process sees: choose one that is")
@@ -71,29 +71,29 @@ class SharedRun(RunDir):
     # ------------------------------------------------------------ the first process alone
 
     def describe(self, **facts: Any) -> None:
-        if distributed.first():
+        if distributed.is_main():
             super().describe(**facts)
 
     def log(self, record: Mapping[str, Any]) -> None:
-        if distributed.first():
+        if distributed.is_main():
             super().log(record)
 
     def samples(self, records: Iterable[Mapping[str, Any]]) -> None:
-        if distributed.first():
+        if distributed.is_main():
             super().samples(records)
 
     def status(self, state: State, reason: str = "", **numbers: int) -> None:
-        if distributed.first():
+        if distributed.is_main():
             super().status(state, reason, **numbers)
 
     # ------------------------------------------------------------ all together
 
     def cache(self, name: str, make: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
         path = self.path / "data" / f"{name}.safetensors"
-        there = distributed.first() and read_cached(path, self.note) is not None
+        there = distributed.is_main() and read_cached(path, self.note) is not None
         if not distributed.agreed(there):
             tensors = make()
-            if distributed.first():
+            if distributed.is_main():
                 with self._saying():
                     write_cached(path, tensors)
             distributed.barrier()
@@ -102,7 +102,7 @@ class SharedRun(RunDir):
     def save(
         self, step: int, write_model: Callable[[Path], object], tensors: Mapping[str, Tensor], state: Mapping[str, Any]
     ) -> Path:
-        if distributed.first():
+        if distributed.is_main():
             target = super().save(step, lambda folder: write_model(distributed.agreed(folder)), tensors, state)
         else:
             write_model(distributed.agreed(Path()))
@@ -111,16 +111,16 @@ class SharedRun(RunDir):
         return target
 
     def restore(self) -> Checkpoint | None:
-        found = super().restore() if distributed.first() else None
+        found = super().restore() if distributed.is_main() else None
         told = distributed.agreed((found.step, found.path, found.state, found.logs) if found else None)
         self._restored = True
-        if told is None or distributed.first():
+        if told is None or distributed.is_main():
             return found
         step, path, state, logs = told
         return Checkpoint(step, path, load_tensors(path / "state.safetensors"), state, logs)
 
     def finish(self, write_model: Callable[[Path], object], final: Mapping[str, Any]) -> None:
-        if distributed.first():
+        if distributed.is_main():
             super().finish(lambda folder: write_model(distributed.agreed(folder)), final)
         else:
             write_model(distributed.agreed(Path(os.devnull)))
@@ -128,5 +128,5 @@ class SharedRun(RunDir):
         self.done = True
 
     def close(self) -> None:
-        if distributed.first():
+        if distributed.is_main():
             super().close()

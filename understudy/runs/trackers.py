@@ -68,7 +68,7 @@ class Trackers:
     def __init__(self, trackers: Mapping[str, Tracker], note: Callable[[str], None]) -> None:
         self.trackers, self.note = dict(trackers), note
 
-    def hear(self, record: Mapping[str, Any]) -> None:
+    def on_record(self, record: Mapping[str, Any]) -> None:
         if "step" in record:
             values = numbers(record)
             self._each(lambda tracker: tracker.log(int(record["step"]), values))

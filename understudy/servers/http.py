@@ -152,11 +152,11 @@ class Client:
                 break
             self.retries += 1
             self._stop.wait(self._pause(attempt, after))
-        mend = (
+        hint = (
             f"{words} ({attempt + 1} tries): see that it runs and is not overloaded; nothing is lost, the same command "
             "goes on from the last checkpoint"
         )
-        raise Unreachable(self.field, self.url, mend)
+        raise Unreachable(self.field, self.url, hint)
 
     def _pause(self, attempt: int, after: float) -> float:
         """Seconds: exponential, with jitter (many clients must not come back together), at least Retry-After."""
@@ -187,9 +187,9 @@ class Client:
         if status in AGAIN or status >= 500:
             raise _Again(f"answered {status}", _retry_after(headers))
         if status in (401, 403):
-            mend = f"it wants a key: set {KEY_VARIABLES[0]} in the environment, or name another with key_env"
-            mend = "the key was refused" if self._key else mend
-            raise self._mistake(f"answered {status}: {mend}")
+            hint = f"it wants a key: set {KEY_VARIABLES[0]} in the environment, or name another with key_env"
+            hint = "the key was refused" if self._key else hint
+            raise self._mistake(f"answered {status}: {hint}")
         if status >= 300:
             raise Rejected(self.field, self.url, f"answered {status}: {self._told(bytes(data))}", status)
         if empty and not data.strip():
@@ -225,8 +225,8 @@ class Client:
 class Rejected(UserError):
     """The server understood and said no (4xx). `status` is its number."""
 
-    def __init__(self, field: str, value: object, mend: str, status: int) -> None:
-        super().__init__(field, value, mend)
+    def __init__(self, field: str, value: object, hint: str, status: int) -> None:
+        super().__init__(field, value, hint)
         self.status = status
 
 

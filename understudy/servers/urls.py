@@ -39,8 +39,8 @@ def pieces(spec: str, field: str) -> dict[str, str]:
         out[name] = value
     out["url"] = check_url(out.get("url", ""), f"{field}.url")
     if out.get("key_env") and not _VARIABLE.fullmatch(out["key_env"]):
-        mend = "is the name of an environment variable (capital letters), never the key itself"
-        raise UserError(f"{field}.key_env", "", mend)
+        hint = "is the name of an environment variable (capital letters), never the key itself"
+        raise UserError(f"{field}.key_env", "", hint)
     return out
 
 

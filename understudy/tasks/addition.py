@@ -51,9 +51,9 @@ class AdditionConfig:
     """Room for a completion. 0 = what the format can need."""
 
     def __post_init__(self) -> None:
-        def need(field: str, good: bool, mend: str) -> None:
+        def need(field: str, good: bool, hint: str) -> None:
             if not good:
-                raise UserError(f"task.{field}", getattr(self, field), mend)
+                raise UserError(f"task.{field}", getattr(self, field), hint)
 
         need("format", self.format in ("scratch", "direct"), "one of scratch, direct")
         need("digits", 2 <= self.digits <= 8, "must be 2..8")

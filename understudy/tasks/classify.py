@@ -45,9 +45,9 @@ class ClassifyConfig:
     """Salt of the hash of the string that decides which those are."""
 
     def __post_init__(self) -> None:
-        def need(field: str, good: bool, mend: str) -> None:
+        def need(field: str, good: bool, hint: str) -> None:
             if not good:
-                raise UserError(f"task.{field}", getattr(self, field), mend)
+                raise UserError(f"task.{field}", getattr(self, field), hint)
 
         need("rule", self.rule in ("count", "majority", "lookup"), "one of count, majority, lookup")
         need("bits", 6 <= self.bits <= 14, "must be 6..14")

@@ -170,8 +170,8 @@ def rate_instance(l: int, eps: float, n: int, kappa: float = 0.0) -> FamilyF:  #
         raise UserError("l", l, "C4 needs at least two contexts")
     zeta = 1 / (eps * (n + 1))
     if (l - 1) * zeta > 1 + 1e-12:
-        mend = f"l - 1 must be at most eps (n + 1) = {eps * (n + 1):.4g}: raise n or eps, or lower l"
-        raise UserError("l", l, mend)
+        hint = f"l - 1 must be at most eps (n + 1) = {eps * (n + 1):.4g}: raise n or eps, or lower l"
+        raise UserError("l", l, hint)
     heavy = max(0.0, 1 - (l - 1) * zeta)
     return FamilyF(l=l, eps=eps, kappa=kappa, p=(zeta,) * (l - 1) + (heavy,), active=tuple(range(l - 1)))
 

@@ -165,8 +165,8 @@ class Claim:
         """UserError for an option that this claim does not read."""
         for name in sorted(options.given() - self.options):
             reads = " ".join(sorted(self.options)) or "seed only"
-            mend = f"claim '{self.name}' does not read it (it reads: {reads})"
-            raise UserError(name, getattr(options, name), mend)
+            hint = f"claim '{self.name}' does not read it (it reads: {reads})"
+            raise UserError(name, getattr(options, name), hint)
 
     def checked(self, options: Options) -> Result:
         self.check(options)

@@ -148,7 +148,7 @@ def batches(parts: Sequence[Sequence[Labelled]], student: Policy) -> Iterator[Ba
         )
 
 
-def nothing(student: Policy, goal: Objective) -> Labelled:
+def empty_row(student: Policy, goal: Objective) -> Labelled:
     """A row of weight zero, for a process that has none left."""
     end = student.end_ids[0]
     r = Rollout(Prompt("", "", ids=(end,)), 0, (end,), (0.0,), True, "", "student", None)

@@ -27,7 +27,7 @@ from understudy.experts.server.check import PROMPTS, preflight, same_tokens
 from understudy.experts.server.expert import ServerExpert
 from understudy.policy import Policy
 from understudy.runs.checkpoint import load_tensors, save_tensors
-from understudy.runs.files import new_folder, read_json, trouble, write_json
+from understudy.runs.files import describe_os_error, new_folder, read_json, write_json
 from understudy.servers.config import parse_server
 from understudy.servers.http import Rejected, Unreachable
 from understudy.types import Prompt, Rollout
@@ -96,11 +96,11 @@ class ServerSampler:
         if not off <= self.limit:
             self._differ("after it was given new weights, its scores", off)
         if moved > 4 * max(self.noise or 0.0, 1e-6) and off > 0.5 * moved:
-            mend = (
+            hint = (
                 f"it still scores like the weights before the last update (off by {off:.2g} of {moved:.2g} nats): "
                 f"does it read {self.folder}? one server process per address, no replicas behind it"
             )
-            raise UserError("sampler", self.url, mend)
+            raise UserError("sampler", self.url, hint)
 
     def _can_reset(self) -> None:
         self._call("/reset_prefix_cache", None)
@@ -112,20 +112,20 @@ class ServerSampler:
         except Rejected as error:
             if error.status != 404:
                 raise
-            mend = f"has no {path}: start vLLM with VLLM_SERVER_DEV_MODE=1, or use --sampler local"
-            raise UserError("sampler", self.url, mend) from None
+            hint = f"has no {path}: start vLLM with VLLM_SERVER_DEV_MODE=1, or use --sampler local"
+            raise UserError("sampler", self.url, hint) from None
         except Unreachable as error:
             if path == "/collective_rpc":
-                mend = f"{error.mend} (it must be able to read {self.folder}: server:url=...,weights=SHARED_FOLDER)"
-                raise UserError("sampler", self.url, mend) from None
+                hint = f"{error.hint} (it must be able to read {self.folder}: server:url=...,weights=SHARED_FOLDER)"
+                raise UserError("sampler", self.url, hint) from None
             raise
 
     def _differ(self, what: str, gap: float) -> None:
-        mend = (
+        hint = (
             f"{what} differ from the student's by {gap:.4f} nats a token, more than {self.limit:g}: other weights, "
             "precision or sampling; mend the server, or allow it with server:url=...,noise=X"
         )
-        raise UserError("sampler", self.url, mend)
+        raise UserError("sampler", self.url, hint)
 
     def close(self) -> None:
         """Take the weights off the disk again, and drop the connections."""
@@ -160,7 +160,7 @@ def _explained(folder: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        words = trouble(error)
+        words = describe_os_error(error)
         if words is None:
             raise
         raise UserError("sampler.weights", folder, words) from error

@@ -31,7 +31,7 @@ def seed_all(seed: int) -> None:
 
 def _other() -> tuple[object, ...]:
     """Every process but the first has random numbers of its own: dropout must differ between rows."""
-    return () if distributed.first() else ("process", distributed.rank())
+    return () if distributed.is_main() else ("process", distributed.rank())
 
 
 def save(run: RunDir, step: int, student: Policy, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
@@ -46,7 +46,7 @@ def save(run: RunDir, step: int, student: Policy, optimizer: torch.optim.Optimiz
         others |= {f"process{rank}.{n}" if rank else n: t for n, t in own.items()}
 
     def write_model(folder: Path) -> None:
-        if distributed.first():
+        if distributed.is_main():
             student.model.config.save_pretrained(folder)
             student.tokenizer.save_pretrained(folder)
         write(folder / FOLDER, sharded)
@@ -79,7 +79,7 @@ def load(found: Checkpoint, student: Policy, optimizer: torch.optim.Optimizer, s
         tensors |= moments
     load_optimizer(optimizer, tensors, meta)
     own = f"process{distributed.rank()}."
-    if distributed.first():
+    if distributed.is_main():
         set_random_state(tensors)
     elif f"{own}random.torch" in tensors:
         set_random_state({n.removeprefix(own): t for n, t in tensors.items() if n.startswith(own)})

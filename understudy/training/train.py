@@ -22,7 +22,7 @@ from understudy.evaluation.sampled import held_out, splits_of
 from understudy.evaluation.schedule import Evaluator
 from understudy.experts import load_expert
 from understudy.experts.base import Expert
-from understudy.experts.local import made_by
+from understudy.experts.local import provenance_of
 from understudy.methods import table
 from understudy.policy import Policy, check_same_language, load_policy, resolve_device
 from understudy.policy.sharding import shard
@@ -56,7 +56,7 @@ def train(config: TrainConfig, progress: Progress | None = None, note: Callable[
     names_of(config.tracker)
     distributed.join(config.processes)
     config = dataclasses.replace(config, device=distributed.device(config.device))
-    if not distributed.first():  # one speaks for all
+    if not distributed.is_main():  # one speaks for all
         progress, note = None, lambda _: None
     show = progress or (lambda *_: None)
 
@@ -86,7 +86,7 @@ def train(config: TrainConfig, progress: Progress | None = None, note: Callable[
         student = load_policy(
             config.student, "student", task.tokenizer(), config.seed, config.device, config.dtype,
             config.trust_remote_code,
-        ).ends_also(stops_of(task))  # fmt: skip
+        ).add_stop_tokens(stops_of(task))  # fmt: skip
         _fit(student, config, note)
         expert, base = _lazy_expert(config, task, student), _lazy_base(config, task, student)
         # a mistake should show before anything is written; a script that is cached needs no expert
@@ -111,10 +111,10 @@ def train(config: TrainConfig, progress: Progress | None = None, note: Callable[
         if found is not None:
             first, ledger = found.step, Ledger(**found.state["ledger"])
             training_state.load(found, student, optimizer, config.seed)
-        if distributed.first():
+        if distributed.is_main():
             trackers = open_trackers(config.tracker, run.path, to_dict(asked), first, note)
-            run.listeners.append(stack.enter_context(trackers).hear)
-        run.describe(student=student.describe() | made_by(config.student), **facts)
+            run.listeners.append(stack.enter_context(trackers).on_record)
+        run.describe(student=student.describe() | provenance_of(config.student), **facts)
         source = Source(config, task, student, expert, base, run, ledger, show, sampler)
         evaluator = Evaluator(config, task, student, expert if config.expert else None, run, ledger, show)
 
@@ -137,12 +137,12 @@ def train(config: TrainConfig, progress: Progress | None = None, note: Callable[
             if boundary and step > first and _due(step, config.save_every):
                 save(step)  # before the evaluation: a resume repeats it and must not log it twice
             if _due(step, config.eval_every):
-                with student.together():
+                with student.gathered_weights():
                     evaluator.during(step)
             began = time.perf_counter()
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(config, step)
-            with student.together():
+            with student.gathered_weights():
                 labelled = source.labelled(step)
             told = update(student, optimizer, labelled, config)
             check_finite(told, step, labelled, config)
@@ -158,12 +158,12 @@ def train(config: TrainConfig, progress: Progress | None = None, note: Callable[
         save(ledger.updates)
         if distributed.any_of(interrupted()):
             raise stopped(ledger.updates)
-        with student.together():
+        with student.gathered_weights():
             final = evaluator.final(ledger.updates)
 
         def write_final(folder: Path) -> None:
             student.save(folder)
-            if distributed.first():
+            if distributed.is_main():
                 told = (to_dict(asked), read_provenance(run.path), ledger.as_dict(), final)
                 text = card(*told, find_diagnosis(run.path, told[0]))
                 (folder / "README.md").write_text(text, encoding="utf-8")
@@ -221,8 +221,8 @@ def _sampler(config: TrainConfig, student: Policy, task: Task) -> Any:
     if config.sampler == "local":
         return None
     if distributed.size() > 1:
-        mend = "one process gives a server its weights: use --sampler local with several"
-        raise UserError("sampler", config.sampler, mend)
+        hint = "one process gives a server its weights: use --sampler local with several"
+        raise UserError("sampler", config.sampler, hint)
     from understudy.training.server_sampler import ServerSampler
 
     return ServerSampler(config, student, task)
@@ -247,7 +247,7 @@ def _lazy_base(config: TrainConfig, task: Any, student: Policy) -> Callable[[], 
         return student.reference  # the same weights without the adapter: no second copy
     base = load_policy(
         c.base or c.student, "base", task.tokenizer(), c.seed, c.device, c.dtype, c.trust_remote_code
-    ).ends_also(stops_of(task))
+    ).add_stop_tokens(stops_of(task))
     check_same_language(student, base, c.base or c.student)
     return lambda: base
 

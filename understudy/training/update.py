@@ -14,7 +14,7 @@ from understudy.config import TrainConfig
 from understudy.errors import UserError
 from understudy.methods.losses import reduce
 from understudy.policy import Policy
-from understudy.training.labels import Labelled, batches, nothing, objective, split
+from understudy.training.labels import Labelled, batches, empty_row, objective, split
 
 
 def update(
@@ -39,7 +39,7 @@ def update(
     parts = list(split(pulled, config.micro_batch, config.micro_tokens))
     if student.shards is not None:  # all make the same number of passes, or they would wait for ever
         passes = max(distributed.gathered(len(parts)))
-        parts += [[nothing(student, goal)]] * (passes - len(parts))
+        parts += [[empty_row(student, goal)]] * (passes - len(parts))
     for batch in batches(parts, student):
         loss_N, logp_N = student.losses(batch, goal, config.logit_chunk)
         loss = reduce(loss_N, batch.row_N, config.reduction, total_tokens, rows)
@@ -109,5 +109,5 @@ def check_weights(student: Policy, step: int) -> None:
     finite = [bool(torch.isfinite(p).all()) for p in here]
     for name, everywhere in zip(student.trained(), zip(*distributed.gathered(finite))):
         if not all(everywhere):
-            mend = f"not finite after update {step}; stopped, the last checkpoint is kept: lower --lr"
-            raise UserError("weights", name, mend)
+            hint = f"not finite after update {step}; stopped, the last checkpoint is kept: lower --lr"
+            raise UserError("weights", name, hint)

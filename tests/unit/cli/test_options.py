@@ -79,7 +79,7 @@ def test_every_mistake_is_one_line(args: list[str], field: str) -> None:
         parsed(*args)
     assert caught.value.field == field
     assert "\n" not in str(caught.value)
-    assert caught.value.mend
+    assert caught.value.hint
 
 
 @pytest.mark.parametrize("cls", [TrainConfig, EvalConfig, CompareConfig, ReportConfig])

@@ -227,7 +227,7 @@ def _run_or_refuse(claim: Claim, options: Options) -> Result | None:
     try:
         return claim.checked(options)
     except UserError as error:
-        return None if error.mend else Result([])
+        return None if error.hint else Result([])
 
 
 DOCS = ROOT / "docs" / "theory.md"

@@ -106,7 +106,7 @@ def rejecting(s: Setting) -> Setting:
 
 
 @pytest.mark.parametrize(
-    ("fault", "name", "mend"),
+    ("fault", "name", "hint"),
     [
         (other_tokenizer, LANGUAGE, "use the same"),
         (other_end, LANGUAGE, "align generation_config.eos_token_id"),
@@ -117,10 +117,10 @@ def rejecting(s: Setting) -> Setting:
         (rejecting, GOLD, "rejects its own gold"),
     ],
 )
-def test_a_fault_is_named(setting: Setting, fault: Callable[[Setting], Setting], name: str, mend: str) -> None:
+def test_a_fault_is_named(setting: Setting, fault: Callable[[Setting], Setting], name: str, hint: str) -> None:
     checks = preflight(fault(setting), "that expert")
     assert [c.name for c in checks if not c.passed] == [name]
-    with pytest.raises(UserError, match=f"preflight: {name}: .*{mend}"):
+    with pytest.raises(UserError, match=f"preflight: {name}: .*{hint}"):
         block(checks)
 
 

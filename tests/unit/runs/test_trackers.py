@@ -104,7 +104,7 @@ def test_tensorboard_writes_and_forgets_what_was_undone(tmp_path: Path) -> None:
     for first, last in ((0, 5), (2, 4)):  # killed after update 5, resumed from 2
         with open_trackers("tensorboard", tmp_path, {}, first, print) as trackers:
             for step in range(first + 1, last + 1):
-                trackers.hear({"kind": "train", "step": step, "loss": 10.0 * first + step})
+                trackers.on_record({"kind": "train", "step": step, "loss": 10.0 * first + step})
     assert read() == {1: 1.0, 2: 2.0, 3: 23.0, 4: 24.0}
 
 

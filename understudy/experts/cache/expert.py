@@ -110,21 +110,21 @@ class CachedExpert:
         now = self._expert.entries([rollouts[i]], k)[0]["logp"]
         gap = float((now - out[i]["logp"]).abs().mean())
         if not gap <= limit:
-            mend = (
+            hint = (
                 f"the server now scores a kept completion otherwise, by {gap:.4f} nats a token (limit {limit:g}): its "
                 "weights have changed; give it another revision=..., or use another cache"
             )
-            raise UserError("score_cache", self.cache.folder, mend)
+            raise UserError("score_cache", self.cache.folder, hint)
 
     def _needed(self, missing: int, of: int) -> Any:
         try:
             return self.expert
         except UserError as error:
-            mend = (
+            hint = (
                 f"{missing} of {of} completions have no score in {self.cache.folder}, and the expert cannot be had "
-                f"({error.field}: {error.mend}); where it can: understudy score --expert ... --run RUN --out CACHE"
+                f"({error.field}: {error.hint}); where it can: understudy score --expert ... --run RUN --out CACHE"
             )
-            raise UserError("score_cache", self.spec, mend) from None
+            raise UserError("score_cache", self.spec, hint) from None
 
 
 def ask(expert: Any, rollouts: Sequence[Rollout], k: int, arrived: Callable[[int, dict[str, Tensor]], None]) -> None:

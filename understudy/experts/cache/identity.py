@@ -114,8 +114,8 @@ def _recorded(cache: ScoreCache, spec: str, error: UserError) -> dict[str, Any]:
         return found[0]
     names = ", ".join(dict.fromkeys(str(e.get("spec")) for e in known)) or "no expert"
     several = "several experts of this name, with different weights" if found else f"scores of {names}"
-    mend = f"cannot be had ({error.mend}), and {cache.folder} holds {several}"
-    raise UserError(error.field, spec, mend)
+    hint = f"cannot be had ({error.hint}), and {cache.folder} holds {several}"
+    raise UserError(error.field, spec, hint)
 
 
 def _refuser(error: UserError) -> Callable[[], Any]:
@@ -130,6 +130,6 @@ def _cached(
 ) -> CachedExpert:
     sha = tokenizer_sha(student.tokenizer)
     if record.get("tokenizer_sha") != sha:
-        mend = f"the scores in {cache.folder} are of another tokenizer than the student's: use the same one"
-        raise UserError("expert", spec, mend)
+        hint = f"the scores in {cache.folder} are of another tokenizer than the student's: use the same one"
+        raise UserError("expert", spec, hint)
     return CachedExpert(cache, record["identity"], record, student, expert, spec, here)

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from understudy.errors import UserError
-from understudy.runs.files import dumps, read_json, trouble, write_json
+from understudy.runs.files import describe_os_error, dumps, read_json, write_json
 
 FORMAT = 1
 _TYPES = {"f4": np.dtype("<f4"), "i4": np.dtype("<i4")}
@@ -57,7 +57,7 @@ class ScoreCache:
         try:
             names = sorted(os.listdir(self.folder)) if self.folder.is_dir() else []
         except OSError as error:
-            raise UserError("score_cache", folder, f"cannot be read: {trouble(error)}") from None
+            raise UserError("score_cache", folder, f"cannot be read: {describe_os_error(error)}") from None
         strange = [n for n in names if not n.startswith(("scores-", "expert-", "."))]
         if strange:
             raise UserError("score_cache", folder, f"is not a score cache (it holds {strange[0]}); give another")
@@ -120,7 +120,9 @@ class ScoreCache:
             at = file.tell()
             file.write(line)
         except OSError as error:
-            raise UserError("score_cache", self.folder, f"{trouble(error)}; what was scored before is kept") from None
+            raise UserError(
+                "score_cache", self.folder, f"{describe_os_error(error)}; earlier scores are kept"
+            ) from None
         self._where[bytes.fromhex(name)] = (path, at, len(line))
 
     def flush(self) -> None:
@@ -144,7 +146,7 @@ class ScoreCache:
             if not path.exists() or path.read_bytes() != dumps(record, readable=True):
                 write_json(path, record)
         except OSError as error:
-            raise UserError("score_cache", self.folder, str(trouble(error))) from None
+            raise UserError("score_cache", self.folder, str(describe_os_error(error))) from None
 
     def experts(self) -> list[dict[str, Any]]:
         """What `introduce` has kept."""

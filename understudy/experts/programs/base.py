@@ -50,8 +50,8 @@ class ProgramExpert(ABC):
         self.end_ids = (self.end,)
         self.vocabulary = vocabulary or len(tokenizer)
         if self.vocabulary < len(tokenizer):
-            mend = f"the tokenizer has {len(tokenizer)} tokens: give at least that"
-            raise UserError("expert.vocabulary", vocabulary, mend)
+            hint = f"the tokenizer has {len(tokenizer)} tokens: give at least that"
+            raise UserError("expert.vocabulary", vocabulary, hint)
         self.smoothing = smoothing
         self._keep, self._floor = 1 - smoothing, smoothing / self.vocabulary
         # without smoothing whatever the process would not write scores -inf: never a score to train on

@@ -65,7 +65,7 @@ class ChatExpert:
             try:
                 return self.client.post("/chat/completions", body, read_chat)
             except Rejected as error:  # newer services know the longest completion by another name only
-                if "max_completion_tokens" not in error.mend or "max_tokens" not in body:
+                if "max_completion_tokens" not in error.hint or "max_tokens" not in body:
                     raise
                 self._room = "max_completion_tokens"
                 body[self._room] = body.pop("max_tokens")
@@ -85,8 +85,8 @@ class ChatExpert:
         if ended:
             ids.append(self.end_ids[0])
         if not ids:
-            mend = f"prompt {prompt.key} got no text in {room} tokens: raise --max-new-tokens"
-            raise UserError(self.field, self.config.url, mend)
+            hint = f"prompt {prompt.key} got no text in {room} tokens: raise --max-new-tokens"
+            raise UserError(self.field, self.config.url, hint)
         if len(ids) > room:  # more tokens than the expert needed: cut, and then it has not ended
             ids, ended = ids[:room], False
         shown = self.tokenizer.decode(ids, skip_special_tokens=True)

@@ -31,8 +31,8 @@ def preflight(expert: ServerExpert, prompts: Sequence[Prompt], local: Any = None
     told = {"tokens_compared": same_tokens(expert)}
     room = TOKENS if not expert.context else min(TOKENS, expert.context - max(len(p.ids) for p in prompts) - 1)
     if room < 1:
-        mend = f"its context of {expert.context} tokens has no room for the task's prompts: serve it with a longer one"
-        raise UserError(expert.field, expert.config.url, mend)
+        hint = f"its context of {expert.context} tokens has no room for the task's prompts: serve it with a longer one"
+        raise UserError(expert.field, expert.config.url, hint)
     drawn = expert.api.sample([p.ids for p in prompts[:PROMPTS]], 1, list(range(PROMPTS))[: len(prompts)], room)
     rollouts = [Rollout(p, 0, d.ids, d.logp, d.ended, "", "expert") for p, (d,) in zip(prompts[:PROMPTS], drawn)]
     return told | {"noise": noise(expert, rollouts, local)}
@@ -50,8 +50,8 @@ def same_tokens(expert: ServerExpert) -> int:
     try:
         pieces = expert.api.ids_to_pieces(ids)
     except Rejected as error:
-        mend = f"refuses ids of the student's tokenizer ({error.mend}): its vocabulary is smaller; use the same"
-        raise UserError(expert.field, expert.config.url, mend) from None
+        hint = f"refuses ids of the student's tokenizer ({error.hint}): its vocabulary is smaller; use the same"
+        raise UserError(expert.field, expert.config.url, hint) from None
     compared = 0
     for i, theirs in zip(ids[1:], pieces):
         if theirs is None:
@@ -61,8 +61,8 @@ def same_tokens(expert: ServerExpert) -> int:
             continue  # half of a character: neither side can write it
         if theirs not in (ours, raw) and theirs.strip() != ours.strip():
             what = "end token" if i in ends else "token"
-            mend = f"its {what} {i} is {theirs!r}, the student's is {ours!r}: the tokenizers differ; use the same one"
-            raise UserError(expert.field, expert.config.url, mend)
+            hint = f"its {what} {i} is {theirs!r}, the student's is {ours!r}: the tokenizers differ; use the same one"
+            raise UserError(expert.field, expert.config.url, hint)
         compared += 1
     theirs_ids = expert.api.text_to_ids(PROBE)
     ours_ids = list(tokenizer(PROBE, add_special_tokens=False)["input_ids"])
@@ -70,11 +70,11 @@ def same_tokens(expert: ServerExpert) -> int:
         at = next(
             (k for k, (a, b) in enumerate(zip(theirs_ids, ours_ids)) if a != b), min(len(theirs_ids), len(ours_ids))
         )
-        mend = (
+        hint = (
             f"its tokenizer makes other ids of the same text than the student's (token {at}: "
             f"{theirs_ids[at : at + 3]}, {ours_ids[at : at + 3]}): use the same one"
         )
-        raise UserError(expert.field, expert.config.url, mend)
+        raise UserError(expert.field, expert.config.url, hint)
     return compared + len(ours_ids)
 
 
@@ -101,11 +101,11 @@ def noise(expert: ServerExpert, rollouts: Sequence[Rollout], local: Any = None) 
     for name, words in means.items():
         value = out[f"{name}_mean"]
         if not math.isfinite(value) or value > limit:
-            mend = (
+            hint = (
                 f"{words}: by {value:.4f} nats a token in the mean, the limit is {limit:g}; mend the server, or "
                 "allow it with server:url=...,noise=X"
             )
-            raise UserError(f"{expert.field}.noise", expert.config.url, mend)
+            raise UserError(f"{expert.field}.noise", expert.config.url, hint)
     return out
 
 

@@ -26,7 +26,7 @@ def connect(config: TrainConfig, task: Task, student: Any) -> Expert:
     if server.local:
         local = load_policy(
             server.local, "expert.local", None, 0, config.device, config.dtype, config.trust_remote_code
-        ).ends_also(getattr(task, "stop", ()))
+        ).add_stop_tokens(getattr(task, "stop", ()))
         check_same_language(student, local, server.local)
     prompts = student.encode(task.prompts("train", PROMPTS, config.seed))
     expert.provenance["preflight"] = preflight(expert, prompts, local)

@@ -78,8 +78,8 @@ class ServerExpert:
     ) -> list[Any]:
         longest = max((len(p.ids) for p in prompts), default=0)
         if self.context and longest + max_new_tokens > self.context:
-            mend = f"a prompt has {longest} tokens and the server's context is {self.context}: shorten one of them"
-            raise UserError("max_new_tokens", max_new_tokens, mend)
+            hint = f"a prompt has {longest} tokens and the server's context is {self.context}: shorten one of them"
+            raise UserError("max_new_tokens", max_new_tokens, hint)
         # the server numbers the samples of a prompt upwards from its seed: leave room between prompts
         seeds = [seed_from("server", seed, p.key) % 2**40 * 1024 for p in prompts]
         return self.api.sample([p.ids for p in prompts], samples, seeds, max_new_tokens, temperature, top_p)

@@ -322,8 +322,8 @@ def _controls(d: Data) -> list[dict[str, str]]:
 def _check(raw: dict[str, Any]) -> dict[str, Any]:
     passed = raw.get("passed") is True
     told = label(raw.get("value") or "", 300)
-    mend = label(raw.get("mend") or "", 400)
-    return {"name": label(raw.get("name") or "?", 120), "passed": passed, "value": told, "mend": "" if passed else mend}
+    hint = label(raw.get("hint") or raw.get("mend") or "", 400)
+    return {"name": label(raw.get("name") or "?", 120), "passed": passed, "value": told, "hint": "" if passed else hint}
 
 
 def _measures(d: Data) -> list[dict[str, Any]]:

@@ -80,6 +80,6 @@ class CountdownConfig:
         config._need("ops", fits, "products overflow: use smaller numbers")
         return config
 
-    def _need(self, field: str, good: bool, mend: str) -> None:
+    def _need(self, field: str, good: bool, hint: str) -> None:
         if not good:
-            raise UserError(f"task.{field}", getattr(self, field), mend)
+            raise UserError(f"task.{field}", getattr(self, field), hint)

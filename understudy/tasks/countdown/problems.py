@@ -165,8 +165,8 @@ def read_rows(config: CountdownConfig) -> list[Problem]:
 
 
 def _read_row(line: str, number: int, path: Path) -> tuple[tuple[int, ...], int]:
-    def refuse(mend: str) -> UserError:
-        return UserError("task.data", f"{path}, line {number}", mend)
+    def refuse(hint: str) -> UserError:
+        return UserError("task.data", f"{path}, line {number}", hint)
 
     try:
         row = json.loads(line)

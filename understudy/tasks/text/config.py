@@ -85,9 +85,9 @@ class TextConfig:
             need(f"{name}_path", not where or bool(named) or name == "test", f"needs {name}=NAME too")
         need("thinking", self.thinking.replace("_", "").isalnum(), "must be the name of a tag, or none")
 
-    def _need(self, field: str, good: bool, mend: str) -> None:
+    def _need(self, field: str, good: bool, hint: str) -> None:
         if not good:
-            raise UserError(f"task.{field}", getattr(self, field), mend)
+            raise UserError(f"task.{field}", getattr(self, field), hint)
 
     @property
     def tag(self) -> str:

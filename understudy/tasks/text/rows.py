@@ -27,8 +27,8 @@ class Row:
     where: str
     values: Mapping[str, Any]
 
-    def refuse(self, field: str, mend: str) -> UserError:
-        return UserError("task.data", f"{self.where}, field `{field}`", mend)
+    def refuse(self, field: str, hint: str) -> UserError:
+        return UserError("task.data", f"{self.where}, field `{field}`", hint)
 
     def has(self, field: str) -> bool:
         return self.values.get(field) is not None

@@ -136,8 +136,8 @@ def test_labels_and_settings_are_text_too(tmp_path: Path) -> None:
     change(root / "compare.json", title=HOSTILE, flags=[HOSTILE, {"k": HOSTILE}], command=["x", HOSTILE])
     change(root / "compare.json", settings={HOSTILE: {HOSTILE: HOSTILE}}, axis=HOSTILE)
     for path in root.glob("runs/*/provenance.json"):
-        made_by = {"provenance": {HOSTILE: [HOSTILE]}}
-        change(path, device=HOSTILE, versions={HOSTILE: HOSTILE}, expert=made_by)
+        provenance_of = {"provenance": {HOSTILE: [HOSTILE]}}
+        change(path, device=HOSTILE, versions={HOSTILE: HOSTILE}, expert=provenance_of)
     made = report.build([root])
     parsed = Page(made.read_text(encoding="utf-8"))
     assert not {tag for tag, _ in parsed.tags} & {"script", "img"}

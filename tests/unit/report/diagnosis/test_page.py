@@ -330,8 +330,8 @@ def test_again_gives_the_same_bytes_and_the_command_does_it(tmp_path: Path) -> N
 def test_it_needs_no_torch(tmp_path: Path) -> None:
     write(tmp_path, diagnosis())
     told = (
-        "import sys, pathlib; from understudy.report import diagnosis; diagnosis.build(pathlib.Path(sys.argv[1]));"
-        "print([m for m in ('torch', 'transformers', 'understudy.diagnose') if m in sys.modules])"
+        "import sys, pathlib; from understudy.report.diagnosis import page; page.build(pathlib.Path(sys.argv[1]));"
+        "print([m for m in ('torch', 'transformers', 'understudy.diagnosis.pipeline') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", told, str(tmp_path)], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -229,7 +229,7 @@ def test_impossible_settings_are_refused_by_name(options: str, field: str) -> No
     with pytest.raises(UserError) as caught:
         load_task(f"countdown:{options}")
     assert caught.value.field == field
-    assert caught.value.mend
+    assert caught.value.hint
 
 
 def test_unknown_task_and_split() -> None:

@@ -193,7 +193,7 @@ def test_stop_tokens_end_a_completion(tmp_path: Path) -> None:
     """A stop text of one token is an end token of student and expert alike; a longer one only cuts what is graded."""
     rows = [{"prompt": f"{i}=", "answer": i, "verifier": "number"} for i in range(30)]
     task = load_task(f"data:path={public.write(tmp_path / 'd.jsonl', rows)},stop=\\n||###")
-    p = policy(task, TINY + ",init=0.5").ends_also(task.stop)  # type: ignore[attr-defined]
+    p = policy(task, TINY + ",init=0.5").add_stop_tokens(task.stop)  # type: ignore[attr-defined]
     (line_break,) = p.tokenizer("\n")["input_ids"]
     assert set(p.end_ids) == {p.tokenizer.eos_token_id, line_break}
     prompts = held_out(task, p, "train", 20, 0, 200)
