@@ -33,7 +33,7 @@ from understudy.config import TrainConfig, to_dict
 from understudy.evaluation import schedule
 from understudy.experts.programs import solver  # noqa: F401
 from understudy.runs import directory
-from understudy.runs.directory import checkpoints, read_lines, read_metrics, read_status
+from understudy.runs.read import checkpoints, read_lines, read_metrics, read_status
 from understudy.training import train
 
 RUN: dict[str, Any] = {

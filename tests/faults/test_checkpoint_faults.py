@@ -19,7 +19,8 @@ from understudy.errors import UserError
 from understudy.runs import checkpoint as checkpoint_module
 from understudy.runs import files
 from understudy.runs.checkpoint import read_checkpoint, save_tensors
-from understudy.runs.directory import RunDir, checkpoints, read_metrics, read_status
+from understudy.runs.directory import RunDir
+from understudy.runs.read import checkpoints, read_metrics, read_status
 
 CONFIG = {"method": "sft", "lr": 0.001, "seed": 0}
 TOY = Path(__file__).with_name("toy_run.py")

@@ -28,7 +28,8 @@ from understudy.cli.main import main
 from understudy.config import to_dict
 from understudy.runs import checkpoint as checkpoint_module
 from understudy.runs.checkpoint import load_tensors, save_tensors
-from understudy.runs.directory import RunDir, checkpoints, read_metrics, read_status
+from understudy.runs.directory import RunDir
+from understudy.runs.read import checkpoints, read_metrics, read_status
 from understudy.training import rollouts as rollout_module
 from understudy.training.labels import Labelled
 

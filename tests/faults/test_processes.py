@@ -21,7 +21,7 @@ from understudy import distributed
 from understudy.distributed import Launch, launched
 from understudy.errors import UserError
 from understudy.runs.checkpoint import load_tensors
-from understudy.runs.directory import checkpoints, read_final, read_ledger, read_metrics, read_provenance
+from understudy.runs.read import checkpoints, read_final, read_ledger, read_metrics, read_provenance
 from understudy.training.train import train
 
 CLOSE = 1e-5

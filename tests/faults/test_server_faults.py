@@ -24,7 +24,7 @@ from understudy.errors import UserError
 from understudy.experts.server.chat import ChatExpert
 from understudy.experts.server.expert import ServerExpert
 from understudy.policy import Policy, load_policy
-from understudy.runs.directory import read_metrics, read_provenance, read_status
+from understudy.runs.read import read_metrics, read_provenance, read_status
 from understudy.servers.config import parse_server
 from understudy.servers.http import Client, Unreachable, find_key
 from understudy.tasks import load_task

@@ -33,7 +33,8 @@ from understudy.runs.checkpoint import (
     save_tensors,
     set_random_state,
 )
-from understudy.runs.directory import RunDir, checkpoints, read_metrics, read_status
+from understudy.runs.directory import RunDir
+from understudy.runs.read import checkpoints, read_metrics, read_status
 
 OPERATIONS = ("replace", "rename", "fsync", "write", "mkdir", "unlink", "rmdir", "truncate", "ftruncate")
 

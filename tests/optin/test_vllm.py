@@ -20,7 +20,7 @@ from understudy.experts.server.check import preflight
 from understudy.experts.server.expert import ServerExpert
 from understudy.methods import divergences
 from understudy.policy import Policy, load_policy
-from understudy.runs.directory import read_metrics, read_provenance
+from understudy.runs.read import read_metrics, read_provenance
 from understudy.servers.config import parse_server
 from understudy.servers.http import Client
 from understudy.tasks import load_task

@@ -13,7 +13,7 @@ from tiny import CountingExpert, check_labels, config
 
 from understudy.config import TrainConfig, resolve
 from understudy.methods.table import TABLE, needs_expert
-from understudy.runs.directory import read_ledger, read_metrics, read_status
+from understudy.runs.read import read_ledger, read_metrics, read_status
 from understudy.training import rollouts as rollout_module
 from understudy.training import train as train_module
 from understudy.training.train import train

@@ -16,7 +16,7 @@ from understudy.errors import UserError
 from understudy.experts import LocalExpert
 from understudy.policy import Policy, load_policy
 from understudy.runs.checkpoint import load_tensors
-from understudy.runs.directory import read_ledger, read_metrics, read_provenance
+from understudy.runs.read import read_ledger, read_metrics, read_provenance
 from understudy.training import server_sampler as engine_module
 from understudy.training import train as train_module
 from understudy.training.server_sampler import write_untied

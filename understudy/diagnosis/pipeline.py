@@ -36,9 +36,10 @@ from understudy.errors import UserError
 from understudy.experts import load_expert
 from understudy.policy import load_policy, resolve_device
 from understudy.report.diagnosis import page
-from understudy.runs.directory import RunDir, differences, is_run, read_config, to_stderr
+from understudy.runs.directory import RunDir, to_stderr
 from understudy.runs.files import plain, read_json, write_json
 from understudy.runs.provenance import device_name, provenance
+from understudy.runs.read import differences, is_run, read_config
 from understudy.specs import build
 from understudy.tasks import load_task
 

@@ -31,39 +31,7 @@ from understudy.runs.files import (
     sync,
     write_json,
 )
-from understudy.runs.read import (
-    LOCK,
-    checkpoints,
-    differences,
-    finite,
-    is_done,
-    is_run,
-    read_config,
-    read_final,
-    read_ledger,
-    read_lines,
-    read_metrics,
-    read_provenance,
-    read_samples,
-    read_status,
-)
-
-__all__ = [
-    "RunDir",
-    "checkpoints",
-    "differences",
-    "is_done",
-    "is_run",
-    "read_config",
-    "read_final",
-    "read_ledger",
-    "read_lines",
-    "read_metrics",
-    "read_provenance",
-    "read_samples",
-    "read_status",
-    "to_stderr",
-]
+from understudy.runs.read import LOCK, checkpoints, differences, finite, is_done, is_run
 
 if TYPE_CHECKING:
     from types import TracebackType

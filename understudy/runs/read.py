@@ -1,6 +1,6 @@
 """Reading a run directory: what a folder is, its files as Python values, how two configurations differ.
 
-Needs neither torch nor transformers. `understudy.runs.directory` exports these names too.
+Needs neither torch nor transformers.
 """
 
 from __future__ import annotations

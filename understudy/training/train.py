@@ -26,8 +26,9 @@ from understudy.experts.local import provenance_of
 from understudy.methods import table
 from understudy.policy import Policy, check_same_language, load_policy, resolve_device
 from understudy.policy.sharding import shard
-from understudy.runs.directory import RunDir, is_run, read_provenance, to_stderr
+from understudy.runs.directory import RunDir, to_stderr
 from understudy.runs.provenance import provenance
+from understudy.runs.read import is_run, read_provenance
 from understudy.runs.shared import SharedRun
 from understudy.runs.trackers import names_of, open_trackers
 from understudy.tasks import Task, load_task, stops_of

@@ -12,7 +12,7 @@ from understudy.diagnosis.config import DiagnoseConfig, checked, full_training, 
 from understudy.diagnosis.cost import Sizes, timed
 from understudy.diagnosis.types import Cost
 from understudy.errors import UserError
-from understudy.runs.directory import read_ledger
+from understudy.runs.read import read_ledger
 from understudy.training.train import train
 
 SIZES = Sizes(10.0, 1000.0)

@@ -19,7 +19,7 @@ from understudy.diagnosis.pipeline import FILE
 from understudy.diagnosis.screen import SHORT, duration, large, show
 from understudy.diagnosis.types import CHECKS, MEASURES, Diagnosis
 from understudy.errors import UserError
-from understudy.runs.directory import read_config
+from understudy.runs.read import read_config
 
 # a full training of 8 updates of 16 sequences; its cost pays for pilots of a few updates each
 OPTIONS: dict[str, Any] = {

@@ -13,7 +13,7 @@ from tiny import config
 
 from understudy.errors import UserError
 from understudy.experiments.jobs import Job, run_all
-from understudy.runs.directory import is_done
+from understudy.runs.read import is_done
 
 
 class Ray:

@@ -23,7 +23,7 @@ from understudy.config import to_dict
 from understudy.errors import UserError
 from understudy.experts.cache.store import ScoreCache, identity_name, key
 from understudy.policy import Policy, load_policy
-from understudy.runs.directory import read_metrics
+from understudy.runs.read import read_metrics
 
 
 @pytest.fixture(scope="module")

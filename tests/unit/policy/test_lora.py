@@ -16,7 +16,7 @@ from understudy.errors import UserError
 from understudy.methods.losses import reduce
 from understudy.policy import Policy, load_policy
 from understudy.runs.checkpoint import load_tensors
-from understudy.runs.directory import checkpoints, read_metrics
+from understudy.runs.read import checkpoints, read_metrics
 from understudy.tasks import load_task
 from understudy.training.labels import Labelled
 from understudy.training.train import train

@@ -21,8 +21,10 @@ from hypothesis import strategies as st
 import understudy
 from understudy.errors import UserError
 from understudy.runs.checkpoint import save_tensors
-from understudy.runs.directory import (
-    RunDir,
+from understudy.runs.directory import RunDir
+from understudy.runs.files import dumps, new_folder, plain, read_json, recover, write_json
+from understudy.runs.provenance import git_state, provenance
+from understudy.runs.read import (
     checkpoints,
     differences,
     is_done,
@@ -35,8 +37,6 @@ from understudy.runs.directory import (
     read_samples,
     read_status,
 )
-from understudy.runs.files import dumps, new_folder, plain, read_json, recover, write_json
-from understudy.runs.provenance import git_state, provenance
 
 ROOT = Path(understudy.__file__).parents[1]
 CONFIG: dict[str, Any] = {"method": "sft", "lr": 0.001, "seed": 0, "task": {"name": "countdown", "hard": [1, 2]}}
@@ -456,7 +456,8 @@ def test_the_documented_examples_are_json() -> None:
 def test_reading_runs_loads_no_torch(tmp_path: Path) -> None:
     out = finished(tmp_path / "x")
     script = (
-        "import sys; from understudy.runs.directory import *; from understudy.runs.provenance import provenance;"
+        "import sys; from understudy.runs.directory import RunDir; from understudy.runs.read import *;"
+        "from understudy.runs.provenance import provenance;"
         "read_metrics(sys.argv[1]); read_status(sys.argv[1]); provenance();"
         "assert not {'torch', 'transformers', 'safetensors'} & set(sys.modules)"
     )

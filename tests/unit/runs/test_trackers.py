@@ -15,7 +15,7 @@ from tiny import config
 
 from understudy.config import to_dict
 from understudy.errors import UserError
-from understudy.runs.directory import read_metrics
+from understudy.runs.read import read_metrics
 from understudy.runs.trackers import INSTALL, Trackers, names_of, numbers, open_trackers
 from understudy.training.train import train
 

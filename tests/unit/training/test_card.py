@@ -13,7 +13,7 @@ from tiny import config
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from understudy.config import resolve, to_dict
-from understudy.runs.directory import read_final, read_ledger
+from understudy.runs.read import read_final, read_ledger
 from understudy.training.card import card, cell, escaped, find_diagnosis, shown, span
 from understudy.training.train import train
 

@@ -34,7 +34,8 @@ from understudy.diagnosis.pilots.budget import BATCH, EVAL_HALF, EVAL_SAMPLES, P
 from understudy.diagnosis.pilots.estimates import accuracy, at_work, divergence, nats, online_level
 from understudy.diagnosis.types import Cost, Estimate, PilotPoint
 from understudy.policy import Policy, load_policy
-from understudy.runs.directory import RunDir, read_ledger, read_metrics
+from understudy.runs.directory import RunDir
+from understudy.runs.read import read_ledger, read_metrics
 from understudy.training.train import train
 from understudy.types import Prompt
 

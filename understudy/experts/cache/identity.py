@@ -15,8 +15,9 @@ from understudy.experts.base import Expert
 from understudy.experts.cache.expert import CachedExpert
 from understudy.experts.cache.store import ScoreCache
 from understudy.policy import tokenizer_sha
-from understudy.runs.directory import is_run, to_stderr
+from understudy.runs.directory import to_stderr
 from understudy.runs.files import files_in, sha256
+from understudy.runs.read import is_run
 from understudy.servers.http import Unreachable
 from understudy.servers.urls import names_server
 

@@ -18,7 +18,7 @@ from understudy.evaluation.sampled import choose, held_out, sample_policy, split
 from understudy.experts.local import LocalExpert
 from understudy.experts.recorded import RecordedExpert
 from understudy.policy import load_policy, make_scratch
-from understudy.runs.directory import read_final, read_ledger, read_metrics
+from understudy.runs.read import read_final, read_ledger, read_metrics
 from understudy.specs import parse_spec
 from understudy.tasks import load_task
 from understudy.training.train import train
