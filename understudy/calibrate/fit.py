@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.optimize import minimize
 
-from understudy.calibrate.evidence import without
 from understudy.diagnosis.forecast.features import quantities
 from understudy.diagnosis.forecast.model import LEAST, TERMS, VARIANTS, Floats, Line, VerdictModel, sizes, terms
 from understudy.diagnosis.types import Evidence
@@ -22,10 +21,12 @@ SLOPE_ERROR = 0.1
 """Standard deviation of a slope about its prior."""
 SPREAD_ERROR = 0.4
 """Of a spread, in the logarithm."""
-LESS: dict[str, tuple[str, ...]] = {
+MISSING: dict[str, tuple[str, ...]] = {
     "all": (), "no online pilot": ("opd",), "black box": ("scores", "opd"), "no pilots": ("pilots",),
 }  # fmt: skip
 """What each variant of the evidence lacks."""
+BLACK_BOX = ("accuracy", "headroom", "takeover", "length", "keyword")
+"""Words in the names of measures that need samples only, no scores."""
 CLIP = 2.5
 """Residuals, in scales, beyond which an outlier no longer sways the correlation."""
 
@@ -51,7 +52,7 @@ def fit(
     lines: dict[str, dict[str, Line]] = {}
     correlation = {}
     for kind in VARIANTS:
-        less = [quantities(without(c.evidence, *LESS[kind]) if LESS[kind] else c.evidence) for c in cases]
+        less = [quantities(without(c.evidence, *MISSING[kind])) for c in cases]
         known = [i for i, q in enumerate(less) if q is not None]
         lines[kind], residuals = {}, []
         for which in TERMS:
@@ -89,3 +90,17 @@ def _line(term: Floats, size: Floats, y: Floats, prior: Line, freedom: float, we
 
     found = minimize(loss, np.concatenate([slopes, spreads]), jac=True, method="L-BFGS-B").x
     return Line(tuple(map(float, found[:k])), tuple(map(float, np.exp(found[k:]))))
+
+
+def without(evidence: Evidence, *missing: str) -> Evidence:
+    """The same diagnosis with less: without "opd" (the online pilot), "pilots" (all), "scores" (a black-box expert)."""
+    pilots, measures, capabilities = evidence.pilots, dict(evidence.measures), evidence.capabilities
+    if "opd" in missing:
+        pilots = tuple(p for p in pilots if p.kind != "opd")
+    if "pilots" in missing:
+        pilots = ()
+    if "scores" in missing:
+        measures = {k: v for k, v in measures.items() if any(word in k for word in BLACK_BOX)}
+        pilots = tuple(replace(p, kl_expert_student=None, kl_student_expert=None) for p in pilots)
+        capabilities = ("sample",)
+    return replace(evidence, pilots=pilots, measures=measures, capabilities=capabilities)

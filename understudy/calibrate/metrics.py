@@ -1,4 +1,4 @@
-"""Scoring verdicts against what then happened: the same for the lab and for language models. No torch.
+"""Scores of verdicts against known outcomes. Needs no torch.
 
 A row is one diagnosis with its outcome. The answer that should have been given follows from the outcome
 (`verdict.truth`); a close call is an outcome that lies within its own interval of a boundary, or within the rule's

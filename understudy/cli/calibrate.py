@@ -16,7 +16,6 @@ HELP = """understudy calibrate: is the diagnosis right?
   understudy calibrate score     verdicts against outcomes, from the rows that run keeps
   understudy calibrate fit       coefficients of the verdict from such rows
   understudy calibrate table     the page of it: docs/results/calibration.md and .json
-  understudy calibrate lab       the verdict on thousands of finite worlds whose outcome is known (no model)
 
 Killed at any time, `run` goes on with the same command.
 """
@@ -68,12 +67,6 @@ def _run(args: Sequence[str]) -> int:
     return 0
 
 
-def _lab(args: Sequence[str]) -> int:
-    from understudy.cli.calibrate_commands import lab_command
-
-    return lab_command(args)
-
-
 def _score(args: Sequence[str]) -> int:
     from understudy.cli.calibrate_commands import score_command
 
@@ -93,5 +86,5 @@ def _table(args: Sequence[str]) -> int:
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
-    "list": _list, "run": _run, "score": _score, "fit": _fit, "table": _table, "lab": _lab,
+    "list": _list, "run": _run, "score": _score, "fit": _fit, "table": _table,
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""understudy calibrate lab | score | fit: what needs no language model."""
+"""understudy calibrate score | fit: what needs no language model."""
 
 from __future__ import annotations
 
@@ -10,34 +10,10 @@ from typing import TYPE_CHECKING
 
 from understudy.cli import options
 from understudy.errors import UserError
-from understudy.terminal import Board, console
+from understudy.terminal import console
 
 if TYPE_CHECKING:
     from understudy.calibrate.metrics import Row
-
-
-def lab_command(args: Sequence[str]) -> int:
-    from understudy.calibrate import lab, metrics
-    from understudy.diagnosis.forecast.model import install
-
-    config, _ = options.parse(
-        lab.LabConfig,
-        args,
-        "understudy calibrate lab",
-        "Judge finite worlds whose outcome is known, from evidence sampled at a few percent, and score the verdicts.\n"
-        "Worlds that set the coefficients and worlds that score them have different seeds.",
-        epilog="examples\n  understudy calibrate lab --worlds 20 --dev 20\n"
-        "  understudy calibrate lab --out docs/results      (the committed table)",
-    )
-    with Board() as board:
-        result = lab.calibrate(config, lambda done, total, note: board.show("", "worlds", done, total, note))
-    lab.write(result, Path(config.out))
-    if config.install:
-        install(result.model)
-    for line in metrics.table(result.found):
-        console.print(line, markup=False)
-    console.print(f"{Path(config.out) / 'lab.md'}: {result.seconds:.0f} s", markup=False)
-    return 0
 
 
 @dataclass(frozen=True)
