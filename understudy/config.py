@@ -21,6 +21,27 @@ from understudy.types import LEDGER_AXES
 
 
 @dataclass(frozen=True)
+class ExpertSpec:
+    """All that naming an expert needs."""
+
+    expert: str
+    """A model directory or hub id, a server's address, or a programmatic expert of the task."""
+    score_cache: str = ""
+    """Folder of its kept scores. "" = none."""
+    temperature: float = 1.0
+    """Sampling temperature of a model or server; scores are always of the plain softmax."""
+    top_p: float = 1.0
+    """Nucleus of its samples, likewise."""
+    device: str = "auto"
+    dtype: str = "float32"
+    trust_remote_code: bool = False
+    task: str = ""
+    """The task as text, by which a score cache tells the programmatic experts of two tasks apart."""
+    seed: int = 0
+    """Picks the prompts on which a server is checked."""
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     method: str = "opd"
     """Row of the table: sft, seq_kd, word_kd, gkd, dagger, opd, opd_full, base_opd, grpo, rft (docs/algorithms.md)."""
@@ -172,6 +193,14 @@ class TrainConfig:
     """Weights while training: float32, bfloat16, or mixed (float32 weights, bfloat16 products). For GPUs."""
     trust_remote_code: bool = False
     """Run code that comes with a model. Off unless you ask for it."""
+
+    @property
+    def expert_spec(self) -> ExpertSpec:
+        """The part of the configuration that names the expert."""
+        return ExpertSpec(
+            self.expert, self.score_cache, self.temperature, self.top_p, self.device, self.dtype,
+            self.trust_remote_code, self.task, self.seed,
+        )  # fmt: skip
 
 
 SECTIONS = {

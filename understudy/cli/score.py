@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from understudy.cli import options
-from understudy.config import TrainConfig, load, resolve
+from understudy.config import ExpertSpec, TrainConfig, load
 from understudy.errors import UserError
 from understudy.runs.files import describe_os_error
+from understudy.servers.config import parse_server
+from understudy.servers.urls import names_server
 from understudy.terminal import Board, console
 
 PART = 512  # completions between two signs of progress
@@ -78,22 +81,35 @@ def score(config: ScoreConfig, show: Any = lambda done, total: None) -> dict[str
         raise UserError("run", config.run, "give either --run DIR or --rollouts FILE")
     if config.top_k < 0:
         raise UserError("top_k", config.top_k, "must be at least 0")
-    from understudy.experts import load_directly
+    if config.dtype not in ("float32", "bfloat16", "mixed"):
+        raise UserError("dtype", config.dtype, "unknown; one of float32, bfloat16, mixed")
+    if names_server(config.expert):
+        parse_server(config.expert, "expert")  # an address with a secret in it is refused before anything is loaded
+    from understudy.experts import is_programmatic, load_directly
     from understudy.experts.cache.identity import with_cache
     from understudy.policy import check_same_language, load_policy
     from understudy.tasks import load_task, stops_of
+    from understudy.training.rollouts import kept_rollouts
 
-    settings, k = _settings(config)
-    task = load_task(settings.task)
-    if not settings.student:
-        raise UserError("student", "", "missing: whose tokenizer are the completions in?")
+    run = load(config.run) if config.run else TrainConfig()
+    k = config.top_k
+    if config.run and run.target == "distribution" and run.top_k_of == "expert":
+        k = k or run.top_k
+    is_model = not names_server(config.expert) and not is_programmatic(config.expert)
+    named = config.student or run.student or (config.expert if is_model and not config.run else "scratch")
+    run = dataclasses.replace(run, student=named, task=config.task or run.task)
+    spec = ExpertSpec(
+        config.expert, config.out, device=config.device, dtype=config.dtype,
+        trust_remote_code=config.trust_remote_code, task=run.task, seed=run.seed,
+    )  # fmt: skip
+    task = load_task(run.task)
     student = load_policy(
-        settings.student, "student", task.tokenizer(), settings.seed, "cpu", trust_remote_code=config.trust_remote_code
+        run.student, "student", task.tokenizer(), run.seed, "cpu", trust_remote_code=config.trust_remote_code
     ).add_stop_tokens(stops_of(task))
-    rollouts = _of_run(settings, task, student, config.run) if config.run else list(_of_file(config, student))
+    rollouts = kept_rollouts(run, task, student, Path(config.run)) if config.run else list(_of_file(config, student))
     if not rollouts:
         raise UserError("run", config.run or config.rollouts, "holds no completions")
-    expert = with_cache(settings, task, student, load_directly)
+    expert = with_cache(spec, task, student, load_directly)
     check_same_language(student, expert, config.expert)
     if "score" not in expert.capabilities:
         raise UserError("expert", config.expert, f"cannot score: {expert.hint}")
@@ -107,34 +123,6 @@ def score(config: ScoreConfig, show: Any = lambda done, total: None) -> dict[str
     show(len(rollouts), len(rollouts))
     expert.cache.close()
     return {"completions": len(rollouts), "tokens": tokens, "new": expert.misses, "mean_logp": total / tokens}
-
-
-def _settings(config: ScoreConfig) -> tuple[TrainConfig, int]:
-    """The run's configuration with this expert, and how many top tokens are wanted."""
-    ours: dict[str, Any] = {
-        "expert": config.expert, "score_cache": config.out, "device": config.device, "dtype": config.dtype,
-        "trust_remote_code": config.trust_remote_code,
-    }  # fmt: skip
-    if config.run:
-        import dataclasses
-
-        run = load(config.run)
-        wanted = run.top_k if run.target == "distribution" and run.top_k_of == "expert" else 0
-        own: dict[str, Any] = {k: v for k, v in (("student", config.student), ("task", config.task)) if v}
-        return dataclasses.replace(run, **ours, **own), config.top_k or wanted
-    from understudy.experts import is_programmatic
-    from understudy.servers.urls import names_server
-
-    model = not names_server(config.expert) and not is_programmatic(config.expert)
-    student = config.student or (config.expert if model else "")
-    task = config.task or "countdown"
-    return resolve(TrainConfig(method="opd", student=student or "scratch", task=task, **ours)), config.top_k
-
-
-def _of_run(settings: TrainConfig, task: Any, student: Any, folder: str) -> list[Any]:
-    from understudy.training.rollouts import kept_rollouts
-
-    return kept_rollouts(settings, task, student, Path(folder))
 
 
 def _of_file(config: ScoreConfig, student: Any) -> Iterator[Any]:

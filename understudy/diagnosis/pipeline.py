@@ -114,7 +114,7 @@ def _loaded(config: DiagnoseConfig, offline: TrainConfig) -> tuple[Setting, Trai
         config.trust_remote_code,
     )  # fmt: skip
     # measured as it is: the training's own sampling transforms belong to no divergence
-    expert = load_expert(dataclasses.replace(offline, temperature=1.0, top_p=1.0), task, student)
+    expert = load_expert(dataclasses.replace(offline.expert_spec, temperature=1.0, top_p=1.0), task, student)
     if "sample" not in expert.capabilities:
         raise UserError("expert", config.expert, "cannot be sampled: there is nothing to imitate offline")
     weights = config.expert_parameters

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from understudy.config import TrainConfig
 from understudy.errors import UserError
 from understudy.evaluation import intervals
 from understudy.evaluation.sampled import Sampled, eval_seed, held_out, sample_expert, sample_policy
@@ -27,7 +26,7 @@ def evaluate_model(o: EvalConfig) -> dict[str, Any]:
     seed = eval_seed(o.seed, o.eval_seed)
     if is_programmatic(o.model) and not o.model.startswith("scratch"):
         scratch = load_policy("scratch", "model", task.tokenizer())  # only for its tokenizer and context
-        expert = load_expert(TrainConfig(expert=o.model), task, scratch)
+        expert = load_expert(o.model, task, scratch)
         prompts = held_out(task, scratch, o.split, o.prompts, o.eval_seed, room)
         done = sample_expert(expert, task, prompts, o.samples, seed, room)
     else:

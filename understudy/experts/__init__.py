@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from understudy.config import TrainConfig
+from understudy.config import ExpertSpec
 from understudy.errors import UserError
 from understudy.experts.base import Expert, Stepper
 from understudy.experts.local import LocalExpert
@@ -25,28 +25,35 @@ def is_programmatic(spec: str) -> bool:
     return not names_server(spec) and "/" not in spec.partition(":")[0] and not os.path.exists(spec)
 
 
-def load_expert(config: TrainConfig, task: Task, student: Any) -> Expert:
-    """The expert that `config.expert` names, in the student's language; its scores by way of `config.score_cache`."""
-    if config.score_cache:
+def load_expert(spec: ExpertSpec | str, task: Task, student: Any) -> Expert:
+    """The expert that `spec` names, with the student's tokenizer; its scores from `score_cache` where one is given.
+
+    spec: `solver`, a model directory or hub id, a server's address, or an ExpertSpec with the other options. Raises
+    UserError for one that cannot be loaded or reached.
+    """
+    if isinstance(spec, str):
+        spec = ExpertSpec(spec)
+    if spec.score_cache:
         from understudy.experts.cache.identity import with_cache
 
-        return with_cache(config, task, student, load_directly)
-    return load_directly(config, task, student)
+        return with_cache(spec, task, student, load_directly)
+    return load_directly(spec, task, student)
 
 
-def load_directly(config: TrainConfig, task: Task, student: Any) -> Expert:
-    if names_server(config.expert):
+def load_directly(spec: ExpertSpec, task: Task, student: Any) -> Expert:
+    """As `load_expert`, without a score cache."""
+    if names_server(spec.expert):
         from understudy.experts.server.connect import connect
 
-        return connect(config, task, student)
-    if is_programmatic(config.expert):
-        for name in ("temperature", "top_p"):
-            if getattr(config, name) != 1:
-                raise UserError(name, getattr(config, name), "a programmatic expert samples from what it scores: use 1")
-        expert = task.expert(parse_spec(config.expert, "expert"), student.tokenizer)
+        return connect(spec, task, student)
+    if is_programmatic(spec.expert):
+        for name, value in (("temperature", spec.temperature), ("top_p", spec.top_p)):
+            if value != 1:
+                raise UserError(name, value, "a programmatic expert samples from what it scores: use 1")
+        expert = task.expert(parse_spec(spec.expert, "expert"), student.tokenizer)
         adopt = getattr(expert, "for_student", None)
         return adopt(student) if adopt else expert
-    policy = load_policy(config.expert, "expert", None, 0, config.device, config.dtype, config.trust_remote_code)
+    policy = load_policy(spec.expert, "expert", None, 0, spec.device, spec.dtype, spec.trust_remote_code)
     policy.add_stop_tokens(getattr(task, "stop", ()))
-    expert = LocalExpert(policy, config.temperature, config.top_p)
+    expert = LocalExpert(policy, spec.temperature, spec.top_p)
     return expert.fit(getattr(student, "vocabulary", policy.vocabulary))

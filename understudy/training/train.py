@@ -196,7 +196,7 @@ def _lazy_expert(config: TrainConfig, task: Any, student: Policy) -> Callable[[]
 
     def load() -> Expert:
         if not made:
-            expert = load_expert(config, task, student)
+            expert = load_expert(config.expert_spec, task, student)
             check_same_language(student, expert, config.expert)
             _check_capabilities(config, expert)
             made.append(expert)

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import torch
 
-from understudy.config import TrainConfig
 from understudy.diagnosis.cost import Sizes
 from understudy.diagnosis.measures.collect import Setting
 from understudy.diagnosis.preflight import block, preflight
@@ -31,7 +30,7 @@ GOLD = "verifier accepts its own gold answers"
 def setting(models: dict[str, Path]) -> Setting:
     task = load_task("coin")
     student = load_policy(str(models["llama"]), "student", device="cpu")
-    expert = load_expert(TrainConfig(expert="solver"), task, student)
+    expert = load_expert("solver", task, student)
     return Setting(task, student, expert, Sizes(1.0, 0.0), 16, 0, True)
 
 
@@ -152,7 +151,7 @@ def test_an_expert_that_needs_its_template_is_found(
 
 
 def test_without_scores_or_reward_what_needs_them_is_left_out(setting: Setting) -> None:
-    expert = load_expert(TrainConfig(expert="good"), setting.task, setting.student)
+    expert = load_expert("good", setting.task, setting.student)
     checks = preflight(dataclasses.replace(setting, expert=expert, reward=False), "good")
     assert all(c.passed for c in checks)
     assert "only its samples" in next(c for c in checks if c.name == SCORES).value

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from understudy.config import TrainConfig
+from understudy.config import ExpertSpec
 from understudy.errors import UserError
 from understudy.experts.base import Expert
 from understudy.experts.cache.expert import CachedExpert
@@ -24,38 +24,38 @@ from understudy.servers.urls import names_server
 if TYPE_CHECKING:
     from understudy.tasks.base import Task
 
-Load = Callable[[TrainConfig, Any, Any], Expert]
+Load = Callable[[ExpertSpec, Any, Any], Expert]
 
 
 def with_cache(
-    config: TrainConfig, task: Task, student: Any, load: Load, note: Callable[[str], None] = to_stderr
+    spec: ExpertSpec, task: Task, student: Any, load: Load, note: Callable[[str], None] = to_stderr
 ) -> CachedExpert:
     """The expert behind its cache. It is loaded now only if it must be: a server (it is checked), a program, or a model
     that the cache does not know yet."""
-    cache = ScoreCache(config.score_cache, note)
-    spec = config.expert
-    if not names_server(spec) and os.path.isdir(spec):
-        identity = model_identity(Path(spec), config.dtype)
+    cache = ScoreCache(spec.score_cache, note)
+    name = spec.expert
+    if not names_server(name) and os.path.isdir(name):
+        identity = model_identity(Path(name), spec.dtype)
         known = [e for e in cache.experts() if e["identity"] == identity]
         if known:  # the model is here and has scored before: load it at the first miss
-            return _cached(cache, known[0], student, lambda: load(config, task, student), spec)
+            return _cached(cache, known[0], student, lambda: load(spec, task, student), name)
     try:
-        expert = load(config, task, student)
+        expert = load(spec, task, student)
     except UserError as error:
-        if not _absent(spec, error):
+        if not _absent(name, error):
             raise
-        record = _recorded(cache, spec, error) if cache.experts() else _stranger(config, student)
-        return _cached(cache, record, student, _refuser(error), spec, here=False)
-    record = introduction(expert, config, student)
+        record = _recorded(cache, name, error) if cache.experts() else _stranger(spec, student)
+        return _cached(cache, record, student, _refuser(error), name, here=False)
+    record = introduction(expert, spec, student)
     cache.introduce(record["identity"], {k: v for k, v in record.items() if k != "identity"})
-    return _cached(cache, record, student, expert, spec)
+    return _cached(cache, record, student, expert, name)
 
 
-def introduction(expert: Any, config: TrainConfig, student: Any) -> dict[str, Any]:
+def introduction(expert: Any, spec: ExpertSpec, student: Any) -> dict[str, Any]:
     """What the cache keeps of an expert."""
     return {
-        "identity": identity_of(expert, config),
-        "spec": config.expert,
+        "identity": identity_of(expert, spec),
+        "spec": spec.expert,
         "name": expert.name,
         "capabilities": sorted(expert.capabilities),
         "vocabulary": int(getattr(expert, "vocabulary", student.vocabulary)),
@@ -65,17 +65,17 @@ def introduction(expert: Any, config: TrainConfig, student: Any) -> dict[str, An
     }
 
 
-def identity_of(expert: Any, config: TrainConfig) -> dict[str, Any]:
-    spec, told = config.expert, expert.provenance
-    if names_server(spec):
+def identity_of(expert: Any, spec: ExpertSpec) -> dict[str, Any]:
+    name, told = spec.expert, expert.provenance
+    if names_server(name):
         return {k: told[k] for k in ("kind", "model", "root", "revision") if k in told}
-    if os.path.isdir(spec):
-        return model_identity(Path(spec), config.dtype)
+    if os.path.isdir(name):
+        return model_identity(Path(name), spec.dtype)
     policy = getattr(expert, "policy", None)
     if policy is not None:  # a hub id: the commit that was loaded
         commit = str(getattr(policy.model.config, "_commit_hash", None) or "")
-        return {"kind": "hub", "name": spec, "commit": commit, "dtype": config.dtype}
-    return {"kind": "program", "spec": spec, "task": config.task}
+        return {"kind": "hub", "name": name, "commit": commit, "dtype": spec.dtype}
+    return {"kind": "program", "spec": name, "task": spec.task}
 
 
 def model_identity(folder: Path, dtype: str) -> dict[str, Any]:
@@ -96,12 +96,12 @@ def _absent(spec: str, error: UserError) -> bool:
     return not os.path.exists(spec) and "/" in spec
 
 
-def _stranger(config: TrainConfig, student: Any) -> dict[str, Any]:
+def _stranger(spec: ExpertSpec, student: Any) -> dict[str, Any]:
     """An expert that is not here and has scored nothing yet. Completions that need no expert can be made all the same;
     then the first score that is missing stops the run and says how to get it."""
     return {
-        "identity": {"kind": "not here", "spec": config.expert},
-        "name": config.expert,
+        "identity": {"kind": "not here", "spec": spec.expert},
+        "name": spec.expert,
         "vocabulary": student.vocabulary,
         "end_ids": list(student.end_ids),
         "tokenizer_sha": tokenizer_sha(student.tokenizer),

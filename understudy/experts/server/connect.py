@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from understudy.config import TrainConfig
+from understudy.config import ExpertSpec
 from understudy.experts.base import Expert
 from understudy.experts.server.chat import ChatExpert
 from understudy.experts.server.check import PROMPTS, preflight
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
     from understudy.tasks.base import Task
 
 
-def connect(config: TrainConfig, task: Task, student: Any) -> Expert:
+def connect(spec: ExpertSpec, task: Task, student: Any) -> Expert:
     """UserError: not reachable, another model, another language, or noisier than allowed."""
-    server = parse_server(config.expert, "expert")
+    server = parse_server(spec.expert, "expert")
     if server.api == "chat":
-        return ChatExpert(server, student, config.temperature, config.top_p)
-    expert = ServerExpert(server, student, config.temperature, config.top_p)
+        return ChatExpert(server, student, spec.temperature, spec.top_p)
+    expert = ServerExpert(server, student, spec.temperature, spec.top_p)
     local = None
     if server.local:
         local = load_policy(
-            server.local, "expert.local", None, 0, config.device, config.dtype, config.trust_remote_code
+            server.local, "expert.local", None, 0, spec.device, spec.dtype, spec.trust_remote_code
         ).add_stop_tokens(getattr(task, "stop", ()))
         check_same_language(student, local, server.local)
-    prompts = student.encode(task.prompts("train", PROMPTS, config.seed))
+    prompts = student.encode(task.prompts("train", PROMPTS, spec.seed))
     expert.provenance["preflight"] = preflight(expert, prompts, local)
     return expert

@@ -11,7 +11,6 @@ import pytest
 import torch
 from tiny import CountingExpert
 
-from understudy.config import TrainConfig
 from understudy.diagnosis.cost import Sizes
 from understudy.diagnosis.measures import evidence
 from understudy.diagnosis.measures.collect import Setting, Table, _overlap, collect, compared, prompts, takeover
@@ -125,7 +124,7 @@ def test_measures_have_canonical_names_in_order(setting: Setting, tmp_path: Path
 
 
 def test_without_reward_or_scores_nothing_is_made_up(setting: Setting, tmp_path: Path) -> None:
-    black = load_expert(TrainConfig(expert="good"), setting.task, setting.student)
+    black = load_expert("good", setting.task, setting.student)
     blind = dataclasses.replace(setting, expert=black, reward=False)
     student, expert = tables(blind, tmp_path)
     found = evidence.measures(blind.task, student, expert, {})

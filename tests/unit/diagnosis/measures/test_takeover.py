@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from understudy.config import TrainConfig
 from understudy.diagnosis.measures.takeover import DEPTHS, Forced, continued, cut
 from understudy.experts import LocalExpert, load_expert
 from understudy.policy import Policy, load_policy
@@ -63,7 +62,7 @@ def test_an_honest_solver_saves_the_students_wrong_beginnings() -> None:
     """The takeover value of an expert that recovers: from prefixes that alone lead nowhere, it still answers."""
     task = load_task("countdown")
     policy = load_policy("scratch:width=16,layers=1,heads=2,context=128", "student", task.tokenizer(), device="cpu")
-    expert = load_expert(TrainConfig(expert="solver"), task, policy)
+    expert = load_expert("solver", task, policy)
     prompts = policy.encode(task.prompts("train", 20, 5))
     spoiled = [
         Rollout(p, 0, tuple(policy.tokenizer("1+1=2+", add_special_tokens=False)["input_ids"]), (0.0,) * 6, False, "",
