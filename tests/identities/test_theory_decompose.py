@@ -11,10 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from understudy.methods import losses
-from understudy.theory.bandit import FamilyF
-from understudy.theory.claim import Options
-from understudy.theory.claims import find
-from understudy.theory.decompose import (
+from understudy.theory.claims.claim import Options
+from understudy.theory.claims.registry import find
+from understudy.theory.exact.decompose import (
     asymmetry_identity,
     conditional_divergence,
     guarantee,
@@ -25,9 +24,10 @@ from understudy.theory.decompose import (
     tilt_delta,
     tilt_value,
 )
-from understudy.theory.falsify import ROUNDING
-from understudy.theory.generators import GENERATORS
-from understudy.theory.instance import Bandit
+from understudy.theory.falsify.generators import GENERATORS
+from understudy.theory.falsify.search import ROUNDING
+from understudy.theory.families.bandit import FamilyF
+from understudy.theory.families.instance import Bandit
 from understudy.theory.scalars import bernoulli_kl, logit
 
 SEEDS = st.integers(0, 2**32 - 1)

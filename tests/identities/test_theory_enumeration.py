@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from understudy.theory import enumerate as brute
-from understudy.theory.bandit import FamilyF, rate_instance, truncated_decoding_regret
-from understudy.theory.horizon import HZ, KINDS
-from understudy.theory.information import Info
-from understudy.theory.learners import group_centred_regret, midrange_regret, raw_ips_regret
-from understudy.theory.realizable import StochasticRealizable, Unvisited
+from understudy.theory.exact import enumerate as brute
+from understudy.theory.families.bandit import FamilyF, rate_instance, truncated_decoding_regret
+from understudy.theory.families.horizon import HZ, KINDS
+from understudy.theory.families.information import Info
+from understudy.theory.families.learners import group_centred_regret, midrange_regret, raw_ips_regret
+from understudy.theory.families.realizable import StochasticRealizable, Unvisited
 
 IID = (Info.OFF_S, Info.OFF_G, Info.OFF_L, Info.ON_G)
 EXACT = 1e-12

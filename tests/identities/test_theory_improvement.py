@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from understudy.theory import improvement
-from understudy.theory.claim import Options
-from understudy.theory.claims import find
+from understudy.theory.claims.claim import Options
+from understudy.theory.claims.registry import find
+from understudy.theory.exact import improvement
 
 SEEDS = st.integers(0, 2**32 - 1)
 

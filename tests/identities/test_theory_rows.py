@@ -8,9 +8,10 @@ import torch
 
 from understudy.config import TrainConfig, resolve
 from understudy.methods import table as algorithms
-from understudy.theory.bandit import FamilyF
-from understudy.theory.claim import Options
-from understudy.theory.claims import find
+from understudy.theory.claims.claim import Options
+from understudy.theory.claims.registry import find
+from understudy.theory.families.bandit import FamilyF
+from understudy.theory.families.trap import Trap
 from understudy.theory.production import log_table
 from understudy.theory.tabular import (
     FreeTable,
@@ -21,7 +22,6 @@ from understudy.theory.tabular import (
     expected_flow,
     train_row,
 )
-from understudy.theory.trap import Trap
 
 PLAYABLE = (True, True, False, False)
 THETA = np.array([0, 1, 1, 0])

@@ -84,8 +84,8 @@ def theory_main(argv: Sequence[str]) -> int:
 
 def _claims(argv: Sequence[str]) -> int:
     config, _ = options.parse(ClaimsConfig, argv, "understudy theory", HELP, positional="names")
-    from understudy.theory import claims
-    from understudy.theory.claim import Options
+    from understudy.theory.claims import registry as claims
+    from understudy.theory.claims.claim import Options
 
     chosen = [claims.find(name) for name in config.names] or list(claims.CLAIMS)
     told = Options(config.l, config.eps, config.kappa, config.n, config.H, config.seed)
@@ -111,7 +111,7 @@ def _claims(argv: Sequence[str]) -> int:
         out.mkdir(parents=True, exist_ok=True)
         (out / "claims.json").write_text(json.dumps(_record(results, seconds, config.seed), indent=1) + "\n")
         if config.page:
-            from understudy.theory.page import write_page
+            from understudy.theory.page.page import write_page
 
             page = write_page(out / "theory.html", results, told)
             console.print(f"page with figures: {page}", markup=False)
@@ -124,7 +124,7 @@ def _claims(argv: Sequence[str]) -> int:
 
 
 def _print_table(results: Sequence[tuple[Any, Any]], every_row: bool) -> None:
-    from understudy.theory.claim import number
+    from understudy.theory.claims.claim import number
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("claim", style="bold", no_wrap=True)
@@ -181,7 +181,7 @@ def _record(results: Sequence[tuple[Any, Any]], seconds: Sequence[float], seed: 
 
 
 def _list() -> int:
-    from understudy.theory.claims import CLAIMS
+    from understudy.theory.claims.registry import CLAIMS
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for heading in ("claim", "statement of docs/theory.md", "what it says", "options"):

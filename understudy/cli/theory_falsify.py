@@ -61,7 +61,7 @@ def falsify_main(argv: Sequence[str]) -> int:
     """Run `understudy theory falsify ARGV`; 0 nothing refuted, 1 something is."""
     config, _ = options.parse(FalsifyConfig, argv, "understudy theory falsify", DESCRIPTION)
     if config.schema:
-        from understudy.theory.instance import SCHEMA
+        from understudy.theory.families.instance import SCHEMA
 
         print(json.dumps(SCHEMA, indent=2))
         return 0
@@ -80,8 +80,8 @@ def falsify_main(argv: Sequence[str]) -> int:
 
 def example() -> dict[str, object]:
     """An instance file that `parse` accepts: Example T, and the same world with the reward bit flipped."""
-    from understudy.theory.instance import dump
-    from understudy.theory.trap import Trap
+    from understudy.theory.families.instance import dump
+    from understudy.theory.families.trap import Trap
 
     b = Trap().bandit()
     flipped = b.expert[:, [2, 3, 0, 1]]
@@ -91,8 +91,8 @@ def example() -> dict[str, object]:
 
 
 def _own(config: FalsifyConfig) -> int:
-    from understudy.theory.instance import load
-    from understudy.theory.sceptic import examine
+    from understudy.theory.falsify.examine import examine
+    from understudy.theory.families.instance import load
 
     bandit = load(config.instance)
     found = examine(bandit, config.n, config.runs, config.delta, config.seed)
@@ -134,11 +134,11 @@ def _print(findings: Sequence[object]) -> None:
 
 
 def _search(config: FalsifyConfig) -> int:
-    from understudy.theory import falsify
-    from understudy.theory.bandit import FamilyF
-    from understudy.theory.generators import GENERATORS
-    from understudy.theory.instance import dump
-    from understudy.theory.sceptic import Finding
+    from understudy.theory.falsify import search as falsify
+    from understudy.theory.falsify.examine import Finding
+    from understudy.theory.falsify.generators import GENERATORS
+    from understudy.theory.families.bandit import FamilyF
+    from understudy.theory.families.instance import dump
 
     if config.kind not in GENERATORS:
         raise UserError("kind", config.kind, f"one of {', '.join(GENERATORS)}")

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from understudy.errors import UserError
-from understudy.theory import bandit, learners, realizable
-from understudy.theory.bandit import FamilyF
-from understudy.theory.gaussian import Bottleneck
-from understudy.theory.horizon import HZ, KINDS
-from understudy.theory.information import parse_info
-from understudy.theory.realizable import StochasticRealizable, Unvisited
+from understudy.theory.families import bandit, learners, realizable
+from understudy.theory.families.bandit import FamilyF
+from understudy.theory.families.gaussian import Bottleneck
+from understudy.theory.families.horizon import HZ, KINDS
+from understudy.theory.families.information import parse_info
+from understudy.theory.families.realizable import StochasticRealizable, Unvisited
 from understudy.theory.scalars import vote_error
 
 FAMILIES: dict[str, tuple[str, ...]] = {

@@ -10,13 +10,13 @@ from typing import ClassVar
 import numpy as np
 
 from understudy.errors import UserError
-from understudy.theory import bandit
-from understudy.theory.bandit import FamilyF
-from understudy.theory.decompose import guarantee, split_bandit, tilt_delta, tilt_value
-from understudy.theory.gaussian import Fig3
-from understudy.theory.instance import Bandit
+from understudy.theory.exact.decompose import guarantee, split_bandit, tilt_delta, tilt_value
+from understudy.theory.families import bandit
+from understudy.theory.families.bandit import FamilyF
+from understudy.theory.families.gaussian import Fig3
+from understudy.theory.families.instance import Bandit
+from understudy.theory.families.trap import Trap
 from understudy.theory.scalars import bernoulli_kl, kl_inv_lower, kl_inv_upper
-from understudy.theory.trap import Trap
 from understudy.theory.values_regret import pick, probability
 
 

@@ -11,11 +11,11 @@ import pytest
 
 from understudy.cli.main import main
 from understudy.errors import UserError
-from understudy.theory.claim import Claim, Options, Result, at_most, equal
-from understudy.theory.claims import CLAIMS, find
-from understudy.theory.figures import FIGURES
-from understudy.theory.page import PARTS, render
-from understudy.theory.typeset import greek, typeset
+from understudy.theory.claims.claim import Claim, Options, Result, at_most, equal
+from understudy.theory.claims.registry import CLAIMS, find
+from understudy.theory.page.figures import FIGURES
+from understudy.theory.page.page import PARTS, render
+from understudy.theory.page.typeset import greek, typeset
 from understudy.theory.values import QUANTITIES
 
 ROOT = Path(__file__).parents[3]
@@ -151,7 +151,7 @@ def test_an_unwritable_directory(tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_a_claim_that_fails_is_told(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from understudy.theory import claims
+    from understudy.theory.claims import registry as claims
 
     broken = dataclasses.replace(find("trap"), run=lambda o: Result([at_most("a false bound", 1.0, 2.0)]))
     monkeypatch.setitem(claims.BY_NAME, "trap", broken)

@@ -8,7 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from understudy.errors import UserError
-from understudy.theory.bandit import (
+from understudy.theory.claims.claim import Options
+from understudy.theory.claims.registry import find
+from understudy.theory.falsify.search import monte_carlo_tolerance
+from understudy.theory.families.bandit import (
     FamilyF,
     le_cam,
     rate_instance,
@@ -16,11 +19,8 @@ from understudy.theory.bandit import (
     samples_needed,
     truncated_decoding_regret,
 )
-from understudy.theory.claim import Options
-from understudy.theory.claims import find
-from understudy.theory.falsify import monte_carlo_tolerance
-from understudy.theory.information import Info
-from understudy.theory.learners import (
+from understudy.theory.families.information import Info
+from understudy.theory.families.learners import (
     OFFLINE_LEARNERS,
     group_centred_regret,
     midrange_regret,

@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from understudy.theory import falsify
-from understudy.theory.bandit import FamilyF
-from understudy.theory.claim import Options
-from understudy.theory.claims import find
-from understudy.theory.decompose import split
-from understudy.theory.generators import GENERATORS
-from understudy.theory.instance import Bandit
-from understudy.theory.sceptic import examine
-from understudy.theory.trap import Trap
+from understudy.theory.claims.claim import Options
+from understudy.theory.claims.registry import find
+from understudy.theory.exact.decompose import split
+from understudy.theory.falsify import search as falsify
+from understudy.theory.falsify.examine import examine
+from understudy.theory.falsify.generators import GENERATORS
+from understudy.theory.families.bandit import FamilyF
+from understudy.theory.families.instance import Bandit
+from understudy.theory.families.trap import Trap
 
 
 @pytest.mark.parametrize("kind", GENERATORS)
@@ -135,7 +135,7 @@ def _too_small_a_delta(parts: falsify.Split) -> falsify.Split:
 
 def test_the_tally_and_the_verdict_report_violations(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a Delta that is too small on purpose, F2 and F3 must be counted, and an instance be called refuted."""
-    from understudy.theory import sceptic
+    from understudy.theory.falsify import examine as sceptic
 
     monkeypatch.setattr(falsify, "split", lambda *a: _too_small_a_delta(split(*a)))
     tally = falsify.search("generic", 2000, 0.05, seed=1)

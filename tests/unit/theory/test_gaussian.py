@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from understudy.errors import UserError
-from understudy.theory.claim import Options
-from understudy.theory.claims import find
-from understudy.theory.falsify import monte_carlo_tolerance
-from understudy.theory.gaussian import Bottleneck, Fig3
-from understudy.theory.information import Info
+from understudy.theory.claims.claim import Options
+from understudy.theory.claims.registry import find
+from understudy.theory.falsify.search import monte_carlo_tolerance
+from understudy.theory.families.gaussian import Bottleneck, Fig3
+from understudy.theory.families.information import Info
 from understudy.theory.scalars import kl_inv_lower
 
 

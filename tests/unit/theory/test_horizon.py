@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from understudy.errors import UserError
-from understudy.theory.claim import Options
-from understudy.theory.claims import find
-from understudy.theory.horizon import HZ, KINDS
-from understudy.theory.information import Info
+from understudy.theory.claims.claim import Options
+from understudy.theory.claims.registry import find
+from understudy.theory.families.horizon import HZ, KINDS
+from understudy.theory.families.information import Info
 
 GRID = (1, 2, 4, 8, 16)
 REFERENCE = {

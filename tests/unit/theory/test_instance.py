@@ -13,7 +13,7 @@ import pytest
 from understudy.cli.main import main
 from understudy.cli.theory_falsify import example
 from understudy.errors import UserError
-from understudy.theory.instance import SCHEMA, dump, load, parse
+from understudy.theory.families.instance import SCHEMA, dump, load, parse
 
 
 def test_example_round_trips(tmp_path: Path) -> None:
@@ -108,8 +108,8 @@ def test_too_large(tmp_path: Path) -> None:
 def test_a_large_instance_with_graded_rewards_is_examined_in_little_memory() -> None:
     import numpy as np
 
-    from understudy.theory.instance import Bandit
-    from understudy.theory.sceptic import examine
+    from understudy.theory.falsify.examine import examine
+    from understudy.theory.families.instance import Bandit
 
     rng = np.random.default_rng(0)
     x, y, k = 10, 400, 4

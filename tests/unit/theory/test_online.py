@@ -8,11 +8,11 @@ import math
 import numpy as np
 import pytest
 
-from understudy.theory.claim import Options
-from understudy.theory.claims import find
-from understudy.theory.falsify import random_instances, theorem4_violations
-from understudy.theory.instance import Bandit
-from understudy.theory.online import ESTIMATORS, RAW, Online, random_instance
+from understudy.theory.claims.claim import Options
+from understudy.theory.claims.registry import find
+from understudy.theory.exact.online import ESTIMATORS, RAW, Online, random_instance
+from understudy.theory.falsify.search import random_instances, theorem4_violations
+from understudy.theory.families.instance import Bandit
 
 
 def _tiny() -> Online:

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from understudy.errors import UserError
-from understudy.theory.claim import Options
-from understudy.theory.claims import find
-from understudy.theory.information import Info
-from understudy.theory.realizable import (
+from understudy.theory.claims.claim import Options
+from understudy.theory.claims.registry import find
+from understudy.theory.families.information import Info
+from understudy.theory.families.realizable import (
     ONLINE_RATIO_LIMIT,
     StochasticRealizable,
     TokenClass,

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from understudy.errors import UserError
-from understudy.theory.claim import Options
-from understudy.theory.claims import find
-from understudy.theory.decompose import guarantee, split_bandit
-from understudy.theory.trap import Trap
+from understudy.theory.claims.claim import Options
+from understudy.theory.claims.registry import find
+from understudy.theory.exact.decompose import guarantee, split_bandit
+from understudy.theory.families.trap import Trap
 
 
 def test_reference_numbers() -> None:

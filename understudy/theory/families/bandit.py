@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from understudy.errors import UserError
-from understudy.theory.information import Info
+from understudy.theory.families.information import Info
 from understudy.theory.scalars import Array, binomial_mean, vote_error
 
 ACTIONS = ("0", "1", "+", "-")  # the students play the first two

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from understudy.theory import plots_offline, plots_reward
-from understudy.theory.plots import Drawn
+from understudy.theory.page import plots_offline, plots_reward
+from understudy.theory.page.plots import Drawn
 
 FIGURES: dict[str, Drawn] = {
     "realizable": Drawn(

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from understudy.theory.instance import Bandit
+from understudy.theory.families.instance import Bandit
 from understudy.theory.production import kl_expert_student, kl_student_expert
 from understudy.theory.scalars import Array, bernoulli_kl, kl_inv_lower, logistic, logit, pinsker_lower
 

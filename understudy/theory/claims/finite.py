@@ -7,13 +7,13 @@ import math
 
 import numpy as np
 
-from understudy.theory import enumerate as brute
-from understudy.theory import falsify
-from understudy.theory.bandit import FamilyF
-from understudy.theory.claim import H_GRID, Options, Result, Row, at_least, at_most, equal
-from understudy.theory.horizon import HZ, KINDS
-from understudy.theory.information import Info
-from understudy.theory.online import ESTIMATORS, RAW, Online, random_instance
+from understudy.theory.claims.claim import H_GRID, Options, Result, Row, at_least, at_most, equal
+from understudy.theory.exact import enumerate as brute
+from understudy.theory.exact.online import ESTIMATORS, RAW, Online, random_instance
+from understudy.theory.falsify import search as falsify
+from understudy.theory.families.bandit import FamilyF
+from understudy.theory.families.horizon import HZ, KINDS
+from understudy.theory.families.information import Info
 
 INSTANCES = 12
 

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.stats import binom
 
 from understudy.errors import UserError
-from understudy.theory.instance import Bandit
+from understudy.theory.families.instance import Bandit
 from understudy.theory.scalars import Array
 
 

@@ -6,13 +6,13 @@ import dataclasses
 
 import numpy as np
 
-from understudy.theory.claim import Options, Result, at_least, at_most, equal, monte_carlo
-from understudy.theory.claims_offline import curve
-from understudy.theory.decompose import guarantee, split_bandit
-from understudy.theory.gaussian import Bottleneck, Fig3
-from understudy.theory.information import Info
+from understudy.theory.claims.claim import Options, Result, at_least, at_most, equal, monte_carlo
+from understudy.theory.claims.offline import curve
+from understudy.theory.exact.decompose import guarantee, split_bandit
+from understudy.theory.families.gaussian import Bottleneck, Fig3
+from understudy.theory.families.information import Info
+from understudy.theory.families.trap import Trap
 from understudy.theory.scalars import gaussian_cdf, gaussian_density, kl_inv_lower
-from understudy.theory.trap import Trap
 
 
 def trap(o: Options) -> Result:

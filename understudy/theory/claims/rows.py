@@ -15,13 +15,13 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import nn
 
-from understudy.theory.bandit import FamilyF
-from understudy.theory.claim import Options, Result, Row, equal, monte_carlo
-from understudy.theory.information import Info
+from understudy.theory.claims.claim import Options, Result, Row, equal, monte_carlo
+from understudy.theory.families.bandit import FamilyF
+from understudy.theory.families.information import Info
+from understudy.theory.families.trap import Trap
 from understudy.theory.production import kl_expert_student, kl_student_expert
 from understudy.theory.scalars import Array
 from understudy.theory.tabular import FreeTable, MixtureTable, SmoothedTable, TablePolicy, expected_flow, train_row
-from understudy.theory.trap import Trap
 
 PLAYABLE = (True, True, False, False)
 SAMPLED = 0.06  # tolerance of training on samples: 4 times the standard deviation seen over seeds

@@ -9,10 +9,15 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from understudy.theory import improvement
-from understudy.theory.bandit import hellinger2, le_cam
-from understudy.theory.decompose import Split, asymmetry_identity, guarantee, score_reward_covariance, split_bandit
-from understudy.theory.falsify import (
+from understudy.theory.exact import improvement
+from understudy.theory.exact.decompose import (
+    Split,
+    asymmetry_identity,
+    guarantee,
+    score_reward_covariance,
+    split_bandit,
+)
+from understudy.theory.falsify.search import (
     ETAS,
     ROUNDING,
     chosen_values,
@@ -20,7 +25,8 @@ from understudy.theory.falsify import (
     monte_carlo_tolerance,
     theorem4_violations,
 )
-from understudy.theory.instance import Bandit
+from understudy.theory.families.bandit import hellinger2, le_cam
+from understudy.theory.families.instance import Bandit
 from understudy.theory.scalars import Array, bernoulli_kl
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.stats import binom
 
 from understudy.errors import UserError
-from understudy.theory.bandit import FamilyF, check_rounds, miss
+from understudy.theory.families.bandit import FamilyF, check_rounds, miss
 from understudy.theory.scalars import Array, binomial_mean, vote_error
 
 Bits = NDArray[np.int64]

@@ -14,7 +14,7 @@ import numpy as np
 
 from understudy.errors import UserError
 from understudy.randomness import generator
-from understudy.theory.falsify import monte_carlo_tolerance
+from understudy.theory.falsify.search import monte_carlo_tolerance
 
 EXACT = 1e-9
 N_GRID = (1, 8, 16, 64, 256, 1024, 4096)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from understudy.errors import UserError
-from understudy.theory.bandit import check_rounds, miss
-from understudy.theory.information import Info
+from understudy.theory.families.bandit import check_rounds, miss
+from understudy.theory.families.information import Info
 from understudy.theory.scalars import Array, binomial_mean, logistic, vote_error
 
 ONLINE_RATIO_LIMIT = 2 * math.e * math.log(2)  # 3.768...: Theorem 1c with 1a, as K and n grow

@@ -21,7 +21,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from understudy.theory.typeset import greek
+from understudy.theory.page.typeset import greek
 
 INK, SOFT, FAINT, HAIR = "#1c1d22", "#5d636c", "#9aa1ab", "#e3e6ea"
 OFFLINE, ONLINE, SCORED = "#c4501b", "#1f5fa8", "#d98c2b"

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from understudy.theory.information import Info
-from understudy.theory.plots import (
+from understudy.theory.families.information import Info
+from understudy.theory.page.plots import (
     COOL,
     FAINT,
     INK,
@@ -23,7 +23,7 @@ from understudy.theory.plots import (
     note,
     panels,
 )
-from understudy.theory.typeset import greek
+from understudy.theory.page.typeset import greek
 
 
 def realizable(d: dict[str, Any]) -> Figure:

@@ -6,15 +6,8 @@ from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 
 from understudy.errors import UserError
-from understudy.theory import (
-    claims_examples,
-    claims_finite,
-    claims_offline,
-    claims_realizable,
-    claims_reward,
-    claims_training,
-)
-from understudy.theory.claim import Claim, Options, Result
+from understudy.theory.claims import examples, finite, offline, realizable, reward, rows
+from understudy.theory.claims.claim import Claim, Options, Result
 
 TESTS = "tests/unit/theory/test_"
 
@@ -38,7 +31,7 @@ CLAIMS: tuple[Claim, ...] = (
         "realizable",
         "Offline imitation of a realizable expert does not know the horizon",
         "Theorem 1a",
-        claims_realizable.realizable,
+        realizable.realizable,
         "If the expert is one of K students, maximum likelihood on n expert samples is within squared "
         "Hellinger distance 2 (log K + 1) / n of it on average. The horizon appears nowhere.",
         "An upper bound for finite classes: real classes are infinite, and K stands for their complexity.",
@@ -50,7 +43,7 @@ CLAIMS: tuple[Claim, ...] = (
         "scores",
         "With a random realizable expert, scores help; interaction does not",
         "Theorem 1b, Family R-stoch",
-        claims_realizable.scores,
+        realizable.scores,
         "Scores of the expert's own samples (OFF-G) give the fast rate log(K/delta) / n, and in Family "
         "R-stoch OFF-G equals ON-G exactly, while samples alone (OFF-S) are worse by more than a constant.",
         "It does not say that online imitation never helps with a realizable expert: ON-G beats OFF-S here. "
@@ -63,7 +56,7 @@ CLAIMS: tuple[Claim, ...] = (
         "constant",
         "With a deterministic realizable expert, online is better by a constant at most",
         "Theorem 1c",
-        claims_realizable.constant,
+        realizable.constant,
         "Even a learner that is shown the expert's whole distribution at n i.i.d. prompts has regret at "
         "least (l - 1) / (2e(n+1)); maximum likelihood is within a factor 2e ln 2 = 3.77 of that in the "
         "limit.",
@@ -76,7 +69,7 @@ CLAIMS: tuple[Claim, ...] = (
         "bottleneck",
         "The offline bottleneck, already at H = 1",
         "Theorem 2, corollaries C1 and C2",
-        claims_offline.bottleneck,
+        offline.bottleneck,
         "In Family F the expert plays a student's action with probability eps only. No offline learner can "
         "do better than a majority of the few informative samples: it needs 1/eps times the samples of an "
         "online one, which asks the expert to score its own actions.",
@@ -91,7 +84,7 @@ CLAIMS: tuple[Claim, ...] = (
         "truncated",
         "Truncated decoding makes the bottleneck permanent",
         "Corollary C3",
-        claims_offline.truncated,
+        offline.truncated,
         "If the expert's samples are cut to its own style (top-p, greedy), they say nothing about theta: "
         "the offline regret stays at gap/2 for every n, on one instance. Online scores are untouched.",
         "A different observation model from y ~ e. It says nothing about truncation that keeps playable actions.",
@@ -103,7 +96,7 @@ CLAIMS: tuple[Claim, ...] = (
         "rate",
         "The bottleneck in the shape log|Pi| / n",
         "Corollary C4",
-        claims_offline.rate,
+        offline.rate,
         "With rare contexts of mass zeta = 1/(eps(n+1)), the exact offline regret is at least (l-1)/(2e "
         "eps(n+1)): the realizable bound of Theorem 1c with n replaced by eps n.",
         "Not 'the paper's Theorem 1': the scraps fit both readings (1c and this). The family is chosen for its n.",
@@ -115,7 +108,7 @@ CLAIMS: tuple[Claim, ...] = (
         "two-point",
         "Any two worlds that look alike to an offline learner",
         "Corollary C5 (Le Cam)",
-        claims_offline.two_point,
+        offline.two_point,
         "For any two (expert, reward) pairs, offline regret in one of them is at least (s/2)(1 - sqrt(1 - "
         "(1 - D2/2)^(2n))), whatever the learner into the class.",
         "Two worlds only: for many contexts Theorem 2 is sharper. The bound is not tight.",
@@ -127,7 +120,7 @@ CLAIMS: tuple[Claim, ...] = (
         "logits",
         "Full distributions along expert samples: enough at H = 1, not behind a style token",
         "Corollary C6",
-        claims_offline.logits,
+        offline.logits,
         "At H = 1 logit distillation (OFF-L) shows theta at every visited prompt, like ON-G. With one style "
         "token before the content it shows the content only after 'play', and is no better than samples.",
         "Distributions at the student's own prefixes would be online information, not OFF-L.",
@@ -139,7 +132,7 @@ CLAIMS: tuple[Claim, ...] = (
         "coverage",
         "What counts is whether the sampler covers the students",
         "Theorem 2 (iii) and section 4",
-        claims_offline.coverage,
+        offline.coverage,
         "OFF-G is ON-G whose base policy is the expert. Its coverage constant E_pi[pi/e] is at least "
         "exp(KL(pi || e)): reverse KL in nats is the logarithm of the number of expert samples an "
         "importance-weighting learner needs.",
@@ -152,7 +145,7 @@ CLAIMS: tuple[Claim, ...] = (
         "baseline",
         "Online learners need a baseline",
         "Section 2, online learners",
-        claims_offline.baseline,
+        offline.baseline,
         "Importance weighting with the midrange of scores as baseline attains the online optimum; with the "
         "group mean it needs both actions drawn; with no baseline it confuses 'drawn often' with 'scored "
         "low'.",
@@ -165,7 +158,7 @@ CLAIMS: tuple[Claim, ...] = (
         "trap",
         "A mass-covering trap: SFT loses .68 with unlimited data",
         "Example T",
-        claims_examples.trap,
+        examples.trap,
         "Between a good student that cannot fake the expert's style and a bad one that fakes it a little, "
         "forward KL takes the bad one and reverse KL the good one, and Delta guarantees the latter .956.",
         "Specific to SFT: an offline learner that reads the reward bit's frequency would do well. It is not "
@@ -177,7 +170,7 @@ CLAIMS: tuple[Claim, ...] = (
         "gaussian",
         "The bottleneck with continuous actions",
         "Section 2, Gaussian bottleneck",
-        claims_examples.gaussian,
+        examples.gaussian,
         "An expert M standard deviations away reveals theta with probability Phi(-M/2) a sample; the "
         "offline regret stays near 1/2 (2 Phi(2) - 1) for n far below exp(M^2/8), one score of an own "
         "action decides online.",
@@ -189,7 +182,7 @@ CLAIMS: tuple[Claim, ...] = (
         "figure3",
         "Figure 3: benign and harmful misspecification",
         "Section 3, Figure 3",
-        claims_examples.figure3,
+        examples.figure3,
         "Both Gaussian classes are far from the expert. In class A what cannot be matched is irrelevant to "
         "the reward, and the projection has V = .977; in class B it is tied to it, and V = .5.",
         "It does not separate online from offline: with equal covariances both projections coincide.",
@@ -200,7 +193,7 @@ CLAIMS: tuple[Claim, ...] = (
         "benign",
         "What online imitation can lose is Delta, not the divergence",
         "Theorems 3A and 3A'",
-        claims_reward.benign,
+        reward.benign,
         "Delta = inf L - inf N. If the learner is within t of the smallest reverse KL, kl(V || V_e) <= "
         "Delta + t, however large that KL is. Family F has Delta = -log(1 - kappa) while the divergence "
         "goes to infinity.",
@@ -213,7 +206,7 @@ CLAIMS: tuple[Claim, ...] = (
         "asymmetry",
         "Online can be the harmful one",
         "Theorems 3B, 3C",
-        claims_reward.asymmetry,
+        reward.asymmetry,
         "Cov(r, A) = v(1-v)[logit v_e - logit v - (D1 - D0)]. In a tilt-closed class online imitation ends "
         "at sigma(logit v_e - (D1 - D0)), SFT at v_e: if correct answers are harder to phrase like the "
         "expert, online loses.",
@@ -225,7 +218,7 @@ CLAIMS: tuple[Claim, ...] = (
         "alignment",
         "Scores that are reward plus noise",
         "Theorem 3D",
-        claims_reward.alignment,
+        reward.alignment,
         "Write log e = r/beta + log nu - a + xi. Value differences are beta times (entropy + imitation + "
         "misalignment); the offset a, hence the size of the divergence, cancels.",
         "An identity for every beta and nu: useful only where xi is small.",
@@ -237,7 +230,7 @@ CLAIMS: tuple[Claim, ...] = (
         "gradient",
         "The first step toward the expert",
         "Theorem 3E",
-        claims_reward.gradient,
+        reward.gradient,
         "Along pi^(1-t) e^t the reward moves by the covariance of reward and expert advantage; for a "
         "restricted class, by the covariance of their projections on the tangent space.",
         "A positive raw covariance does not certify improvement: class B of Figure 3 has 0.80 raw and 0 projected.",
@@ -248,7 +241,7 @@ CLAIMS: tuple[Claim, ...] = (
         "best-of-two",
         "What the expert's score is worth as a judge",
         "Identity 3F",
-        claims_reward.best_of_two,
+        reward.best_of_two,
         "Keeping the better-scored of two samples gains exactly E[v(1-v)] (2 AUC - 1), with AUC over "
         "same-prompt pairs.",
         "It is about selection, not about training.",
@@ -259,7 +252,7 @@ CLAIMS: tuple[Claim, ...] = (
         "base-policy",
         "Finite-sample guarantees for sampling from a base policy",
         "Theorem 4",
-        claims_finite.base_policy,
+        finite.base_policy,
         "Importance weighting, chi-square pessimism and implicit exploration find a student whose reverse "
         "KL is within a stated distance of the best, depending on coverage and the within-prompt range "
         "only.",
@@ -272,7 +265,7 @@ CLAIMS: tuple[Claim, ...] = (
         "horizon",
         "Horizon is not what decides",
         "Section 5",
-        claims_finite.horizon,
+        finite.horizon,
         "The realizable regret is within a factor 2 of its H = 1 value for every H. The misspecified gap is "
         "there in full at H = 1 and may grow, stay or shrink with H.",
         "Six families with the number of samples fixed; not a theorem about all sequence problems.",
@@ -284,7 +277,7 @@ CLAIMS: tuple[Claim, ...] = (
         "falsifiers",
         "The search for a counter-example",
         "Section 6, F1 to F4",
-        claims_finite.falsifiers,
+        finite.falsifiers,
         "35,000 random instances, a hill climb and six offline learners: no guarantee broken. The climb "
         "reaches 99.9% of the proved loss, so the bound is essentially tight.",
         "In most generic benign instances SFT with unlimited data matches too. That refutes nothing, and "
@@ -296,7 +289,7 @@ CLAIMS: tuple[Claim, ...] = (
         "rows",
         "The program that trains is the one the theory is about",
         "Sections 2 and 3, through losses.py, label.py, rollout.py and train.py",
-        claims_training.rows,
+        rows.rows,
         "The real rows opd and opd_full drive a softmax student on Family F to P(theta) = 1 - kappa for "
         "every eps; on Example T the real row sft ends at the forward-KL projection and opd at the reverse "
         "one; on 2,048 expert samples sft shows Theorem 2's regret.",

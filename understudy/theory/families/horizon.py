@@ -19,8 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from understudy.errors import UserError
-from understudy.theory.bandit import check_rounds, miss
-from understudy.theory.information import Info
+from understudy.theory.families.bandit import check_rounds, miss
+from understudy.theory.families.information import Info
 from understudy.theory.scalars import binomial_mean, vote_error
 
 KINDS = ("R-shared", "R-indep", "M-mode-shared", "M-mode-indep", "M-token-shared", "M-token-indep")

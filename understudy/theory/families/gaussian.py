@@ -17,8 +17,8 @@ from scipy.optimize import minimize_scalar
 from scipy.stats import norm
 
 from understudy.errors import UserError
-from understudy.theory.bandit import check_rounds
-from understudy.theory.information import Info
+from understudy.theory.families.bandit import check_rounds
+from understudy.theory.families.information import Info
 from understudy.theory.scalars import Array, bernoulli_kl, binomial_mean, gaussian_cdf, gaussian_density
 
 EXPERT = (-2.0, 2.0)  # mean of the expert of Figure 3; r = 1[y >= 0]

@@ -11,11 +11,11 @@ from markupsafe import Markup
 
 from understudy import __version__
 from understudy.runs.files import write_bytes
-from understudy.theory.claim import Claim, Options, Result, Row, number
-from understudy.theory.figures import FIGURES
-from understudy.theory.information import Info
-from understudy.theory.plots import drawing, to_svg
-from understudy.theory.typeset import typeset
+from understudy.theory.claims.claim import Claim, Options, Result, Row, number
+from understudy.theory.families.information import Info
+from understudy.theory.page.figures import FIGURES
+from understudy.theory.page.plots import drawing, to_svg
+from understudy.theory.page.typeset import typeset
 
 _HERE = Path(__file__).parent
 

@@ -7,10 +7,9 @@ import math
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from understudy.theory import improvement
-from understudy.theory.bandit import FamilyF
-from understudy.theory.claim import Options, Result, Row, at_least, at_most, equal
-from understudy.theory.decompose import (
+from understudy.theory.claims.claim import Options, Result, Row, at_least, at_most, equal
+from understudy.theory.exact import improvement
+from understudy.theory.exact.decompose import (
     asymmetry_identity,
     conditional_divergence,
     guarantee,
@@ -20,13 +19,14 @@ from understudy.theory.decompose import (
     tilt_delta,
     tilt_value,
 )
-from understudy.theory.falsify import chosen_values, hill_climb
-from understudy.theory.gaussian import Fig3
-from understudy.theory.generators import GENERATORS, generic
-from understudy.theory.instance import Bandit
+from understudy.theory.falsify.generators import GENERATORS, generic
+from understudy.theory.falsify.search import chosen_values, hill_climb
+from understudy.theory.families.bandit import FamilyF
+from understudy.theory.families.gaussian import Fig3
+from understudy.theory.families.instance import Bandit
+from understudy.theory.families.trap import Trap
 from understudy.theory.production import kl_expert_student
 from understudy.theory.scalars import Array, bernoulli_kl, kl_inv_lower
-from understudy.theory.trap import Trap
 
 
 def benign(o: Options) -> Result:

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from understudy.theory.bandit import FamilyF
-from understudy.theory.horizon import HZ
-from understudy.theory.information import Info
-from understudy.theory.realizable import StochasticRealizable, Unvisited
+from understudy.theory.families.bandit import FamilyF
+from understudy.theory.families.horizon import HZ
+from understudy.theory.families.information import Info
+from understudy.theory.families.realizable import StochasticRealizable, Unvisited
 from understudy.theory.scalars import Array
 
 Law = Mapping[Hashable, float]

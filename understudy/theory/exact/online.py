@@ -18,8 +18,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from understudy.theory.decompose import split_bandit
-from understudy.theory.instance import Bandit
+from understudy.theory.exact.decompose import split_bandit
+from understudy.theory.families.instance import Bandit
 from understudy.theory.scalars import Array
 
 ESTIMATORS = ("ips", "snips", "clipped", "pessimistic", "ix")

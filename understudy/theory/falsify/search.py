@@ -17,13 +17,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from understudy.theory.bandit import FamilyF
-from understudy.theory.decompose import Split, split
-from understudy.theory.generators import GENERATORS, Instances
-from understudy.theory.information import Info
-from understudy.theory.instance import Bandit
-from understudy.theory.learners import OFFLINE_LEARNERS, simulate_regret
-from understudy.theory.online import Online, random_instance
+from understudy.theory.exact.decompose import Split, split
+from understudy.theory.exact.online import Online, random_instance
+from understudy.theory.falsify.generators import GENERATORS, Instances
+from understudy.theory.families.bandit import FamilyF
+from understudy.theory.families.information import Info
+from understudy.theory.families.instance import Bandit
+from understudy.theory.families.learners import OFFLINE_LEARNERS, simulate_regret
 from understudy.theory.scalars import Array, bernoulli_kl
 
 ROUNDING = 1e-9

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from understudy.theory.plots import (
+from understudy.theory.page.plots import (
     BAD,
     COOL,
     FAINT,
@@ -25,7 +25,7 @@ from understudy.theory.plots import (
     note,
     panels,
 )
-from understudy.theory.typeset import greek
+from understudy.theory.page.typeset import greek
 
 
 def figure3(d: dict[str, Any]) -> Figure:

@@ -7,10 +7,10 @@ import math
 import numpy as np
 
 from understudy.errors import UserError
-from understudy.theory import enumerate as brute
-from understudy.theory.claim import N_GRID, Options, Result, Row, at_least, at_most, equal
-from understudy.theory.information import Info
-from understudy.theory.realizable import (
+from understudy.theory.claims.claim import N_GRID, Options, Result, Row, at_least, at_most, equal
+from understudy.theory.exact import enumerate as brute
+from understudy.theory.families.information import Info
+from understudy.theory.families.realizable import (
     ONLINE_RATIO_LIMIT,
     StochasticRealizable,
     TokenClass,

@@ -7,8 +7,9 @@ import math
 
 import numpy as np
 
-from understudy.theory import enumerate as brute
-from understudy.theory.bandit import (
+from understudy.theory.claims.claim import Options, Result, Row, at_least, at_most, equal, monte_carlo
+from understudy.theory.exact import enumerate as brute
+from understudy.theory.families.bandit import (
     FamilyF,
     hellinger2,
     le_cam,
@@ -17,10 +18,9 @@ from understudy.theory.bandit import (
     samples_needed,
     truncated_decoding_regret,
 )
-from understudy.theory.claim import Options, Result, Row, at_least, at_most, equal, monte_carlo
-from understudy.theory.horizon import HZ
-from understudy.theory.information import Info
-from understudy.theory.learners import (
+from understudy.theory.families.horizon import HZ
+from understudy.theory.families.information import Info
+from understudy.theory.families.learners import (
     group_centred_regret,
     midrange_regret,
     raw_ips_regret,

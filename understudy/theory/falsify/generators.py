@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from understudy.theory.instance import Bandit
+from understudy.theory.families.instance import Bandit
 from understudy.theory.scalars import Array
 
 STYLES = 3

@@ -1,0 +1,1 @@
+"""Exact statements about any finite problem: enumeration, decomposition, identities, bounds."""

@@ -1,0 +1,1 @@
+"""Families of imitation problems whose exact regrets are known."""

@@ -1,0 +1,1 @@
+"""The page of `understudy theory`: claims, checks, figures."""
