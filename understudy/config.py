@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from understudy.errors import UserError
 from understudy.methods import table
 from understudy.servers import urls
@@ -330,15 +332,18 @@ def to_dict(config: TrainConfig) -> dict[str, Any]:
 
 
 def load(path: str | Path) -> TrainConfig:
-    """A resolved configuration from a run directory's config.json."""
+    """The configuration in a run directory's config.json, or in a JSON or YAML file of fields."""
     path = Path(path)
     path = path / "config.json" if os.path.isdir(path) else path
+    in_yaml = path.suffix in (".yaml", ".yml")
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        data = yaml.safe_load(text) if in_yaml else json.loads(text)
     except FileNotFoundError:
         raise UserError("config", path, "no such file; give a run directory or its config.json") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError("config", path, f"cannot be read as JSON ({error})") from None
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise UserError("config", path, f"cannot be read as {'YAML' if in_yaml else 'JSON'} ({error})") from None
     if not isinstance(data, dict):
-        raise UserError("config", path, "must be a JSON object of configuration fields")
-    return build(TrainConfig, data, "config")
+        kind = "YAML mapping" if in_yaml else "JSON object"
+        raise UserError("config", path, f"must be a {kind} of configuration fields")
+    return build(TrainConfig, {str(name): value for name, value in data.items()}, "config")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -33,6 +34,20 @@ def parse_spec(text: str, field: str) -> Spec:
     return Spec(name.strip(), args, text)
 
 
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The known name most like `name`; "" where none is similar."""
+    return next(iter(difflib.get_close_matches(name, list(known), 1, cutoff=0.6)), "")
+
+
+def unknown(name: str, known: Iterable[str]) -> str:
+    """The hint for a name that is none of `known`: all of them, or only the nearest of a long list."""
+    known = list(known)
+    close = nearest(name, known)
+    if close and len(known) > 40:
+        return f"unknown; did you mean {close}?"
+    return f"unknown; one of {', '.join(known)}" + (f" (did you mean {close}?)" if close else "")
+
+
 def build(cls: type[T], args: Mapping[str, Any], field: str) -> T:
     """`cls(**args)` with strings converted to the annotated types; UserError names the key, the value and the mend."""
     hints = typing.get_type_hints(cls)
@@ -40,7 +55,7 @@ def build(cls: type[T], args: Mapping[str, Any], field: str) -> T:
     values, prefix = {}, f"{field}." if field else ""
     for key, value in args.items():
         if key not in known:
-            raise UserError(prefix + key, value, f"unknown; one of {', '.join(known)}")
+            raise UserError(prefix + key, value, unknown(key, known))
         values[key] = _convert(value, known[key], prefix + key)
     return cls(**values)
 

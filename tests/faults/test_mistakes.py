@@ -120,7 +120,12 @@ def simple(name: str, field: str, words: str, method: str = "sft", **changes: An
 LONG = "x" * 5000
 
 # -- words and numbers
-case("unknown command", "command", "unknown; one of demo, diagnose, train")(lambda p: ["trian"])
+case("unknown command", "command", r"unknown; one of demo, diagnose, train.* \(did you mean train\?\)")(
+    lambda p: ["trian"]
+)
+case("nearest option", "command line", r"unrecognized arguments: --updaets 1 \(did you mean --updates\?\)")(
+    lambda p: [*arguments(p.out), "--updaets", "1"]
+)
 case("unknown option", "command line", "unrecognized arguments: --learning-rate")(
     lambda p: [*arguments(p.out), "--learning-rate", "1"]
 )

@@ -147,7 +147,7 @@ def test_commands_parse(page: str, command: str, monkeypatch: pytest.MonkeyPatch
     parse = options.parse
 
     def parse_only(*args: Any, **kwargs: Any) -> Any:
-        parsed, _ = parse(*args, **kwargs)
+        parsed = parse(*args, **kwargs)
         if isinstance(parsed, config.TrainConfig) and parsed.student and not PLACEHOLDER.search(command):
             config.resolve(parsed)
         raise Parsed
@@ -155,7 +155,7 @@ def test_commands_parse(page: str, command: str, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(options, "parse", parse_only)
     # an example's run directory does not exist: --config is read from a default configuration instead
     monkeypatch.setattr(
-        "understudy.cli.commands.load", lambda path: config.TrainConfig(student="x", expert="solver"), raising=False
+        "understudy.cli.train.load", lambda path: config.TrainConfig(student="x", expert="solver"), raising=False
     )
     words = [w for w in shlex.split(command) if w != "..."][1:]
     if PLACEHOLDER.fullmatch(words[0]):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +26,12 @@ from understudy.calibrate.metrics import (
     table,
 )
 from understudy.calibrate.scenarios import SCENARIOS
-from understudy.cli import options
 from understudy.diagnosis.forecast.judge import CLASSES
 from understudy.diagnosis.forecast.model import load
 from understudy.diagnosis.outcome import MARGIN, UNDECIDED
 from understudy.diagnosis.types import Estimate
 from understudy.errors import UserError
 from understudy.runs.files import dumps, read_json, write_bytes
-from understudy.terminal import console
 
 COMMAND = "understudy calibrate table"
 GOALS = {"decided": 0.8, "cost": 0.10}
@@ -212,26 +210,3 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, list):
         return [_rounded(v) for v in value]
     return value
-
-
-@dataclass(frozen=True)
-class TableConfig:
-    rows: str = "runs/calibrate/results.jsonl"
-    """What `run` kept, or a committed calibration.json, whose rows are judged anew."""
-    out: str = "docs/results"
-    """Where calibration.md and calibration.json go."""
-
-
-def table_command(args: Sequence[str]) -> int:
-    """understudy calibrate table"""
-    config, _ = options.parse(
-        TableConfig,
-        args,
-        COMMAND,
-        "Judge every row by the rule in use, score the verdicts, and write the page. Loads no model.",
-        epilog="examples\n"
-        "  understudy calibrate table\n"
-        "  understudy calibrate table --rows docs/results/calibration.json     (the page again, without the runs)",
-    )
-    console.print(f"page: {write(read(config.rows), Path(config.out))}", markup=False)
-    return 0

@@ -13,7 +13,7 @@ from understudy.terminal import Board, console
 
 def diagnose_command(args: Sequence[str]) -> int:
     """understudy diagnose"""
-    config, _ = options.parse(
+    config = options.parse(
         DiagnoseConfig,
         args,
         "understudy diagnose",

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from understudy.cli import options
+from understudy.cli.commands import COMMANDS
 from understudy.runs.files import dumps
 from understudy.runs.provenance import device_name
 from understudy.terminal import console
@@ -48,16 +49,16 @@ class DoctorConfig:
     """Print JSON for programs."""
 
 
-def doctor_command(args: Sequence[str], commands: Sequence[str] = ()) -> int:
-    """understudy doctor; `commands`: the names of all."""
-    config, _ = options.parse(
+def doctor_command(args: Sequence[str]) -> int:
+    """understudy doctor"""
+    config = options.parse(
         DoctorConfig,
         args,
         "understudy doctor",
         "Versions, devices, engines found, and which commands will work here. Exit status 0 whatever it finds.",
         epilog="example\n  understudy doctor --json",
     )
-    found = examine(commands)
+    found = examine(tuple(COMMANDS))
     if config.json:
         sys.stdout.write(dumps(found, readable=True).decode())
     else:

@@ -1,6 +1,7 @@
-"""A frozen dataclass as a command line: one option a field, its docstring as help, one-line errors.
+"""A frozen dataclass as a command line: one option per field, its docstring as help, one-line errors.
 
-argparse parses; specs.build converts, so that a bad value on the command line, in a file and in Python is told alike.
+argparse parses; specs.build converts, so that a bad value on the command line, in a file and in Python gets the same
+message.
 """
 
 from __future__ import annotations
@@ -9,23 +10,35 @@ import argparse
 import ast
 import dataclasses
 import inspect
-import sys
 import textwrap
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
 from understudy.errors import UserError
-from understudy.specs import build
+from understudy.specs import build, nearest
 
 T = TypeVar("T")
 
+SYNONYMS = {"expert": "teacher", "experts": "teachers"}
+"""Field -> a second name of its option."""
+_METAVARS = {"str": "NAME", "int": "N", "float": "X"}
+
 
 class Parser(argparse.ArgumentParser):
-    """argparse whose complaints are UserErrors: one line, exit 2, like every other mistake."""
+    """argparse whose complaints are UserErrors: one line, exit status 2, like every other mistake."""
 
     def error(self, message: str) -> NoReturn:
         raise UserError("command line", "", f"{message}; see {self.prog} --help")
+
+    def parse(self, argv: Sequence[str]) -> dict[str, Any]:
+        """Field -> text, of the options that were given. UserError names the option nearest to an unknown one."""
+        found, unknown = self.parse_known_args(list(argv))
+        if unknown:
+            close = nearest(unknown[0].partition("=")[0], self._option_string_actions)
+            self.error(f"unrecognized arguments: {' '.join(unknown)}" + (f" (did you mean {close}?)" if close else ""))
+        # bare words that were not given come as an empty list, which must not replace a default
+        return {name: value for name, value in vars(found).items() if value is not None and value != []}
 
 
 def field_docs(cls: type) -> dict[str, str]:
@@ -34,13 +47,9 @@ def field_docs(cls: type) -> dict[str, str]:
     assert isinstance(tree, ast.ClassDef)
     docs = {}
     for item, after in zip(tree.body, tree.body[1:]):
-        if (
-            isinstance(item, ast.AnnAssign)
-            and isinstance(item.target, ast.Name)
-            and isinstance(after, ast.Expr)
-            and isinstance(after.value, ast.Constant)
-        ):
-            docs[item.target.id] = " ".join(str(after.value.value).split())
+        match item, after:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=text)):
+                docs[name] = " ".join(str(text).split())
     return docs
 
 
@@ -52,49 +61,45 @@ def parse(
     epilog: str = "",
     sections: Mapping[str, str] | None = None,
     positional: str | None = None,
-    default: T | None = None,
-    extra: Mapping[str, str] | None = None,
-) -> tuple[T, dict[str, str]]:
-    """(configuration, the extra options given).
+    read: Callable[[str], T] | None = None,
+) -> T:
+    """The configuration that the words of `argv` give.
 
-    sections: heading -> its first field. positional: a tuple field that takes bare words. default: where unset fields
-    come from. extra: more options, name -> help, returned as text.
+    sections: heading -> its first field. positional: a tuple field that takes bare words. read: gives the command an
+    option --config FILE; `read(FILE)` is where fields that are not on the command line come from.
     """
     parser = Parser(prog=prog, description=description, epilog=epilog, formatter_class=_Help, allow_abbrev=False)
-    starts = {first: heading for heading, first in (sections or {}).items()}
+    headings = {first: heading for heading, first in (sections or {}).items()}
     docs, hints = field_docs(cls), typing.get_type_hints(cls)
     group: Any = parser
-    for name, text in (extra or {}).items():
-        parser.add_argument(f"--{name}", metavar="PATH", help=text)
+    if read is not None:
+        text = "Start from this configuration: a run directory, its config.json, or a JSON or YAML file of options."
+        parser.add_argument("--config", metavar="FILE", help=text)
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]
-        if field.name in starts:
-            group = parser.add_argument_group(starts[field.name])
+        if field.name in headings:
+            group = parser.add_argument_group(headings[field.name])
         _add(group, field, hints[field.name], docs.get(field.name, ""), field.name == positional)
-    # bare words that were not given come as an empty list, which must not replace a default
-    given = {k: v for k, v in vars(parser.parse_args(list(argv))).items() if v is not None and v != []}
-    extras = {name: given.pop(name) for name in (extra or {}) if name in given}
-    start = dataclasses.asdict(default) if default is not None else {}  # type: ignore[call-overload]
-    return build(cls, start | given, ""), extras
+    given = parser.parse(argv)
+    start: dict[str, Any] = {}
+    if read is not None and "config" in given:
+        start = dataclasses.asdict(read(given.pop("config")))  # type: ignore[call-overload]
+    return build(cls, start | given, "")
 
 
 def _add(group: Any, field: dataclasses.Field[Any], hint: Any, doc: str, bare: bool) -> None:
-    kinds = [k for k in (typing.get_args(hint) or (hint,)) if k not in (type(None), Ellipsis)]
-    flag = "--" + field.name.replace("_", "-")
-    shown = doc
-    has_default = field.default not in (None, "", (), dataclasses.MISSING)
-    if has_default and "Default" not in doc and kinds[0] is not bool:
-        value = " ".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
-        shown += f" [{value}]"
-    shown = shown.replace("%", "%%")  # argparse fills in % fields
-    if typing.get_origin(hint) is tuple:
-        if bare:
-            group.add_argument(field.name, nargs="*", metavar=field.name.upper().rstrip("S"), help=shown, default=None)
-        else:
-            group.add_argument(flag, nargs="+", metavar=kinds[0].__name__.upper(), help=shown)
-    elif kinds[0] is bool:
-        group.add_argument(flag, action=argparse.BooleanOptionalAction, default=None, help=shown)
+    kind = next(k for k in (typing.get_args(hint) or (hint,)) if k not in (type(None), Ellipsis))
+    flags = ["--" + name.replace("_", "-") for name in (field.name, SYNONYMS.get(field.name)) if name]
+    if field.default not in (None, "", (), dataclasses.MISSING) and "Default" not in doc and kind is not bool:
+        doc += f" [{' '.join(map(str, field.default)) if isinstance(field.default, tuple) else field.default}]"
+    doc = doc.replace("%", "%%")  # argparse fills in % fields
+    if bare:
+        group.add_argument(field.name, nargs="*", metavar=field.name.upper().rstrip("S"), help=doc)
+    elif typing.get_origin(hint) is tuple:
+        group.add_argument(*flags, dest=field.name, nargs="+", metavar=kind.__name__.upper(), help=doc)
+    elif kind is bool:
+        group.add_argument(*flags, dest=field.name, action=argparse.BooleanOptionalAction, help=doc)
     else:
-        group.add_argument(flag, metavar={"str": "NAME", "int": "N", "float": "X"}[kinds[0].__name__], help=shown)
+        group.add_argument(*flags, dest=field.name, metavar=_METAVARS[kind.__name__], help=doc)
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
@@ -102,13 +107,6 @@ class _Help(argparse.RawDescriptionHelpFormatter):
         super().__init__(prog, max_help_position=28, width=100)
 
     def add_usage(self, usage: Any, actions: Any, groups: Any, prefix: Any = None) -> None:
-        # forty options on the usage line help nobody
-        words = [a.metavar or a.dest for a in actions if not a.option_strings]
-        super().add_usage(
-            f"{self._prog} [options] {' '.join(f'[{w} ...]' for w in words)}".strip(), actions, groups, prefix
-        )
-
-
-def fail(error: UserError) -> int:
-    print(f"error: {error}", file=sys.stderr)
-    return 2
+        # the options are listed below: the usage line names bare words only
+        words = "".join(f" [{a.metavar or a.dest} ...]" for a in actions if not a.option_strings)
+        super().add_usage(f"{self._prog} [options]{words}", actions, groups, prefix)

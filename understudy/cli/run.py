@@ -66,7 +66,7 @@ class RunConfig:
 
 def run_command(args: Sequence[str]) -> int:
     """understudy run"""
-    config, _ = options.parse(
+    config = options.parse(
         RunConfig,
         args,
         "understudy run",

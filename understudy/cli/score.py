@@ -49,7 +49,7 @@ class ScoreConfig:
 
 def score_command(args: Sequence[str]) -> int:
     """understudy score"""
-    config, _ = options.parse(
+    config = options.parse(
         ScoreConfig,
         args,
         "understudy score",

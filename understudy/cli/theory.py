@@ -83,7 +83,7 @@ def theory_main(argv: Sequence[str]) -> int:
 
 
 def _claims(argv: Sequence[str]) -> int:
-    config, _ = options.parse(ClaimsConfig, argv, "understudy theory", HELP, positional="names")
+    config = options.parse(ClaimsConfig, argv, "understudy theory", HELP, positional="names")
     from understudy.theory.claims import registry as claims
     from understudy.theory.claims.claim import Options
 
@@ -203,7 +203,7 @@ def _value(argv: Sequence[str]) -> int:
         return 0
     name, rest = argv[0], [word for word in argv[1:] if word != "--json"]
     cls = values.find(name)
-    quantity, _ = options.parse(cls, rest, f"understudy theory value {name}", str(cls.__doc__))
+    quantity = options.parse(cls, rest, f"understudy theory value {name}", str(cls.__doc__))
     record = values.record(name, quantity)
     if "--json" in argv:
         print(json.dumps(record))

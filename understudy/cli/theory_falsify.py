@@ -59,7 +59,7 @@ class FalsifyConfig:
 
 def falsify_main(argv: Sequence[str]) -> int:
     """Run `understudy theory falsify ARGV`; 0 nothing refuted, 1 something is."""
-    config, _ = options.parse(FalsifyConfig, argv, "understudy theory falsify", DESCRIPTION)
+    config = options.parse(FalsifyConfig, argv, "understudy theory falsify", DESCRIPTION)
     if config.schema:
         from understudy.theory.families.instance import SCHEMA
 

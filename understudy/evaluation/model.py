@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from understudy.errors import UserError
 from understudy.evaluation import intervals
+from understudy.evaluation.config import EvalConfig
 from understudy.evaluation.sampled import Sampled, eval_seed, held_out, sample_expert, sample_policy
 from understudy.experts import is_programmatic, load_expert
 from understudy.policy import load_policy
 from understudy.tasks import load_task, stops_of
-
-if TYPE_CHECKING:
-    from understudy.cli.commands import EvalConfig
 
 
 def evaluate_model(o: EvalConfig) -> dict[str, Any]:

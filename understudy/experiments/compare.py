@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from understudy.cli import options
 from understudy.config import TrainConfig, resolve, to_dict
 from understudy.diagnosis.config import BUDGET, share
 from understudy.errors import UserError
@@ -283,23 +282,4 @@ def _same_model(a: str, b: str) -> bool:
     return one == other or one / "final" == other or one == other / "final"
 
 
-def compare_command(args: Sequence[str]) -> int:
-    """understudy compare"""
-    config, _ = options.parse(
-        CompareConfig,
-        args,
-        "understudy compare",
-        "Train experts x methods x seeds at equal budgets and draw one report. Finished runs are re-used; the same\n"
-        "command goes on where it was stopped.",
-        epilog="example\n"
-        "  understudy compare --student runs/base-{seed} --experts rl=runs/grpo-{seed} search=solver \\\n"
-        "      --methods sft opd_full sft:updates=1000 --seeds 0 1 2 --set updates=200 lr=1e-3",
-    )
-    plan = plan_of(config, ["understudy", "compare", *args])
-    for flag in flags(plan.arms):
-        console.print(f"flag: {flag}", markup=False)
-    run(plan, config.workers, launcher=config.launcher)
-    return 0
-
-
-__all__ = ["Arm", "CompareConfig", "Plan", "compare", "compare_command", "describe_expert", "flags", "plan_of", "run"]
+__all__ = ["Arm", "CompareConfig", "Plan", "compare", "describe_expert", "flags", "plan_of", "run"]

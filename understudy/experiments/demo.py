@@ -12,13 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from understudy.cli import options
 from understudy.config import TrainConfig, resolve, to_dict
 from understudy.diagnosis.config import BUDGET
 from understudy.errors import UserError
-from understudy.experiments.compare import Arm, Plan, describe_expert, run
+from understudy.experiments.compare import Arm, Plan, describe_expert
 from understudy.experiments.jobs import Job
-from understudy.terminal import console
 
 UPDATES = 200
 # no more prompts than there are distinct test problems, so that a prompt is a unit of replication
@@ -161,23 +159,3 @@ def plan_of(config: DemoConfig, command: Sequence[str]) -> Plan:
     }
     return Plan("Offline or online? Countdown on one laptop", root, "updates", experts, arms, bases, settings,
                 list(command), tuple(before), BUDGET if config.diagnose else "")  # fmt: skip
-
-
-def demo_command(args: Sequence[str]) -> int:
-    """understudy demo"""
-    config, _ = options.parse(
-        DemoConfig,
-        args,
-        "understudy demo",
-        "The paper's central experiment on this machine: tiny Hugging Face models made on the spot, Countdown with a\n"
-        "verifier, an expert within the student's reach and one beyond it, a verdict beforehand, then offline against\n"
-        "online imitation at equal updates. Ends with a table, the finding in words, and the path of report.html.",
-        epilog="examples\n"
-        "  understudy demo --quick\n"
-        "  understudy demo\n"
-        "  understudy demo --seeds 3     (all four experts)",
-    )
-    plan = plan_of(config, ["understudy", "demo", *args])
-    console.print(f"{len(plan.jobs())} runs, {config.workers} at a time, in {plan.out}", markup=False)
-    run(plan, config.workers)
-    return 0

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from understudy.cli import doctor
-from understudy.cli.main import COMMANDS, main
+from understudy.cli.commands import COMMANDS
+from understudy.cli.main import main
 
 
 def asked(capsys: pytest.CaptureFixture[str], *words: str) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from understudy.cli import calibrate as calibrate_cli
 from understudy.cli import main
+from understudy.cli.commands import CALIBRATE, COMMANDS
 
-NAMES = [[name] for name in main.COMMANDS] + [["calibrate", name] for name in calibrate_cli.COMMANDS]
+NAMES = [[name] for name in COMMANDS] + [["calibrate", name] for name in CALIBRATE]
 
 
 @pytest.mark.parametrize("words", NAMES, ids=" ".join)

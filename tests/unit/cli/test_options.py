@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,11 @@ from typing import Any
 import pytest
 
 from understudy.cli import options
-from understudy.cli.commands import EvalConfig, ReportConfig
+from understudy.cli.main import main
+from understudy.cli.report import ReportConfig
 from understudy.config import SECTIONS, TrainConfig, load, resolve, to_dict
 from understudy.errors import UserError
+from understudy.evaluation.config import EvalConfig
 from understudy.experiments.compare import CompareConfig
 from understudy.specs import parse_spec
 
@@ -37,7 +41,7 @@ class Sample:
 
 
 def parsed(*args: str, **more: Any) -> Sample:
-    return options.parse(Sample, args, "prog", "What it does.", positional="words", **more)[0]
+    return options.parse(Sample, args, "prog", "What it does.", positional="words", **more)
 
 
 def test_defaults_and_types() -> None:
@@ -52,8 +56,10 @@ def test_defaults_and_types() -> None:
 def test_default_from_a_file_gives_way_to_the_command_line() -> None:
     """Catches --config winning over the option beside it."""
     start = Sample("file", 9, 0.5, False, True, (3,), ("w",))
-    assert parsed(default=start) == start
-    assert parsed("--count", "1", "--on", default=start) == dataclasses.replace(start, count=1, on=True)
+    files = {"a": start}
+    assert parsed("--config", "a", read=files.__getitem__) == start
+    changed = dataclasses.replace(start, count=1, on=True)
+    assert parsed("--count", "1", "--config=a", "--on", read=files.__getitem__) == changed
 
 
 @pytest.mark.parametrize(
@@ -80,6 +86,37 @@ def test_every_mistake_is_one_line(args: list[str], field: str) -> None:
     assert caught.value.field == field
     assert "\n" not in str(caught.value)
     assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("args", "close"), [(["--cuont", "1"], "--count"), (["--nmae=x"], "--name"), (["--of"], "--off"), (["--zzzz"], "")]
+)
+def test_an_unknown_option_gets_the_nearest_one(args: list[str], close: str) -> None:
+    """Catches a typing mistake that is answered by a refusal alone, and a suggestion that has nothing to do with it."""
+    with pytest.raises(UserError, match="unrecognized arguments") as caught:
+        parsed(*args)
+    assert re.findall(r"did you mean (\S+)\?", str(caught.value)) == ([close] if close else [])
+
+
+@pytest.mark.parametrize("command", ["train", "diagnose", "score", "compare"])
+def test_teacher_is_another_word_for_expert(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Catches a command that knows the expert by one of its two names only."""
+    made: list[dict[str, Any]] = []
+
+    def keep(cls: type, values: dict[str, Any], field: str) -> None:
+        made.append(values)
+        sys.exit(0)
+
+    monkeypatch.setattr(options, "build", keep)
+    for word in ("expert", "teacher"):
+        with pytest.raises(SystemExit):
+            main([command, f"--{word}s" if command == "compare" else f"--{word}", "solver"])
+    assert made[0] == made[1] != {}
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    assert "--teacher" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("cls", [TrainConfig, EvalConfig, CompareConfig, ReportConfig])
@@ -149,6 +186,54 @@ def test_config_file_mistakes(name: str, tmp_path: Path) -> None:
         load(file)
     assert caught.value.field.startswith("config")
     assert "\n" not in str(caught.value)
+
+
+YAML_MISTAKES = {
+    "a list": ("- method: sft", "config", "must be a YAML mapping"),
+    "a number": ("3", "config", "must be a YAML mapping"),
+    "nothing": ("# lr: 1", "config", "must be a YAML mapping"),
+    "a tab": ("method: sft\n\tlr: 1", "config", r"cannot be read as YAML .*'\\t'.* line 2"),
+    "a Python object": ("method: !!python/object/apply:os.getcwd []", "config", "cannot be read as YAML"),
+    "not utf-8": ("method: \udcff", "config", "cannot be read as YAML"),
+    "wrong type": ("lr: fast", "config.lr", "must be a finite number"),
+    "list for a number": ("updates: [1, 2]", "config.updates", "must be a whole number"),
+    "yes for text": ("method: yes", "config.method", "must be text"),
+    "a number as a key": ("1: 2", "config.1", "unknown"),
+    "unknown field": ("lora_rnak: 8", "config.lora_rnak", r"did you mean lora_rank\?$"),
+    "two of them": ("warmpu: 1\nupdatess: 8", "config.warmpu", r"did you mean warmup\?$"),
+    "a cycle": ("method: &a [*a]", "config.method", "must be text"),
+}
+
+
+@pytest.mark.parametrize("name", YAML_MISTAKES)
+def test_yaml_config_mistakes(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Catches a traceback, a second line, another exit status than 2, and a YAML tag that runs code."""
+    text, field, words = YAML_MISTAKES[name]
+    file = tmp_path / "config.yaml"
+    file.write_bytes(text.encode("utf-8", "surrogateescape"))
+    assert main(["train", "--config", str(file)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {field}: ")
+    assert re.search(words, line)
+
+
+def test_config_file_in_yaml(tmp_path: Path) -> None:
+    """Catches numbers that YAML reads as text (1e-3), and a YAML file that means something else than the same JSON."""
+    fields = {"method": "grpo", "student": "s", "lr": 1e-3, "updates": 7, "eval_expert": False, "clip": None}
+    lines = ["# a comment", "method: grpo", "student: s", "lr: 1e-3", "updates: 7", "eval_expert: no", "clip:"]
+    (tmp_path / "c.yml").write_text("\n".join(lines))
+    (tmp_path / "c.json").write_text(json.dumps(fields))
+    assert load(tmp_path / "c.yml") == load(tmp_path / "c.json") == TrainConfig(**fields)  # type: ignore[arg-type]
+
+
+def test_config_of_an_earlier_version(tmp_path: Path) -> None:
+    """Catches a field that the config.json of a version without it would need; what is left out has its default."""
+    want = resolve(TrainConfig(method="opd", student="s", expert="solver", seed=3))
+    old = to_dict(want)
+    for name in ("tracker", "processes", "eval_temperature", "lora_targets", "sampler", "score_cache"):
+        del old[name]
+    (tmp_path / "config.json").write_text(json.dumps(old))
+    assert resolve(load(tmp_path)) == want
 
 
 def test_config_file_round_trip(tmp_path: Path) -> None:

@@ -7,10 +7,11 @@ from collections import Counter
 
 import pytest
 
+from understudy.cli.demo import demo_command
 from understudy.config import resolve, to_dict
 from understudy.errors import UserError
 from understudy.experiments.compare import STUDIED, flags
-from understudy.experiments.demo import LARGER, RL, SEARCH, STYLED, DemoConfig, demo_command, plan_of
+from understudy.experiments.demo import LARGER, RL, SEARCH, STYLED, DemoConfig, plan_of
 from understudy.experiments.jobs import Job
 
 

@@ -348,7 +348,7 @@ def test_the_command_on_the_page_asks_the_same_question(tmp_path: Path, full: Pa
     ):  # fmt: skip
         words = shlex.split(command(setting))
         assert words[:2] == ["understudy", "diagnose"]
-        config, _ = options.parse(DiagnoseConfig, words[2:], "understudy diagnose", "")
+        config = options.parse(DiagnoseConfig, words[2:], "understudy diagnose", "")
         for name in DiagnoseConfig.__dataclass_fields__:
             value = setting[name]
             assert getattr(config, name) == (tuple(value) if isinstance(value, list) else value), name

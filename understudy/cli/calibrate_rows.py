@@ -1,4 +1,4 @@
-"""understudy calibrate score | fit: what needs no language model."""
+"""understudy calibrate score | fit | table: no language model is loaded."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from understudy.calibrate import metrics
+from understudy.calibrate.fit import fit
+from understudy.calibrate.metrics import Row
+from understudy.calibrate.table import COMMAND, read, write
 from understudy.cli import options
+from understudy.diagnosis.forecast.model import find, install
 from understudy.errors import UserError
 from understudy.terminal import console
-
-if TYPE_CHECKING:
-    from understudy.calibrate.metrics import Row
 
 
 @dataclass(frozen=True)
@@ -29,13 +30,9 @@ class ScoreConfig:
 
 
 def score_command(args: Sequence[str]) -> int:
-    from understudy.calibrate import metrics
-
-    config, _ = options.parse(ScoreConfig, args, "understudy calibrate score", "Verdicts against what then happened.")
+    config = options.parse(ScoreConfig, args, "understudy calibrate score", "Verdicts against what then happened.")
     rows = _rows(config.rows, config.set)
     if config.model:
-        from understudy.diagnosis.forecast.model import find
-
         rows = metrics.rejudged(rows, find(config.model))
     found = metrics.score(rows)
     if config.json:
@@ -69,10 +66,7 @@ class FitConfig:
 
 
 def fit_command(args: Sequence[str]) -> int:
-    from understudy.calibrate.fit import fit
-    from understudy.diagnosis.forecast.model import find, install
-
-    config, _ = options.parse(FitConfig, args, "understudy calibrate fit", "Coefficients of the verdict from rows.")
+    config = options.parse(FitConfig, args, "understudy calibrate fit", "Coefficients of the verdict from rows.")
     if config.weight <= 0:
         raise UserError(
             "weight", config.weight, "must be above 0: without a prior a few rows do not fix the coefficients"
@@ -97,9 +91,30 @@ def fit_command(args: Sequence[str]) -> int:
     return 0
 
 
-def _rows(path: str, chosen: str) -> list[Row]:
-    from understudy.calibrate.table import read
+@dataclass(frozen=True)
+class TableConfig:
+    rows: str = "runs/calibrate/results.jsonl"
+    """What `run` kept, or a committed calibration.json, whose rows are judged anew."""
+    out: str = "docs/results"
+    """Where calibration.md and calibration.json go."""
 
+
+def table_command(args: Sequence[str]) -> int:
+    """understudy calibrate table"""
+    config = options.parse(
+        TableConfig,
+        args,
+        COMMAND,
+        "Judge every row by the rule in use, score the verdicts, and write the page. Loads no model.",
+        epilog="examples\n"
+        "  understudy calibrate table\n"
+        "  understudy calibrate table --rows docs/results/calibration.json     (the page again, without the runs)",
+    )
+    console.print(f"page: {write(read(config.rows), Path(config.out))}", markup=False)
+    return 0
+
+
+def _rows(path: str, chosen: str) -> list[Row]:
     if not path:
         raise UserError("rows", "", "missing: give a file such as runs/calibrate/results.jsonl")
     rows = [r for r in read(path) if not chosen or r.set == chosen]

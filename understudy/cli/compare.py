@@ -1,0 +1,28 @@
+"""understudy compare"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from understudy.cli import options
+from understudy.experiments.compare import CompareConfig, flags, plan_of, run
+from understudy.terminal import console
+
+
+def compare_command(args: Sequence[str]) -> int:
+    """understudy compare"""
+    config = options.parse(
+        CompareConfig,
+        args,
+        "understudy compare",
+        "Train experts x methods x seeds at equal budgets and draw one report. Finished runs are re-used; the same\n"
+        "command goes on where it was stopped.",
+        epilog="example\n"
+        "  understudy compare --student runs/base-{seed} --experts rl=runs/grpo-{seed} search=solver \\\n"
+        "      --methods sft opd_full sft:updates=1000 --seeds 0 1 2 --set updates=200 lr=1e-3",
+    )
+    plan = plan_of(config, ["understudy", "compare", *args])
+    for flag in flags(plan.arms):
+        console.print(f"flag: {flag}", markup=False)
+    run(plan, config.workers, launcher=config.launcher)
+    return 0

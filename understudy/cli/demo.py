@@ -1,0 +1,30 @@
+"""understudy demo"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from understudy.cli import options
+from understudy.experiments.compare import run
+from understudy.experiments.demo import DemoConfig, plan_of
+from understudy.terminal import console
+
+
+def demo_command(args: Sequence[str]) -> int:
+    """understudy demo"""
+    config = options.parse(
+        DemoConfig,
+        args,
+        "understudy demo",
+        "The paper's central experiment on this machine: tiny Hugging Face models made on the spot, Countdown with a\n"
+        "verifier, an expert within the student's reach and one beyond it, a verdict beforehand, then offline against\n"
+        "online imitation at equal updates. Ends with a table, the finding in words, and the path of report.html.",
+        epilog="examples\n"
+        "  understudy demo --quick\n"
+        "  understudy demo\n"
+        "  understudy demo --seeds 3     (all four experts)",
+    )
+    plan = plan_of(config, ["understudy", "demo", *args])
+    console.print(f"{len(plan.jobs())} runs, {config.workers} at a time, in {plan.out}", markup=False)
+    run(plan, config.workers)
+    return 0
