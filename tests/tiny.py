@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from understudy.config import TrainConfig
+from understudy.protocols import Expert, Stepper
 from understudy.tasks.countdown import CountdownTask
 from understudy.training.labels import Labelled, expert_draws
 from understudy.types import Prompt, Rollout
@@ -36,19 +37,43 @@ def config(method: str, out: Path, **changes: Any) -> TrainConfig:
     return TrainConfig(**(fields | changes))
 
 
-class CountingExpert:
+class WrappedExpert(Expert):
+    """Everything as `expert` has it; subclasses change some of it."""
+
+    def __init__(self, expert: Expert) -> None:
+        self.expert = expert
+        for name in Expert.__annotations__:
+            setattr(self, name, getattr(expert, name))
+
+    def start(self, prompts: Sequence[Prompt]) -> Stepper:
+        return self.expert.start(prompts)
+
+    def sample(self, prompts: Sequence[Prompt], samples: int, seed: int, max_new_tokens: int) -> list[Rollout]:
+        return self.expert.sample(prompts, samples, seed, max_new_tokens)
+
+    def has_greedy(self) -> bool:
+        return self.expert.has_greedy()
+
+    def greedy(self, prompts: Sequence[Prompt], max_new_tokens: int) -> list[Rollout]:
+        return self.expert.greedy(prompts, max_new_tokens)
+
+    def score(self, rollouts: Sequence[Rollout]) -> list[torch.Tensor]:
+        return self.expert.score(rollouts)
+
+    def distribution(self, rollouts: Sequence[Rollout]) -> list[torch.Tensor]:
+        return self.expert.distribution(rollouts)
+
+
+class CountingExpert(WrappedExpert):
     """An expert that keeps its own account of what it is asked, as an oracle for the run's ledger."""
 
-    def __init__(self, expert: Any) -> None:
-        self.expert = expert
+    def __init__(self, expert: Expert) -> None:
+        super().__init__(expert)
         self.calls = self.scored = self.sampled = 0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.expert, name)
 
     def start(self, prompts: Sequence[Prompt]) -> Any:
         self.calls += len(prompts)
-        steps = self.expert.start(prompts)
+        steps: Any = self.expert.start(prompts)
         ask = steps.next_logp
 
         def counted() -> torch.Tensor:
@@ -59,8 +84,8 @@ class CountingExpert:
         steps.next_logp = counted
         return steps
 
-    def sample(self, *args: Any, **options: Any) -> list[Rollout]:
-        out = self.expert.sample(*args, **options)
+    def sample(self, prompts: Sequence[Prompt], samples: int, seed: int, max_new_tokens: int) -> list[Rollout]:
+        out = self.expert.sample(prompts, samples, seed, max_new_tokens)
         self.calls += len(out)
         self.sampled += sum(len(r.ids) for r in out)
         return out

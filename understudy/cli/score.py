@@ -88,7 +88,7 @@ def score(config: ScoreConfig, show: Any = lambda done, total: None) -> dict[str
     from understudy.experts import is_programmatic, load_directly
     from understudy.experts.cache.identity import with_cache
     from understudy.policy import check_same_language, load_policy
-    from understudy.tasks import load_task, stops_of
+    from understudy.tasks import load_task
     from understudy.training.rollouts import kept_rollouts
 
     run = load(config.run) if config.run else TrainConfig()
@@ -105,7 +105,7 @@ def score(config: ScoreConfig, show: Any = lambda done, total: None) -> dict[str
     task = load_task(run.task)
     student = load_policy(
         run.student, "student", task.tokenizer(), run.seed, "cpu", trust_remote_code=config.trust_remote_code
-    ).add_stop_tokens(stops_of(task))
+    ).add_stop_tokens(task.stop)
     rollouts = kept_rollouts(run, task, student, Path(config.run)) if config.run else list(_of_file(config, student))
     if not rollouts:
         raise UserError("run", config.run or config.rollouts, "holds no completions")

@@ -118,11 +118,11 @@ def _loaded(config: DiagnoseConfig, offline: TrainConfig) -> tuple[Setting, Trai
     if "sample" not in expert.capabilities:
         raise UserError("expert", config.expert, "cannot be sampled: there is nothing to imitate offline")
     weights = config.expert_parameters
-    if not weights and hasattr(expert, "policy"):
+    if not weights and expert.policy is not None:
         weights = expert.policy.describe()["parameters"]
     sizes = Sizes(student.describe()["parameters"], weights)
     room = offline.max_new_tokens or task.max_new_tokens
-    reward = config.verifier and getattr(task, "verified", True)
+    reward = config.verifier and task.verified
     online = None
     if "score" in expert.capabilities:
         online = full_training(config, "opd_full" if "distribution" in expert.capabilities else "opd")

@@ -14,7 +14,6 @@ from understudy.diagnosis.types import Check
 from understudy.errors import UserError
 from understudy.policy import check_same_language, tokenizer_sha
 from understudy.randomness import seed_from
-from understudy.tasks import check_task, verify_all
 from understudy.types import Prompt
 
 NOISE = 0.05
@@ -42,14 +41,14 @@ def _all(setting: Setting, name: str) -> Iterator[Check]:
     told = f"{len(student.tokenizer)} tokens, {tokenizer_sha(student.tokenizer)}, end {list(student.end_ids)}"
     same = _try("tokenizer, vocabulary and end tokens", told, lambda: check_same_language(student, expert, name))
     yield same
-    yield _templates(student.tokenizer, getattr(expert, "tokenizer", None))
+    yield _templates(student.tokenizer, expert.tokenizer)
     some = _some(setting)
     yield _try("context length", f"{setting.room} tokens of completion fit", lambda: _room(setting, some))
     if not same.passed:
         return  # scores of foreign tokens would only confuse
     yield _noise(setting, some)
     if setting.reward:
-        yield _try("verifier accepts its own gold answers", "8 prompts a split", lambda: check_task(setting.task))
+        yield _try("verifier accepts its own gold answers", "8 prompts a split", setting.task.check)
         yield _own_template(setting, some)
 
 
@@ -67,7 +66,7 @@ def _some(setting: Setting) -> list[Prompt]:
 
 
 def _room(setting: Setting, some: list[Prompt]) -> None:
-    for policy in (setting.student, getattr(setting.expert, "policy", None)):
+    for policy in (setting.student, setting.expert.policy):
         if policy is not None:
             policy.check_room(some, setting.room)
 
@@ -97,8 +96,8 @@ def _noise(setting: Setting, some: list[Prompt]) -> Check:
 
 def _own_template(setting: Setting, some: list[Prompt]) -> Check:
     """An instruct model that does far better behind its template would be judged, and imitated, off its ground."""
-    name, tokenizer = "the expert under its own template", getattr(setting.expert, "tokenizer", None)
-    policy = getattr(setting.expert, "policy", None)
+    name, tokenizer = "the expert under its own template", setting.expert.tokenizer
+    policy = setting.expert.policy
     if policy is None or tokenizer is None or not getattr(tokenizer, "chat_template", None):
         return Check(name, True, "it has none")
     dressed = []
@@ -109,7 +108,7 @@ def _own_template(setting: Setting, some: list[Prompt]) -> Check:
     accuracies = []
     for prompts in (some, dressed):
         policy.check_room(prompts, setting.room)
-        done = verify_all(setting.task, setting.expert.sample(prompts, 2, setting.seed, setting.room))
+        done = setting.task.verify_all(setting.expert.sample(prompts, 2, setting.seed, setting.room))
         accuracies.append(float(np.mean([r.reward for r in done])))
     plain, templated = accuracies
     good = templated - plain <= TEMPLATE_GAIN

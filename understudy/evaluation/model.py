@@ -12,7 +12,7 @@ from understudy.evaluation.config import EvalConfig
 from understudy.evaluation.sampled import Sampled, eval_seed, held_out, sample_expert, sample_policy
 from understudy.experts import is_programmatic, load_expert
 from understudy.policy import load_policy
-from understudy.tasks import load_task, stops_of
+from understudy.tasks import load_task
 
 
 def evaluate_model(o: EvalConfig) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def evaluate_model(o: EvalConfig) -> dict[str, Any]:
     else:
         policy = load_policy(
             o.model, "model", task.tokenizer(), o.seed, o.device, trust_remote_code=o.trust_remote_code
-        ).add_stop_tokens(stops_of(task))
+        ).add_stop_tokens(task.stop)
         prompts = held_out(task, policy, o.split, o.prompts, o.eval_seed, room)
         done = sample_policy(policy, task, prompts, o.samples, seed, room)
     return summary(done, o.k)

@@ -14,12 +14,11 @@ from torch import Tensor
 
 from understudy import distributed
 from understudy.errors import UserError
-from understudy.experts.base import CAPABILITIES, Expert
 from understudy.methods import divergences
 from understudy.policy import Policy
 from understudy.policy.sampling import draw
+from understudy.protocols import Expert, Task
 from understudy.randomness import seed_from, uniforms
-from understudy.tasks.base import Task, size_of, verify_all
 from understudy.types import Prompt, Rollout
 
 
@@ -78,7 +77,7 @@ def splits_of(names: str, task: Task) -> list[str]:
 
 def held_out(task: Task, policy: Policy, split: str, n: int, seed: int, max_new_tokens: int) -> list[Prompt]:
     """`n` encoded prompts of a split, or all of a smaller one: a prompt that came twice would narrow the intervals."""
-    size = size_of(task, split)
+    size = task.size(split)
     prompts = policy.encode(task.prompts(split, n if size is None else min(n, size), seed))
     policy.check_room(prompts, 1 if is_choice(prompts) else max_new_tokens)
     return prompts
@@ -96,8 +95,7 @@ def choose(policy: Any, scorer: Any, prompts: Sequence[Prompt]) -> list[np.ndarr
     choice is one token, one forward pass a prompt gives them all; else each choice's tokens are scored.
     """
     ids = [policy.continuations([p] * len(p.data["choices"]), p.data["choices"]) for p in prompts]
-    can = getattr(scorer, "capabilities", CAPABILITIES)
-    if "distribution" in can and all(len(i) == 1 for choice in ids for i in choice):
+    if "distribution" in scorer.capabilities and all(len(i) == 1 for choice in ids for i in choice):
         asked = [_as_rollout(p, choice[0]) for p, choice in zip(prompts, ids)]
         out = []
         for at in range(0, len(asked), 64):
@@ -128,7 +126,7 @@ def chosen(
             ids = policy.continuations([p], [text])[0]
             row = Rollout(p, max(0, s - 1), ids, (float("nan"),) * len(ids), True, text, actor)
             (sampled if s else greedy).append(row)
-    return Sampled(prompts, samples, verify_all(task, sampled), verify_all(task, greedy))
+    return Sampled(prompts, samples, task.verify_all(sampled), task.verify_all(greedy))
 
 
 def sample_policy(
@@ -151,7 +149,7 @@ def sample_policy(
     def run(k: int, is_greedy: bool) -> list[Rollout]:
         def work(part: Sequence[Prompt]) -> list[Rollout]:
             args = (policy.start, policy.decode, policy.end_ids, part, k, seed, max_new_tokens, actor)
-            return verify_all(task, draw(*args, temperature, top_p, is_greedy))
+            return task.verify_all(draw(*args, temperature, top_p, is_greedy))
 
         return distributed.spread_rollouts(work, prompts, k)
 
@@ -162,18 +160,16 @@ def sample_expert(
     expert: Expert, task: Task, prompts: list[Prompt], samples: int, seed: int, max_new_tokens: int
 ) -> Sampled:
     """The expert on the same prompts; greedy only where it has a greedy decoder."""
-    policy = getattr(expert, "policy", None)
-    if is_choice(prompts) and policy is not None:
-        return chosen(policy, policy, task, prompts, samples, seed, "expert")
-    greedy = getattr(expert, "greedy", None)
+    if is_choice(prompts) and expert.policy is not None:
+        return chosen(expert.policy, expert.policy, task, prompts, samples, seed, "expert")
     return Sampled(
         prompts,
         samples,
         distributed.spread_rollouts(
-            lambda part: verify_all(task, expert.sample(part, samples, seed, max_new_tokens)), prompts, samples
+            lambda part: task.verify_all(expert.sample(part, samples, seed, max_new_tokens)), prompts, samples
         ),
-        distributed.spread_rollouts(lambda part: verify_all(task, greedy(part, max_new_tokens)), prompts, 1)
-        if greedy
+        distributed.spread_rollouts(lambda part: task.verify_all(expert.greedy(part, max_new_tokens)), prompts, 1)
+        if expert.has_greedy()
         else None,
     )
 

@@ -18,10 +18,9 @@ from understudy.evaluation.sampled import (
     sample_policy,
     splits_of,
 )
-from understudy.experts.base import Expert
 from understudy.policy import Policy
+from understudy.protocols import Expert, Task
 from understudy.runs.directory import RunDir
-from understudy.tasks.base import Task
 from understudy.types import Ledger, Prompt, Rollout
 
 SHOWN = 6  # prompts whose completions go to samples.jsonl
@@ -96,14 +95,12 @@ class Evaluator:
         return student, table
 
     def _expert_on(self, split: str, n: int, k: int) -> Sampled | None:
-        if self.expert is None or "sample" not in self.expert.capabilities:
-            return None
-        if not getattr(self.expert, "held_out", True):
+        if self.expert is None or "sample" not in self.expert.capabilities or not self.expert.held_out:
             return None
         name = (split, n, k)
         if name not in self._experts:
             prompts = held_out(self.task, self.student, split, n, self.config.eval_seed, self.room)
-            policy = getattr(self.expert, "policy", None)
+            policy = self.expert.policy
             self._experts[name] = (
                 self._sample(policy, prompts, k, True, "expert")  # as the student is sampled
                 if policy is not None

@@ -4,20 +4,17 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from understudy.config import ExpertSpec
 from understudy.errors import UserError
-from understudy.experts.base import Expert, Stepper
 from understudy.experts.local import LocalExpert
 from understudy.policy import load_policy
+from understudy.protocols import Expert, Task
 from understudy.servers.urls import names_server
 from understudy.specs import parse_spec
 
-if TYPE_CHECKING:
-    from understudy.tasks.base import Task
-
-__all__ = ["Expert", "LocalExpert", "Stepper", "is_programmatic", "load_expert"]
+__all__ = ["LocalExpert", "is_programmatic", "load_expert"]
 
 
 def is_programmatic(spec: str) -> bool:
@@ -50,10 +47,8 @@ def load_directly(spec: ExpertSpec, task: Task, student: Any) -> Expert:
         for name, value in (("temperature", spec.temperature), ("top_p", spec.top_p)):
             if value != 1:
                 raise UserError(name, value, "a programmatic expert samples from what it scores: use 1")
-        expert = task.expert(parse_spec(spec.expert, "expert"), student.tokenizer)
-        adopt = getattr(expert, "for_student", None)
-        return adopt(student) if adopt else expert
+        return task.expert(parse_spec(spec.expert, "expert"), student.tokenizer).for_student(student)
     policy = load_policy(spec.expert, "expert", None, 0, spec.device, spec.dtype, spec.trust_remote_code)
-    policy.add_stop_tokens(getattr(task, "stop", ()))
+    policy.add_stop_tokens(task.stop)
     expert = LocalExpert(policy, spec.temperature, spec.top_p)
-    return expert.fit(getattr(student, "vocabulary", policy.vocabulary))
+    return expert.fit(student.vocabulary)

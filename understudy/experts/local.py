@@ -9,14 +9,14 @@ from typing import Any
 from torch import Tensor
 
 from understudy.errors import UserError
-from understudy.experts.base import Stepper
 from understudy.policy import Policy
 from understudy.policy.sampling import draw
+from understudy.protocols import Expert, Stepper
 from understudy.runs.read import is_run, read_config, read_ledger
 from understudy.types import Prompt, Rollout
 
 
-class LocalExpert:
+class LocalExpert(Expert):
     """`temperature` and `top_p` transform its samples only; scores are always of the plain softmax."""
 
     capabilities = frozenset({"sample", "score", "distribution"})
@@ -25,7 +25,7 @@ class LocalExpert:
         self.policy, self.name, self.tokenizer = policy, policy.name, policy.tokenizer
         self.temperature, self.top_p = temperature, top_p
         self.vocabulary, self.end_ids = policy.vocabulary, policy.end_ids
-        self.provenance: dict[str, Any] = policy.describe() | provenance_of(policy.name)
+        self.provenance = policy.describe() | provenance_of(policy.name)
 
     def fit(self, vocabulary: int) -> LocalExpert:
         """Speak in a student's smaller padded vocabulary, where every token of the tokenizer is in it.
@@ -43,6 +43,9 @@ class LocalExpert:
 
     def sample(self, prompts: Sequence[Prompt], samples: int, seed: int, max_new_tokens: int) -> list[Rollout]:
         return self._draw(prompts, samples, seed, max_new_tokens, greedy=False)
+
+    def has_greedy(self) -> bool:
+        return True
 
     def greedy(self, prompts: Sequence[Prompt], max_new_tokens: int) -> list[Rollout]:
         return self._draw(prompts, 1, 0, max_new_tokens, greedy=True)
@@ -67,7 +70,7 @@ class LocalExpert:
         return [table[:, : self.vocabulary].log_softmax(-1) for table in tables]
 
 
-class _Cut:
+class _Cut(Stepper):
     """Decoding without the rows beyond `vocabulary`."""
 
     def __init__(self, steps: Stepper, vocabulary: int) -> None:

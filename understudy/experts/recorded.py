@@ -8,29 +8,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn, Protocol
-
-from torch import Tensor
+from typing import Any
 
 from understudy.errors import UserError
-from understudy.experts.base import Stepper
 from understudy.policy import Policy
+from understudy.protocols import Expert, Task
 from understudy.randomness import generator
 from understudy.specs import Spec, build
 from understudy.types import Prompt, Rollout
 
 
-class Traces(Protocol):
-    """A task that has traces."""
-
-    name: str
-
-    def traces(self, prompt: Prompt) -> tuple[str, ...]:
-        """Completions recorded for a prompt; () if there are none."""
-        ...
-
-
-class RecordedExpert:
+class RecordedExpert(Expert):
     """Traces as rollouts. Their behavior log-probs are not known: nan, which no row that may use them reads.
 
     A trace gets the student's end token, as the model that wrote it ended there; one that is longer than
@@ -38,21 +26,22 @@ class RecordedExpert:
     """
 
     capabilities = frozenset({"sample"})
-    held_out = False
-    """It has nothing to say on held-out prompts, and is not evaluated there."""
+    held_out = False  # traces are of train prompts
+    hint = "it is recorded; use sft or seq_kd, or a model as expert"
 
-    def __init__(self, task: Traces, tokenizer: Any, spec: Spec) -> None:
+    def __init__(self, task: Task, tokenizer: Any, spec: Spec) -> None:
         build(_NoOptions, spec.args, "expert")
         self.task, self.tokenizer, self.name = task, tokenizer, spec.text
+        self.vocabulary, self.end_ids = len(tokenizer), (tokenizer.eos_token_id,)
         self.student: Policy | None = None
-        self.provenance: dict[str, Any] = {
+        self.provenance = {
             "mechanism": f"recorded: the traces in {task.name}, written by whoever made the data set",
             "realizable": None,
         }
 
     def for_student(self, student: Policy) -> RecordedExpert:
         """Traces become tokens in the student's language, after its prompts."""
-        self.student = student
+        self.student, self.vocabulary, self.end_ids = student, student.vocabulary, student.end_ids
         return self
 
     def sample(self, prompts: Sequence[Prompt], samples: int, seed: int, max_new_tokens: int) -> list[Rollout]:
@@ -81,18 +70,6 @@ class RecordedExpert:
             shown = text if ended else self.student.decode([whole])[0]
             out.append(Rollout(p, s, whole, (math.nan,) * len(whole), ended, shown, "expert"))
         return out
-
-    def start(self, prompts: Sequence[Prompt]) -> Stepper:
-        self._cannot("continue a prefix")
-
-    def score(self, rollouts: Sequence[Rollout]) -> list[Tensor]:
-        self._cannot("score")
-
-    def distribution(self, rollouts: Sequence[Rollout]) -> list[Tensor]:
-        self._cannot("give distributions")
-
-    def _cannot(self, what: str) -> NoReturn:
-        raise UserError("expert", self.name, f"cannot {what}: it is recorded; use sft or seq_kd, or a model as expert")
 
 
 @dataclass(frozen=True)

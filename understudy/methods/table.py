@@ -287,7 +287,7 @@ def needs_expert(config: Any) -> bool:
 
 
 def capabilities(config: Any) -> frozenset[str]:
-    """What the expert must be able to do for these cells: a subset of experts.base.CAPABILITIES."""
+    """What the expert must be able to do for these cells: a subset of protocols.CAPABILITIES."""
     out = set()
     if config.behavior in ("expert", "mixture_batch"):
         out.add("sample")

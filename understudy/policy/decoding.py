@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from understudy.protocols import Stepper
 from understudy.types import Prompt
 
 if TYPE_CHECKING:
     from understudy.policy.model import Policy
 
 
-class CachedSteps:
+class CachedSteps(Stepper):
     """One decoding pass with a key-value cache. Rows that ended are dropped once a quarter of the batch is dead."""
 
     @torch.no_grad()

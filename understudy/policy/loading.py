@@ -155,14 +155,14 @@ def check_same_language(student: Any, expert: Any, expert_name: str) -> None:
         )
     if ours is not theirs and tokenizer_sha(ours) != tokenizer_sha(theirs):
         raise UserError("expert", expert_name, "its tokenizer gives other ids than the student's: use the same one")
-    if getattr(expert, "vocabulary", student.vocabulary) != student.vocabulary:
+    if expert.vocabulary != student.vocabulary:
         raise UserError(
             "expert",
             expert_name,
             f"its vocabulary (padded) is {expert.vocabulary}, the student's {student.vocabulary}: resize one of them "
             f"(a programmatic expert takes vocabulary={student.vocabulary})",
         )
-    if tuple(getattr(expert, "end_ids", student.end_ids)) != student.end_ids:
+    if tuple(expert.end_ids) != student.end_ids:
         raise UserError(
             "expert",
             expert_name,

@@ -18,6 +18,7 @@ from understudy.methods.losses import Objective, token_losses
 from understudy.policy import tokens
 from understudy.policy.decoding import CachedSteps
 from understudy.policy.padding import Padded, pad
+from understudy.protocols import CAPABILITIES
 from understudy.runs.checkpoint import load_tensors
 from understudy.types import Batch, Prompt, Rollout
 
@@ -36,6 +37,7 @@ class Policy:
     in float32. shards: the weights are spread over several processes (sharding.py), or None.
     """
 
+    capabilities = CAPABILITIES
     adapter: Adapter | None = None
     mixed: bool = False
     shards: Shards | None = None

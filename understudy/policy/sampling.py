@@ -7,17 +7,20 @@ the batch it was drawn in (up to rounding of the logits themselves).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from understudy.protocols import Stepper
 from understudy.randomness import uniforms
 from understudy.types import Prompt, Rollout
 
 ROWS = 512  # rows decoded together, at most
 TOKENS = 2**18  # of their prompts and rooms together, at most: bounds the caches of long completions
+
+Start = Callable[[Sequence[Prompt]], Stepper]
+"""Begins to decode: one row per prompt."""
 
 
 def transform(logp_BV: Tensor, temperature: float, top_p: float) -> Tensor:
@@ -42,10 +45,10 @@ def inverse_cdf(logp_BV: Tensor, u_B: np.ndarray) -> Tensor:
     return torch.searchsorted(cdf, u, right=True).squeeze(-1).clamp_max(logp_BV.shape[-1] - 1)
 
 
-class Mixture:
+class Mixture(Stepper):
     """Per token, the first policy with probability `share`, else the second; next_logp is the mixture's."""
 
-    def __init__(self, first: Any, second: Any, share: float) -> None:
+    def __init__(self, first: Stepper, second: Stepper, share: float) -> None:
         self.parts, self.share = (first, second), share
 
     def next_logp(self) -> Tensor:
@@ -62,7 +65,7 @@ class Mixture:
 
 
 def draw(
-    start: Callable[[Sequence[Prompt]], Any],
+    start: Start,
     decode: Callable[[Sequence[Sequence[int]]], list[str]],
     end_ids: Sequence[int],
     prompts: Sequence[Prompt],
@@ -105,7 +108,7 @@ def rows_together(longest: int) -> int:
 
 
 def _draw_rows(
-    steps: Any,
+    steps: Stepper,
     rows: list[int],
     u: np.ndarray | None,
     ends: set[int],

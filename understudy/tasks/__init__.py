@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from understudy.errors import UserError
+from understudy.protocols import Task
 from understudy.specs import parse_spec
 from understudy.tasks.addition import AdditionTask
-from understudy.tasks.base import Task, check_task, size_of, stops_of, verify_all
 from understudy.tasks.classify import ClassifyTask
 from understudy.tasks.countdown import CountdownTask
 from understudy.tasks.mixture import PairTask
@@ -34,8 +34,8 @@ def make_task(text: str, field: str = "task") -> Task:
 def load_task(text: str) -> Task:
     """The same, after it has passed its own gold check."""
     task = make_task(text)
-    check_task(task)
+    task.check()
     return task
 
 
-__all__ = ["TASKS", "Task", "check_task", "load_task", "make_task", "size_of", "stops_of", "verify_all"]
+__all__ = ["TASKS", "load_task", "make_task"]

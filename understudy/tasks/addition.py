@@ -16,18 +16,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from understudy.errors import UserError
+from understudy.protocols import Expert, Task
 from understudy.randomness import seed_from
 from understudy.specs import Spec, build
 from understudy.tasks.search_format import STYLE_TOKENS, passes
 from understudy.tasks.streams import is_held_out, place
 from understudy.tasks.tokenizer import NO, OK, make_tokenizer
 from understudy.types import Prompt
-
-if TYPE_CHECKING:
-    from understudy.experts.base import Expert
 
 POOL = 1024  # distinct problems that test and ood pass over
 PATIENCE = 1000  # draws until a problem is on the side that is asked for
@@ -63,9 +61,8 @@ class AdditionConfig:
         need("max_new_tokens", self.max_new_tokens >= 0, "must be at least 0")
 
 
-class AdditionTask:
+class AdditionTask(Task):
     name = "addition"
-    splits: tuple[str, ...] = ("train", "test", "ood")
     keywords: tuple[str, ...] = (OK, NO, "=", "~")
 
     def __init__(self, config: AdditionConfig | None = None) -> None:

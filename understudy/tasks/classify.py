@@ -12,17 +12,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from understudy.errors import UserError
+from understudy.protocols import Expert, Task
 from understudy.randomness import seed_from
 from understudy.specs import Spec, build
 from understudy.tasks.streams import is_held_out, place
 from understudy.tasks.tokenizer import make_tokenizer
 from understudy.types import Prompt
-
-if TYPE_CHECKING:
-    from understudy.experts.base import Expert
 
 
 @dataclass(frozen=True)
@@ -58,9 +56,8 @@ class ClassifyConfig:
         need("test_share", 0 < self.test_share < 1, "must lie strictly between 0 and 1")
 
 
-class ClassifyTask:
+class ClassifyTask(Task):
     name = "classify"
-    splits: tuple[str, ...] = ("train", "test", "ood")
     max_new_tokens: int = 1
 
     def __init__(self, config: ClassifyConfig | None = None) -> None:

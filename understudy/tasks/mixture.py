@@ -9,16 +9,13 @@ The two must speak one tokenizer (the generated tasks do).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from understudy.errors import UserError
+from understudy.protocols import Expert, Task
 from understudy.randomness import seed_from
 from understudy.specs import Spec, build, parse_spec
 from understudy.types import Prompt
-
-if TYPE_CHECKING:
-    from understudy.experts.base import Expert
-    from understudy.tasks.base import Task
 
 FORGET = "forget"
 
@@ -48,7 +45,7 @@ def spec_text(inner: str) -> str:
     return f"{name}:{rest.replace(';', ',')}" if rest else name
 
 
-class PairTask:
+class PairTask(Task):
     name = "pair"
 
     def __init__(self, config: PairConfig | None = None) -> None:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from understudy.config import TrainConfig, resolve
 from understudy.methods.losses import Objective, token_losses
 from understudy.policy.sampling import draw
+from understudy.protocols import Expert, Stepper, Task
 from understudy.randomness import generator
 from understudy.theory.production import log_table
 from understudy.theory.scalars import Array
@@ -81,7 +82,7 @@ class TablePolicy:
 
     def __init__(self, model: nn.Module, name: str = "student") -> None:
         self.model, self.name, self.device = model, name, torch.device("cpu")
-        self.vocabulary = int(self.log_probs().shape[1])
+        self.vocabulary: int = int(self.log_probs().shape[1])
 
     def trained(self) -> dict[str, Tensor]:
         return dict(self.model.named_parameters())
@@ -125,25 +126,23 @@ class TablePolicy:
         return [table[r.prompt.ids[0]][None] for r in rollouts]
 
 
-class TableExpert(TablePolicy):
-    """A fixed table with the interface of `experts.base.Expert`."""
+class TableExpert(TablePolicy, Expert):
+    """A fixed table as an expert."""
 
     capabilities = frozenset({"sample", "score", "distribution"})
 
     def __init__(self, table: Array) -> None:
         super().__init__(_Fixed(table), "table")
         self.provenance = {"made": "a table of probabilities (theory lab)"}
-        self.tokenizer: Any = None
+        self.tokenizer = None
 
     def sample(self, prompts: Sequence[Prompt], samples: int, seed: int, max_new_tokens: int) -> list[Rollout]:
         return draw(self.start, self.decode, self.end_ids, prompts, samples, seed, max_new_tokens, "expert")
 
 
 @dataclass(frozen=True)
-class TableTask:
-    """Prompts are contexts drawn from mu, the reward is a table: the part of `tasks.base.Task` that
-    training reads.
-    """
+class TableTask(Task):
+    """Prompts are contexts drawn from mu, the reward is a table."""
 
     mu: Array
     reward: Array
@@ -256,7 +255,7 @@ class _Fixed(nn.Module):
         return cast(Tensor, self.table)
 
 
-class _Step:
+class _Step(Stepper):
     """One decoding step from a table."""
 
     def __init__(self, logp_BV: Tensor) -> None:

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from understudy.config import TrainConfig
-from understudy.experts.base import Expert
 from understudy.methods import divergences
 from understudy.methods.losses import Objective
 from understudy.policy import Policy, pad
 from understudy.policy.sampling import inverse_cdf
+from understudy.protocols import Expert
 from understudy.randomness import uniforms
 from understudy.types import Batch, Ledger, Prompt, Rollout
 
@@ -75,10 +75,7 @@ def label(
 
 def expert_tables(expert: Expert, rollouts: Sequence[Rollout], config: TrainConfig) -> list[Tensor]:
     """(T, V) log-probs of each: the whole distribution, or what is exact where both are coarsened to its top k."""
-    coarse = getattr(expert, "coarse", None)
-    if coarse is not None and config.top_k and config.top_k_of == "expert":
-        return coarse(rollouts, config.top_k)
-    return expert.distribution(rollouts)
+    return expert.supervise(rollouts).table(config.top_k if config.top_k_of == "expert" else 0)
 
 
 def _weights(
@@ -96,7 +93,7 @@ def _weights(
     if config.behavior == "base":
         student_N = torch.cat(student.score(rollouts)).cpu()
     if config.weight == "log_ratio":
-        expert_N = torch.cat(_expert(expert).score(rollouts)).cpu()
+        expert_N = torch.cat(_expert(expert).supervise(rollouts).logp()).cpu()
         count_scored(ledger, rollouts)
         weight_N = divergences.discounted_to_go(expert_N - student_N, row_N, float(config.gamma or 0))
     elif config.weight == "advantage":
@@ -119,7 +116,7 @@ def advantages(rollouts: Sequence[Rollout], normalise: str) -> Tensor:
 def expert_draws(rollouts: Sequence[Rollout], expert: Expert, seed: int) -> list[Tensor]:
     """A fresh expert token at every prefix of every rollout: DAgger's labels."""
     out = []
-    for r, logp_TV in zip(rollouts, expert.distribution(rollouts)):
+    for r, logp_TV in zip(rollouts, expert.supervise(rollouts).table()):
         u = uniforms(seed, f"label/{r.prompt.key}", r.sample, len(r.ids))
         out.append(inverse_cdf(logp_TV, u).cpu())
     return out

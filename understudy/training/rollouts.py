@@ -18,13 +18,12 @@ from torch import Tensor
 from understudy import distributed
 from understudy.config import TrainConfig
 from understudy.errors import UserError
-from understudy.experts.base import Expert
 from understudy.policy import Policy
-from understudy.policy.sampling import Mixture, draw
+from understudy.policy.sampling import Mixture, Start, draw
+from understudy.protocols import Expert, Task
 from understudy.randomness import generator, seed_from
 from understudy.runs.checkpoint import cached_tensors
 from understudy.runs.directory import RunDir
-from understudy.tasks.base import Task, verify_all
 from understudy.training.labels import Labelled, expert_draws, expert_tables, label
 from understudy.types import Ledger, Prompt, Rollout
 
@@ -123,7 +122,7 @@ class Source:
 
         return distributed.spread_rollouts(work, prompts, self.samples)
 
-    def _draw(self, start: Callable[[Sequence[Prompt]], Any], prompts: Sequence[Prompt], seed: int) -> list[Rollout]:
+    def _draw(self, start: Start, prompts: Sequence[Prompt], seed: int) -> list[Rollout]:
         c = self.config
         actor = str(c.behavior)
         return draw(
@@ -131,7 +130,7 @@ class Source:
         )
 
     def verified(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
-        return verify_all(self.task, rollouts)
+        return self.task.verify_all(rollouts)
 
     def count_acted(self, rollouts: Sequence[Rollout]) -> None:
         tokens = sum(len(r.ids) for r in rollouts)

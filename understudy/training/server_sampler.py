@@ -33,7 +33,7 @@ from understudy.servers.http import Rejected, Unreachable
 from understudy.types import Prompt, Rollout
 
 if TYPE_CHECKING:
-    from understudy.tasks.base import Task
+    from understudy.protocols import Task
 
 PROBES = 4  # completions of each draw that the student scores too
 

@@ -21,17 +21,17 @@ from understudy.errors import UserError
 from understudy.evaluation.sampled import held_out, splits_of
 from understudy.evaluation.schedule import Evaluator
 from understudy.experts import load_expert
-from understudy.experts.base import Expert
 from understudy.experts.local import provenance_of
 from understudy.methods import table
 from understudy.policy import Policy, check_same_language, load_policy, resolve_device
 from understudy.policy.sharding import shard
+from understudy.protocols import Expert, Task
 from understudy.runs.directory import RunDir, to_stderr
 from understudy.runs.provenance import provenance
 from understudy.runs.read import is_run, read_provenance
 from understudy.runs.shared import SharedRun
 from understudy.runs.trackers import names_of, open_trackers
-from understudy.tasks import Task, load_task, stops_of
+from understudy.tasks import load_task
 from understudy.training import state as training_state
 from understudy.training.card import card, find_diagnosis
 from understudy.training.rollouts import Source
@@ -87,7 +87,7 @@ def train(config: TrainConfig, progress: Progress | None = None, note: Callable[
         student = load_policy(
             config.student, "student", task.tokenizer(), config.seed, config.device, config.dtype,
             config.trust_remote_code,
-        ).add_stop_tokens(stops_of(task))  # fmt: skip
+        ).add_stop_tokens(task.stop)  # fmt: skip
         _fit(student, config, note)
         expert, base = _lazy_expert(config, task, student), _lazy_base(config, task, student)
         # a mistake should show before anything is written; a script that is cached needs no expert
@@ -209,12 +209,11 @@ def _check_capabilities(config: TrainConfig, expert: Expert) -> None:
     implied = {"top_k"} if "distribution" in expert.capabilities else set()
     missing = table.capabilities(config) - expert.capabilities - implied
     if missing:
-        hint = getattr(expert, "hint", "")
         raise UserError(
             "expert",
             config.expert,
             f"cannot {' or '.join(sorted(missing))}, which method {config.method} needs; it can "
-            f"{', '.join(sorted(expert.capabilities)) or 'nothing'}{': ' if hint else ''}{hint}",
+            f"{', '.join(sorted(expert.capabilities)) or 'nothing'}{': ' if expert.hint else ''}{expert.hint}",
         )
 
 
@@ -248,7 +247,7 @@ def _lazy_base(config: TrainConfig, task: Any, student: Policy) -> Callable[[], 
         return student.reference  # the same weights without the adapter: no second copy
     base = load_policy(
         c.base or c.student, "base", task.tokenizer(), c.seed, c.device, c.dtype, c.trust_remote_code
-    ).add_stop_tokens(stops_of(task))
+    ).add_stop_tokens(task.stop)
     check_same_language(student, base, c.base or c.student)
     return lambda: base
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny import WrappedExpert
 
 from understudy.diagnosis.cost import Sizes
 from understudy.diagnosis.measures.collect import Setting
@@ -17,6 +18,7 @@ from understudy.diagnosis.preflight import block, preflight
 from understudy.errors import UserError
 from understudy.experts import LocalExpert, load_expert
 from understudy.policy import load_policy
+from understudy.protocols import Expert
 from understudy.tasks import load_task
 from understudy.types import Prompt, Rollout
 
@@ -38,14 +40,12 @@ def with_expert(setting: Setting, path: Path) -> Setting:
     return dataclasses.replace(setting, expert=LocalExpert(load_policy(str(path), "expert", device="cpu")))
 
 
-class Changed:
+class Changed(WrappedExpert):
     """An expert with some of its parts replaced."""
 
-    def __init__(self, inside: Any, **parts: Any) -> None:
-        self.__dict__ |= {"inside": inside} | parts
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.inside, name)
+    def __init__(self, expert: Expert, **parts: Any) -> None:
+        super().__init__(expert)
+        self.__dict__ |= parts
 
 
 def test_all_is_well(setting: Setting, models: dict[str, Path]) -> None:

@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from scipy.stats import chi2
 
 from understudy.errors import UserError
-from understudy.experts.base import Expert
 from understudy.experts.programs.solver import SolverExpert
 from understudy.experts.programs.solver_config import PRESETS
 from understudy.methods.divergences import entropy
 from understudy.policy.sampling import draw
+from understudy.protocols import Expert
 from understudy.specs import parse_spec
 from understudy.tasks.countdown import CountdownConfig, CountdownTask
 from understudy.types import Prompt, Rollout

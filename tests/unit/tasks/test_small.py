@@ -14,11 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from understudy.errors import UserError
-from understudy.experts.base import Expert
+from understudy.protocols import Expert, Task
 from understudy.specs import parse_spec
 from understudy.tasks import load_task
 from understudy.tasks.addition import AdditionConfig, AdditionTask
-from understudy.tasks.base import Task
 from understudy.tasks.classify import ClassifyConfig, ClassifyTask
 from understudy.types import Prompt, Rollout
 

@@ -21,14 +21,12 @@ from torch import Tensor
 from understudy.diagnosis.cost import Sizes
 from understudy.diagnosis.measures.takeover import DEPTHS, continued
 from understudy.diagnosis.types import Cost
-from understudy.experts.base import Expert
 from understudy.methods import divergences
 from understudy.policy import Policy
 from understudy.policy.sampling import draw
+from understudy.protocols import Expert, Task
 from understudy.randomness import seed_from
 from understudy.runs.directory import RunDir
-from understudy.tasks import verify_all
-from understudy.tasks.base import Task
 from understudy.training.rollouts import pack, unpack
 from understudy.types import Prompt, Rollout
 
@@ -108,7 +106,7 @@ def sample_student(setting: Setting, policy: Policy, some: Sequence[Prompt], sam
 
 
 def _rewarded(setting: Setting, rollouts: list[Rollout]) -> list[Rollout]:
-    return verify_all(setting.task, rollouts) if setting.reward else rollouts
+    return setting.task.verify_all(rollouts) if setting.reward else rollouts
 
 
 def compared(
@@ -192,7 +190,7 @@ def takeover(setting: Setting, run: RunDir, table: Table) -> tuple[dict[int, tup
         tokens = {"expert": 0, "student": 0}
         for depth in DEPTHS[1:]:
             for actor, start in begin.items():
-                done = verify_all(setting.task, continued(
+                done = setting.task.verify_all(continued(
                     start, student.decode, student.end_ids, firsts, depth, seed, setting.room, actor
                 ))  # fmt: skip
                 out[f"{actor}-{depth}"] = torch.tensor([float(r.reward or 0) for r in done], dtype=torch.float64)
@@ -207,7 +205,7 @@ def takeover(setting: Setting, run: RunDir, table: Table) -> tuple[dict[int, tup
 
 def can_continue(expert: Expert) -> bool:
     """Whether it decodes step by step, so that a student's tokens can be pushed first."""
-    return "distribution" in expert.capabilities and hasattr(expert, "start")
+    return "distribution" in expert.capabilities
 
 
 def cost_tensor(cost: Cost) -> Tensor:

@@ -10,7 +10,7 @@ from understudy.diagnosis.measures import bounds, estimators, intervals
 from understudy.diagnosis.measures.collect import Floats, Table
 from understudy.diagnosis.measures.takeover import DEPTHS
 from understudy.diagnosis.types import MEASURES, Estimate
-from understudy.tasks.base import Task
+from understudy.protocols import Task
 
 TILTS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 SHOWN = 6  # prompts whose completions are kept for the page

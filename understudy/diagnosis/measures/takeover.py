@@ -9,21 +9,21 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from understudy.policy.sampling import draw
+from understudy.protocols import Stepper
 from understudy.types import Prompt, Rollout
 
 DEPTHS = (0, 25, 50, 75)
 
 
-class Forced:
+class Forced(Stepper):
     """A Stepper whose rows first repeat given prefixes, and only then draw from the policy inside."""
 
-    def __init__(self, inside: Any, prefixes: Sequence[Sequence[int]]) -> None:
+    def __init__(self, inside: Stepper, prefixes: Sequence[Sequence[int]]) -> None:
         self.inside, self.rows, self.at = inside, [tuple(p) for p in prefixes], 0
 
     def next_logp(self) -> Tensor:
@@ -49,7 +49,7 @@ def cut(rollout: Rollout, depth: int) -> tuple[int, ...]:
 
 
 def continued(
-    start: Callable[[Sequence[Prompt]], Any],
+    start: Callable[[Sequence[Prompt]], Stepper],
     decode: Callable[[Sequence[Sequence[int]]], list[str]],
     end_ids: Sequence[int],
     rollouts: Sequence[Rollout],

@@ -15,12 +15,11 @@ from torch import Tensor
 from understudy.errors import UserError
 from understudy.experts.cache.store import ScoreCache, identity_name, key
 from understudy.experts.server.expert import spread
+from understudy.protocols import Arrived, Expert, Stepper
 from understudy.types import Prompt, Rollout
 
-CHUNK = 64  # completions that a local expert scores between two writes
 
-
-class CachedExpert:
+class CachedExpert(Expert):
     """Scores (and top-k scores) by way of `cache`; everything else is the expert's own."""
 
     def __init__(
@@ -29,7 +28,7 @@ class CachedExpert:
         identity: dict[str, Any],
         facts: dict[str, Any],
         student: Any,
-        expert: Any | Callable[[], Any],
+        expert: Expert | Callable[[], Expert],
         spec: str,
         here: bool = True,
     ) -> None:
@@ -37,33 +36,35 @@ class CachedExpert:
         that reaches it or raises UserError. here: False when it cannot be had at all."""
         self.cache, self.identity, self.facts, self.spec = cache, identity, facts, spec
         self._name = identity_name(identity)
-        self._expert = None if callable(expert) else expert
-        self._reach: Callable[[], Any] = expert if callable(expert) else lambda: expert
+        self._expert: Expert | None = expert if isinstance(expert, Expert) else None
+        self._reach: Callable[[], Expert] | None = None if isinstance(expert, Expert) else expert
         self.name = str(facts["name"])
-        self.provenance: dict[str, Any] = dict(facts.get("provenance") or {}) | {"score_cache": self._name}
+        self.provenance = dict(facts.get("provenance") or {}) | {"score_cache": self._name}
         self.tokenizer, self.vocabulary = student.tokenizer, int(facts["vocabulary"])
         self.end_ids = tuple(int(i) for i in facts["end_ids"])
-        self.hint = getattr(self._expert, "hint", "it is not here, only its scores are")
+        self.hint = self._expert.hint if self._expert else "it is not here, only its scores are"
         self.capabilities = frozenset(facts["capabilities"] if here else {"score", "top_k"})
         self.hits = self.misses = 0
         self._compared = False
 
-    def __getattr__(self, name: str) -> Any:
-        if name == "greedy" and "sample" in self.capabilities:  # evaluate.py asks whether there is one
-            return self.expert.greedy
-        raise AttributeError(name)
-
     @property
-    def expert(self) -> Any:
-        if self._expert is None:
+    def expert(self) -> Expert:
+        if self._expert is None and self._reach:
             self._expert = self._reach()
+        assert self._expert is not None
         return self._expert
 
-    def start(self, prompts: Sequence[Prompt]) -> Any:
+    def start(self, prompts: Sequence[Prompt]) -> Stepper:
         return self.expert.start(prompts)
 
     def sample(self, prompts: Sequence[Prompt], samples: int, seed: int, max_new_tokens: int) -> list[Rollout]:
         return self.expert.sample(prompts, samples, seed, max_new_tokens)
+
+    def has_greedy(self) -> bool:
+        return "sample" in self.capabilities and self.expert.has_greedy()
+
+    def greedy(self, prompts: Sequence[Prompt], max_new_tokens: int) -> list[Rollout]:
+        return self.expert.greedy(prompts, max_new_tokens)
 
     def distribution(self, rollouts: Sequence[Rollout]) -> list[Tensor]:
         return self.expert.distribution(rollouts)
@@ -74,7 +75,7 @@ class CachedExpert:
     def coarse(self, rollouts: Sequence[Rollout], k: int) -> list[Tensor]:
         return [spread(x["top_ids"], x["top_logp"], self.vocabulary) for x in self.entries(rollouts, k)]
 
-    def entries(self, rollouts: Sequence[Rollout], k: int) -> list[dict[str, Tensor]]:
+    def entries(self, rollouts: Sequence[Rollout], k: int, arrived: Arrived | None = None) -> list[dict[str, Tensor]]:
         kind = f"top_k:{k}" if k else "score"
         keys = [key(self._name, r.prompt.ids, r.ids, kind) for r in rollouts]
         out: dict[int, dict[str, Tensor]] = {}
@@ -89,22 +90,25 @@ class CachedExpert:
         if missing:
             expert = self._needed(len(missing), len(keys))
 
-            def arrived(which: int, entry: dict[str, Tensor]) -> None:
+            def keep(which: int, entry: dict[str, Tensor]) -> None:
                 i = missing[which]
                 out[i] = entry
                 self.cache.put(keys[i], {label: t.numpy() for label, t in entry.items()})
 
             try:
-                ask(expert, [rollouts[i] for i in missing], k, arrived)
+                expert.entries([rollouts[i] for i in missing], k, keep)
             finally:
                 self.cache.flush()
+        if arrived:
+            for i in range(len(keys)):
+                arrived(i, out[i])
         return [out[i] for i in range(len(keys))]
 
     def _compare(self, rollouts: Sequence[Rollout], out: dict[int, dict[str, Tensor]], k: int) -> None:
         """Once a process, where a server is at hand: does it still score as it did when the cache was written?"""
         self._compared = True
-        limit = getattr(getattr(self._expert, "config", None), "noise", None)
-        if self._expert is None or limit is None or not hasattr(self._expert, "entries"):
+        limit = self._expert.noise if self._expert else None
+        if self._expert is None or limit is None:
             return
         i = next(iter(out))
         now = self._expert.entries([rollouts[i]], k)[0]["logp"]
@@ -116,7 +120,7 @@ class CachedExpert:
             )
             raise UserError("score_cache", self.cache.folder, hint)
 
-    def _needed(self, missing: int, of: int) -> Any:
+    def _needed(self, missing: int, of: int) -> Expert:
         try:
             return self.expert
         except UserError as error:
@@ -125,25 +129,3 @@ class CachedExpert:
                 f"({error.field}: {error.hint}); where it can: understudy score --expert ... --run RUN --out CACHE"
             )
             raise UserError("score_cache", self.spec, hint) from None
-
-
-def ask(expert: Any, rollouts: Sequence[Rollout], k: int, arrived: Callable[[int, dict[str, Tensor]], None]) -> None:
-    """Have `expert` score these; arrived(which, entry) as they come. With k: its top k of every place too."""
-    if hasattr(expert, "entries"):
-        expert.entries(rollouts, k, arrived)
-        return
-    for at in range(0, len(rollouts), CHUNK):
-        part = rollouts[at : at + CHUNK]
-        if k:
-            for i, (r, table) in enumerate(zip(part, expert.distribution(part))):
-                arrived(at + i, top_entry(r, table.cpu(), k))
-        else:
-            for i, logp in enumerate(expert.score(part)):
-                arrived(at + i, {"logp": logp.float().cpu()})
-
-
-def top_entry(rollout: Rollout, table_TV: Tensor, k: int) -> dict[str, Tensor]:
-    """What a server would tell of a distribution: the tokens' own log-probs and the top k."""
-    best = table_TV.topk(min(k, table_TV.shape[-1] - 1), -1)
-    own = table_TV.gather(-1, torch.tensor(rollout.ids).unsqueeze(-1)).squeeze(-1)
-    return {"logp": own.float(), "top_ids": best.indices.int(), "top_logp": best.values.float()}

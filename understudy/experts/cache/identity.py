@@ -7,22 +7,19 @@ import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from understudy.config import ExpertSpec
 from understudy.errors import UserError
-from understudy.experts.base import Expert
 from understudy.experts.cache.expert import CachedExpert
 from understudy.experts.cache.store import ScoreCache
 from understudy.policy import tokenizer_sha
+from understudy.protocols import Expert, Task
 from understudy.runs.directory import to_stderr
 from understudy.runs.files import files_in, sha256
 from understudy.runs.read import is_run
 from understudy.servers.http import Unreachable
 from understudy.servers.urls import names_server
-
-if TYPE_CHECKING:
-    from understudy.tasks.base import Task
 
 Load = Callable[[ExpertSpec, Any, Any], Expert]
 
@@ -51,29 +48,28 @@ def with_cache(
     return _cached(cache, record, student, expert, name)
 
 
-def introduction(expert: Any, spec: ExpertSpec, student: Any) -> dict[str, Any]:
+def introduction(expert: Expert, spec: ExpertSpec, student: Any) -> dict[str, Any]:
     """What the cache keeps of an expert."""
     return {
         "identity": identity_of(expert, spec),
         "spec": spec.expert,
         "name": expert.name,
         "capabilities": sorted(expert.capabilities),
-        "vocabulary": int(getattr(expert, "vocabulary", student.vocabulary)),
-        "end_ids": list(getattr(expert, "end_ids", student.end_ids)),
+        "vocabulary": int(expert.vocabulary),
+        "end_ids": list(expert.end_ids),
         "tokenizer_sha": tokenizer_sha(expert.tokenizer),
         "provenance": expert.provenance,
     }
 
 
-def identity_of(expert: Any, spec: ExpertSpec) -> dict[str, Any]:
+def identity_of(expert: Expert, spec: ExpertSpec) -> dict[str, Any]:
     name, told = spec.expert, expert.provenance
     if names_server(name):
         return {k: told[k] for k in ("kind", "model", "root", "revision") if k in told}
     if os.path.isdir(name):
         return model_identity(Path(name), spec.dtype)
-    policy = getattr(expert, "policy", None)
-    if policy is not None:  # a hub id: the commit that was loaded
-        commit = str(getattr(policy.model.config, "_commit_hash", None) or "")
+    if expert.policy is not None:  # a hub id: the commit that was loaded
+        commit = str(getattr(expert.policy.model.config, "_commit_hash", None) or "")
         return {"kind": "hub", "name": name, "commit": commit, "dtype": spec.dtype}
     return {"kind": "program", "spec": name, "task": spec.task}
 

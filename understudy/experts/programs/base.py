@@ -6,7 +6,7 @@ cursor says. So any prefix is scored exactly, a student's too, and what is sampl
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from math import inf, log
 from typing import Any, Protocol
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from understudy.errors import UserError
 from understudy.experts.programs.search_tree import Next
+from understudy.protocols import Expert, Stepper
 from understudy.randomness import uniforms
 from understudy.types import Prompt, Rollout
 
@@ -33,14 +34,12 @@ class Cursor(Protocol):
         ...
 
 
-class ProgramExpert(ABC):
+class ProgramExpert(Expert):
     """Sampling and scoring for a cursor. One instance serves any number of prompts, on the CPU.
 
     smoothing: share of the uniform distribution in every token's; 0 makes a generator that can only be sampled.
     vocabulary: size of the score vectors; 0 = the tokenizer's.
     """
-
-    provenance: dict[str, Any]
 
     def __init__(self, tokenizer: Any, name: str, smoothing: float, vocabulary: int = 0) -> None:
         self.tokenizer, self.name = tokenizer, name
@@ -138,7 +137,7 @@ class ProgramExpert(ABC):
         return int(ids[0])
 
 
-class ProgramSteps:
+class ProgramSteps(Stepper):
     """A program as a Stepper: one cursor a live row."""
 
     def __init__(self, expert: ProgramExpert, walks: list[Cursor]) -> None:

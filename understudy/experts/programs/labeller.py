@@ -63,7 +63,7 @@ class LabellerExpert(ProgramExpert):
         super().__init__(tokenizer, name, config.smoothing, config.vocabulary)
         self.config, self.right = config, right
         self.labels = tuple(self.single(text) for text in labels)
-        self.provenance: dict[str, Any] = {
+        self.provenance = {
             "kind": "program",
             "program": "understudy.experts.labeller",
             "config": asdict(config),

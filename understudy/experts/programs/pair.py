@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from understudy.errors import UserError
-from understudy.experts.base import Expert
 from understudy.experts.programs.base import Cursor, ProgramExpert
+from understudy.protocols import Expert
 from understudy.types import Prompt
 
 

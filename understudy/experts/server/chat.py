@@ -7,10 +7,11 @@ there may be more or fewer of them, and their log-probs are unknown (NaN: whoeve
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from understudy.errors import UserError
 from understudy.policy import tokenizer_sha
+from understudy.protocols import Expert
 from understudy.randomness import seed_from
 from understudy.servers.completions import choose_model, list_models
 from understudy.servers.config import ServerConfig
@@ -18,7 +19,7 @@ from understudy.servers.http import BadAnswer, Client, Rejected
 from understudy.types import Prompt, Rollout
 
 
-class ChatExpert:
+class ChatExpert(Expert):
     """`temperature` and `top_p` are passed on; what else the service does with them is not known."""
 
     capabilities = frozenset({"sample"})
@@ -29,13 +30,13 @@ class ChatExpert:
     ) -> None:
         self.config, self.temperature, self.top_p, self.field = config, temperature, top_p, field
         self.tokenizer, self.vocabulary = student.tokenizer, int(student.vocabulary)
-        self.end_ids: tuple[int, ...] = tuple(student.end_ids)
+        self.end_ids = tuple(student.end_ids)
         self.client = Client(
             config.url, field, config.timeout, config.tries, config.concurrency, config.key_env, config.wait
         )
         self.name = config.model or self._only_model()
         self._room = "max_tokens"
-        self.provenance: dict[str, Any] = {
+        self.provenance = {
             "kind": "black box",
             "url": config.url,
             "model": self.name,
@@ -92,18 +93,6 @@ class ChatExpert:
         shown = self.tokenizer.decode(ids, skip_special_tokens=True)
         unknown = (float("nan"),) * len(ids)
         return Rollout(prompt, sample, tuple(ids), unknown, ended, shown, "expert")
-
-    def start(self, prompts: Sequence[Prompt]) -> NoReturn:
-        self._refuse()
-
-    def score(self, rollouts: Sequence[Rollout]) -> NoReturn:
-        self._refuse()
-
-    def distribution(self, rollouts: Sequence[Rollout]) -> NoReturn:
-        self._refuse()
-
-    def _refuse(self) -> NoReturn:
-        raise UserError(self.field, self.config.url, self.hint)
 
 
 def messages(prompt: Prompt) -> list[dict[str, str]]:

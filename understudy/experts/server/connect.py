@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from understudy.config import ExpertSpec
-from understudy.experts.base import Expert
 from understudy.experts.server.chat import ChatExpert
 from understudy.experts.server.check import PROMPTS, preflight
 from understudy.experts.server.expert import ServerExpert
 from understudy.policy import check_same_language, load_policy
+from understudy.protocols import Expert, Task
 from understudy.servers.config import parse_server
-
-if TYPE_CHECKING:
-    from understudy.tasks.base import Task
 
 
 def connect(spec: ExpertSpec, task: Task, student: Any) -> Expert:
@@ -26,7 +23,7 @@ def connect(spec: ExpertSpec, task: Task, student: Any) -> Expert:
     if server.local:
         local = load_policy(
             server.local, "expert.local", None, 0, spec.device, spec.dtype, spec.trust_remote_code
-        ).add_stop_tokens(getattr(task, "stop", ()))
+        ).add_stop_tokens(task.stop)
         check_same_language(student, local, server.local)
     prompts = student.encode(task.prompts("train", PROMPTS, spec.seed))
     expert.provenance["preflight"] = preflight(expert, prompts, local)

@@ -6,14 +6,15 @@ the expert's top k and one tail bucket needs: exact, no renormalised top k.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from understudy.errors import UserError
 from understudy.policy import tokenizer_sha
+from understudy.protocols import Arrived, Expert
 from understudy.randomness import seed_from
 from understudy.servers.completions import Completions, choose_model, list_models
 from understudy.servers.config import ServerConfig
@@ -21,11 +22,8 @@ from understudy.servers.http import Client
 from understudy.servers.responses import Scores, Sequence_
 from understudy.types import Prompt, Rollout
 
-Arrived = Callable[[int, dict[str, Tensor]], None]
-"""arrived(which rollout, its scores): called as each comes in, so that what was paid for is kept."""
 
-
-class ServerExpert:
+class ServerExpert(Expert):
     """`temperature` and `top_p` transform its samples only; scores are always of the plain softmax."""
 
     capabilities = frozenset({"sample", "score", "top_k"})
@@ -40,7 +38,8 @@ class ServerExpert:
         """student: whose tokenizer, end tokens and vocabulary the tokens are in (checked by server_check.preflight)."""
         self.config, self.temperature, self.top_p, self.field = config, temperature, top_p, field
         self.tokenizer, self.vocabulary = student.tokenizer, int(student.vocabulary)
-        self.end_ids: tuple[int, ...] = tuple(student.end_ids)
+        self.end_ids = tuple(student.end_ids)
+        self.noise = config.noise
         self.client = Client(
             config.url, field, config.timeout, config.tries, config.concurrency, config.key_env, config.wait
         )
@@ -48,7 +47,7 @@ class ServerExpert:
         self.name = str(entry["id"])
         self.context = int(entry.get("max_model_len") or 0)
         self.api = Completions(self.client, self.name, self.end_ids, self.vocabulary)
-        self.provenance: dict[str, Any] = {
+        self.provenance = {
             "kind": "server",
             "url": config.url,
             "model": self.name,
@@ -69,6 +68,9 @@ class ServerExpert:
         drawn = self._draw(prompts, samples, seed, max_new_tokens, self.temperature, self.top_p)
         exact = self.temperature == 1 and self.top_p == 1
         return self._rollouts(prompts, drawn, exact)
+
+    def has_greedy(self) -> bool:
+        return True
 
     def greedy(self, prompts: Sequence[Prompt], max_new_tokens: int) -> list[Rollout]:
         return self._rollouts(prompts, self._draw(prompts, 1, 0, max_new_tokens, 0.0, 1.0), True)
@@ -111,17 +113,6 @@ class ServerExpert:
         sent = [Sequence_(tuple(r.prompt.ids), tuple(r.ids)) for r in rollouts]
         found = self.api.score(sent, k, self.config.rows, lambda i, s: tell(i, _tensors(s)))
         return [_tensors(s) for s in found]
-
-    # -- what a server cannot do --------------------------------------------------------------------------------
-
-    def start(self, prompts: Sequence[Prompt]) -> NoReturn:
-        self._refuse()
-
-    def distribution(self, rollouts: Sequence[Rollout]) -> NoReturn:
-        self._refuse()
-
-    def _refuse(self) -> NoReturn:
-        raise UserError(self.field, self.config.url, f"cannot give whole distributions: {self.hint}")
 
 
 def _tensors(s: Scores) -> dict[str, Tensor]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import cache, cached_property
 from itertools import permutations
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from understudy.errors import UserError
+from understudy.protocols import Expert, Task
 from understudy.randomness import seed_from
 from understudy.specs import Spec, build
 from understudy.tasks.countdown import formats
@@ -18,13 +19,9 @@ from understudy.tasks.streams import place
 from understudy.tasks.tokenizer import NO, OK, make_tokenizer
 from understudy.types import Prompt
 
-if TYPE_CHECKING:
-    from understudy.experts.base import Expert
 
-
-class CountdownTask:
+class CountdownTask(Task):
     name = "countdown"
-    splits: tuple[str, ...] = ("train", "test", "ood")
 
     def __init__(self, config: CountdownConfig | None = None) -> None:
         config = config or CountdownConfig()

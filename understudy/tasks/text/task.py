@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache, lru_cache
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from understudy.errors import UserError
+from understudy.protocols import Expert, Task
 from understudy.randomness import generator
 from understudy.specs import Spec, build
 from understudy.tasks.text.answers import bare, cut, final_answer, thought_out
@@ -22,14 +23,10 @@ from understudy.tasks.text.schemas import Item
 from understudy.tasks.text.verifiers import Verifier, load_verifier
 from understudy.types import Prompt
 
-if TYPE_CHECKING:
-    from understudy.experts.base import Expert
-
-
 SHORT = 60  # characters of a line that may be nothing but an answer
 
 
-class TextTask:
+class TextTask(Task):
     """`name` is the data set of train (or of test, where it has no train split)."""
 
     def __init__(self, name: str, config: TextConfig | None = None) -> None:
@@ -128,14 +125,14 @@ class TextTask:
     def verify(self, prompt: Prompt, text: str, ended: bool) -> float:
         return self.verify_many([(prompt, text, ended)])[0]
 
-    def verify_many(self, asked: Sequence[tuple[Prompt, str, bool]]) -> list[float]:
+    def verify_many(self, completions: Sequence[tuple[Prompt, str, bool]]) -> list[float]:
         """Rewards of many completions at once: math-verify's processes work side by side."""
-        out = [0.0] * len(asked)
+        out = [0.0] * len(completions)
         groups: dict[str, list[int]] = {}
-        for i, (prompt, _, _) in enumerate(asked):
+        for i, (prompt, _, _) in enumerate(completions):
             groups.setdefault(str(prompt.data["verifier"]), []).append(i)
         for name, members in groups.items():
-            pairs = [(str(asked[i][0].data["answer"]), self.answer(*asked[i][:2])) for i in members]
+            pairs = [(str(completions[i][0].data["answer"]), self.answer(*completions[i][:2])) for i in members]
             some = [k for k, (_, answer) in enumerate(pairs) if answer]
             for k, right in zip(some, self._verifier(name).right([pairs[k] for k in some])):
                 out[members[k]] = 1.0 if right else 0.0

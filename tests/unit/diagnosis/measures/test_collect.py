@@ -18,6 +18,7 @@ from understudy.diagnosis.types import MEASURES
 from understudy.evaluation.sampled import divergence_per_prompt
 from understudy.experts import LocalExpert, load_expert
 from understudy.policy import load_policy
+from understudy.protocols import Expert
 from understudy.runs.directory import RunDir
 from understudy.tasks import load_task
 
@@ -56,12 +57,12 @@ def test_both_sides_are_scored_as_one_by_one(setting: Setting, tmp_path: Path) -
 
 
 def test_an_expert_that_only_scores_gives_the_same_scores(setting: Setting, tmp_path: Path) -> None:
-    class Scores:
+    class Scores(Expert):
         capabilities = frozenset({"sample", "score"})
         score = staticmethod(setting.expert.score)
 
     full, _ = tables(setting, tmp_path)
-    part = compared(setting, setting.student, Scores(), full.rollouts, "student")  # type: ignore[arg-type]
+    part = compared(setting, setting.student, Scores(), full.rollouts, "student")
     np.testing.assert_allclose(part["expert_logp"], full.expert_logp.ravel(), atol=1e-3)
     assert np.isnan(part["kl"]).all()
 

@@ -11,7 +11,7 @@ from understudy.diagnosis.measures.takeover import DEPTHS, Forced, continued, cu
 from understudy.experts import LocalExpert, load_expert
 from understudy.policy import Policy, load_policy
 from understudy.policy.sampling import draw
-from understudy.tasks import load_task, verify_all
+from understudy.tasks import load_task
 from understudy.types import Prompt, Rollout
 
 
@@ -69,7 +69,7 @@ def test_an_honest_solver_saves_the_students_wrong_beginnings() -> None:
                 "student")
         for p in prompts
     ]  # fmt: skip
-    done = verify_all(task, continued(expert.start, policy.decode, policy.end_ids, spoiled, 75, 1, 120, "expert"))
+    done = task.verify_all(continued(expert.start, policy.decode, policy.end_ids, spoiled, 75, 1, 120, "expert"))
     assert sum(r.reward or 0 for r in done) >= 15
     assert all(r.text.startswith("1+1=") for r in done)
 

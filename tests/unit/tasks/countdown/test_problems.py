@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from understudy.errors import UserError
-from understudy.tasks import check_task, load_task
-from understudy.tasks.base import Task
+from understudy.protocols import Task
+from understudy.tasks import load_task
 from understudy.tasks.countdown import CountdownConfig, CountdownTask
 from understudy.tasks.countdown.problems import candidates, difficulty, enumerate_problems, side
 from understudy.types import Prompt
@@ -243,4 +243,4 @@ def test_a_verifier_that_rejects_its_own_gold_is_found(monkeypatch: pytest.Monke
     task = CountdownTask()
     monkeypatch.setattr(task, "verify", lambda prompt, text, ended: 0.0)
     with pytest.raises(UserError, match="its verifier rejects its own gold"):
-        check_task(task)
+        task.check()

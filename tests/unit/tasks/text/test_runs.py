@@ -18,6 +18,7 @@ from understudy.evaluation.sampled import choose, held_out, sample_policy, split
 from understudy.experts.local import LocalExpert
 from understudy.experts.recorded import RecordedExpert
 from understudy.policy import load_policy, make_scratch
+from understudy.protocols import Expert
 from understudy.runs.read import read_final, read_ledger, read_metrics
 from understudy.specs import parse_spec
 from understudy.tasks import load_task
@@ -131,7 +132,7 @@ def test_choices_are_the_log_probs_of_the_letters(mmlu: str) -> None:
     assert len(prompts) == 12, "a split that is smaller than asked is used whole, nothing twice"
     found = choose(p, p, prompts)
 
-    class ScoresOnly:
+    class ScoresOnly(Expert):
         capabilities = frozenset({"score"})
         score = staticmethod(p.score)
 

@@ -15,7 +15,7 @@ import pytest
 
 from understudy.errors import UserError
 from understudy.specs import parse_spec
-from understudy.tasks import check_task, load_task
+from understudy.tasks import load_task
 from understudy.tasks.text import DATASETS, TextTask, page
 from understudy.tasks.text.rows import Row, by_split, read_hub
 from understudy.tasks.text.schemas import SCHEMAS, normal
@@ -194,7 +194,7 @@ def test_thoughts_stops_and_gold(tmp_path: Path) -> None:
     assert task.verify(p, f"hm</think>It is \\boxed{{{answer}}}", True) == 1.0
     assert task.verify(p, f"It is \\boxed{{{answer}}}, wait", False) == 0.0
     assert task.verify(p, f"</think>\\boxed{{{answer}}}\n\nQuestion: 1+1\nAnswer: \\boxed{{2}}", False) == 1.0
-    check_task(task)
+    task.check()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,209 @@
+"""What others implement: `Expert`, `Stepper`, `Supervision`, `Task`. Each member has a default, or refuses in words."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from understudy.errors import UserError
+from understudy.types import Prompt, Rollout
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from understudy.specs import Spec
+
+CAPABILITIES = frozenset({"sample", "score", "top_k", "distribution"})
+"""`top_k`: the log-probs of its most likely tokens at every position. `distribution` means the whole vocabulary, and
+implies it: a server's top-k is not a distribution."""
+
+Arrived = Callable[[int, "dict[str, Tensor]"], None]
+"""arrived(index of the rollout, its entry): called for each one as soon as it is known."""
+
+ENTRIES = 64  # completions that `Expert.entries` scores at a time
+
+
+class Stepper(ABC):
+    """Decoding in progress, for several rows at once. Rows leave when they end; the others keep their order."""
+
+    @abstractmethod
+    def next_logp(self) -> Tensor:
+        """(B_live, V) log-probs (nats) of each live row's next token."""
+
+    @abstractmethod
+    def advance(self, tokens_B: Tensor, keep_B: Tensor) -> None:
+        """Append tokens_B (B_live,) to the live rows, then keep only the rows where keep_B is True."""
+
+
+class Supervision:
+    """What an expert says about a batch of rollouts. Each method asks the expert about all of them at once."""
+
+    def __init__(self, expert: Expert, rollouts: Sequence[Rollout]) -> None:
+        self.expert, self.rollouts = expert, rollouts
+
+    def logp(self) -> list[Tensor]:
+        """Per rollout (T,) float32: log expert(y_t | x, y_<t) of its own tokens, in nats."""
+        return self.expert.score(self.rollouts)
+
+    def table(self, top_k: int = 0) -> list[Tensor]:
+        """Per rollout (T, V) float32 log-probs, in nats; with `top_k`, exact on the expert's own top k tokens only."""
+        return self.expert.coarse(self.rollouts, top_k) if top_k else self.expert.distribution(self.rollouts)
+
+    def top_k(self, k: int) -> list[dict[str, Tensor]]:
+        """Per rollout {"logp": (T,), "top_ids": (T, k), "top_logp": (T, k)}."""
+        return self.expert.entries(self.rollouts, k)
+
+
+class Expert:
+    """An expert (= teacher): the policy that a student imitates. What it cannot do it refuses with `hint`."""
+
+    name: str
+    capabilities: frozenset[str] = frozenset()
+    """Subset of CAPABILITIES."""
+    provenance: dict[str, Any]
+    """How it was made, and by which mechanism it is, or is not, in the student's reach. Kept with the run."""
+    tokenizer: Any
+    vocabulary: int
+    """Size V of its distributions."""
+    end_ids: tuple[int, ...]
+    """Tokens that end a completion."""
+    hint: str = ""
+    """What to do about what it cannot do: the end of every refusal."""
+    field: str = "expert"
+    """Name of the option that chose it, for errors."""
+    policy: Any = None
+    """The model in this process that it is (policy.Policy), or None."""
+    held_out: bool = True
+    """Whether it can answer held-out prompts; False = it is not evaluated there."""
+    noise: float | None = None
+    """Largest mean difference, in nats per token, between two scores of the same tokens; None = not compared."""
+
+    def for_student(self, student: Any) -> Expert:
+        """This expert in the tokens of `student` (a policy)."""
+        return self
+
+    # -- samples ------------------------------------------------------------------------------------------------
+
+    def start(self, prompts: Sequence[Prompt]) -> Stepper:
+        """One row per prompt, nothing written yet. Advance by a student's tokens to continue from its prefix."""
+        self.refuse("continue a prefix")
+
+    def sample(self, prompts: Sequence[Prompt], samples: int, seed: int, max_new_tokens: int) -> list[Rollout]:
+        """`samples` completions of each prompt, prompt-major.
+
+        A completion is a function of (seed, prompt key, sample index) alone, never of the batch.
+        """
+        self.refuse("be sampled")
+
+    def has_greedy(self) -> bool:
+        """Whether it has a greedy decoder."""
+        return False
+
+    def greedy(self, prompts: Sequence[Prompt], max_new_tokens: int) -> list[Rollout]:
+        """One completion of each prompt, the most likely token at each position. Only if `has_greedy`."""
+        self.refuse("decode greedily")
+
+    # -- scores -------------------------------------------------------------------------------------------------
+
+    def score(self, rollouts: Sequence[Rollout]) -> list[Tensor]:
+        """Per rollout (T,) float32: log expert(y_t | x, y_<t), in nats."""
+        self.refuse("score")
+
+    def distribution(self, rollouts: Sequence[Rollout]) -> list[Tensor]:
+        """Per rollout (T, V) float32 log-probs, in nats."""
+        self.refuse("give whole distributions")
+
+    def coarse(self, rollouts: Sequence[Rollout], k: int) -> list[Tensor]:
+        """Per rollout (T, V) log-probs that are exact on its top k tokens. Here: the whole distribution."""
+        return self.distribution(rollouts)
+
+    def entries(self, rollouts: Sequence[Rollout], k: int, arrived: Arrived | None = None) -> list[dict[str, Tensor]]:
+        """Per rollout {"logp": (T,)}, with k also {"top_ids": (T, k), "top_logp": (T, k)}: what a cache keeps."""
+        out: list[dict[str, Tensor]] = []
+        for at in range(0, len(rollouts), ENTRIES):
+            part = rollouts[at : at + ENTRIES]
+            for r, x in zip(part, self.distribution(part) if k else self.score(part)):
+                out.append(_top_entry(r, x.cpu(), k) if k else {"logp": x.float().cpu()})
+                if arrived:
+                    arrived(len(out) - 1, out[-1])
+        return out
+
+    def supervise(self, rollouts: Sequence[Rollout]) -> Supervision:
+        """What it says about these rollouts, for labels."""
+        return Supervision(self, rollouts)
+
+    def refuse(self, what: str) -> NoReturn:
+        """UserError: this expert cannot `what`."""
+        raise UserError(self.field, self.name, f"cannot {what}" + (f": {self.hint}" if self.hint else ""))
+
+
+def _top_entry(rollout: Rollout, table_TV: Tensor, k: int) -> dict[str, Tensor]:
+    """What a server would tell of a distribution: the log-probs of the tokens and the top k."""
+    best = table_TV.topk(min(k, table_TV.shape[-1] - 1), -1)
+    acted = table_TV.gather(-1, best.indices.new_tensor(rollout.ids).unsqueeze(-1)).squeeze(-1)
+    return {"logp": acted.float(), "top_ids": best.indices.int(), "top_logp": best.values.float()}
+
+
+class Task(ABC):
+    """Streams of prompts, a verifier, and what a model made from scratch needs."""
+
+    name: str
+    splits: tuple[str, ...] = ("train", "test", "ood")
+    """Names of the prompt streams; test and ood share no problem with train."""
+    max_new_tokens: int
+    """Room that the longest sensible completion needs, in tokens of the task's own tokenizer."""
+    keywords: tuple[str, ...] = ()
+    """Strings whose frequency in completions is informative; the report plots them."""
+    stop: tuple[str, ...] = ()
+    """Texts that end a completion; those of one token also stop the sampler (Policy.add_stop_tokens)."""
+    verified: bool = True
+    """Whether `verify` tells right from wrong; False = a diagnosis does without rewards."""
+
+    @abstractmethod
+    def prompts(self, split: str, n: int, seed: int, start: int = 0) -> list[Prompt]:
+        """Items start..start+n-1 of the infinite stream (task, split, seed). UserError: unknown split."""
+
+    def size(self, split: str) -> int | None:
+        """Distinct prompts of a split; None = an endless stream. UserError: unknown split."""
+        return None
+
+    @abstractmethod
+    def verify(self, prompt: Prompt, text: str, ended: bool) -> float:
+        """Reward 1.0 or 0.0. Never raises, whatever a model wrote."""
+
+    def verify_many(self, completions: Sequence[tuple[Prompt, str, bool]]) -> list[float]:
+        """`verify` of many at once."""
+        return [self.verify(*completion) for completion in completions]
+
+    def verify_all(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
+        """The rollouts with their rewards."""
+        rewards = self.verify_many([(r.prompt, r.text, r.ended) for r in rollouts])
+        return [replace(r, reward=reward) for r, reward in zip(rollouts, rewards)]
+
+    def gold(self, prompt: Prompt) -> str:
+        """A completion that the verifier accepts. UserError if the problem has none."""
+        raise UserError("task", self.name, f"has no gold answer for prompt {prompt.key!r}")
+
+    def traces(self, prompt: Prompt) -> tuple[str, ...]:
+        """Completions that experts have written for a train prompt; () if there are none."""
+        return ()
+
+    def tokenizer(self) -> Any:
+        """PreTrainedTokenizerFast for models made from scratch."""
+        raise UserError("task", self.name, "has no tokenizer of its own: give a model as the student")
+
+    def expert(self, spec: Spec, tokenizer: Any) -> Expert:
+        """A programmatic expert of this task. UserError: unknown name or option."""
+        raise UserError("expert", spec.text, f"unknown: {self.name} has no programmatic expert; give a model")
+
+    def check(self, n: int = 8) -> None:
+        """UserError unless the verifier accepts the gold answers of the first `n` prompts of every split."""
+        for split in self.splits:
+            size = self.size(split)
+            for prompt in self.prompts(split, n if size is None else min(n, size), seed=0):
+                gold = self.gold(prompt)
+                if self.verify(prompt, gold, True) != 1.0:
+                    hint = f"its verifier rejects its own gold {gold!r} for {split} prompt {prompt.key!r}"
+                    raise UserError("task", self.name, hint)
