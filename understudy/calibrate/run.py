@@ -23,8 +23,9 @@ from understudy.calibrate.scenarios import SCENARIOS, Scenario
 from understudy.config import TrainConfig
 from understudy.diagnosis.config import BUDGET
 from understudy.errors import UserError
-from understudy.experiments.diagnosis_job import fields_of
-from understudy.experiments.jobs import Job, Show, Work, run_all
+from understudy.experiments.diagnosis_job import FILE, diagnosis, fields_of, run_diagnosis
+from understudy.experiments.job import Job, Show, training
+from understudy.experiments.jobs import run_all
 from understudy.randomness import seed_from
 from understudy.runs.files import dumps, read_json, write_bytes
 from understudy.runs.read import read_lines
@@ -129,7 +130,7 @@ class Unit:
         fields = fields_of(self.training("sft"), self.budget, str(self.place / "diagnosis"))
         return fields | dict(self.size.diagnosis)
 
-    def jobs(self) -> Iterator[Job | Work]:
+    def jobs(self) -> Iterator[Job]:
         """Its models first; jobs of one name are one job."""
         s = self.scenario
         for name in s.models():
@@ -137,18 +138,17 @@ class Unit:
             config = self.size.shrunk(model.config(self.model(name), self.seed, self.model))
             config = replace(config, eval_every=0, eval_splits="test", eval_expert=False, final_prompts=64,
                              final_samples=1, keep=1)  # fmt: skip
-            yield Job(f"model {name}, seed {self.seed}", config, tuple(self._job(n) for n in model.needs))
+            yield training(f"model {name}, seed {self.seed}", config, tuple(self._job(n) for n in model.needs))
         needs = tuple(self._job(n) for n in s.models())
         base = tuple(self._job(n) for n in replace(s, expert="").models())
-        yield Work(
+        yield Job(
             f"look {Path(self.look).stem}", outcomes.look,
             (self.model(s.student), s.task, self.size.prompts, self.size.samples, self.seed, self.look),
             self.look, base,
         )  # fmt: skip
-        told = str(self.place / "diagnosis" / "diagnosis.json")
-        yield Work(f"diagnosis {self.name}", diagnosed, (self.diagnosis(),), told, needs)
+        yield diagnosis(f"diagnosis {self.name}", self.diagnosis(), needs, may_refuse=False)
         for outcome in METHODS:
-            yield Job(f"{outcome} {self.name}", self.training(outcome), needs)
+            yield training(f"{outcome} {self.name}", self.training(outcome), needs)
 
     def _job(self, model: str) -> str:
         return f"model {model}, seed {self.seed}"
@@ -167,7 +167,7 @@ class Unit:
     def line(self) -> dict[str, Any]:
         """What results.jsonl says about it. Only once it is done."""
         s = self.scenario
-        found = read_json(self.place / "diagnosis" / "diagnosis.json", "diagnosis")
+        found = read_json(self.place / "diagnosis" / FILE, "diagnosis")
         trained = {outcome: str(self.place / outcome) for outcome in METHODS}
         ends = outcomes.outcomes(trained["sft"], trained["opd"], self.look)
         costs = found["costs"] | {outcome: outcomes.cost(path).to_dict() for outcome, path in trained.items()}
@@ -180,15 +180,6 @@ class Unit:
             "evidence": found["evidence"], "verdict": found["verdict"], "costs": costs,
             "cost_share": costs["diagnosis"]["flops"] / sum(costs[outcome]["flops"] for outcome in METHODS),
         }  # fmt: skip
-
-
-def diagnosed(fields: dict[str, Any], progress: Any, note: Any) -> None:
-    """One diagnosis, in its own directory."""
-    from understudy.diagnosis.config import DiagnoseConfig, checked
-    from understudy.diagnosis.pipeline import run
-    from understudy.specs import build
-
-    run(checked(build(DiagnoseConfig, fields, "")), progress, note)
 
 
 def units_of(config: RunConfig, size: Size | None = None) -> list[Unit]:
@@ -215,11 +206,11 @@ def run(config: RunConfig, size: Size | None = None, quiet: bool = False) -> Pat
     A unit that fails leaves the others going; its mistake is raised at the end, when their results are written.
     """
     units = units_of(config, size)
-    jobs: dict[str, Job | Work] = {}
+    jobs: dict[str, Job] = {}
     seconds: dict[str, float] = {}
     for unit in units:
         for job in unit.jobs():
-            if isinstance(job, Work) and job.call is diagnosed and not config.diagnose:
+            if job.call is run_diagnosis and not config.diagnose:
                 continue
             jobs.setdefault(job.name, job)
             seconds.setdefault(job.name, unit.seconds(job.name))

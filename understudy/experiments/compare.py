@@ -15,8 +15,9 @@ from typing import Any
 from understudy.config import TrainConfig, resolve, to_dict
 from understudy.diagnosis.config import BUDGET, share
 from understudy.errors import UserError
-from understudy.experiments import diagnosis_job
-from understudy.experiments.jobs import Job, Work, run_all
+from understudy.experiments.diagnosis_job import diagnosis, fields_of
+from understudy.experiments.job import Job, training
+from understudy.experiments.jobs import run_all
 from understudy.experts import is_programmatic
 from understudy.methods import table
 from understudy.runs.files import write_json
@@ -87,24 +88,23 @@ class Plan:
     before: tuple[Job, ...] = ()  # runs that make the base and the experts
     diagnose: str = ""  # what a diagnosis may cost, as a share of both trainings; "" = none is made
 
-    def jobs(self) -> list[Job | Work]:
+    def jobs(self) -> list[Job]:
         """What makes the base and the experts, the diagnoses, the runs."""
-        asked: list[Job | Work] = []
-        for arm, place in self.diagnoses():
-            fields = diagnosis_job.fields_of(arm.config, self.diagnose, str(place))
-            name = f"diagnosis of {arm.expert}, seed {arm.seed}"
-            asked.append(Work(name, diagnosis_job.make, (fields,), str(place / diagnosis_job.FILE), self._needs(arm)))
-        made = self.trainings()
-        return [*made[: len(self.before)], *asked, *made[len(self.before) :]]
+        asked = [
+            diagnosis(f"diagnosis of {arm.expert}, seed {arm.seed}",
+                          fields_of(arm.config, self.diagnose, str(place)), self._needs(arm), may_refuse=True)
+            for arm, place in self.diagnoses()
+        ]  # fmt: skip
+        return [*self.before, *asked, *self.trainings()[len(self.before) :]]
 
     def trainings(self) -> list[Job]:
         """The same without the diagnoses."""
-        return [*self.before, *(Job(_name(arm), arm.config, self._needs(arm)) for arm in self.arms)]
+        return [*self.before, *(training(_name(arm), arm.config, self._needs(arm)) for arm in self.arms)]
 
     def _needs(self, arm: Arm) -> tuple[str, ...]:
-        made = {str(Path(j.config.out)): j.name for j in self.before}
+        names = {str(Path(j.out)): j.name for j in self.before}
         both = (str(Path(p)) for p in (arm.config.student, arm.config.expert))
-        return tuple(made[p] for p in both if p in made)
+        return tuple(names[p] for p in both if p in names)
 
     def diagnoses(self) -> list[tuple[Arm, Path]]:
         """(the offline arm that is asked about, the diagnosis's directory): where both routes are trained alike."""

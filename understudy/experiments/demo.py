@@ -16,7 +16,7 @@ from understudy.config import TrainConfig, resolve, to_dict
 from understudy.diagnosis.config import BUDGET
 from understudy.errors import UserError
 from understudy.experiments.compare import Arm, Plan, describe_expert
-from understudy.experiments.jobs import Job
+from understudy.experiments.job import Job, training
 
 UPDATES = 200
 # no more prompts than there are distinct test problems, so that a prompt is a unit of replication
@@ -106,7 +106,7 @@ def prepared(config: DemoConfig, train: TrainConfig) -> TrainConfig:
 
 def larger_job(config: DemoConfig, seed: int) -> Job:
     place = root_of(config) / f"seed-{seed}" / "expert-larger"
-    return Job(f"expert: {LARGER}, seed {seed}", prepared(config, larger_expert(place, seed, setting(config)[0])))
+    return training(f"expert: {LARGER}, seed {seed}", prepared(config, larger_expert(place, seed, setting(config)[0])))
 
 
 def root_of(config: DemoConfig) -> Path:
@@ -130,13 +130,13 @@ def plan_of(config: DemoConfig, command: Sequence[str]) -> Plan:
     for seed in seeds:
         place = root / f"seed-{seed}"
         start = str(place / "base")
-        first = Job(f"base, seed {seed}", prepared(config, base(Path(start), seed, task)))
+        first = training(f"base, seed {seed}", prepared(config, base(Path(start), seed, task)))
         bases[str(seed)] = {"path": str(Path(start).relative_to(root))}
         specs = {RL: str(place / "expert-rl"), LARGER: str(place / "expert-larger"), SEARCH: "solver", STYLED: "styled"}
         rl = prepared(config, rl_expert(Path(specs[RL]), seed, task, start))
         before.append(first)
         if RL in labels:
-            before.append(Job(f"expert: {RL}, seed {seed}", rl, (first.name,)))
+            before.append(training(f"expert: {RL}, seed {seed}", rl, (first.name,)))
         if LARGER in labels:
             before.append(larger_job(config, seed))
         for label in labels:

@@ -1,15 +1,17 @@
-"""A diagnosis as one job of a comparison: made before the trainings it speaks about, from their own configuration."""
+"""A diagnosis as a job: made before a training, from the training's own configuration."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from understudy.config import TrainConfig
-from understudy.diagnosis.config import DiagnoseConfig
+from understudy.diagnosis.config import DiagnoseConfig, checked
 from understudy.errors import UserError
+from understudy.experiments.job import Job, Note, Progress
 from understudy.runs.files import write_json
+from understudy.specs import build
 
 FILE, REFUSED = "diagnosis.json", "refused.json"
 _RECIPE = (
@@ -17,7 +19,7 @@ _RECIPE = (
     "warmup", "weight_decay", "adam_beta2", "grad_clip", "micro_batch", "micro_tokens", "logit_chunk", "drift_limit",
     "lora_rank", "lora_alpha", "lora_dropout", "lora_targets", "activation_checkpointing", "threads", "dtype",
 )  # fmt: skip
-"""Fields that say how the student learns, whatever the method."""
+"""Fields that say how the student learns, in every method."""
 
 
 def fields_of(train: TrainConfig, budget: str, out: str) -> dict[str, Any]:
@@ -32,16 +34,21 @@ def fields_of(train: TrainConfig, budget: str, out: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def make(fields: dict[str, Any], progress: Any, note: Callable[[str], None]) -> None:
-    """Diagnose. A refusal (a failed preflight check, say) is put on record and does not stop the comparison."""
-    from understudy.diagnosis.config import checked
-    from understudy.diagnosis.pipeline import run
-    from understudy.specs import build
+def diagnosis(name: str, fields: Mapping[str, Any], needs: tuple[str, ...], may_refuse: bool) -> Job:
+    """The job that writes diagnosis.json to fields["out"]. may_refuse: see `run_diagnosis`."""
+    return Job(name, run_diagnosis, (dict(fields), may_refuse), str(Path(fields["out"]) / FILE), needs)
+
+
+def run_diagnosis(fields: Mapping[str, Any], may_refuse: bool, progress: Progress, note: Note) -> None:
+    """Diagnose. may_refuse: a UserError (a failed preflight check, say) is written to refused.json and not raised."""
+    from understudy.diagnosis.pipeline import run  # imports torch
 
     refused = Path(fields["out"]) / REFUSED
     try:
         run(checked(build(DiagnoseConfig, fields, "")), progress, note)
     except UserError as error:
+        if not may_refuse:
+            raise
         refused.parent.mkdir(parents=True, exist_ok=True)
         write_json(refused, {"error": str(error)})
         note(f"no verdict beforehand: {error}")

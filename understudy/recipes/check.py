@@ -10,7 +10,7 @@ from pathlib import Path
 from understudy.config import TrainConfig, resolve
 from understudy.errors import UserError
 from understudy.experiments.compare import Plan, flags
-from understudy.experiments.jobs import Job
+from understudy.experiments.job import Job
 from understudy.experts import is_programmatic
 from understudy.methods import table
 from understudy.recipes import cost, models

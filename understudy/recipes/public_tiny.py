@@ -15,7 +15,7 @@ from typing import Any
 
 from understudy.config import TrainConfig
 from understudy.experiments.compare import Arm, Plan
-from understudy.experiments.jobs import Job
+from understudy.experiments.job import Job, training
 from understudy.recipes.recipe import Scale
 from understudy.recipes.tiny import RL, assemble
 from understudy.runs.files import write_bytes
@@ -94,14 +94,14 @@ def _plan(title: str, scale: Scale, warm_task: str, task: str, rl_of_large: bool
                     task=warm_task,
                 seed=seed, out=str(place / f"warm-{size}"), updates=UPDATES["warm"], lr=5e-3, eval_expert=False,
             )  # fmt: skip
-            warm[size] = Job(f"warm-up, {size}, seed {seed}", config)
+            warm[size] = training(f"warm-up, {size}, seed {seed}", config)
             before.append(warm[size])
             if size == "small" or rl_of_large:
                 config = _run(
                     scale, method="grpo", student=config.out, task=task, seed=seed, out=str(place / f"rl-{size}"),
                     updates=UPDATES["rl"], lr=3e-4, prompts_per_update=16,
                 )  # fmt: skip
-                rl[size] = Job(f"RL, {size}, seed {seed}", config, (warm[size].name,))
+                rl[size] = training(f"RL, {size}, seed {seed}", config, (warm[size].name,))
                 before.append(rl[size])
         large = rl.get("large", warm["large"])
         for label, expert in ((RL, rl["small"]), (LARGE, large)):

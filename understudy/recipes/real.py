@@ -8,7 +8,7 @@ from typing import Any
 
 from understudy.config import TrainConfig, resolve, to_dict
 from understudy.experiments.compare import Arm, Plan, slug
-from understudy.experiments.jobs import Job
+from understudy.experiments.job import Job, training
 from understudy.recipes.recipe import OURS, PAPER, PUBLIC, Scale, Setting
 from understudy.specs import parse_spec
 
@@ -61,7 +61,7 @@ def job(scale: Scale, name: str, needs: Sequence[str], *, task: str, folder: Pat
     known: dict[str, Any] = {"eval_expert": False, "seed": scale.first_seed, "updates": scale.times(updates)}
     known["eval_every"] = max(1, scale.times(updates) // 4)
     config = TrainConfig(task=with_data(task, scale.data), out=str(folder), **(LARGE | known | fields))
-    return Job(name, config, tuple(needs))
+    return training(name, config, tuple(needs))
 
 
 def arms(

@@ -16,7 +16,7 @@ from typing import Any
 from understudy.config import TrainConfig, resolve, to_dict
 from understudy.experiments import demo
 from understudy.experiments.compare import Arm, Plan
-from understudy.experiments.jobs import Job
+from understudy.experiments.job import Job, training
 from understudy.recipes.recipe import Scale
 
 FIRST_SEED = 300  # the demo's: its settings were chosen below
@@ -44,13 +44,13 @@ def base_job(scale: Scale, seed: int, folder: Path) -> Job:
     train = demo.base(folder / f"seed-{seed}" / "base", seed, COUNTDOWN)
     updates = scale.times(train.updates)
     train = replace(train, updates=updates, prompt_pool=min(int(train.prompt_pool or 0), 48 * updates))
-    return Job(f"base, seed {seed}", measured(scale, train))
+    return training(f"base, seed {seed}", measured(scale, train))
 
 
 def rl_job(scale: Scale, seed: int, task: str, folder: Path, first: Job) -> Job:
     train = demo.rl_expert(folder / f"seed-{seed}" / "expert-rl", seed, task, first.config.out)
     train = replace(train, updates=scale.times(train.updates))
-    return Job(f"expert: {RL}, seed {seed}", measured(scale, train), (first.name,))
+    return training(f"expert: {RL}, seed {seed}", measured(scale, train), (first.name,))
 
 
 def imitation(
@@ -133,9 +133,9 @@ def forgetting(title: str, scale: Scale) -> Plan:
             first.config, student=first.config.out, task=f"{PAIR},share=0.5", out=str(place),
             updates=scale.times(BOTH), prompt_pool=48 * scale.times(BOTH), lr=2e-3,
         )  # fmt: skip
-        both = Job(f"base of both tasks, seed {seed}", _looked(measured(scale, taught)), (first.name,))
+        both = training(f"base of both tasks, seed {seed}", _looked(measured(scale, taught)), (first.name,))
         rl = rl_job(scale, seed, PAIR, scale.out, both)
-        rl = replace(rl, config=_looked(rl.config))
+        rl = training(rl.name, _looked(rl.config), rl.needs)
         before += [first, both, rl]
         for label, expert in ((SEARCH, "solver"), (RL, rl.config.out)):
             for method in ("sft", "opd_full"):

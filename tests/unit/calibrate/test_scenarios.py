@@ -19,8 +19,7 @@ from understudy.config import resolve
 from understudy.diagnosis.config import DiagnoseConfig, checked, full_training
 from understudy.diagnosis.types import Estimate, Evidence, Verdict
 from understudy.errors import UserError
-from understudy.experiments import demo
-from understudy.experiments.jobs import Job, Work
+from understudy.experiments import demo, diagnosis_job
 from understudy.experts import is_programmatic
 from understudy.runs.read import is_done, read_lines
 from understudy.specs import build, parse_spec
@@ -71,7 +70,7 @@ def test_everything_that_will_run_is_legal(scenario: Scenario, size: Size) -> No
     for i, job in enumerate(jobs):
         assert set(job.needs) <= set(names[:i]), "what a job needs comes before it"
         assert u.seconds(job.name) > 0
-        if isinstance(job, Job):
+        if job.is_training:
             resolve(job.config)
     task = loaded(scenario.task)
     if is_programmatic(u.expert):
@@ -100,7 +99,7 @@ def test_models_of_one_name_are_one_run() -> None:
         for job in u.jobs():
             same = jobs.setdefault(job.name, job)
             assert same == job
-    assert len({j.out if isinstance(j, Work) else j.config.out for j in jobs.values()}) == len(jobs)
+    assert len({j.out for j in jobs.values()}) == len(jobs)
     assert set(MODELS) == {m for s in SCENARIOS.values() for m in s.models()}, "no model is made for nothing"
 
 
@@ -197,7 +196,7 @@ def test_a_micro_calibration_from_nothing_to_results_and_again(tmp_path: Path, m
 
 
 def test_one_failure_leaves_the_others_going(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(fields: dict[str, Any], progress: Any, note: Any) -> None:
+    def broken(fields: dict[str, Any], may_refuse: bool, progress: Any, note: Any) -> None:
         if "label-coin" in fields["out"]:
             raise UserError("student", "x", "broken on purpose")
         Path(fields["out"]).mkdir(parents=True)
@@ -205,7 +204,7 @@ def test_one_failure_leaves_the_others_going(tmp_path: Path, monkeypatch: pytest
             json.dumps({"evidence": {}, "verdict": {}, "costs": {"diagnosis": {"flops": 1}}})
         )
 
-    monkeypatch.setattr(runner, "diagnosed", broken)
+    monkeypatch.setattr(diagnosis_job, "run_diagnosis", broken)
     config = RunConfig(only=("label-coin", "label-secret"), seeds=1, out=str(tmp_path), workers=1)
     with pytest.raises(UserError, match="on purpose"):
         runner.run(config, MICRO, quiet=True)

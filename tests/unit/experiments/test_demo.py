@@ -12,7 +12,6 @@ from understudy.config import resolve, to_dict
 from understudy.errors import UserError
 from understudy.experiments.compare import STUDIED, flags
 from understudy.experiments.demo import LARGER, RL, SEARCH, STYLED, DemoConfig, plan_of
-from understudy.experiments.jobs import Job
 
 
 def experts(**fields: object) -> list[str]:
@@ -24,8 +23,8 @@ def test_what_each_size_shows() -> None:
     assert experts() == [RL, SEARCH]
     assert experts(full=True) == experts(seeds=3) == [RL, LARGER, SEARCH, STYLED]
     plan = plan_of(DemoConfig(), [])
-    kinds = Counter(type(j).__name__ for j in plan.jobs())
-    assert kinds == {"Job": 6, "Work": 2}, "base, RL, 2 x 2 arms; a diagnosis an expert"
+    kinds = Counter("training" if j.is_training else "diagnosis" for j in plan.jobs())
+    assert kinds == {"training": 6, "diagnosis": 2}, "base, RL, 2 x 2 arms; a diagnosis an expert"
     assert not plan_of(DemoConfig(diagnose=False), []).diagnoses()
 
 
@@ -43,7 +42,7 @@ def test_arms_differ_in_what_is_studied_alone(config: DemoConfig) -> None:
     told = flags(plan.arms)
     assert all("updates" in line for line in told), told  # the five times longer run, on record
     for job in plan.jobs():
-        if isinstance(job, Job):
+        if job.is_training:
             assert set(job.needs) <= {j.name for j in plan.before}
     equal = [dataclasses.replace(a.config, method="sft", out="", expert="") for a in plan.arms if a.budget == 1]
     assert len({repr(c) for c in equal}) == 1

@@ -12,7 +12,8 @@ import pytest
 from tiny import config
 
 from understudy.errors import UserError
-from understudy.experiments.jobs import Job, run_all
+from understudy.experiments.job import Job, training
+from understudy.experiments.jobs import run_all
 from understudy.runs.read import is_done
 
 
@@ -69,9 +70,9 @@ def ray(monkeypatch: pytest.MonkeyPatch) -> Ray:
 
 
 def jobs(tmp_path: Path, **changes: Any) -> list[Job]:
-    base = Job("base", config("sft", tmp_path / "base"))
+    base = training("base", config("sft", tmp_path / "base"))
     others = [
-        Job(f"{m}", config(m, tmp_path / m, student=str(tmp_path / "base"), **changes), ("base",))
+        training(f"{m}", config(m, tmp_path / m, student=str(tmp_path / "base"), **changes), ("base",))
         for m in ("word_kd", "grpo")
     ]
     return [*reversed(others), base]
@@ -90,7 +91,7 @@ def test_all_run_in_their_order_once(ray: Ray, tmp_path: Path) -> None:
 
 
 def test_a_failure_is_the_jobs_own_and_starts_no_more(ray: Ray, tmp_path: Path) -> None:
-    todo = [Job("bad", config("sft", tmp_path / "bad", student="nowhere")), *jobs(tmp_path)]
+    todo = [training("bad", config("sft", tmp_path / "bad", student="nowhere")), *jobs(tmp_path)]
     with pytest.raises(UserError, match=r"student: nowhere \(job bad\): is not a model"):
         run_all(todo, 1, lambda *_: None, launcher="ray")
     assert len(ray.options) == 1
@@ -98,8 +99,8 @@ def test_a_failure_is_the_jobs_own_and_starts_no_more(ray: Ray, tmp_path: Path) 
 
 
 def test_keep_going_starts_all_that_does_not_need_the_failed_one(ray: Ray, tmp_path: Path) -> None:
-    bad = Job("bad", config("sft", tmp_path / "bad", student="nowhere"))
-    after = Job("after", config("sft", tmp_path / "after"), ("bad",))
+    bad = training("bad", config("sft", tmp_path / "bad", student="nowhere"))
+    after = training("after", config("sft", tmp_path / "after"), ("bad",))
     with pytest.raises(UserError, match="nowhere"):
         run_all([bad, after, *jobs(tmp_path)], 2, lambda *_: None, keep_going=True, launcher="ray")
     assert [is_done(tmp_path / n) for n in ("base", "grpo", "word_kd", "after")] == [True, True, True, False]

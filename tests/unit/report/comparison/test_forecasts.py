@@ -10,8 +10,7 @@ from fake_runs import comparison, write
 
 from understudy import report
 from understudy.experiments.compare import CompareConfig, plan_of
-from understudy.experiments.diagnosis_job import fields_of, make
-from understudy.experiments.jobs import Job
+from understudy.experiments.diagnosis_job import fields_of, run_diagnosis
 from understudy.report.comparison import forecasts
 from understudy.report.comparison.summary import summarise
 
@@ -83,7 +82,7 @@ def config(**changes: object) -> CompareConfig:
 def test_diagnoses_come_before_the_runs_and_ask_about_them() -> None:
     plan = plan_of(config(methods=("sft", "opd_full", "sft:updates=150")), [])
     jobs = plan.jobs()
-    assert [isinstance(j, Job) for j in jobs] == [False] * 2 + [True] * 6
+    assert [j.is_training for j in jobs] == [False] * 2 + [True] * 6
     (arm, _), _ = plan.diagnoses()
     asked = fields_of(arm.config, "5%", "x")
     assert (asked["updates"], asked["seed"], asked["expert"]) == (30, 0, "solver")
@@ -104,7 +103,7 @@ def test_a_refusal_is_kept_and_does_not_stop_the_comparison(tmp_path: Path) -> N
         "out": str(tmp_path / "d"),
     }
     said: list[str] = []
-    make(asked, lambda *_: None, said.append)
+    run_diagnosis(asked, True, lambda *_: None, said.append)
     told = json.loads((tmp_path / "d" / "refused.json").read_text())["error"]
     assert "gone" in told
     assert "no verdict beforehand" in said[0]

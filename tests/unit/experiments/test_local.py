@@ -1,0 +1,115 @@
+"""Local processes: they depend on each other, stop once when asked, and notice a parent or a child that was killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from understudy.errors import UserError
+from understudy.experiments.job import Job
+from understudy.experiments.jobs import run_all
+
+
+def leave(name, progress, note):
+    """A job that leaves a file."""
+    note(f"note of {name}")
+    progress("work", 1, 1, "")
+    Path(name).write_text("done")
+
+
+def fail(name, progress, note):
+    raise UserError("student", "x", "broken on purpose")
+
+
+def die(name, progress, note):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def work_until_stopped(name, progress, note):
+    """Writes each signal that reaches it, as a training that saves does."""
+
+    def stop(number, frame):
+        with open(name + ".signals", "a") as file:
+            file.write(f"{signal.Signals(number).name}\n")
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+    Path(name + ".started").write_text(str(os.getpid()))
+    while not Path(name + ".signals").exists():
+        progress("work", 0, 1, "")
+        time.sleep(0.05)
+    time.sleep(0.5)  # a second signal would arrive now
+
+
+def job(folder, name, call=leave, needs=()):
+    return Job(name, call, (str(folder / name),), str(folder / name), needs)
+
+
+def wait_for(path: Path) -> None:
+    until = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < until, f"{path.name} never came"
+        time.sleep(0.05)
+
+
+def test_jobs_in_their_order_then_re_used(tmp_path):
+    jobs = [job(tmp_path, "last", needs=("first",)), job(tmp_path, "first")]
+    shown = []
+    assert run_all(jobs, 2, lambda *line: shown.append(line)) == []
+    ends = [name for name, phase, *_ in shown if phase == "done"]
+    assert ends == ["first", "last"]
+    assert ("first", "note", 0, 0, "note of " + str(tmp_path / "first")) in shown
+    assert run_all(jobs, 2, lambda *_: None) == ["last", "first"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_failure_starts_no_more_unless_told_to_keep_going(tmp_path, workers):
+    jobs = [job(tmp_path, "bad", fail), job(tmp_path, "after", needs=("bad",)), job(tmp_path, "other", needs=("good",)),
+            job(tmp_path, "good")]  # fmt: skip
+    with pytest.raises(UserError, match="broken on purpose"):
+        run_all(jobs[:2], workers, lambda *_: None)
+    with pytest.raises(UserError, match="broken on purpose"):
+        run_all(jobs, workers, lambda *_: None, keep_going=True)
+    assert [(tmp_path / n).exists() for n in ("after", "good", "other")] == [False, True, True]
+
+
+def test_a_killed_child_is_a_failure(tmp_path):
+    with pytest.raises(UserError, match=r"its process ended with status -9 .*the same command resumes it"):
+        run_all([job(tmp_path, "killed", die)], 2, lambda *_: None)
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {here!r})
+from test_local import job, run_all, work_until_stopped
+if __name__ == "__main__":
+    run_all([job(Path({folder!r}), "a", work_until_stopped)], 2, lambda *_: None)
+"""
+
+
+@pytest.mark.parametrize(("to", "expected"), [("group", "SIGINT"), ("killed", "SIGTERM")])
+def test_a_child_is_asked_once_to_stop(tmp_path, to, expected):
+    """Ctrl-C reaches the whole group of the terminal, but a child gets one signal; a killed parent stops it too."""
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT.format(here=str(Path(__file__).parent), folder=str(tmp_path)))
+    parent = subprocess.Popen([sys.executable, str(script)], start_new_session=True, stderr=subprocess.DEVNULL)
+    try:
+        wait_for(tmp_path / "a.started")
+        if to == "group":
+            os.killpg(parent.pid, signal.SIGINT)
+        else:
+            parent.kill()
+        parent.wait(timeout=60)
+        wait_for(tmp_path / "a.signals")
+        time.sleep(1)
+        assert (tmp_path / "a.signals").read_text().split() == [expected]
+    finally:
+        parent.kill()
+        parent.wait()

@@ -1,0 +1,81 @@
+"""A job: what one process does, a training or any function that leaves a file."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from understudy.config import TrainConfig
+from understudy.errors import UserError
+from understudy.runs.read import is_done
+
+Show = Callable[[str, str, int, int, str], None]
+"""show(job, phase, done, total, note)"""
+Progress = Callable[[str, int, int, str], None]
+"""progress(phase, done, total, note)"""
+Note = Callable[[str], None]
+Failure = tuple[str, str, str]
+"""Field, value and hint of a UserError, as they cross from one process to another."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """`call(*args, progress, note)`, once the jobs in `needs` have finished."""
+
+    name: str
+    call: Callable[..., None]
+    """A function of a module, not of a class or another function, because another process imports it."""
+    args: tuple[Any, ...]
+    out: str
+    """What it leaves: a run directory, or a file. A file that exists is not made again, so its name should state all
+    that its content depends on."""
+    needs: tuple[str, ...] = ()
+
+    def is_done(self) -> bool:
+        path = Path(self.out)
+        return path.is_file() or is_done(path)
+
+    def run(self, progress: Progress, note: Note) -> None:
+        self.call(*self.args, progress, note)
+
+    @property
+    def is_training(self) -> bool:
+        return self.call is run_training
+
+    @property
+    def config(self) -> TrainConfig:
+        """Of a training. TypeError: the job is no training."""
+        if not self.is_training:
+            raise TypeError(f"{self.name} is no training")
+        config: TrainConfig = self.args[0]
+        return config
+
+
+def training(name: str, config: TrainConfig, needs: tuple[str, ...] = ()) -> Job:
+    return Job(name, run_training, (config,), config.out, needs)
+
+
+def run_training(config: TrainConfig, progress: Progress, note: Note) -> None:
+    from understudy.training.train import train  # imports torch: only the process that trains waits for it
+
+    train(config, progress, note)
+
+
+def attempt(job: Job, progress: Progress, note: Note) -> Failure | None:
+    """Run a job in a process of its own; None, or what went wrong."""
+    from understudy.training.train import Interrupted  # imports torch
+
+    try:
+        job.run(progress, note)
+    except UserError as error:
+        return error.field, f"{error.value} (job {job.name})", error.hint
+    except (Interrupted, KeyboardInterrupt):
+        return "run", job.name, "interrupted; the same command resumes it"
+    except BaseException as error:
+        traceback.print_exc(file=sys.stderr)
+        return "run", job.name, f"{type(error).__name__}: {error}"
+    return None

@@ -1,0 +1,110 @@
+"""Jobs on this machine: one process each, or one after the other in this process."""
+
+from __future__ import annotations
+
+import multiprocessing as mp
+import os
+import queue
+import signal
+import time
+from functools import partial
+from typing import Any
+
+from understudy.errors import UserError
+from understudy.experiments.job import Job, Show, attempt
+
+ENDED = "ended"
+
+
+class ThisProcess:
+    """One job after the other, here (a notebook, a script without a __main__ guard)."""
+
+    def __init__(self, show: Show) -> None:
+        self.show = show
+        self.results: list[tuple[str, UserError | None]] = []
+
+    def start(self, job: Job) -> None:
+        """Run it to its end."""
+        from understudy.training.train import Interrupted  # imports torch
+
+        error: UserError | None = None
+        try:
+            job.run(partial(self.show, job.name), partial(self.show, job.name, "note", 0, 0))
+        except Interrupted as stop:
+            raise KeyboardInterrupt(str(stop)) from None
+        except UserError as mistake:
+            error = mistake
+        self.results.append((job.name, error))
+
+    def ended(self) -> list[tuple[str, UserError | None]]:
+        """The jobs that ended since the last call, each with what went wrong."""
+        results, self.results = self.results, []
+        return results
+
+    def close(self) -> None:
+        """Nothing runs between two calls."""
+
+
+class Pool:
+    """One process per job, forked from a clean server process that has the heavy imports done: a fraction of a second
+    each."""
+
+    def __init__(self, show: Show) -> None:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+        self.context = mp.get_context("forkserver")
+        self.context.set_forkserver_preload(["understudy.training.train", "transformers.models.llama.modeling_llama"])
+        self.messages: Any = self.context.Queue()
+        self.show = show
+        self.running: dict[str, Any] = {}
+
+    def start(self, job: Job) -> None:
+        child = self.context.Process(target=_child, args=(job, self.messages), name=job.name)
+        child.start()
+        self.running[job.name] = child
+
+    def ended(self) -> list[tuple[str, UserError | None]]:
+        """Wait for one message; the jobs that ended by it, each with what went wrong."""
+        try:
+            name, phase, done, total, note = self.messages.get(timeout=0.5)
+        except queue.Empty:
+            return self._killed()
+        if phase != ENDED:
+            self.show(name, phase, done, total, note)
+            return []
+        self.running.pop(name).join()
+        return [(name, UserError(*note) if note else None)]
+
+    def _killed(self) -> list[tuple[str, UserError | None]]:
+        """Children that ended without a message (killed, out of memory)."""
+        silent = [name for name, child in self.running.items() if child.exitcode is not None]
+        time.sleep(0.2 if silent else 0)
+        if not self.messages.empty():
+            return []
+        hint = "its process ended with status {} (killed? out of memory?): the same command resumes it"
+        return [(n, UserError("run", n, hint.format(self.running.pop(n).exitcode))) for n in silent]
+
+    def close(self) -> None:
+        """Ask every running child once to save and stop; wait for it."""
+        for child in self.running.values():
+            if child.exitcode is None and child.pid:
+                os.kill(child.pid, signal.SIGINT)
+        for child in self.running.values():
+            child.join(timeout=60)
+
+
+def _child(job: Job, messages: Any) -> None:
+    # in its own process group: Ctrl-C reaches the parent alone, which asks each child once (asked twice, it stops
+    # without saving)
+    os.setpgid(0, 0)
+    last, parent = 0.0, mp.parent_process()  # the process of the Pool, not the server that this one was forked from
+
+    def progress(phase: str, done: int, total: int, note: str) -> None:
+        nonlocal last
+        if parent is not None and not parent.is_alive():  # it was killed: save and stop, as after Ctrl-C
+            os.kill(os.getpid(), signal.SIGTERM)
+        if (now := time.monotonic()) - last > 0.3 or done == total:
+            last = now
+            messages.put((job.name, phase, done, total, note))
+
+    failure = attempt(job, progress, lambda line: messages.put((job.name, "note", 0, 0, line)))
+    messages.put((job.name, ENDED, 0, 0, failure))
