@@ -40,7 +40,7 @@ format: $(STAMP)
 	@$(BIN)/ruff check --fix-only --quiet . && $(BIN)/ruff format .
 
 docs: $(STAMP)
-	@$(BIN)/python -m understudy.docs
+	@$(BIN)/python -m tools.docs
 
 install: $(STAMP)
 

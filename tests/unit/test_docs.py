@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from understudy import config, docs
+from tools import docs, docs_algorithms
+from understudy import config
 from understudy.cli import main, options
 from understudy.methods import losses, table
 
@@ -46,36 +47,47 @@ def code(page: Path) -> list[str]:
 # ---------------------------------------------------------------- generated pages
 
 
-def test_algorithms_page_is_what_the_table_says():
-    """Catches an edit of the table, its rules or the defaults without `make docs`."""
-    assert (ROOT / "docs/algorithms.md").read_text(encoding="utf-8") == docs.algorithms_page(), "run: make docs"
+@pytest.mark.parametrize("name", docs.PAGES)
+def test_generated_pages_are_up_to_date(name: str):
+    """Catches an edit of the table, its rules, a default, a data set, a recipe or a measure without `make docs`."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    assert docs.PAGES[name](text) == text, "run: make docs"
 
 
-def test_the_table_of_measures_is_what_the_diagnosis_says():
-    """Catches a new or renamed measure that docs/diagnose.md does not explain."""
-    from understudy.diagnosis import glossary as words
-
-    told = "run: python -m understudy.diagnosis.glossary"
-    assert words.table() in (ROOT / "docs/diagnose.md").read_text(encoding="utf-8"), told
+def test_the_command_writes_what_is_out_of_date(tmp_path: Path, capsys: pytest.CaptureFixture):
+    """Catches a check that reports nothing, and a page that loses the text around its generated part."""
+    assert docs.main([], tmp_path) == 2
+    (tmp_path / "docs").mkdir()
+    for name in docs.PAGES:
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    page = tmp_path / "docs/tasks.md"
+    page.write_text(page.read_text().replace("| `gsm8k` |", "| `gsm9k` |"))
+    assert docs.main(["--check"], tmp_path) == 1
+    assert "docs/tasks.md" in capsys.readouterr().out
+    assert docs.main([], tmp_path) == 0
+    assert page.read_bytes() == (ROOT / "docs/tasks.md").read_bytes()
+    assert docs.main(["--check"], tmp_path) == 0
 
 
 def test_every_rule_refuses_something():
     """Catches a rule that another one always pre-empts, so that nobody ever reads its reason."""
-    for rule, told in zip(table.RULES, docs.refusals(), strict=True):
+    for rule, told in zip(table.RULES, docs_algorithms.refusals(), strict=True):
         assert told, f"no run is refused because {rule.reason}"
 
 
 def test_the_page_explains_every_choice():
-    assert set(docs.CELLS["divergence"]) == set(losses.DIVERGENCES)
+    assert set(docs_algorithms.CELLS["divergence"]) == set(losses.DIVERGENCES)
     for name, choices in config._CHOICES.items():
-        if name in docs.CELLS:
-            assert set(docs.CELLS[name]) == set(choices) - {""}, name
-    page = docs.algorithms_page()
+        if name in docs_algorithms.CELLS:
+            assert set(docs_algorithms.CELLS[name]) == set(choices) - {""}, name
+    page = docs_algorithms.page()
     for name in losses.REDUCTIONS:
         assert f"- `{name}`:" in page
     for row in table.TABLE.values():
         assert row.equation in page
-        assert set(row.defaults) <= {*docs.KNOBS, *docs.CELLS}, "a default that the page does not explain"
+        assert set(row.defaults) <= {*docs_algorithms.KNOBS, *docs_algorithms.CELLS}, (
+            "a default that the page does not explain"
+        )
 
 
 # ---------------------------------------------------------------- files and links

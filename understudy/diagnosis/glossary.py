@@ -67,13 +67,3 @@ def assumptions(config: DiagnoseConfig, seen: Evidence, shared: int, prompts: in
             "a student's beginning."
         )
     return tuple(out)
-
-
-def table() -> str:
-    """MEANINGS as docs/diagnose.md shows them."""
-    rows = [f"| `{name}` | {label} | {meaning} |" for name, (label, meaning) in MEANINGS.items()]
-    return "\n".join(["| in diagnosis.json | on the screen | what it says |", "|---|---|---|", *rows])
-
-
-if __name__ == "__main__":
-    print(table())

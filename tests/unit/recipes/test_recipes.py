@@ -19,7 +19,6 @@ from understudy.recipes.recipe import SOURCES, Scale, word
 from understudy.tasks import TASKS, load_task
 
 MACHINE = Machine(DEVICES["h100"], 8)
-ROOT = Path(__file__).resolve().parents[3]
 TRAINED = [n for n in NAMES if n != "fig2_discrepancy"]
 
 
@@ -175,12 +174,3 @@ def test_rows_decoded_together_are_bounded():
     assert sampling.rows_together(60) == sampling.ROWS
     assert sampling.rows_together(8192) * 8192 <= sampling.TOKENS
     assert sampling.rows_together(10**9) == 1
-
-
-def test_recipes_page_is_what_the_recipes_say():
-    from understudy.recipes.table import page
-
-    path = ROOT / "docs/recipes.md"
-    assert path.read_text(encoding="utf-8") == page(path.read_text(encoding="utf-8")), (
-        "run: python -m understudy.recipes.table"
-    )

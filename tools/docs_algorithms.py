@@ -1,18 +1,17 @@
-"""python -m understudy.docs: write docs/algorithms.md from the table, its rules and the defaults.
+"""docs/algorithms.md: the table of methods, its rules and the defaults.
 
-The page repeats nothing by hand: even its examples of refusals are found by asking `config.resolve`.
+Nothing is repeated by hand: even the examples of refusals are found by a search over configurations.
 """
 
 from __future__ import annotations
 
 import itertools
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any
 
+from tools.markdown import table as markdown_table
 from understudy.cli.options import field_docs
 from understudy.config import TrainConfig, resolve
 from understudy.errors import UserError
@@ -51,11 +50,11 @@ _PROBES: dict[str, tuple[Any, ...]] = {
     "samples_per_prompt": (1,), "updates_per_rollout": (2,), "clip": (0.2,), "gamma": (1.0, 2.0), "beta": (1.0,),
     "top_k": (16,), "temperature": (0.7,), "top_p": (0.9,),
 }  # fmt: skip
-"""What is tried, alone and in pairs, to find an example that each rule refuses."""
+"""Values tried, alone and in pairs, to find an example that each rule refuses."""
 
 
-def algorithms_page() -> str:
-    """The text of docs/algorithms.md."""
+def page(text: str = "") -> str:
+    """The whole of docs/algorithms.md, whatever it says now."""
     parts = [_INTRO, _overview(), _NOTATION, _cells(), _KERNELS]
     parts += ["## The rows, one by one\n", *(_row(row) for row in TABLE.values())]
     parts += [_knobs(), _rules(), _IDENTITIES, _OWN]
@@ -65,7 +64,7 @@ def algorithms_page() -> str:
 _INTRO = """
 # The algorithms
 
-Written by `python -m understudy.docs` from `understudy/methods/table.py`; edit that file, not this page.
+Written by `make docs` from `understudy/methods/table.py`; edit that file, not this page.
 
 Every training method is one row of one table. There is one training loop (`understudy/training/train.py`); it reads the
 cells of a row and knows no method's name. To run a row: `understudy train --method NAME ...`. To change a cell of
@@ -92,7 +91,7 @@ _NOTATION = """
 _KERNELS = """
 ## The two loss kernels
 
-Both are in `understudy/methods/losses.py` and give one loss a token:
+Both are in `understudy/methods/losses.py` and give one loss per token:
 
 - `surrogate`, for a token target: `-weight log student(target)`; with the token ratio
   `-weight student(token) / behavior(token)`, as PPO clips it to `1 - clip .. 1 + clip` where `clip` is set.
@@ -103,6 +102,18 @@ One `reduction` makes a scalar of them:
 - `token_mean`: the sum over all completion tokens of the update, divided by their number;
 - `sequence_mean`: the mean over completions of each one's token mean, which weighs states by 1 / length;
 - `sequence_sum`: the mean over completions of each one's token sum.
+"""
+
+_REFUSED = """
+## What is refused, and why
+
+Before anything is loaded, in one line, with exit status 2:
+
+```
+error: clip: 0.2: not legal for method sft: there is no token ratio to clip in this row: drop --clip
+```
+
+The field that the line names, an example (what follows `understudy train`), and the reason:
 """
 
 _IDENTITIES = """
@@ -124,116 +135,86 @@ completions of a small vocabulary in float64, through the losses that training u
 _OWN = """
 ## A method that is not a row
 
-It gets a loop of its own in a file of its own, never an `if` in `train.py`. How to add a row is told in
+It gets its own loop in its own file, never an `if` in `train.py`. How to add a row:
 [CONTRIBUTING](../CONTRIBUTING.md#adding-a-row-of-the-table).
 """
 
 
 def _overview() -> str:
-    lines = ["| method | behavior | target | weight | replay | importance | what it is |", "|" + "---|" * 7]
-    for row in TABLE.values():
-        target = row.target + (f": {row.divergence}" if row.divergence else "")
-        cells = (
-            f"[{row.name}](#{row.name})",
-            row.behavior,
-            target,
-            row.weight,
-            row.replay,
-            row.importance,
-            row.summary,
-        )
-        lines.append(_table_line(cells))
-    return "\n".join(lines)
+    return markdown_table(
+        ("method", "behavior", "target", "weight", "replay", "importance", "what it is"),
+        (
+            (f"[{r.name}](#{r.name})", r.behavior, r.target + (f": {r.divergence}" if r.divergence else ""),
+             r.weight, r.replay, r.importance, r.summary)
+            for r in TABLE.values()
+        ),
+    )  # fmt: skip
 
 
 def _cells() -> str:
-    lines = ["## What the cells mean", ""]
+    parts = ["## What the cells mean"]
     for field, values in CELLS.items():
-        lines += [f"### {field}: {QUESTIONS[field]}", "", "| value | meaning |", "|---|---|"]
-        lines += [_table_line((f"`{value}`", meaning)) for value, meaning in values.items()]
-        lines.append("")
-    return "\n".join(lines)
+        rows = ((f"`{value}`", meaning) for value, meaning in values.items())
+        parts += [f"### {field}: {QUESTIONS[field]}", markdown_table(("value", "meaning"), rows)]
+    return "\n\n".join(parts) + "\n"
 
 
 def _row(row: Row) -> str:
     cells = ", ".join(f"{name} `{getattr(row, name)}`" for name in CELLS if getattr(row, name) not in ("", "none"))
-    config = _resolved(row.name)
-    needs = sorted(table.capabilities(config))
+    needs = sorted(table.capabilities(_resolved(row.name)))
     lines = [f"### {row.name}", "", f"{row.summary[0].upper()}{row.summary[1:]}.", "", "```", row.equation, "```", ""]
     lines += [f"- Cells: {cells}."]
     if row.defaults:
         lines.append("- Its other defaults: " + ", ".join(f"{k} {_shown(v)}" for k, v in row.defaults.items()) + ".")
-    lines.append(f"- Asks the expert to: {', '.join(needs) if needs else 'nothing; it needs no expert'}.")
+    lines.append(f"- Expert's capabilities that it needs: {', '.join(needs) if needs else 'none; it needs no expert'}.")
     lines.append(f"- Source: {_linked(row.source)}.")
     lines.append(f"- Deviations: {_linked(row.deviations)}.")
-    changes = _legal_changes(row)
-    if changes:
+    if changes := _legal_changes(row):
         lines.append(f"- Legal changes of one cell: {', '.join(changes)}.")
     return "\n".join(lines)
 
 
 def _legal_changes(row: Row) -> list[str]:
-    out = []
-    for name, values in CELLS.items():
-        for value in values:
-            if value != getattr(row, name) and isinstance(_asked(row.name, ((name, value),)), TrainConfig):
-                out.append(f"`{_flag(name)} {value}`")
-    return out
+    return [
+        f"`{_flag(name)} {value}`"
+        for name, values in CELLS.items()
+        for value in values
+        if value != getattr(row, name) and isinstance(_resolution(row.name, ((name, value),)), TrainConfig)
+    ]
 
 
 def _knobs() -> str:
     docs, default = field_docs(TrainConfig), _resolved("sft")
-    lines = [
-        "## What else is visible",
-        "",
-        "Elsewhere these hide in the code; here each is a field. A row may have its own default (above).",
-        "",
-        "| option | default | meaning |",
-        "|---|---|---|",
-    ]
-    for name in KNOBS:
-        value = getattr(default, name)
-        meaning = docs[name].split(" Default:")[0]
-        lines.append(_table_line((f"`{_flag(name)}`", _shown(value), meaning)))
-    return "\n".join(lines)
+    rows = ((f"`{_flag(n)}`", _shown(getattr(default, n)), docs[n].split(" Default:")[0]) for n in KNOBS)
+    return (
+        "## What else is visible\n\n"
+        "Elsewhere these hide in the code; here each is a field. A row may have its own default (above).\n\n"
+        + markdown_table(("option", "default", "meaning"), rows)
+    )
 
 
 def _rules() -> str:
-    lines = [
-        "## What is refused, and why",
-        "",
-        "Before anything is loaded, in one line, with exit status 2:",
-        "",
-        "```",
-        "error: clip: 0.2: not legal for method sft: there is no token ratio to clip in this row: drop --clip",
-        "```",
-        "",
-        "The field that the line names, an example (what follows `understudy train`), and the reason:",
-        "",
-        "| field | for example | reason |",
-        "|---|---|---|",
-    ]
-    lines += [_table_line((rule.field, f"`{told}`", rule.reason)) for rule, told in zip(RULES, refusals())]
-    return "\n".join(lines)
+    rows = ((rule.field, f"`{example}`", rule.reason) for rule, example in zip(RULES, refusals()))
+    return f"{_REFUSED.strip()}\n\n{markdown_table(('field', 'for example', 'reason'), rows)}"
 
 
 def refusals() -> list[str]:
     """Per rule the options of a run that it refuses, the shortest there are; "" where none was found."""
     found: dict[int, str] = {}
-    for method, changes in _attempts():
-        answer = _asked(method, changes)
-        if isinstance(answer, TrainConfig):
+    for method, changes in _candidates():
+        result = _resolution(method, changes)
+        if isinstance(result, TrainConfig):
             continue
         for i, rule in enumerate(RULES):
-            if i not in found and answer.field == rule.field and answer.hint.endswith(rule.reason):
-                told = " ".join(f"{_flag(name)} {_shown(value)}" for name, value in changes)
-                found[i] = f"--method {method} {told}"
+            if i not in found and result.field == rule.field and result.hint.endswith(rule.reason):
+                example = " ".join(f"{_flag(name)} {_shown(value)}" for name, value in changes)
+                found[i] = f"--method {method} {example}"
         if len(found) == len(RULES):
             break
     return [found.get(i, "") for i in range(len(RULES))]
 
 
-def _attempts() -> Iterator[tuple[str, tuple[tuple[str, Any], ...]]]:
+def _candidates() -> Iterator[tuple[str, tuple[tuple[str, Any], ...]]]:
     single = [(name, value) for name, values in _PROBES.items() for value in values]
     for method in TABLE:
         for one in single:
@@ -244,7 +225,7 @@ def _attempts() -> Iterator[tuple[str, tuple[tuple[str, Any], ...]]]:
                 yield method, pair
 
 
-def _asked(method: str, changes: Sequence[tuple[str, Any]]) -> TrainConfig | UserError:
+def _resolution(method: str, changes: Sequence[tuple[str, Any]]) -> TrainConfig | UserError:
     try:
         return resolve(TrainConfig(method=method, student="scratch", expert="solver", **dict(changes)))
     except UserError as error:
@@ -264,28 +245,5 @@ def _shown(value: Any) -> str:
     return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _table_line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
 def _linked(text: str) -> str:
     return re.sub(r"arXiv (\d{4}\.\d{4,5})", r"[arXiv \1](https://arxiv.org/abs/\1)", text)
-
-
-def main(argv: Sequence[str]) -> int:
-    """Write the generated pages into docs/ of the working directory; with --check only say whether they are due."""
-    page = Path("docs/algorithms.md")
-    due = not page.is_file() or page.read_text(encoding="utf-8") != algorithms_page()
-    if "--check" in argv:
-        print(f"{page}: {'out of date: run make docs' if due else 'up to date'}")
-        return int(due)
-    if not page.parent.is_dir():
-        print("error: docs: is not here: run this from the root of the source tree", file=sys.stderr)
-        return 2
-    page.write_text(algorithms_page(), encoding="utf-8")
-    print(page)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""Developers' tools: not in the wheel, and run from the root of the source tree."""
