@@ -5,19 +5,17 @@ Writes figure.svg for each panel and one self-contained figure.html. Torch-free,
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import jinja2
 from markupsafe import Markup
 
 from understudy.evaluation.intervals import Interval
 from understudy.recipes.recipe import Claim, Drawing, Recipe, word
-from understudy.report import html as report_html
 from understudy.report.comparison.summary import Arm, Summary
 from understudy.report.figures import lines, plots
-from understudy.report.figures.svg import drawing
+from understudy.report.figures.svg import drawing, standalone
+from understudy.report.html import filled
 from understudy.report.text import OFFLINE, ONLINE, family, points_interval, visible
 from understudy.runs.files import write_bytes, write_json
 
@@ -112,40 +110,6 @@ def minus_expert(s: Summary, arm: Arm | None, split: str) -> Interval | None:
 
 # --- files -------------------------------------------------------------------------------------------------
 
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
-<title>{{ title }}</title><style>{{ style }}</style></head><body><main>
-<p class="eyebrow">{{ eyebrow }}</p>
-<h1>{{ title }}</h1>
-<p class="prose" style="margin-top:18px">{{ shows }}</p>
-{% if stand_ins %}
-<p class="prose" style="margin-top:14px"><b>Stand-ins, not the paper's models.</b> {{ stand_ins }}</p>
-{% endif %}
-<div class="panels n2" style="margin-top:44px">
-{% for told, svg in panels %}
-<figure{% if told %} style="grid-column: 1 / -1; margin-top:20px"{% endif %}>
-{% if told %}<h3>{{ told }}</h3>{% endif %}{{ svg }}</figure>
-{% endfor %}
-</div>
-<p class="aside" style="margin-top:14px">{{ caption }}</p>
-{% if claims %}
-<section><h2>What the figure says here</h2>
-<div class="scroll"><table><thead><tr><th style="text-align:left">in the paper</th>
-<th style="text-align:left">here, with 95% intervals</th><th style="text-align:left">here</th></tr></thead><tbody>
-{% for c in claims %}<tr><td>{{ c.says }}</td><td>{{ c.measured }}</td><td><b>{{ c.word }}</b></td></tr>
-{% endfor %}</tbody></table></div>
-<p class="note">shown: the interval lies on the paper's side; contradicted: on the other; open: it decides nothing;
-measured: we do not know what the paper's figure says of it.
-Two accuracies match when the interval of their difference lies within {{ near }} points.</p></section>
-{% endif %}
-<section><h2>Where the numbers of the recipe come from</h2><dl class="facts">
-{% for s in settings %}<div><dt>{{ s.name }}</dt><dd>{{ s.value }}
-<span style="color:var(--soft)">({{ s.source }})</span></dd></div>
-{% endfor %}</dl><p class="note">{{ unknown }}</p></section>
-</main></body></html>
-"""
-
 
 def write(recipe: Recipe, made: Drawing, folder: Path, stand_ins: str = "") -> Path:
     """figure-N.svg for each panel, claims.json, figure.html; the page's path."""
@@ -160,24 +124,15 @@ def write(recipe: Recipe, made: Drawing, folder: Path, stand_ins: str = "") -> P
         for c in made.claims
     ]  # fmt: skip
     write_json(folder / "claims.json", {"recipe": recipe.name, "tiny": bool(stand_ins), "claims": rows})
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    style = Markup((Path(report_html.__file__).parent / "style.css").read_text(encoding="utf-8"))
-    page = environment.from_string(_PAGE).render(
-        style=style, title=recipe.title, shows=recipe.shows, stand_ins=stand_ins, panels=made.panels,
-        eyebrow=f"{recipe.figure} of arXiv 2606.30445, recipe {recipe.name}", caption=made.caption,
-        claims=made.claims, settings=recipe.settings, unknown=recipe.unknown, near=f"{100 * NEAR:.0f}",
-    )  # fmt: skip
+    values = {
+        "title": recipe.title, "shows": recipe.shows, "stand_ins": stand_ins, "panels": made.panels,
+        "eyebrow": f"{recipe.figure} of arXiv 2606.30445, recipe {recipe.name}", "caption": made.caption,
+        "claims": made.claims, "settings": recipe.settings, "unknown": recipe.unknown, "near": f"{100 * NEAR:.0f}",
+    }  # fmt: skip
+    page = filled("figure.html.j2", ("style.css",), values, Path(__file__).parent)
     target = folder / "figure.html"
     write_bytes(target, page.encode("utf-8", errors="replace"))
     return target
-
-
-def standalone(svg: str) -> str:
-    """An inline SVG as a file of its own: a namespace, a size and a font."""
-    box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)
-    size = f' width="{box[1]}" height="{box[2]}"' if box else ""
-    opening = f'<svg xmlns="http://www.w3.org/2000/svg"{size} font-family="sans-serif" '
-    return svg.replace("<svg ", opening, 1)
 
 
 def told(claims: Sequence[Claim]) -> list[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from understudy.report.comparison.finding import finding
 from understudy.report.comparison.forecasts import terminal as terminal_beforehand
 from understudy.report.comparison.load import Comparison, load
+from understudy.report.comparison.page import build
 from understudy.report.comparison.table import Row, headers, table, terminal
-from understudy.report.html import build
 
 __all__ = ["Comparison", "Row", "build", "finding", "headers", "load", "table", "terminal", "terminal_beforehand"]

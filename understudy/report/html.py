@@ -1,8 +1,8 @@
-"""Writes the page: one file, no network, no scripts, every text escaped."""
+"""The template engine of every page: one file, no network, no scripts, every text escaped."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,39 +10,30 @@ import jinja2
 from markupsafe import Markup
 
 from understudy.errors import UserError
-from understudy.report.comparison.load import Comparison, load
-from understudy.report.comparison.page import context
 from understudy.runs.files import describe_os_error, write_bytes
 
 _HERE = Path(__file__).parent
 
 
-def build(paths: Sequence[Path], out: Path | None = None) -> Path:
-    """Write the report on one comparison directory, or on one or more run directories; returns its path.
+def filled(
+    template: str, styles: Sequence[str], values: Mapping[str, Any], folder: Path = _HERE,
+    filters: Mapping[str, Callable[..., Any]] | None = None,
+) -> str:  # fmt: skip
+    """A template with its style sheets and `values` as text; every value is escaped.
 
-    out: the HTML file, by default report.html in the first directory. The file is replaced whole or not at
-    all. UserError when a path is no such directory or `out` cannot be written.
+    Templates and style sheets are looked for in `folder` and then here, where base.html.j2 (the head and the frame of
+    a page), macros.html.j2 and style.css are. filters: more functions for the template, by name.
     """
-    comparison = load(paths)
-    target = Path(out) if out is not None else Path(paths[0]) / "report.html"
-    return save(render(comparison), target, "report.html")
-
-
-def render(comparison: Comparison) -> str:
-    """The page as text."""
-    return filled("comparison/page.html.j2", ("style.css",), context(comparison))
-
-
-def filled(template: str, styles: Sequence[str], values: Mapping[str, Any]) -> str:
-    """A template of this folder with its style sheets and `values`; every text is escaped."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE),
+        loader=jinja2.FileSystemLoader([folder, _HERE]),
         autoescape=True,  # for every file name: model text is data, never markup
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    style = Markup("\n".join((_HERE / name).read_text(encoding="utf-8").strip() for name in styles))
+    environment.filters.update(filters or {})
+    places = (next(place for place in (folder / name, _HERE / name) if place.is_file()) for name in styles)
+    style = Markup("\n".join(place.read_text(encoding="utf-8").strip() for place in places))
     return environment.get_template(template).render(style=style, **values)
 
 

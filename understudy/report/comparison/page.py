@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,7 @@ from understudy.evaluation.intervals import Interval
 from understudy.report.comparison import forecasts
 from understudy.report.comparison.finding import discrepancies, discrepancy, finding
 from understudy.report.comparison.flags import all_flags, limits, machines, versions
-from understudy.report.comparison.load import Comparison
+from understudy.report.comparison.load import Comparison, load
 from understudy.report.comparison.samples import keyword_rows, length_panel, side_by_side
 from understudy.report.comparison.summary import LEDGER, Summary, summarise
 from understudy.report.comparison.table import Row, table
@@ -20,6 +22,7 @@ from understudy.report.figures import plots
 from understudy.report.figures.lines import panel_width, trace
 from understudy.report.figures.panels import curve_rows, divergence_rows
 from understudy.report.figures.svg import colour, drawing
+from understudy.report.html import filled, save
 from understudy.report.runs import mapping
 from understudy.report.text import (
     between,
@@ -36,13 +39,25 @@ from understudy.report.text import (
     with_interval,
 )
 
+PAGE = "report.html"
 TRACES = (
     ("loss", "Loss"), ("reward", "Reward of training rollouts"), ("length", "Tokens a completion"),
     ("grad_norm", "Gradient norm"), ("logp_drift", "Log-prob drift, nats"), ("lr", "Learning rate"),
 )  # fmt: skip
 
 
-def context(c: Comparison) -> dict[str, Any]:
+def build(paths: Sequence[Path], out: Path | None = None) -> Path:
+    """Write the report on one comparison directory, or on one or more run directories; returns its path.
+
+    out: the HTML file, by default report.html in the first directory. The file is replaced whole or not at
+    all. UserError when a path is no such directory or `out` cannot be written.
+    """
+    comparison = load(paths)
+    page = filled("page.html.j2", ("style.css",), _context(comparison), Path(__file__).parent)
+    return save(page, Path(out) if out is not None else Path(paths[0]) / PAGE, PAGE)
+
+
+def _context(c: Comparison) -> dict[str, Any]:
     """Everything the template needs."""
     s = summarise(c)
     lines = finding(c)
