@@ -24,7 +24,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A verified checkpoint: the Hugging Face model is in `path`; `state` is what the caller had saved."""
+    """A verified checkpoint: the Hugging Face model is in `path`; `state` is what the caller saved."""
 
     step: int
     path: Path
@@ -55,7 +55,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, 
 def load_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file, in memory of their own.
 
-    safetensors maps the file: whoever shortens it later would kill a process that still reads the mapping.
+    safetensors maps the file into memory: if it were shortened later, a process that reads the mapping would die.
     """
     from safetensors.torch import load_file
 
@@ -63,31 +63,31 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, types, shapes and bytes, in the order of the names."""
+    """SHA-256 over names, types, shapes and bytes, in alphabetical order of the names."""
     import torch
 
-    total = hashlib.sha256()
+    result = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
-        total.update(f"{name}\x1f{tensor.dtype}\x1f{tuple(tensor.shape)}\x1f".encode())
+        result.update(f"{name}\x1f{tensor.dtype}\x1f{tuple(tensor.shape)}\x1f".encode())
         if tensor.numel():
-            total.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return total.hexdigest()
+            result.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return result.hexdigest()
 
 
 def cached_tensors(
     path: Path, make: Callable[[], Mapping[str, Tensor]], note: Callable[[str], None]
 ) -> dict[str, Tensor]:
-    """The tensors in `path`, made and kept there at the first call; remade when their checksum is wrong."""
-    found = read_cached(path, note)
-    if found is None:
+    """The tensors in `path`, computed by `make` and written there at the first call, or when they are damaged."""
+    cached = read_cached(path, note)
+    if cached is None:
         write_cached(path, make())
-        found = load_tensors(path)  # what a resumed process would read, so that both see the same
-    return found
+        cached = load_tensors(path)  # what a resumed process would read, so that both see the same
+    return cached
 
 
 def read_cached(path: Path, note: Callable[[str], None]) -> dict[str, Tensor] | None:
-    """The tensors that `write_cached` wrote, or None: there are none, or they are damaged."""
+    """The tensors that `write_cached` wrote; None when there are none or they are damaged (then `note` is called)."""
     from safetensors import safe_open
 
     if path.exists():
@@ -105,7 +105,7 @@ def read_cached(path: Path, note: Callable[[str], None]) -> dict[str, Tensor] | 
 
 
 def write_cached(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Keep tensors in `path`, with their checksum."""
+    """Write tensors to `path`, with their checksum."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as tmp:
         save_tensors(tmp, tensors, {"sha256": digest(tensors)})
@@ -123,7 +123,7 @@ def write_checkpoint(
     state: Mapping[str, Any],
     logs: Mapping[str, int],
 ) -> None:
-    """Write the folder `target` as a whole: model, state.safetensors, and state.json with every checksum."""
+    """Write the folder `target` as a whole: model, state.safetensors, and state.json with every file's checksum."""
     content = {"format": FORMAT, "step": step, "state": exact(state), "logs": dict(logs)}
     with new_folder(target) as tmp:
         write_model(tmp)
@@ -132,7 +132,7 @@ def write_checkpoint(
             path.relative_to(tmp).as_posix(): {"sha256": sha256(path), "bytes": path.stat().st_size}
             for path in files_in(tmp)
         }
-        content["sha256"] = _own_sha256(content)
+        content["sha256"] = _sha256_of(content)
         (tmp / "state.json").write_bytes(dumps(content, readable=True))
 
 
@@ -140,7 +140,7 @@ def read_checkpoint(path: Path) -> Checkpoint | str:
     """The checkpoint in `path` if every byte is as it was written; otherwise what is wrong, in words."""
     try:
         content = json.loads((path / "state.json").read_bytes())
-        if content.pop("sha256") != _own_sha256(content):
+        if content.pop("sha256") != _sha256_of(content):
             return "state.json does not match its checksum"
         if content["format"] != FORMAT:
             return f"its format is {content['format']}, this version reads {FORMAT}"
@@ -160,7 +160,7 @@ def read_checkpoint(path: Path) -> Checkpoint | str:
         return f"state.json cannot be read ({describe_os_error(error) or type(error).__name__})"
 
 
-def _own_sha256(content: Mapping[str, Any]) -> str:
+def _sha256_of(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -186,10 +186,8 @@ def optimizer_tensors(
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The optimizer as tensors "optimizer.INDEX.NAME" and a JSON-able description, by parameter index.
 
-    tensors=False: the description alone.
-
-    `load_optimizer` gives the same optimizer back, bit by bit. Tested with AdamW; works for any optimizer
-    whose state is tensors and numbers.
+    tensors=False: the description alone. `load_optimizer` restores the same optimizer, bit by bit. Tested with AdamW;
+    works for any optimizer whose state is tensors and numbers.
     """
     import torch
 
@@ -199,7 +197,7 @@ def optimizer_tensors(
     for index, entry in state["state"].items():
         for name, value in entry.items():
             if isinstance(value, torch.Tensor):
-                if tensors:  # a copy: the optimizer updates its own in place, and a caller may keep these for a while
+                if tensors:  # a copy: the optimizer updates its tensors in place, and a caller may keep these
                     out[f"optimizer.{index}.{name}"] = value.detach().cpu().clone()
             else:
                 numbers.setdefault(str(index), {})[name] = value
@@ -209,7 +207,7 @@ def optimizer_tensors(
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
-    """Put back what `optimizer_tensors` gave. `tensors` may hold other entries (random numbers) beside it.
+    """Restore what `optimizer_tensors` returned. Other entries of `tensors` (random state) are ignored.
 
     Raises UserError when the checkpoint was made with another optimizer or other parameter shapes.
     """
@@ -225,7 +223,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tenso
             state.setdefault(int(index), {})[name] = tensor.clone()
     groups = []
     for saved, group in zip(meta["groups"], optimizer.param_groups, strict=True):
-        # JSON turns tuples (betas) into lists: the type comes from the live optimizer
+        # JSON turns tuples (betas) into lists: the type is taken from `optimizer`
         groups.append({k: tuple(v) if isinstance(group.get(k), tuple) else v for k, v in saved.items()})
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 
@@ -257,7 +255,7 @@ def random_state() -> dict[str, Tensor]:
 
 
 def set_random_state(tensors: Mapping[str, Tensor]) -> None:
-    """Put back what `random_state` gave; other entries are ignored, and devices that are absent now."""
+    """Restore what `random_state` returned. Other entries are ignored, and devices that are absent now."""
     import torch
 
     torch.set_rng_state(tensors["random.torch"])

@@ -1,12 +1,12 @@
-"""The run directory: everything a run writes, in one folder that can be killed, resumed, moved and read.
+"""The run directory: everything that a run writes, in one folder that can be killed, resumed, moved and read.
 
-What each file holds is in docs/run-directory.md. The rules:
+docs/run-directory.md says what each file holds. The rules:
 - a file is whole or absent; only metrics.jsonl and samples.jsonl grow, and may end in half a line;
-- a checkpoint remembers how long these two were, so a resumed run cuts them back and repeats nothing;
-- one process writes a run at a time; anybody may read it meanwhile;
-- a run belongs to one configuration; another one is refused by naming the fields that differ.
+- a checkpoint records the lengths of these two, so a resumed run cuts them back and repeats no line;
+- one process writes a run at a time; any number of processes may read it meanwhile;
+- a run belongs to one configuration; another one is refused, and the fields that differ are named.
 
-Importing this module loads no torch, so the report can read runs without it.
+Importing this module loads no torch.
 """
 
 from __future__ import annotations
@@ -15,22 +15,14 @@ import contextlib
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from understudy.errors import UserError
-from understudy.runs.files import (
-    Lock,
-    describe_os_error,
-    dumps,
-    new_folder,
-    plain,
-    read_json,
-    recover,
-    sync,
-    write_json,
-)
+from understudy.runs.files import new_folder, os_errors_explained, plain, read_json, recover, write_json
+from understudy.runs.lock import Lock
+from understudy.runs.logs import METRICS, SAMPLES, Logs
 from understudy.runs.read import LOCK, checkpoints, differences, finite, is_done, is_run
 
 if TYPE_CHECKING:
@@ -41,8 +33,7 @@ if TYPE_CHECKING:
     from understudy.runs.checkpoint import Checkpoint
 
 State = Literal["running", "done", "stopped"]
-LOGS = ("metrics.jsonl", "samples.jsonl")
-_BEGINNING = {LOCK, "config.json", "provenance.json", "status.json"}  # nothing is lost while only these exist
+_FIRST_FILES = {LOCK, "provenance.json", "status.json"}  # written before config.json: a run of these holds no result
 
 
 def to_stderr(line: str) -> None:
@@ -52,21 +43,23 @@ def to_stderr(line: str) -> None:
 class RunDir:
     """One run on disk, open for writing. Use `with RunDir.open(...) as run:`.
 
-    path: the folder. config: the caller's configuration. done: finished, nothing left to do.
-    resumed: the folder was there before.
+    path: the folder. config: the caller's configuration. done: the run is finished. resumed: the folder held the run
+    before. listeners: each is called with every record of `log`.
     """
+
+    writes = True  # False in the processes of a shared run that write nothing but their part of a checkpoint
 
     def __init__(self, path: Path, config: dict[str, Any], keep: int, note: Callable[[str], None]) -> None:
         """Use `open`."""
         self.path, self.config, self.keep, self.note = path, config, keep, note
         self.done = False
         self.resumed = False
+        self.listeners: list[Callable[[Mapping[str, Any]], None]] = []
         self._restored = False
         self._step: int | None = None  # of the newest good checkpoint
         self._status: dict[str, Any] = {"state": "running", "step": 0, "updates": 0, "reason": ""}
         self._lock = Lock(path / LOCK)
-        self._logs: dict[str, int] = {}  # open file handles
-        self.listeners: list[Callable[[Mapping[str, Any]], None]] = []  # each hears every record of `log`
+        self._logs = Logs(path)
 
     @classmethod
     def open(
@@ -80,36 +73,36 @@ class RunDir:
         defaults: Mapping[str, Any] | None = None,
         keep: int = 2,
         note: Callable[[str], None] = to_stderr,
-    ) -> RunDir:
-        """Create the run in `path`, or take up the one that is there.
+    ) -> Self:
+        """Create the run in `path`, or continue the one that is there.
 
-        config: JSON-able, finite. A run that is there must have the same one, except for the fields in
-            `volatile` (dotted names; a name covers what is under it), which change no number of the result.
-        defaults: what fields mean that the run there does not have, because an earlier version began it.
-        provenance: see understudy.runs.provenance; called once, when needed. A resume is recorded beside it.
+        config: JSON-able, finite. An existing run must have the same one, except for the fields in `volatile`
+            (dotted names; a name covers what is under it), which change no number of the result.
+        defaults: the values of fields that the existing run lacks because an earlier version began it.
+        provenance: see understudy.runs.provenance; called once, when needed. A resume is recorded in it.
         resume: "never" refuses a folder that already holds a run.
         keep: how many checkpoints stay.
-        note: takes one line for the user when something was repaired.
-        Raises UserError, having touched nothing, when the folder is not a run, belongs to another
+        note: called with one line for the user when something was repaired.
+        Raises UserError, with nothing changed on disk, when the folder is not a run, belongs to another
         configuration, is being written by another process, or cannot be written.
         """
         path = Path(path)
         run = cls(path, finite(config), keep, note)
-        with _explained(path):
+        with os_errors_explained(path):
             if path.is_dir() and is_run(path):
                 run._check(resume, volatile, defaults)
-                if is_done(path):  # no lock: a finished run is only read, by as many as like
+                if is_done(path):  # no lock: a finished run is only read, by any number of processes
                     run.done = run.resumed = run._restored = True
                     run._status = read_json(path / "status.json")
                     return run
             elif path.is_dir():
                 _check_free(path)
-        made = provenance() if callable(provenance) else provenance
-        with _explained(path):
+        facts = provenance() if callable(provenance) else provenance
+        with os_errors_explained(path):
             path.mkdir(parents=True, exist_ok=True)
             run._lock.acquire()
             try:
-                run._begin(resume, volatile, defaults, made or {})
+                run._begin(resume, volatile, defaults, facts or {})
             except BaseException:
                 run.close()
                 raise
@@ -121,8 +114,8 @@ class RunDir:
         config = self.path / "config.json"
         changed = differences(read_json(config, "out"), self.config, volatile, defaults)
         if changed:
-            told = ", ".join(changed[:12]) + (f" and {len(changed) - 12} more" if len(changed) > 12 else "")
-            hint = f"belongs to another configuration: {told}; choose another --out, or the original settings"
+            fields = ", ".join(changed[:12]) + (f" and {len(changed) - 12} more" if len(changed) > 12 else "")
+            hint = f"belongs to another configuration: {fields}; choose another --out, or the original settings"
             raise UserError("out", self.path, hint)
 
     def _begin(
@@ -137,16 +130,16 @@ class RunDir:
             write_json(self.path / "config.json", self.config)
             self._restored = True
             return
-        self._check(resume, volatile, defaults)  # looked at again: only now nobody else can change it
+        self._check(resume, volatile, defaults)  # again: from here on no other process can change it
         self.resumed = True
         for folder in ("checkpoints", "data"):
             recover(self.path / folder)
-        with contextlib.suppress(UserError):  # a damaged status says nothing that a checkpoint does not
+        with contextlib.suppress(UserError):  # a damaged status holds nothing that a checkpoint lacks
             self._status = read_json(self.path / "status.json")
-        self._note_resume(plain(provenance))
+        self._record_resume(plain(provenance))
         self.status("running")
 
-    def _note_resume(self, now: Mapping[str, Any]) -> None:
+    def _record_resume(self, now: Mapping[str, Any]) -> None:
         first: dict[str, Any] = {}
         with contextlib.suppress(UserError):
             first = read_json(self.path / "provenance.json")
@@ -166,7 +159,9 @@ class RunDir:
 
     def describe(self, **facts: Any) -> None:
         """Add facts to provenance.json, for example expert={...}, student={...}, once they are known."""
-        with _explained(self.path):
+        if not self.writes:
+            return
+        with os_errors_explained(self.path):
             known = read_json(self.path / "provenance.json")
             if any(known.get(key) != plain(value) for key, value in facts.items()):
                 write_json(self.path / "provenance.json", known | facts)
@@ -176,39 +171,39 @@ class RunDir:
 
         A record's "ledger" also becomes ledger.json.
         """
-        self._append("metrics.jsonl", [record])
+        self._append(METRICS, [record])
         if "ledger" in record:
             self._write("ledger.json", record["ledger"], durable=False)
-        for hear in self.listeners:
-            hear(record)
+        for listener in self.listeners:
+            listener(record)
 
     def samples(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Append lines to samples.jsonl."""
-        self._append("samples.jsonl", records)
+        self._append(SAMPLES, records)
 
     def status(self, state: State, reason: str = "", **numbers: int) -> None:
-        """Write status.json. `numbers`: step, updates; the last known ones stay when left out."""
+        """Write status.json. `numbers`: step, updates; those left out keep their last value."""
         self._status = self._status | {"state": state, "reason": " ".join(reason.split())} | numbers
         self._write("status.json", self._status)
 
     def cache(self, name: str, make: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
-        """The tensors data/NAME.safetensors, made by `make` only the first time (or when damaged).
+        """The tensors data/NAME.safetensors, computed by `make` only the first time (or when damaged).
 
-        What making them cost belongs in the tensors too: a resumed run does not make them again.
+        What computing them cost belongs into the tensors too: a resumed run does not compute them again.
         """
         from understudy.runs.checkpoint import cached_tensors
 
-        with _explained(self.path, self._how_to_resume()):
+        with self._explained():
             return cached_tensors(self.path / "data" / f"{name}.safetensors", make, self.note)
 
     def save(
         self, step: int, write_model: Callable[[Path], object], tensors: Mapping[str, Tensor], state: Mapping[str, Any]
     ) -> Path:
-        """Write the checkpoint of `step`, as a whole or not at all, then drop the oldest ones.
+        """Write the checkpoint of `step`, as a whole or not at all, then delete the oldest ones.
 
-        write_model(folder) writes a Hugging Face model there; tensors: optimizer and random state; state:
-        JSON that must come back bit by bit (ValueError otherwise). "ledger" and "updates" in it are also
-        shown in ledger.json and status.json.
+        write_model(folder) writes a Hugging Face model there; tensors: optimizer and random state; state: JSON that
+        must come back bit by bit (ValueError otherwise). "ledger" and "updates" in it are also written to
+        ledger.json and status.json.
         Raises UserError when the disk refuses; the checkpoints before this one stay.
         """
         from understudy.runs.checkpoint import write_checkpoint
@@ -216,10 +211,10 @@ class RunDir:
         folder = self.path / "checkpoints"
         target = folder / f"step-{step:08d}"
         try:
-            with _explained(self.path, self._how_to_resume()):
+            with self._explained():
                 folder.mkdir(exist_ok=True)
-                sizes = self._settle_logs()
-                write_checkpoint(target, step, write_model, tensors, state, sizes)
+                lengths = self._logs.flush()
+                write_checkpoint(target, step, write_model, tensors, state, lengths)
         except UserError as error:
             with contextlib.suppress(UserError):  # a full disk may have no room for the reason either
                 self.status("stopped", str(error))
@@ -230,66 +225,64 @@ class RunDir:
         return target
 
     def _prune(self, newest: Path) -> None:
-        with _explained(self.path):
+        with os_errors_explained(self.path):
             for damaged in newest.parent.glob("damaged-*"):
                 shutil.rmtree(damaged, ignore_errors=True)
             for old in checkpoints(self.path)[: -self.keep]:
                 if old != newest:
-                    # under another name first, so that a kill leaves no half checkpoint under a good name
-                    gone = old.with_name(f".tmp-{old.name}-gone")
-                    os.rename(old, gone)
-                    shutil.rmtree(gone, ignore_errors=True)
+                    # renamed first, so that a kill leaves no half checkpoint under a valid name
+                    doomed = old.with_name(f".tmp-{old.name}-gone")
+                    os.rename(old, doomed)
+                    shutil.rmtree(doomed, ignore_errors=True)
 
     def restore(self) -> Checkpoint | None:
-        """The newest checkpoint whose every byte is as written, the logs cut back to it. None: start anew.
+        """The newest checkpoint whose every byte is as written, with the logs cut back to it; None: start anew.
 
-        A damaged checkpoint is named to the user and set aside; the one before it is used.
+        A damaged checkpoint is reported to the user and set aside; the one before it is used.
         """
         from understudy.runs.checkpoint import read_checkpoint
 
-        found: Checkpoint | None = None
+        checkpoint: Checkpoint | None = None
         damaged: list[str] = []
-        with _explained(self.path):
+        with os_errors_explained(self.path):
             for path in reversed(checkpoints(self.path)):
                 result = read_checkpoint(path)
                 if not isinstance(result, str):
-                    found = result
+                    checkpoint = result
                     break
                 damaged.append(f"checkpoint {path.name} is damaged: {result}")
                 aside = path.with_name(f"damaged-{path.name}")
                 shutil.rmtree(aside, ignore_errors=True)
                 os.rename(path, aside)
             instead = "no good one is left, starting from the beginning"
-            if found:
-                instead = f"using {found.path.name} instead"
+            if checkpoint:
+                instead = f"using {checkpoint.path.name} instead"
             for line in damaged:
                 self.note(f"{self.path}: {line}; {instead}")
-            self._cut_logs(found.logs if found else {})
-        self._step = found.step if found else None
-        self._show(found.step if found else 0, found.state if found else {})
+            self._logs.cut(checkpoint.logs if checkpoint else {}, self.note)
+        self._step = checkpoint.step if checkpoint else None
+        self._show(checkpoint.step if checkpoint else 0, checkpoint.state if checkpoint else {})
         self._restored = True
-        return found
+        return checkpoint
 
     def finish(self, write_model: Callable[[Path], object], final: Mapping[str, Any]) -> None:
         """Write final/ and final.json, then status "done". If killed in between, call it again."""
-        with _explained(self.path, self._how_to_resume()):
-            self._settle_logs()
+        with self._explained():
+            self._logs.flush()
             with new_folder(self.path / "final") as tmp:
                 write_model(tmp)
             write_json(self.path / "final.json", final)
         self.status("done")
         self.done = True
 
-    # ------------------------------------------------------------ the small print
+    # ------------------------------------------------------------ closing, and what the methods above share
 
     def close(self) -> None:
         """Close the logs and free the lock. The status stays as it is."""
-        for handle in self._logs.values():
-            os.close(handle)
-        self._logs.clear()
+        self._logs.close()
         self._lock.release()
 
-    def __enter__(self) -> RunDir:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -303,16 +296,13 @@ class RunDir:
                 self.status("stopped", reason)
         self.close()
 
-    def _saying(self) -> contextlib.AbstractContextManager[None]:
-        """Within it, what the system refuses is told in one line."""
-        return _explained(self.path, self._how_to_resume())
-
-    def _how_to_resume(self) -> str:
+    def _explained(self) -> contextlib.AbstractContextManager[None]:
+        """Inside it, an error of the operating system becomes one line that says how to resume."""
         where = "from the beginning" if self._step is None else f"from step {self._step}"
-        return f", then run the same command again: it resumes {where}"
+        return os_errors_explained(self.path, f", then run the same command again: it resumes {where}")
 
     def _show(self, step: int, state: Mapping[str, Any]) -> None:
-        """ledger.json and status.json as of a checkpoint."""
+        """Write ledger.json and status.json as of a checkpoint."""
         if "ledger" in state:
             self._write("ledger.json", state["ledger"], durable=False)
         elif not step:
@@ -320,68 +310,26 @@ class RunDir:
         self.status("running", step=step, updates=int(state.get("updates", step)))
 
     def _write(self, name: str, value: Any, durable: bool = True) -> None:
-        with _explained(self.path, self._how_to_resume()):
-            write_json(self.path / name, value, durable)
+        if self.writes:
+            with self._explained():
+                write_json(self.path / name, value, durable)
 
     def _append(self, name: str, records: Iterable[Mapping[str, Any]]) -> None:
+        if not self.writes:
+            return
         if not self._restored:
             raise RuntimeError("call restore() first: a resumed run must cut its logs back before it goes on")
-        data = b"".join(dumps(record) for record in records)
-        with _explained(self.path, self._how_to_resume()):
-            if name not in self._logs:
-                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-                self._logs[name] = os.open(self.path / name, flags, 0o666)
-            handle = self._logs[name]
-            before = os.fstat(handle).st_size
-            try:
-                while data:  # a write may take only a part
-                    data = data[os.write(handle, data) :]
-            except OSError:
-                os.ftruncate(handle, before)
-                raise
-
-    def _settle_logs(self) -> dict[str, int]:
-        """Flush the logs to the disk; how many bytes each has."""
-        sizes = {}
-        for name in LOGS:
-            if name in self._logs:
-                os.fsync(self._logs[name])
-            sizes[name] = (self.path / name).stat().st_size if (self.path / name).exists() else 0
-        return sizes
-
-    def _cut_logs(self, sizes: Mapping[str, int]) -> None:
-        for name in LOGS:
-            path, size = self.path / name, sizes.get(name, 0)
-            have = path.stat().st_size if path.exists() else 0
-            if have > size:
-                os.truncate(path, size)
-                sync(path)
-            elif have < size:
-                self.note(f"{path}: has {have} bytes, the checkpoint saw {size}; lines before it are missing")
-                whole = path.read_bytes().rfind(b"\n") + 1 if have else 0
-                if whole < have:
-                    os.truncate(path, whole)
-
-
-@contextlib.contextmanager
-def _explained(path: Path, after: str = "") -> Iterator[None]:
-    """Turn what the operating system refuses into one line for the user."""
-    try:
-        yield
-    except Exception as error:
-        words = describe_os_error(error)
-        if words is None:
-            raise
-        raise UserError("out", path, words + after) from error
+        with self._explained():
+            self._logs.append(name, records)
 
 
 def _check_free(path: Path) -> None:
-    """UserError unless a run may begin in the existing folder `path`: nothing of value is in it."""
-    there = {entry.name for entry in path.iterdir() if not entry.name.startswith(".tmp")}
-    if not there or (LOCK in there and there <= _BEGINNING - {"config.json"}):
-        return  # empty, or a run that was killed before its first second was over
-    if LOCK in there or "metrics.jsonl" in there or "checkpoints" in there:
+    """UserError unless a run may begin in the existing folder `path`: it holds nothing that could be lost."""
+    names = {entry.name for entry in path.iterdir() if not entry.name.startswith(".tmp")}
+    if not names or (LOCK in names and names <= _FIRST_FILES):
+        return  # empty, or a run that was killed before its config.json was written
+    if LOCK in names or "metrics.jsonl" in names or "checkpoints" in names:
         hint = "is a run without its config.json; put the file back, or choose another --out"
     else:
-        hint = f"is not empty and not a run (it holds {sorted(there)[0]}); choose another --out"
+        hint = f"is not empty and not a run (it holds {sorted(names)[0]}); choose another --out"
     raise UserError("out", path, hint)

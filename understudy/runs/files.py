@@ -1,7 +1,7 @@
-"""Files that are either whole or absent: atomic writes, valid JSON, checksums, a lock. No torch in here.
+"""Files that are either whole or absent: atomic writes, valid JSON, checksums. Loads no torch.
 
 A file is written beside its place under a `.tmp-` name, flushed to the disk, and renamed into place.
-A process that dies at any moment leaves the old file or the new one, and maybe a leftover that nobody reads.
+A process that dies at any moment leaves the old file or the new one, and perhaps a leftover that no reader opens.
 """
 
 from __future__ import annotations
@@ -15,22 +15,15 @@ import math
 import os
 import re
 import shutil
-import time
-import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from understudy.errors import UserError
 
-try:
-    import fcntl
-except ImportError:  # no advisory locks here (Windows): a second writer is then not noticed
-    fcntl = None  # type: ignore[assignment]
-
 TMP = ".tmp-"  # safetensors names its own temporary files .tmpXXXXXX
 
-_TROUBLE = {
+_OS_ERRORS = {
     errno.ENOSPC: "the disk is full; free some space",
     errno.EDQUOT: "the disk quota is used up; free some space",
     errno.EFBIG: "a file grew past the size limit (ulimit -f); raise the limit",
@@ -45,32 +38,41 @@ _TROUBLE = {
 
 
 def describe_os_error(error: BaseException) -> str | None:
-    """What the operating system refused, in plain words with the mend; None when `error` is something else.
+    """What the operating system refused and how to fix it, in plain words; None when `error` is something else.
 
     safetensors wraps the number of an operating system error in its own exception: "... (os error 28)".
     """
     if isinstance(error, OSError):
         number = error.errno
-    elif type(error).__name__ == "SafetensorError":
-        found = re.search(r"\(os error (\d+)\)", str(error))
-        if not found:
-            return None
-        number = int(found.group(1))
     else:
-        return None
-    if number in _TROUBLE:
-        return _TROUBLE[number]
+        match = re.search(r"\(os error (\d+)\)", str(error))
+        if type(error).__name__ != "SafetensorError" or match is None:
+            return None
+        number = int(match.group(1))
+    if number in _OS_ERRORS:
+        return _OS_ERRORS[number]
     return f"{os.strerror(number) if number else error}; check the folder"
 
 
+@contextlib.contextmanager
+def os_errors_explained(path: Path, after: str = "") -> Iterator[None]:
+    """Turn an error of the operating system into a UserError about `path`, with `after` at the end of its line."""
+    try:
+        yield
+    except Exception as error:
+        message = describe_os_error(error)
+        if message is None:
+            raise
+        raise UserError("out", path, message + after) from error
+
+
 def plain(value: Any) -> Any:
-    """`value` as JSON can hold it. NaN and infinities become None (JSON has no word for them).
+    """`value` as JSON can hold it. NaN and infinities become None (JSON cannot express them).
 
     Takes mappings, sequences, sets, dataclasses, paths, numpy and torch scalars and arrays.
     Raises TypeError on anything else.
     """
     if value is None or isinstance(value, (bool, int, str)):
-        # bool and int subclasses (enums, numpy bools are not among them) print as their base type
         return value
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
@@ -98,11 +100,11 @@ def _key(key: Any) -> str:
 def dumps(value: Any, readable: bool = False) -> bytes:
     """One JSON value, UTF-8, newline at the end; always valid (see `plain`). One line unless `readable`."""
     value = plain(value)
-    lay_out = _readable if readable else _compact
+    encode = _readable if readable else _compact
     try:
-        return lay_out(value, False).encode() + b"\n"
+        return encode(value, False).encode() + b"\n"
     except UnicodeEncodeError:  # half of a surrogate pair, from hostile data: escaped, so that it stays UTF-8
-        return lay_out(value, True).encode() + b"\n"
+        return encode(value, True).encode() + b"\n"
 
 
 def _compact(value: Any, ascii_only: bool) -> str:
@@ -110,7 +112,7 @@ def _compact(value: Any, ascii_only: bool) -> str:
 
 
 def _readable(value: Any, ascii_only: bool, margin: str = "") -> str:
-    """A field a line; lists of plain values on one line, so that results of many prompts stay readable."""
+    """One field per line; a list of plain values on one line, so that results of many prompts stay readable."""
     inner = margin + "  "
     if isinstance(value, dict) and value:
         rows = [f"{_compact(key, ascii_only)}: {_readable(item, ascii_only, inner)}" for key, item in value.items()]
@@ -138,9 +140,9 @@ def read_json(path: Path, field: str = "run") -> dict[str, Any]:
 
 @contextlib.contextmanager
 def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
-    """A temporary path whose file becomes `path` when the block ends well, and vanishes otherwise.
+    """A temporary path whose file becomes `path` when the block ends without an error, and is deleted otherwise.
 
-    `durable` also survives a power cut, not only a killed process; it costs about a millisecond.
+    durable: the file also survives a power cut, not only a killed process; this costs about a millisecond.
     """
     tmp = path.with_name(f"{TMP}{path.name}-{os.getpid()}")
     try:
@@ -163,15 +165,15 @@ def write_bytes(path: Path, data: bytes, durable: bool = True) -> None:
 
 
 def write_json(path: Path, value: Any, durable: bool = True) -> None:
-    """Write `value` as JSON, a field a line, atomically."""
+    """Write `value` as JSON, one field per line, atomically."""
     write_bytes(path, dumps(value, readable=True), durable)
 
 
 def sync(path: Path) -> None:
-    """Flush one file or folder to the disk (a folder's names are data of their own)."""
+    """Flush one file or folder to the disk (the names in a folder are flushed with the folder, not with the files)."""
     try:
         handle = os.open(path, os.O_RDONLY)
-    except PermissionError:  # Windows opens no folders
+    except PermissionError:  # Windows cannot open folders
         return
     try:
         os.fsync(handle)
@@ -204,10 +206,9 @@ def sha256(path: Path) -> str:
 
 @contextlib.contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
-    """A temporary folder that becomes `target` when the block ends well, and vanishes otherwise.
+    """A temporary folder that becomes `target` when the block ends without an error, and is deleted otherwise.
 
-    An existing `target` is moved to `.old-NAME` for the instant between two renames; `recover` undoes that
-    if the process dies there.
+    An existing `target` is moved to `.old-NAME` between two renames; `recover` undoes that if the process dies there.
     """
     tmp = target.with_name(f"{TMP}{target.name}-{os.getpid()}")
     old = target.with_name(f".old-{target.name}")
@@ -248,70 +249,3 @@ def recover(folder: Path) -> None:
             shutil.rmtree(leftover, ignore_errors=True)
         else:
             leftover.unlink(missing_ok=True)
-
-
-class Lock:
-    """One writer at a time. The system frees the lock when the process ends, however it ends."""
-
-    _held: ClassVar[weakref.WeakSet[Lock]] = weakref.WeakSet()
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._handle: int | None = None
-
-    def acquire(self, patience: float = 1.0) -> None:
-        """Take the lock, or raise UserError that names the process that holds it. `patience` in seconds."""
-        handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
-        deadline = time.monotonic() + patience
-        while fcntl is not None:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    owner = os.pread(handle, 32, 0).decode("ascii", "replace").strip() or "unknown"
-                    os.close(handle)
-                    hint = f"in use by process {owner}; wait for it to end, or choose another folder"
-                    raise UserError("out", self.path.parent, hint) from None
-                time.sleep(0.05)
-            except OSError:  # a file system without locks: go on without one
-                break
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
-        self._handle = handle
-        Lock._held.add(self)
-
-    def release(self) -> None:
-        if self._handle is not None:
-            os.close(self._handle)
-            self._handle = None
-        Lock._held.discard(self)
-
-    @staticmethod
-    def is_held(path: Path) -> bool:
-        """Whether some process holds the lock at `path`; False when nothing can be said."""
-        if fcntl is None:
-            return False
-        try:
-            handle = os.open(path, os.O_RDONLY)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        finally:
-            os.close(handle)
-        return False
-
-
-def _forget_in_child() -> None:
-    # A forked child shares its parent's lock; without this, a child that outlives a killed parent keeps it.
-    for lock in list(Lock._held):
-        lock.release()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_in_child)

@@ -1,4 +1,4 @@
-"""Where a run came from: source, versions, machine. Nothing in here loads torch."""
+"""Where a run came from: source, versions, machine. Loads no torch."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
 
 
 def provenance(command: Sequence[str] | None = None, device: str = "cpu") -> dict[str, Any]:
-    """What a reader needs to repeat this run: source, versions, machine, command, start time.
+    """What a reader needs to repeat a run: source, versions, machine, command, start time.
 
     `command` is sys.argv by default; the program is named without its folder.
     """
-    words = [str(word) for word in (sys.argv if command is None else command)]
+    args = [str(arg) for arg in (sys.argv if command is None else command)]
     torch = sys.modules.get("torch")
     return {
         "git": git_state(Path(__file__).parents[1]),
@@ -34,21 +34,20 @@ def provenance(command: Sequence[str] | None = None, device: str = "cpu") -> dic
         "threads": torch.get_num_threads() if torch is not None else None,
         "processes": distributed.size(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": [Path(words[0]).name, *words[1:]] if words else [],
+        "command": [Path(args[0]).name, *args[1:]] if args else [],
     }
 
 
 def git_state(package: Path) -> dict[str, Any] | None:
     """{"commit", "dirty"} of the source tree the package is imported from; None when it is an installed copy.
 
-    A copy installed in a virtual environment inside somebody's repository is not part of that repository:
-    its files are not tracked there.
+    A copy installed in a virtual environment inside another repository is not tracked there, so it counts as installed.
     """
 
-    def git(*words: str) -> str:
+    def git(*args: str) -> str:
         env = os.environ | {"GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
         return subprocess.run(
-            ["git", "-C", str(package), *words], env=env, check=True, capture_output=True, text=True, timeout=10
+            ["git", "-C", str(package), *args], env=env, check=True, capture_output=True, text=True, timeout=10
         ).stdout.strip()
 
     try:

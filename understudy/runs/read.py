@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from understudy.errors import UserError
-from understudy.runs.files import Lock, plain, read_json
+from understudy.runs.files import plain, read_json
+from understudy.runs.lock import Lock
 
 LOCK = ".lock"
 _STEP = re.compile(r"step-(\d+)")
@@ -21,7 +22,7 @@ _STEP = re.compile(r"step-(\d+)")
 
 def is_run(path: Path) -> bool:
     """Whether `path` holds a run. (A model folder has a config.json too, but none of the others.)"""
-    # os.path, not Path.is_file: a name that is too long for the system is no run, not an error
+    # os.path instead of Path.is_file: a name that is too long for the system is no run, not an error
     return os.path.isfile(path / "config.json") and any(
         os.path.isfile(path / name) for name in ("provenance.json", "status.json")
     )
@@ -38,13 +39,13 @@ def is_done(path: Path) -> bool:
 
 def checkpoints(path: Path) -> list[Path]:
     """The checkpoint folders of a run, oldest first, verified or not."""
-    found = []
+    steps = []
     if (path / "checkpoints").is_dir():
         for entry in (path / "checkpoints").iterdir():
             match = _STEP.fullmatch(entry.name)
             if match and entry.is_dir():
-                found.append((int(match.group(1)), entry))
-    return [entry for _, entry in sorted(found)]
+                steps.append((int(match.group(1)), entry))
+    return [entry for _, entry in sorted(steps)]
 
 
 def flatten(value: Any, name: str = "") -> dict[str, Any]:
@@ -65,17 +66,18 @@ def differences(
 ) -> list[str]:
     """Every field that differs, as "name old -> new".
 
-    defaults: what a field means that `old` does not have, because an earlier version wrote it.
+    volatile: fields that may differ (dotted names; a name covers what is under it).
+    defaults: the values of fields that `old` lacks because an earlier version wrote it.
     """
-    before, after, meant = flatten(old), flatten(plain(new)), flatten(plain(defaults or {}))
-    told = []
+    before, after, implied = flatten(old), flatten(plain(new)), flatten(plain(defaults or {}))
+    out = []
     for name in dict.fromkeys([*after, *before]):
         ignored = any(name == free or name.startswith(f"{free}.") for free in volatile)
-        if name not in before and name in meant and after.get(name) == meant[name]:
+        if name not in before and name in implied and after.get(name) == implied[name]:
             continue
         if not ignored and (name in before, before.get(name)) != (name in after, after.get(name)):
-            told.append(f"{name} {_shown(before, name)} -> {_shown(after, name)}")
-    return told
+            out.append(f"{name} {_shown(before, name)} -> {_shown(after, name)}")
+    return out
 
 
 def _shown(fields: Mapping[str, Any], name: str) -> str:

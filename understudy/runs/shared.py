@@ -1,4 +1,4 @@
-"""A run directory that several processes share: the first one writes, all agree on what is there.
+"""A run directory that several processes share: the first one writes it, and all get the same answers.
 
 It must lie on a file system that all of them see (`open` checks it). Every method is called by all processes, in the
 same order.
@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Self
 
 from understudy import distributed
 from understudy.errors import UserError
 from understudy.runs.checkpoint import Checkpoint, load_tensors, read_cached, write_cached
-from understudy.runs.directory import RunDir, State, to_stderr
+from understudy.runs.directory import RunDir, to_stderr
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,26 +30,21 @@ class SharedRun(RunDir):
         path: Path | str,
         config: Mapping[str, Any],
         provenance: Callable[[], Mapping[str, Any]] | Mapping[str, Any] | None = None,
-        *,
-        resume: Literal["auto", "never"] = "auto",
-        volatile: frozenset[str] = frozenset(),
-        defaults: Mapping[str, Any] | None = None,
-        keep: int = 2,
-        note: Callable[[str], None] = to_stderr,
-    ) -> SharedRun:
-        made: RunDir | None = None
+        **options: Any,
+    ) -> Self:
+        run: Self | None = None
         failure: UserError | None = None
         if distributed.is_main():
             try:
-                made = super().open(
-                    path, config, provenance, resume=resume, volatile=volatile, defaults=defaults, keep=keep, note=note
-                )
+                run = super().open(path, config, provenance, **options)
             except UserError as error:
                 failure = error
         failure = distributed.agreed(failure)
         if failure is not None:
             raise failure
-        run = made if isinstance(made, SharedRun) else cls(Path(path), dict(config), keep, note)
+        if run is None:
+            run = cls(Path(path), dict(config), options.get("keep", 2), options.get("note", to_stderr))
+            run.writes = False
         run.done, run.resumed = distributed.agreed((run.done, run.resumed))
         run._check_shared()
         return run
@@ -57,44 +52,24 @@ class SharedRun(RunDir):
     def _check_shared(self) -> None:
         if self.done:
             return
-        name = self.path / f".tmp-shared-{distributed.agreed(secrets.token_hex(4))}"
+        probe = self.path / f".tmp-shared-{distributed.agreed(secrets.token_hex(4))}"
         if distributed.is_main():
-            name.write_bytes(b"")
+            probe.write_bytes(b"")
         distributed.barrier()
-        blind = distributed.any_of(not name.exists())
+        unseen = distributed.any_of(not probe.exists())
         distributed.barrier()
         if distributed.is_main():
-            name.unlink()
-        if blind:
+            probe.unlink()
+        if unseen:
             raise UserError("out", self.path, "is not on a file system that every process sees: choose one that is")
-
-    # ------------------------------------------------------------ the first process alone
-
-    def describe(self, **facts: Any) -> None:
-        if distributed.is_main():
-            super().describe(**facts)
-
-    def log(self, record: Mapping[str, Any]) -> None:
-        if distributed.is_main():
-            super().log(record)
-
-    def samples(self, records: Iterable[Mapping[str, Any]]) -> None:
-        if distributed.is_main():
-            super().samples(records)
-
-    def status(self, state: State, reason: str = "", **numbers: int) -> None:
-        if distributed.is_main():
-            super().status(state, reason, **numbers)
-
-    # ------------------------------------------------------------ all together
 
     def cache(self, name: str, make: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
         path = self.path / "data" / f"{name}.safetensors"
-        there = distributed.is_main() and read_cached(path, self.note) is not None
-        if not distributed.agreed(there):
+        exists = distributed.is_main() and read_cached(path, self.note) is not None
+        if not distributed.agreed(exists):
             tensors = make()
             if distributed.is_main():
-                with self._saying():
+                with self._explained():
                     write_cached(path, tensors)
             distributed.barrier()
         return load_tensors(path)
@@ -111,12 +86,13 @@ class SharedRun(RunDir):
         return target
 
     def restore(self) -> Checkpoint | None:
-        found = super().restore() if distributed.is_main() else None
-        told = distributed.agreed((found.step, found.path, found.state, found.logs) if found else None)
+        checkpoint = super().restore() if distributed.is_main() else None
         self._restored = True
-        if told is None or distributed.is_main():
-            return found
-        step, path, state, logs = told
+        c = checkpoint
+        known = distributed.agreed((c.step, c.path, c.state, c.logs) if c else None)
+        if known is None or distributed.is_main():
+            return checkpoint
+        step, path, state, logs = known
         return Checkpoint(step, path, load_tensors(path / "state.safetensors"), state, logs)
 
     def finish(self, write_model: Callable[[Path], object], final: Mapping[str, Any]) -> None:
@@ -126,7 +102,3 @@ class SharedRun(RunDir):
             write_model(distributed.agreed(Path(os.devnull)))
         distributed.barrier()
         self.done = True
-
-    def close(self) -> None:
-        if distributed.is_main():
-            super().close()

@@ -1,7 +1,7 @@
 """Training curves in TensorBoard, Weights & Biases or Trackio, beside metrics.jsonl, which stays the record.
 
-Off by default. Each is imported only when it is asked for; a key for a service comes from its own environment
-variable or login, never from here. A tracker that fails later is told once and left: it is no reason to lose a run.
+Off by default, and imported only when requested. A key for a service comes from the service's own environment
+variable or login. A tracker that fails later is reported once and then left out: the run goes on.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ INSTALL = {
     "wandb": ("wandb", "pip install 'understudy[wandb]'"),
     "trackio": ("trackio", "pip install 'understudy[trackio]'"),
 }
-"""Name -> the module that must be there, and how to get it."""
+"""Name -> (the module that it needs, how to install it)."""
 
 
 class Tracker(Protocol):
@@ -32,7 +32,7 @@ class Tracker(Protocol):
 
 
 def names_of(text: str) -> list[str]:
-    """`tensorboard,wandb` -> both. UserError for an unknown one, or one that is not installed."""
+    """The names in a list such as `tensorboard,wandb`. UserError for one that is unknown or not installed."""
     names = list(dict.fromkeys(n.strip() for n in text.split(",") if n.strip()))
     for name in names:
         if name not in INSTALL:
@@ -63,7 +63,7 @@ def _is_number(value: Any) -> bool:
 
 
 class Trackers:
-    """All trackers of one run; `hear` takes what the run logs."""
+    """All trackers of one run; `on_record` is called with every record that the run logs."""
 
     def __init__(self, trackers: Mapping[str, Tracker], note: Callable[[str], None]) -> None:
         self.trackers, self.note = dict(trackers), note
@@ -93,15 +93,15 @@ class Trackers:
 
 
 def open_trackers(text: str, run: Path, config: Mapping[str, Any], step: int, note: Callable[[str], None]) -> Trackers:
-    """The trackers that `text` names, for a run that goes on from `step`."""
-    made: dict[str, Tracker] = {}
+    """The trackers that `text` names, for a run that continues from `step`."""
+    trackers: dict[str, Tracker] = {}
     for name in names_of(text):
         try:
-            made[name] = _MAKE[name](run, config, step)
+            trackers[name] = _TRACKERS[name](run, config, step)
         except Exception as error:  # no network, no login, a broken install
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
             raise UserError("tracker", name, f"cannot start: {reason}") from error
-    return Trackers(made, note)
+    return Trackers(trackers, note)
 
 
 class _TensorBoard:
@@ -110,7 +110,7 @@ class _TensorBoard:
     def __init__(self, run: Path, config: Mapping[str, Any], step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        # what a killed run wrote after its last checkpoint is drawn no more
+        # hide what a killed run wrote after its last checkpoint
         self.writer = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1 if step else None)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
@@ -123,7 +123,7 @@ class _TensorBoard:
 
 
 class _Wandb:
-    """A Weights & Biases run, taken up again by a resume. WANDB_PROJECT, WANDB_MODE and the like work as ever."""
+    """A Weights & Biases run, continued by a resume. WANDB_PROJECT, WANDB_MODE and the like apply."""
 
     def __init__(self, run: Path, config: Mapping[str, Any], step: int) -> None:
         import os
@@ -138,7 +138,7 @@ class _Wandb:
             config=dict(config),
             dir=str(run),
         )
-        # its own step may not go back, which a resumed run does
+        # W&B's own step may not go back, which a resumed run does
         self.run.define_metric("update")
         self.run.define_metric("*", step_metric="update")
 
@@ -150,7 +150,7 @@ class _Wandb:
 
 
 class _Trackio:
-    """A Trackio run, taken up again by a resume."""
+    """A Trackio run, continued by a resume."""
 
     def __init__(self, run: Path, config: Mapping[str, Any], step: int) -> None:
         import trackio
@@ -165,7 +165,7 @@ class _Trackio:
         self.trackio.finish()
 
 
-_MAKE: dict[str, Callable[[Path, Mapping[str, Any], int], Tracker]] = {
+_TRACKERS: dict[str, Callable[[Path, Mapping[str, Any], int], Tracker]] = {
     "tensorboard": _TensorBoard,
     "wandb": _Wandb,
     "trackio": _Trackio,
@@ -173,5 +173,5 @@ _MAKE: dict[str, Callable[[Path, Mapping[str, Any], int], Tracker]] = {
 
 
 def _id(run: Path) -> str:
-    """A name that a resume finds again, and another folder of the same name does not."""
+    """A name that is the same after a resume and differs between folders of the same name."""
     return f"{run.name}-{hashlib.sha256(str(run.resolve()).encode()).hexdigest()[:8]}"

@@ -8,7 +8,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -258,19 +257,24 @@ def test_two_writers_in_one_process(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_child_of_a_killed_writer_does_not_keep_the_lock(tmp_path: Path) -> None:
-    run = RunDir.open(tmp_path, CONFIG)
-    pid = os.fork()
-    if pid == 0:
-        time.sleep(30)
-        os._exit(0)
+    script = (
+        "import os, sys, time; from understudy.runs.directory import RunDir;"
+        f"run = RunDir.open(sys.argv[1], {CONFIG!r}); child = os.fork();"
+        "child and print(child, flush=True); time.sleep(60)"
+    )
+    out = tmp_path / "x"
+    parent = subprocess.Popen(
+        [sys.executable, "-c", script, str(out)], env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE
+    )
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
     try:
-        time.sleep(0.1)
-        os.close(run._lock._handle or 0)  # what the death of this process would do
-        run._lock._handle = None
-        RunDir.open(tmp_path, CONFIG).close()
+        parent.kill()
+        parent.wait()
+        RunDir.open(out, CONFIG).close()
+        os.kill(child, 0)  # it is still alive
     finally:
-        os.kill(pid, 9)
-        os.waitpid(pid, 0)
+        os.kill(child, 9)
 
 
 # ---------------------------------------------------------------- JSON
