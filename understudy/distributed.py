@@ -1,8 +1,8 @@
-"""Several processes that train one model together: who am I, what is my share, what do all agree on.
+"""Several processes that train one model together: rank and size, this process's share, values that all know.
 
-torchrun starts them and names them in the environment. A process alone is first of one: then every function here is
-the identity and torch.distributed is not even imported. The functions marked "together" must be called by all
-processes in the same order; they travel over gloo, also where gradients travel over NCCL.
+torchrun starts them and describes them in the environment. A single process has rank 0 of 1: then every function here
+is the identity and torch.distributed is not imported. The functions marked (collective) must be called by all processes
+in the same order; they communicate over gloo, also where gradients travel over NCCL.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from understudy.types import Prompt, Rollout
 T = TypeVar("T")
 U = TypeVar("U")
 
-_NAMES = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-PATIENCE = timedelta(minutes=30)  # how long one process waits for another that is still alive
-HOW = "torchrun --nproc-per-node 2 -m understudy train ..."
+TIMEOUT = timedelta(minutes=30)  # how long a process waits for another one that is still alive
+_VARIABLES = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+_COMMAND = "torchrun --nproc-per-node 2 -m understudy train ..."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,56 +37,56 @@ class Launch:
 
 
 @dataclasses.dataclass
-class _Joined:
+class _State:
     launch: Launch = dataclasses.field(default_factory=Launch)
     store: Any = None
     control: Any = None  # a gloo group
-    parted: bool = False
+    has_left: bool = False
 
 
-_HERE = _Joined()
+_STATE = _State()
 
 
 def launched(env: Mapping[str, str] = os.environ) -> Launch:
-    """How this process was started. UserError where several were started and do not know of each other."""
+    """How this process was started. UserError where several were started that do not know of each other."""
     if "WORLD_SIZE" not in env:
         if any(name.startswith("ACCELERATE_") for name in env):
-            # `accelerate launch --cpu --num_processes 2` starts one process and says nothing
-            hint = f"accelerate started one process that knows of no others: use {HOW}"
+            # `accelerate launch --cpu --num_processes 2` starts one process without a warning
+            hint = f"accelerate started one process that knows of no others: use {_COMMAND}"
             raise UserError("launcher", "accelerate", hint)
         tasks = env.get("SLURM_STEP_NUM_TASKS", env.get("SLURM_NTASKS", "1"))
         if "SLURM_PROCID" in env and "SLURM_STEP_ID" in env and tasks.isdigit() and int(tasks) > 1:
-            hint = "srun started that many copies that know of no others: let srun start one torchrun a node"
+            hint = "srun started that many copies that know of no others: let srun start one torchrun per node"
             raise UserError("launcher", f"{tasks} tasks of srun", f"{hint} (docs/scaling.md)")
         return Launch()
     try:
         size = int(env["WORLD_SIZE"])
-        if size == 1:
-            return Launch()
-        missing = [name for name in _NAMES if not env.get(name)]
-        launch = Launch(int(env.get("RANK", "")), size, int(env.get("LOCAL_RANK", "")))
     except ValueError:
-        missing = missing if "missing" in locals() else []
-        bad = ", ".join(missing) or "RANK, LOCAL_RANK or WORLD_SIZE"
-        hint = f"{bad} missing or not a number beside it in the environment: use {HOW}"
-        raise UserError("WORLD_SIZE", env["WORLD_SIZE"], hint) from None
+        raise UserError("WORLD_SIZE", env["WORLD_SIZE"], f"is not a number: use {_COMMAND}") from None
+    if size == 1:
+        return Launch()
+    missing = ", ".join(name for name in _VARIABLES if not env.get(name))
     if missing:
-        raise UserError("WORLD_SIZE", size, f"{', '.join(missing)} missing beside it: use {HOW}")
+        raise UserError("WORLD_SIZE", size, f"{missing} missing from the environment: use {_COMMAND}")
+    try:
+        launch = Launch(int(env["RANK"]), size, int(env["LOCAL_RANK"]))
+    except ValueError:
+        raise UserError("WORLD_SIZE", size, f"RANK or LOCAL_RANK is not a number: use {_COMMAND}") from None
     if not 0 <= launch.rank < size:
-        raise UserError("RANK", launch.rank, f"must be 0..{size - 1}: use {HOW}")
+        raise UserError("RANK", launch.rank, f"must be 0..{size - 1}: use {_COMMAND}")
     return launch
 
 
 def join(expected: int = 0) -> None:
-    """Meet the other processes (together); nothing to do for one alone, or when joined before.
+    """Connect to the other processes (collective); nothing to do for a single process, or after an earlier call.
 
     expected: how many there must be, 0 = as many as were started.
     """
     launch = launched()
     if expected and launch.size != expected:
-        hint = f"were asked for, but {launch.size} started: torchrun --nproc-per-node {expected}, or --processes 0"
+        hint = f"requested, but {launch.size} started: torchrun --nproc-per-node {expected}, or --processes 0"
         raise UserError("processes", expected, hint)
-    if launch.size == 1 or _HERE.store is not None:
+    if launch.size == 1 or _STATE.store is not None:
         return
     import torch
     import torch.distributed as dist
@@ -96,43 +96,43 @@ def join(expected: int = 0) -> None:
     cuda = torch.cuda.is_available()
     if cuda:
         if launch.local_rank >= torch.cuda.device_count():
-            hint = f"but {torch.cuda.device_count()} GPUs here: start at most as many processes a node"
+            hint = f"only {torch.cuda.device_count()} GPUs here: start at most as many processes per node"
             raise UserError("LOCAL_RANK", launch.local_rank, hint)
         torch.cuda.set_device(launch.local_rank)
-    store, _, _ = next(dist.rendezvous("env://", timeout=PATIENCE))
-    store.set_timeout(PATIENCE)
+    store, _, _ = next(dist.rendezvous("env://", timeout=TIMEOUT))
+    store.set_timeout(TIMEOUT)
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if cuda else "gloo",
         store=dist.PrefixStore("group", store),
         rank=launch.rank,
         world_size=launch.size,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
     )
-    control = dist.new_group(backend="gloo", timeout=PATIENCE) if cuda else dist.group.WORLD
-    _HERE.launch, _HERE.store, _HERE.control = launch, store, control
-    seen = gathered(dist.get_rank())
-    if seen != list(range(launch.size)):
-        raise UserError("processes", launch.size, f"but these answered: {seen}")
+    control = dist.new_group(backend="gloo", timeout=TIMEOUT) if cuda else dist.group.WORLD
+    _STATE.launch, _STATE.store, _STATE.control = launch, store, control
+    ranks = gathered(dist.get_rank())
+    if ranks != list(range(launch.size)):
+        raise UserError("processes", launch.size, f"but these answered: {ranks}")
 
 
 def leave() -> None:
-    """Part from the others, in good order."""
-    if _HERE.store is not None:
+    """Disconnect from the others, after all of them are done (collective)."""
+    if _STATE.store is not None:
         import torch.distributed as dist
 
-        barrier()  # nobody goes while another still talks to it
+        barrier()  # no process leaves while another one still communicates with it
         dist.destroy_process_group()
-        _HERE.launch, _HERE.store, _HERE.control = Launch(), None, None
-        _HERE.parted = True
+        _STATE.launch, _STATE.store, _STATE.control = Launch(), None, None
+        _STATE.has_left = True
 
 
 def end(status: int) -> NoReturn:
-    """Out of the process, after `leave`.
+    """Exit the process with this status, after `leave`.
 
-    Taken down as usual, about one torch process in five that was one of several is aborted by its own communication
+    In a normal exit, about one torch process in five that was one of several is aborted by its own communication
     threads (SIGABRT, "terminate called without an active exception"), and torchrun calls a finished training failed.
     """
-    if _HERE.parted:
+    if _STATE.has_left:
         atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
@@ -141,20 +141,20 @@ def end(status: int) -> NoReturn:
 
 
 def rank() -> int:
-    return _HERE.launch.rank
+    return _STATE.launch.rank
 
 
 def size() -> int:
-    return _HERE.launch.size
+    return _STATE.launch.size
 
 
 def is_main() -> bool:
-    """Whether this is the process that writes and speaks."""
-    return _HERE.launch.rank == 0
+    """Whether this is the first process: the one that writes files and prints."""
+    return rank() == 0
 
 
 def device(name: str) -> str:
-    """The device of this process: each has a GPU of its own where there are GPUs."""
+    """The device of this process: with several processes and GPUs, each process has its own GPU."""
     if size() == 1:
         return name
     import torch
@@ -162,70 +162,75 @@ def device(name: str) -> str:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda":
-        return f"cuda:{_HERE.launch.local_rank}"
+        return f"cuda:{_STATE.launch.local_rank}"
     if name != "cpu":
-        raise UserError("device", name, f"{size()} processes run on cpu or cuda, each with a GPU of its own")
+        raise UserError("device", name, f"{size()} processes run on cpu or cuda, each with its own GPU")
     return name
 
 
-# ---------------------------------------------------------------- what all know (together)
+# ---------------------------------------------------------------- values that all processes know (collective)
 
 
 def gathered(value: T) -> list[T]:
-    """Every process's value, in their order."""
+    """The values of all processes, by rank."""
     if size() == 1:
         return [value]
     import torch.distributed as dist
 
     out: list[Any] = [None] * size()
-    dist.all_gather_object(out, value, group=_HERE.control)
+    dist.all_gather_object(out, value, group=_STATE.control)
     return out
 
 
 def agreed(value: T) -> T:
-    """The first process's value."""
+    """The first process's value, on all processes."""
     if size() == 1:
         return value
     import torch.distributed as dist
 
     box = [value]
-    dist.broadcast_object_list(box, src=0, group=_HERE.control)
+    dist.broadcast_object_list(box, src=0, group=_STATE.control)
     return box[0]
 
 
 def total(values: Sequence[float]) -> list[float]:
-    """Sums over the processes, added in their order."""
+    """Each value summed over the processes, in order of rank."""
     if size() == 1:
         return list(values)
     return [sum(column) for column in zip(*gathered(list(values)))]
 
 
 def any_of(flag: bool) -> bool:
+    """Whether `flag` is true on some process."""
     return any(gathered(flag))
 
 
 def barrier() -> None:
+    """Wait until all processes are here."""
     if size() > 1:
         gathered(None)
 
 
-# ---------------------------------------------------------------- shares
+# ---------------------------------------------------------------- shares of the work
 
 
 def share(items: Sequence[T], group: int = 1) -> list[T]:
-    """This process's part of `items`; every `group` neighbours stay together."""
+    """This process's part of `items`: groups of `group` neighbours are dealt out in turn."""
     return [x for i, x in enumerate(items) if i // group % size() == rank()]
 
 
 def spread(work: Callable[[Sequence[T]], Sequence[U]], items: Sequence[T], each: int = 1) -> list[U]:
-    """work(items), done in shares (together). `work` gives `each` results an item, in order, alone of that item."""
+    """work(items), each process doing its share (collective).
+
+    `work` must return `each` results per item, in order, and an item's results must not depend on the other items.
+    """
     if size() == 1:
         return list(work(items))
-    mine = share(items)
-    done = list(work(mine)) if mine else []
-    if len(done) != each * len(mine):
-        raise ValueError(f"{len(done)} results of {len(mine)} items, {each} each were due")
-    parts = gathered(done)
+    local_items = share(items)
+    results = list(work(local_items)) if local_items else []
+    if len(results) != each * len(local_items):
+        raise ValueError(f"{len(results)} results of {len(local_items)} items, expected {each} per item")
+    parts = gathered(results)
     n = size()
     return [u for i in range(len(items)) for u in parts[i % n][i // n * each : (i // n + 1) * each]]
 
@@ -233,44 +238,43 @@ def spread(work: Callable[[Sequence[T]], Sequence[U]], items: Sequence[T], each:
 def spread_rollouts(
     work: Callable[[Sequence[Prompt]], Sequence[Rollout]], prompts: Sequence[Prompt], each: int
 ) -> list[Rollout]:
-    """`spread` for completions: the prompts themselves, which all processes have, do not travel."""
+    """`spread` for rollouts, without sending the prompts, which all processes have."""
     if size() == 1:
         return list(work(prompts))
-    nobody = Prompt("", "")
-    lean = spread(lambda part: [dataclasses.replace(r, prompt=nobody) for r in work(part)], prompts, each)
-    return [dataclasses.replace(r, prompt=prompts[i // each]) for i, r in enumerate(lean)]
+    no_prompt = Prompt("", "")
+    rollouts = spread(lambda part: [dataclasses.replace(r, prompt=no_prompt) for r in work(part)], prompts, each)
+    return [dataclasses.replace(r, prompt=prompts[i // each]) for i, r in enumerate(rollouts)]
 
 
-# ---------------------------------------------------------------- how it ends
+# ---------------------------------------------------------------- errors
 
 
 def should_report(message: str) -> bool:
-    """Whether this process should print its error: the first one does, another one if it knows something else."""
+    """Whether this process should print its error: the first process does, another one only a different message."""
     if size() == 1:
         return True
     try:
-        _HERE.store.set(f"error/{rank()}", message)
+        _STATE.store.set(f"error/{rank()}", message)
         if is_main():
             return True
         deadline = time.monotonic() + 3
         while time.monotonic() < deadline:
-            if _HERE.store.check(["error/0"]):
-                return bool(_HERE.store.get("error/0").decode() != message)
+            if _STATE.store.check(["error/0"]):
+                return bool(_STATE.store.get("error/0").decode() != message)
             time.sleep(0.05)
-    except Exception:  # the store went away with the first process
+    except Exception:  # the store ended with the first process
         return True
     return True
 
 
 def connection_error(error: BaseException) -> UserError | None:
-    """What to say when a call that all make together failed: another process ended. None: it is something else."""
+    """The message for a collective call that failed because another process ended; None for any other error."""
     if size() == 1:
         return None
     import torch.distributed as dist
 
-    text = str(error)
-    told = isinstance(error, dist.DistError) or any(w in text for w in ("gloo", "NCCL", "Connection closed by peer"))
-    if not told:
+    marks = ("gloo", "NCCL", "Connection closed by peer")
+    if not isinstance(error, dist.DistError) and not any(mark in str(error) for mark in marks):
         return None
-    hint = "lost the other processes: see what they said above; the same command resumes from the last checkpoint"
+    hint = "lost the other processes: see their messages above; the same command resumes from the last checkpoint"
     return UserError("process", f"{rank()} of {size()}", hint)

@@ -174,7 +174,7 @@ def worker(agent: int, rank: str) -> int:
 
 TRAPS: dict[str, tuple[dict[str, str], str, str]] = {
     "accelerate": ({"ACCELERATE_USE_CPU": "true"}, "launcher", "knows of no others: use torchrun"),
-    "srun": ({"SLURM_PROCID": "0", "SLURM_STEP_ID": "0", "SLURM_NTASKS": "4"}, "launcher", "torchrun a node"),
+    "srun": ({"SLURM_PROCID": "0", "SLURM_STEP_ID": "0", "SLURM_NTASKS": "4"}, "launcher", "torchrun per node"),
     "half an environment": ({"WORLD_SIZE": "2", "RANK": "0"}, "WORLD_SIZE", "LOCAL_RANK"),
     "words": ({"WORLD_SIZE": "two"}, "WORLD_SIZE", "not a number"),
     "no such rank": (
@@ -198,7 +198,7 @@ def test_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.C
     assert launched({"SLURM_PROCID": "0", "SLURM_NTASKS": "4"}) == Launch()  # within sbatch, no step: one process
     assert distributed.spread(lambda part: [x + 1 for x in part], [1, 2]) == [2, 3]
     assert distributed.share([1, 2, 3]) == [1, 2, 3]
-    with pytest.raises(UserError, match="2: were asked for, but 1 started"):
+    with pytest.raises(UserError, match="2: requested, but 1 started"):
         train(configuration("sft", tmp_path / "run", processes=2))
     from understudy.cli.main import main
 
@@ -209,20 +209,25 @@ def test_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.C
 
 def test_shares_cover_everything_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shares of any number of processes, put together by `spread`, are the whole in its order."""
+
+    def as_process(rank: int, size: int) -> None:
+        monkeypatch.setattr(distributed, "rank", lambda: rank)
+        monkeypatch.setattr(distributed, "size", lambda: size)
+
     items = list(range(11))
     for size in (2, 3, 13):
         parts = []
         for rank in range(size):
-            monkeypatch.setattr(distributed._HERE, "launch", Launch(rank, size))
+            as_process(rank, size)
             parts.append([(x, j) for x in distributed.share(items) for j in range(2)])
         monkeypatch.setattr(distributed, "gathered", lambda _, parts=parts: parts)
         for rank in range(size):
-            monkeypatch.setattr(distributed._HERE, "launch", Launch(rank, size))
+            as_process(rank, size)
             got = distributed.spread(lambda part: [(x, j) for x in part for j in range(2)], items, 2)
             assert got == [(x, j) for x in items for j in range(2)]
         groups = []
         for rank in range(size):
-            monkeypatch.setattr(distributed._HERE, "launch", Launch(rank, size))
+            as_process(rank, size)
             groups.append(distributed.share(items, 4))
         assert sorted(x for g in groups for x in g) == items
         assert all({x // 4 for x in a}.isdisjoint(x // 4 for x in b) for a in groups for b in groups if a is not b)
