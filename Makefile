@@ -9,7 +9,7 @@ PYTHON ?=
 PIP_FLAGS ?=
 ARGS ?=
 
-# One thread a process: idle OpenMP threads spin and slow their neighbours (docs/concepts.md).
+# One thread per process: idle OpenMP threads spin and slow their neighbours (docs/concepts.md).
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
@@ -31,7 +31,7 @@ test: $(STAMP)
 	@$(BIN)/python -m pytest -n 2 $(ARGS)
 
 check: $(STAMP)
-	@echo "format"; $(BIN)/ruff format --check --quiet --output-format concise . || { echo "mend: make format"; exit 1; }
+	@echo "format"; $(BIN)/ruff format --check --quiet --output-format concise . || { echo "to fix: make format"; exit 1; }
 	@echo "lint"; $(BIN)/ruff check --quiet --output-format concise .
 	@echo "types"; $(BIN)/mypy --no-error-summary
 	@echo "imports"; $(BIN)/lint-imports --no-logo

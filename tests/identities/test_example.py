@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from understudy.config import TrainConfig, resolve
+from understudy.experts.local import LocalExpert
 from understudy.policy import Policy, load_policy
 from understudy.policy.sampling import draw
 from understudy.tasks import load_task
@@ -27,7 +28,7 @@ STUDENT = "scratch:width=16,layers=2,heads=2,context=64"
 def config(**changes: Any) -> TrainConfig:
     """Row opd with a clip that applies and uneven micro-batches."""
     return resolve(
-        TrainConfig(method="opd", student=STUDENT, expert="solver", grad_clip=0.05, micro_batch=4, **changes)
+        TrainConfig(method="opd", student=STUDENT, expert="solver", grad_clip=0.05, micro_batch=5, **changes)
     )
 
 
@@ -61,7 +62,7 @@ def rollouts_of(student: Policy) -> list[Rollout]:
 def production(student: Policy, expert: Policy, rollouts: Sequence[Rollout], c: TrainConfig) -> dict[str, Any]:
     """What production code measures in one update of `student`, which it changes in place."""
     optimizer = torch.optim.AdamW(student.trained().values(), lr=1e-3, betas=(0.9, c.adam_beta2), weight_decay=0.0)
-    return update(student, optimizer, label(rollouts, c, student, expert, Ledger()), c)
+    return update(student, optimizer, label(rollouts, c, student, LocalExpert(expert), Ledger()), c)
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5])
