@@ -1,9 +1,10 @@
-"""One token after another, with a key-value cache."""
+"""Decode one token after another with a key-value cache."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,20 +12,23 @@ from torch import Tensor
 from understudy.protocols import Stepper
 from understudy.types import Prompt
 
-if TYPE_CHECKING:
-    from understudy.policy.model import Policy
-
 
 class CachedSteps(Stepper):
-    """One decoding pass with a key-value cache. Rows that ended are dropped once a quarter of the batch is dead."""
+    """One decoding pass of `model`, each forward pass inside `inference()`.
+
+    Rows that ended are dropped from the cache once a quarter of the batch has ended.
+    """
 
     @torch.no_grad()
-    def __init__(self, policy: Policy, prompts: Sequence[Prompt]) -> None:
-        from transformers import DynamicCache
+    def __init__(
+        self, model: Any, prompts: Sequence[Prompt], pad_id: int, inference: Callable[[], AbstractContextManager[None]]
+    ) -> None:
+        from transformers import DynamicCache  # slow to import
 
-        self.policy, self.model, device = policy, policy.model, policy.device
+        self.model, self.inference = model, inference
+        device = next(model.parameters()).device
         longest = max(len(p.ids) for p in prompts)
-        ids = torch.full((len(prompts), longest), policy.pad_id, dtype=torch.long)
+        ids = torch.full((len(prompts), longest), pad_id, dtype=torch.long)
         self.mask = torch.zeros((len(prompts), longest), dtype=torch.long)
         for i, p in enumerate(prompts):
             ids[i, longest - len(p.ids) :] = torch.tensor(p.ids)
@@ -33,27 +37,19 @@ class CachedSteps(Stepper):
         positions = (self.mask.cumsum(1) - 1).clamp_min(0)
         self.next_position = positions[:, -1:] + 1
         self.live = torch.arange(len(prompts), device=device)  # live row -> row of the cache
-        self.cache = DynamicCache(config=policy.model.config)
+        self.cache = DynamicCache(config=model.config)
         self.logits = self._forward(ids.to(device), positions)
 
     def _forward(self, ids: Tensor, positions: Tensor) -> Tensor:
-        with self.policy.inference():
-            return (
-                self.model(
-                    input_ids=ids,
-                    attention_mask=self.mask,
-                    position_ids=positions,
-                    past_key_values=self.cache,
-                    use_cache=True,
-                    logits_to_keep=1,
-                )
-                .logits[:, -1]
-                .float()
-            )
+        with self.inference():
+            out = self.model(
+                input_ids=ids, attention_mask=self.mask, position_ids=positions, past_key_values=self.cache,
+                use_cache=True, logits_to_keep=1,
+            )  # fmt: skip
+        return out.logits[:, -1].float()
 
     @torch.no_grad()
     def next_logp(self) -> Tensor:
-        """(B_live, V) log-probs of each live row's next token."""
         return self.logits[self.live].log_softmax(-1)
 
     @torch.no_grad()

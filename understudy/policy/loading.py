@@ -1,4 +1,4 @@
-"""Policies from a model directory, a hub id, or from nothing; and whether two of them speak one language."""
+"""Policies from a model directory, a hub id, or new; and whether two of them share tokenizer and end tokens."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ class Scratch:
     arch: str = "llama"
     """llama, qwen2 or qwen3."""
     init: float = 0.05
-    """Standard deviation of the initial weights. The libraries' 0.02 is meant for widths in the thousands."""
+    """Standard deviation of the initial weights. The usual 0.02 is meant for widths in the thousands."""
 
 
 def resolve_device(name: str) -> torch.device:
+    """`auto` is cuda if there is one. UserError: not available."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
-        # something must come back: `meta` takes tensors and computes nothing
-        torch.zeros(1, device=device).item()
+        torch.zeros(1, device=device).item()  # `meta` accepts tensors but returns no values
     except (RuntimeError, AssertionError) as error:
         raise UserError("device", name, f"not available here: {str(error).splitlines()[0]}") from None
     return device
@@ -62,21 +62,12 @@ def make_scratch(spec: Spec, tokenizer: Any, seed: int, field: str = "student") 
         raise UserError(f"{field}.width", shape.width, f"must be an even multiple of heads={shape.heads}")
     extra = {"head_dim": shape.width // shape.heads} if shape.arch == "qwen3" else {}
     config = AutoConfig.for_model(
-        shape.arch,
-        hidden_size=shape.width,
+        shape.arch, hidden_size=shape.width, num_hidden_layers=shape.layers, num_attention_heads=shape.heads,
         intermediate_size=8 * round(shape.width / 3),  # 8/3: as many weights as a plain MLP of ratio 4
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.heads,
-        vocab_size=len(tokenizer),
-        max_position_embeddings=shape.context,
-        tie_word_embeddings=True,
-        initializer_range=shape.init,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        **extra,
-    )
+        num_key_value_heads=shape.heads, vocab_size=len(tokenizer), max_position_embeddings=shape.context,
+        tie_word_embeddings=True, initializer_range=shape.init, bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, **extra,
+    )  # fmt: skip
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
@@ -94,8 +85,8 @@ def load_policy(
 ) -> Policy:
     """A policy from a model directory, a hub id, or `scratch:...` (which needs the task's tokenizer).
 
-    dtype: of the weights. `mixed`: a student has float32 weights and bfloat16 products; whoever is only asked is
-    held in bfloat16.
+    dtype: of the weights. `mixed`: a student has float32 weights and bfloat16 products; a model that is only scored or
+    sampled is held in bfloat16.
     """
     mixed = dtype == "mixed" and field == "student"
     weights = {"mixed": "float32" if mixed else "bfloat16"}.get(dtype, dtype)
@@ -122,7 +113,7 @@ def _load_pretrained(path: str, field: str, dtype: str, trust_remote_code: bool)
         folder = folder / "final"
     elif is_run(folder):
         raise UserError(field, path, "is a run that has not finished: resume it, or give one of its checkpoints")
-    is_folder = os.path.isdir(folder)  # os.path: a name that is too long for the system is no folder, not an error
+    is_folder = os.path.isdir(folder)  # os.path: for a name that is too long for the system it returns False, no error
     if is_folder and not (folder / "config.json").is_file() and (folder / "adapter_config.json").is_file():
         raise UserError(field, path, "is an adapter without its model: give the run's final/, where it is merged")
     if is_folder and not (folder / "config.json").is_file():
@@ -133,39 +124,36 @@ def _load_pretrained(path: str, field: str, dtype: str, trust_remote_code: bool)
     try:
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
-            model, told = AutoModelForCausalLM.from_pretrained(
+            model, info = AutoModelForCausalLM.from_pretrained(
                 name, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code, use_safetensors=True,
                 output_loading_info=True,
             )  # fmt: skip
     except Exception as error:  # transformers raises many kinds here, all meaning: not a model we can load
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(field, path, f"cannot be loaded as a causal LM in safetensors ({reason})") from None
-    if told["missing_keys"]:  # transformers would go on with random numbers in their place
-        missing = sorted(told["missing_keys"])
+    if info["missing_keys"]:  # transformers would use random numbers instead
+        missing = sorted(info["missing_keys"])
         raise UserError(field, path, f"lacks {len(missing)} of its weights ({missing[0]}, ...): copy the whole model")
     return Policy(model, tokenizer, path)
 
 
 def check_same_language(student: Any, expert: Any, expert_name: str) -> None:
-    """Refuse an expert whose scores of the student's tokens would be nonsense (DESIGN.md, trap 7)."""
-    ours, theirs = student.tokenizer, expert.tokenizer
-    if len(ours) != len(theirs):
-        raise UserError(
-            "expert", expert_name, f"its tokenizer has {len(theirs)} tokens, the student's {len(ours)}: use the same"
-        )
-    if ours is not theirs and tokenizer_sha(ours) != tokenizer_sha(theirs):
-        raise UserError("expert", expert_name, "its tokenizer gives other ids than the student's: use the same one")
-    if expert.vocabulary != student.vocabulary:
-        raise UserError(
-            "expert",
-            expert_name,
+    """UserError for an expert with another tokenizer, vocabulary or end tokens: its scores would mean nothing."""
+    a, b = student.tokenizer, expert.tokenizer
+    hint = ""
+    if len(a) != len(b):
+        hint = f"its tokenizer has {len(b)} tokens, the student's {len(a)}: use the same"
+    elif a is not b and tokenizer_sha(a) != tokenizer_sha(b):
+        hint = "its tokenizer gives other ids than the student's: use the same one"
+    elif expert.vocabulary != student.vocabulary:
+        hint = (
             f"its vocabulary (padded) is {expert.vocabulary}, the student's {student.vocabulary}: resize one of them "
-            f"(a programmatic expert takes vocabulary={student.vocabulary})",
+            f"(a programmatic expert takes vocabulary={student.vocabulary})"
         )
-    if tuple(expert.end_ids) != student.end_ids:
-        raise UserError(
-            "expert",
-            expert_name,
+    elif tuple(expert.end_ids) != student.end_ids:
+        hint = (
             f"its end tokens {list(expert.end_ids)} are not the student's {list(student.end_ids)} "
-            "(a base next to an instruct model?): align generation_config.eos_token_id",
+            "(a base next to an instruct model?): align generation_config.eos_token_id"
         )
+    if hint:
+        raise UserError("expert", expert_name, hint)

@@ -1,4 +1,4 @@
-"""Low-rank adapters (LoRA, arXiv 2106.09685) by peft: the model's own weights stay as they are.
+"""Low-rank adapters (LoRA, arXiv 2106.09685) by peft: the model's own weights do not change.
 
 peft takes seconds to import, so it is imported only where an adapter is made. Its layers are put inside the Hugging
 Face model, which stays the object that everything else calls.
@@ -56,14 +56,14 @@ class Adapter:
         """The adapter's weights in a checkpoint, by the names of the model's parameters."""
         if not (folder / FILE).is_file():
             raise UserError("checkpoint", folder, f"has no {FILE}: it is not of a run with --lora-rank")
-        found = {}
+        tensors = {}
         for name, tensor in load_tensors(folder / FILE).items():
             head, dot, last = name.removeprefix("base_model.model.").rpartition(".")
-            found[f"{head}.{_NAME}{dot}{last}"] = tensor
-        return found
+            tensors[f"{head}.{_NAME}{dot}{last}"] = tensor
+        return tensors
 
     def merged(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The weights of a plain model that computes the same: W + scale B A. Its own weights are not touched."""
+        """The weights of a plain model that computes the same: W + scale B A. `state` is not changed."""
         out = {}
         for name, tensor in state.items():
             if _is_adapters(name):
@@ -87,8 +87,8 @@ def _is_adapters(name: str) -> bool:
 def attach(model: Any, base: str, rank: int, alpha: float, dropout: float, targets: str, seed: int) -> Adapter:
     """Put an adapter of this rank beside the linear layers of `model`, in place; at first it changes nothing.
 
-    alpha: the change is alpha / rank times B A. targets: `all-linear`, or the last names of layers, by comma. What
-    the adapter starts from is a function of `seed` alone. UserError when peft is missing or a layer is not there.
+    alpha: the change is alpha / rank times B A. targets: `all-linear`, or last names of layers, separated by commas.
+    The initial adapter is a function of `seed` alone. UserError: peft is missing, or no such layer.
     """
     try:
         from peft import LoraConfig, get_peft_model
@@ -97,7 +97,7 @@ def attach(model: Any, base: str, rank: int, alpha: float, dropout: float, targe
     names = [n.strip() for n in targets.split(",") if n.strip()]
     config = LoraConfig(
         r=rank,
-        lora_alpha=alpha,  # type: ignore[arg-type,unused-ignore]  # a whole number by its annotation only
+        lora_alpha=alpha,  # type: ignore[arg-type,unused-ignore]  # peft annotates an int and takes a float
         lora_dropout=dropout,
         target_modules=names[0] if names == ["all-linear"] else names,
         task_type="CAUSAL_LM",
@@ -107,17 +107,16 @@ def attach(model: Any, base: str, rank: int, alpha: float, dropout: float, targe
     with torch.random.fork_rng(), warnings.catch_warnings():
         torch.manual_seed(seed_from("lora", seed) % 2**63)
         try:
-            warnings.simplefilter("ignore")  # it puts another name of the base there, which we undo
+            warnings.simplefilter("ignore")  # it writes another name of the base, replaced below
             peft_model = get_peft_model(model, config)
-        except ValueError:  # peft names what it looked for, in several lines
+        except ValueError:  # peft's message has several lines
             hint = f"no such layers in {base}: all-linear, or some of {', '.join(linear)}"
             raise UserError("lora_targets", targets, hint) from None
     strange = [n for n, p in peft_model.named_parameters() if p.requires_grad and not _is_adapters(n)]
     head = peft_model.get_base_model().get_output_embeddings()
     strange += ["the output head"] if hasattr(head, "lora_A") else []
     if strange:
-        raise UserError(
-            "lora_targets", targets, f"{strange[0]} cannot be adapted here; name some of {', '.join(linear)}"
-        )
+        hint = f"{strange[0]} cannot be adapted here; name some of {', '.join(linear)}"
+        raise UserError("lora_targets", targets, hint)
     peft_model.peft_config[_NAME].base_model_name_or_path = base
     return Adapter(peft_model)

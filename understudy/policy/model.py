@@ -6,9 +6,9 @@ import contextlib
 import copy
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -24,23 +24,37 @@ from understudy.types import Batch, Prompt, Rollout
 
 if TYPE_CHECKING:
     from understudy.policy.lora import Adapter
-    from understudy.policy.sharding import Shards
 
-SCORE_ROWS = 256  # rows of one no-gradient forward pass, at most
-SCORE_LOGITS = 2**28  # its logits, at most, unless one row has more: 1 GiB
+SCORE_ROWS = 256  # at most so many rows per forward pass without gradients
+SCORE_LOGITS = 2**28  # at most so many logits in it (1 GiB), unless one row has more
+
+
+class Sharding(Protocol):
+    """What a policy needs of weights that are distributed over several processes (sharding.Shards)."""
+
+    first: bool
+    """Whether this is the process that gets whole weights."""
+
+    def gathered_weights(self) -> contextlib.AbstractContextManager[None]: ...
+
+    def losses(self, batch: Batch, goal: Objective, chunk: int) -> tuple[Tensor, Tensor]: ...
+
+    def whole(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]: ...
+
+    def like(self, own: Tensor, tensor: Tensor) -> Tensor: ...
 
 
 class Policy:
     """A causal LM with its tokenizer. Training code reads `losses`; everything else is no-gradient.
 
     adapter: low-rank weights beside the model's own (lora.py), or None. mixed: matrix products in bfloat16, weights
-    in float32. shards: the weights are spread over several processes (sharding.py), or None.
+    in float32. shards: how the weights are distributed over several processes (sharding.py), or None.
     """
 
     capabilities = CAPABILITIES
     adapter: Adapter | None = None
     mixed: bool = False
-    shards: Shards | None = None
+    shards: Sharding | None = None
     _adapted: bool = True  # False: the same weights without the adapter
 
     def __init__(self, model: Any, tokenizer: Any, name: str) -> None:
@@ -73,7 +87,7 @@ class Policy:
         return [tokens.continuation(self.tokenizer, p, t, self.name) for p, t in zip(prompts, texts)]
 
     def add_stop_tokens(self, stops: Sequence[str]) -> Policy:
-        """Stop texts that are one token of this tokenizer end a completion too."""
+        """Let stop texts that are one token of this tokenizer end a completion too."""
         extra = {i for stop in stops if (i := tokens.one_token(self.tokenizer, stop)) is not None}
         self.end_ids = tuple(sorted({*self.end_ids, *extra}))
         return self
@@ -84,23 +98,21 @@ class Policy:
     def check_room(self, prompts: Sequence[Prompt], max_new_tokens: int) -> None:
         longest = max(prompts, key=lambda p: len(p.ids))
         if self.context and len(longest.ids) + max_new_tokens > self.context:
-            raise UserError(
-                "max_new_tokens",
-                max_new_tokens,
+            hint = (
                 f"prompt {longest.key} has {len(longest.ids)} tokens and the context of {self.name} is {self.context}: "
-                "shorten the prompts or the completions",
             )
+            raise UserError("max_new_tokens", max_new_tokens, hint + "shorten the prompts or the completions")
 
     # -- sampling -----------------------------------------------------------------------------------------------
 
     def start(self, prompts: Sequence[Prompt]) -> CachedSteps:
-        return CachedSteps(self, prompts)
+        return CachedSteps(self.model, prompts, self.pad_id, self.inference)
 
     # -- scores -------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def inference(self) -> Iterator[None]:
-        """How every forward pass without gradients is made: no dropout, this policy's adapter state and precision."""
+        """Around every forward pass without gradients: no dropout, this policy's adapter state and precision."""
         aside = self.adapter.aside() if self.adapter and not self._adapted else contextlib.nullcontext()
         with _evaluating(self.model), aside, self.precision():
             yield
@@ -111,30 +123,30 @@ class Policy:
         return torch.autocast(self.device.type, torch.bfloat16, cache_enabled=False)
 
     def reference(self) -> Policy:
-        """The model as it was before its adapter, frozen: the same weights in memory, no second copy."""
+        """The model without its adapter, frozen: the same weights in memory, no second copy."""
         if self.adapter is None:
-            raise ValueError("without an adapter the model is trained itself: its former self is a copy")
+            raise ValueError("no adapter: the model itself is trained, so its reference must be a copy")
         other = copy.copy(self)
         other._adapted = False
         return other
 
     def gathered_weights(self) -> Any:
-        """Around everything that samples or scores: sharded weights are whole there (Shards.together)."""
+        """Around everything that samples or scores: sharded weights are whole there (Shards.gathered_weights)."""
         return contextlib.nullcontext() if self.shards is None else self.shards.gathered_weights()
 
     def trained(self) -> dict[str, Tensor]:
-        """Name -> parameter of what an optimizer moves: everything, or the adapter alone."""
+        """Name -> parameter that the optimizer updates: all of them, or the adapter's."""
         return {n: p for n, p in self.model.named_parameters() if p.requires_grad}
 
     def adapt(self, rank: int, alpha: float, dropout: float, targets: str, seed: int) -> None:
-        """From now on only a new adapter is trained (lora.py); UserError for layers that are not there."""
+        """Train only a new adapter from now on (lora.py). UserError: no such layers."""
         from understudy.policy.lora import attach
 
         self.adapter = attach(self.model, self.name, rank, alpha, dropout, targets, seed)
         self.model.eval()
 
     def save_memory(self) -> None:
-        """Activations of a block are computed again in the backward pass instead of kept."""
+        """Compute the activations of a block again in the backward pass instead of keeping them."""
         try:
             self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         except ValueError as error:
@@ -206,7 +218,7 @@ class Policy:
     # -- files --------------------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Tensor]:
-        """Every weight in one piece. Sharded: a call that all processes make; only the first one gets them."""
+        """Every weight, whole. Sharded: all processes must call this; only the first one gets them."""
         return self.model.state_dict() if self.shards is None else self.shards.whole(self.model.state_dict())
 
     def save(self, folder: Path) -> None:
@@ -229,7 +241,7 @@ class Policy:
             self.tokenizer.save_pretrained(folder)
 
     def save_trained(self, folder: Path) -> None:
-        """What a checkpoint needs: the adapter alone, where there is one."""
+        """What a checkpoint needs: the adapter alone if there is one, else the model."""
         if self.adapter is None:
             self.save(folder)
             return
@@ -237,29 +249,29 @@ class Policy:
         self.tokenizer.save_pretrained(folder)
 
     def load_weights(self, folder: Path) -> None:
-        """Take the weights of a checkpoint in place: whoever holds this policy or its parameters sees them."""
+        """Copy the weights of a checkpoint into the parameters, in place."""
         if self.adapter is not None:
             wanted = self.trained()
-            own: dict[str, Tensor] = dict(wanted)
+            target: dict[str, Tensor] = dict(wanted)
             state = self.adapter.load(folder)
         else:
             wanted = dict(self.model.named_parameters())
-            own = wanted | dict(self.model.named_buffers())
+            target = wanted | dict(self.model.named_buffers())
             state = {}
             for file in sorted(folder.glob("model*.safetensors")):
                 state |= load_tensors(file)
-        odd = [n for n, t in state.items() if n not in own or own[n].shape != t.shape]
+        odd = [n for n, t in state.items() if n not in target or target[n].shape != t.shape]
         odd += sorted(set(wanted) - set(state))
         if odd:
-            raise UserError(
-                "checkpoint", folder, f"does not fit the student: {odd[0]} differs; use the run's own model"
-            )
+            hint = f"does not fit the student: {odd[0]} differs; use the run's own model"
+            raise UserError("checkpoint", folder, hint)
         with torch.no_grad():
             for name, tensor in state.items():
-                own[name].copy_(tensor if self.shards is None else self.shards.like(own[name], tensor))
+                target[name].copy_(tensor if self.shards is None else self.shards.like(target[name], tensor))
 
     def describe(self) -> dict[str, Any]:
-        told = {
+        """Facts for a run's provenance."""
+        facts = {
             "name": self.name,
             "architecture": type(self.model).__name__,
             "parameters": sum(p.numel() for p in self.model.parameters()),
@@ -268,8 +280,8 @@ class Policy:
             "tokenizer_sha": tokenizer_sha(self.tokenizer),
         }
         if self.adapter is not None:
-            told["trained_parameters"] = sum(p.numel() for p in self.trained().values())
-        return told
+            facts["trained_parameters"] = sum(p.numel() for p in self.trained().values())
+        return facts
 
     @torch.no_grad()
     def _probe_head(self) -> bool:
@@ -302,7 +314,7 @@ def _evaluating(model: Any) -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without Hugging Face's own progress bars and advice: ours say what matters."""
+    """Without Hugging Face's progress bars and warnings."""
     from transformers.utils import logging
 
     level = logging.get_verbosity()

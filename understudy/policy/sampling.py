@@ -1,6 +1,6 @@
-"""Draw completions step by step from anything that gives next-token log-probs.
+"""Draw completions step by step from any Stepper.
 
-One uniform number a token, by inverse CDF, named by (seed, prompt key, sample index): a completion does not depend on
+One uniform number per token, by inverse CDF, named by (seed, prompt key, sample index): a completion does not depend on
 the batch it was drawn in (up to rounding of the logits themselves).
 """
 
@@ -16,15 +16,15 @@ from understudy.protocols import Stepper
 from understudy.randomness import uniforms
 from understudy.types import Prompt, Rollout
 
-ROWS = 512  # rows decoded together, at most
-TOKENS = 2**18  # of their prompts and rooms together, at most: bounds the caches of long completions
+ROWS = 512  # at most so many rows are decoded together
+TOKENS = 2**18  # at most so many tokens, prompts and room for completions: bounds the cache of long ones
 
 Start = Callable[[Sequence[Prompt]], Stepper]
 """Begins to decode: one row per prompt."""
 
 
 def transform(logp_BV: Tensor, temperature: float, top_p: float) -> Tensor:
-    """The log-probs that are really sampled from: tempered, cut to the nucleus, renormalised."""
+    """The log-probs that are sampled from: with temperature, cut to the nucleus, renormalised."""
     if temperature != 1:
         logp_BV = (logp_BV / temperature).log_softmax(-1)
     if top_p < 1:

@@ -1,13 +1,14 @@
-"""A policy's weights spread over several processes by torch's FSDP2 (`fully_shard`), and distributed checkpoints.
+"""A policy's weights distributed over several processes by torch's FSDP2 (`fully_shard`), and distributed checkpoints.
 
-Training runs with sharded weights: each block is put together for its forward and its backward pass alone, and all
-processes make the same passes. Sampling and scoring run with whole weights on every process (`together`), so that
-each can make as many passes as its rows need: there is nothing to wait for, and nothing that could wait for ever.
+Training runs with sharded weights: each block is gathered for its forward and its backward pass only, and all processes
+make the same passes. Sampling and scoring run with whole weights on every process (`gathered_weights`), so that each
+process can make as many passes as its rows need without waiting for another.
 """
 
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,10 @@ FOLDER = "shards"
 
 
 class Shards:
-    """The sharding of one policy. What is marked (together) is called by all processes."""
+    """The sharding of one policy. All processes must call what is marked (collective)."""
 
     def __init__(self, policy: Policy) -> None:
-        """Shard `policy` in place (together); optimizers are made afterwards."""
+        """Shard `policy` in place (collective); make optimizers afterwards."""
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 
@@ -54,13 +55,15 @@ class Shards:
         self._modules = [m for m in model.modules() if hasattr(m, "set_reshard_after_forward")]
 
     def check(self) -> None:
-        """That the weights are really spread: every parameter sharded, the parts adding up to the whole (together)."""
+        """UserError unless every parameter is sharded and the parts add up to the whole (collective)."""
         from torch.distributed.tensor import DTensor
 
         parameters = dict(self.model.named_parameters())
         whole = [n for n, p in parameters.items() if not isinstance(p, DTensor) or not p.placements[0].is_shard()]
         if whole:
-            raise UserError("processes", distributed.size(), f"{whole[0]} is not sharded: this model cannot be spread")
+            raise UserError(
+                "processes", distributed.size(), f"{whole[0]} is not sharded: this model cannot be distributed"
+            )
         parts = distributed.gathered(self.here)
         wanted = sum(p.numel() for p in parameters.values())
         if sum(parts) != wanted or max(parts) == wanted:
@@ -73,7 +76,7 @@ class Shards:
 
     @contextlib.contextmanager
     def gathered_weights(self) -> Iterator[None]:
-        """Whole weights on every process, to sample and to score with (together at both ends, not in between)."""
+        """Whole weights on every process, to sample and to score with (collective at both ends, not in between)."""
         for module in self._modules:
             module.set_reshard_after_forward(False, recurse=False)
             module.unshard()
@@ -85,25 +88,25 @@ class Shards:
                 module.reshard()
 
     def losses(self, batch: Batch, goal: Objective, chunk: int) -> tuple[Tensor, Tensor]:
-        """Policy.own_losses with sharded weights (together)."""
+        """Policy.own_losses with sharded weights (collective)."""
         return self.model.understudy_losses(batch, goal, chunk)
 
     def whole(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Every weight in one piece on the CPU of the first process, {} elsewhere (together)."""
+        """Every weight, whole, on the CPU of the first process; {} elsewhere (collective)."""
         tied = {n: id(p) for n, p in self.model.named_parameters(remove_duplicate=False)}
-        made: dict[int, Tensor] = {}
+        gathered: dict[int, Tensor] = {}
         out: dict[str, Tensor] = {}
         for name, tensor in state.items():
             key = tied.get(name, id(tensor))
-            if key not in made:
+            if key not in gathered:
                 full = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
-                made[key] = full.cpu() if self.first else full.new_empty(0)
+                gathered[key] = full.cpu() if self.first else full.new_empty(0)
             if self.first:
-                out[name] = made[key]
+                out[name] = gathered[key]
         return out
 
     def like(self, own: Tensor, tensor: Tensor) -> Tensor:
-        """This process's part of a whole `tensor`, cut as `own` is."""
+        """This process's part of a whole `tensor`, sharded as `own` is."""
         from torch.distributed.tensor import DTensor, distribute_tensor
 
         if not isinstance(own, DTensor):
@@ -113,7 +116,7 @@ class Shards:
 
 
 def shard(policy: Policy) -> str:
-    """Spread `policy` over the processes (together); one line on what it runs on now."""
+    """Shard `policy` over the processes (collective). Returns one line on what it runs on now."""
     if int(torch.__version__.split(".")[0]) * 100 + int(torch.__version__.split(".")[1]) < 209:
         raise UserError("processes", distributed.size(), f"need torch 2.9 or newer, not {torch.__version__}")
     policy.shards = Shards(policy)
@@ -128,7 +131,7 @@ def shard(policy: Policy) -> str:
 
 
 def write(folder: Path, tensors: Mapping[str, Tensor]) -> None:
-    """A distributed checkpoint of sharded tensors: each process writes its part, as safetensors (together)."""
+    """A distributed checkpoint of sharded tensors: each process writes its part, as safetensors (collective)."""
     import torch.distributed.checkpoint as dcp
 
     with _quiet():
@@ -136,7 +139,7 @@ def write(folder: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def read(folder: Path, into: Mapping[str, Tensor]) -> None:
-    """Fill these tensors, sharded or whole, from a distributed checkpoint of any number of processes (together)."""
+    """Fill these tensors, sharded or whole, from a distributed checkpoint of any number of processes (collective)."""
     import torch.distributed.checkpoint as dcp
 
     reader = dcp.HuggingFaceStorageReader(str(folder))
@@ -152,8 +155,6 @@ def read(folder: Path, into: Mapping[str, Tensor]) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    import warnings
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -1,4 +1,4 @@
-"""Prompts and continuations as token ids: chat templates, one BOS at most, and a check that nothing was lost."""
+"""Prompts and continuations as token ids: chat templates, at most one BOS, and a check that no text was lost."""
 
 from __future__ import annotations
 
@@ -19,12 +19,10 @@ def rendered(tokenizer: Any, prompt: Prompt, name: str) -> str:
     turns = [{"role": role, "content": content} for role, content in prompt.messages]
     try:
         text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-    except Exception as error:  # templates are programs that raise what they like
+    except Exception as error:  # a template can raise any error
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(
-            "task.template", "chat", f"the chat template of {name} refuses prompt {prompt.key} ({reason}): "
-            "no system prompt? user and assistant in turn?"
-        ) from None  # fmt: skip
+        hint = f"the chat template of {name} refuses prompt {prompt.key} ({reason}): "
+        raise UserError("task.template", "chat", hint + "no system prompt? user and assistant in turn?") from None
     return str(text) + prompt.prefill
 
 
@@ -35,16 +33,15 @@ def encode_all(tokenizer: Any, prompts: Sequence[Prompt], name: str) -> list[tup
     for chat in (False, True):
         rows = [i for i, p in enumerate(prompts) if bool(p.messages) == chat]
         if rows:
-            found = tokenizer([texts[i] for i in rows], add_special_tokens=not chat, padding=False)["input_ids"]
-            for i, ids in zip(rows, found):
+            encoded = tokenizer([texts[i] for i in rows], add_special_tokens=not chat, padding=False)["input_ids"]
+            for i, ids in zip(rows, encoded):
                 out[i] = _tidy(tokenizer, ids, texts[i])
     bos = tokenizer.bos_token_id
     for p, ids in zip(prompts, out):
         if not ids or ids == (bos,):
             raise UserError("prompt", p.key, "encodes to no tokens: give it some text")
-    back = tokenizer.batch_decode(
-        [list(ids) for ids in out], skip_special_tokens=False, clean_up_tokenization_spaces=False
-    )
+    lists = [list(ids) for ids in out]
+    back = tokenizer.batch_decode(lists, skip_special_tokens=False, clean_up_tokenization_spaces=False)
     for p, text, again in zip(prompts, texts, back):
         _check_round_trip(tokenizer, text, again, p, name)
     return out
@@ -55,7 +52,7 @@ def encode(tokenizer: Any, prompt: Prompt, name: str) -> tuple[int, ...]:
 
 
 def _tidy(tokenizer: Any, ids: Sequence[int], text: str) -> tuple[int, ...]:
-    """Without a second BOS (the text brought one, the tokenizer added its own) and an end token that was added."""
+    """Without a second BOS (one in the text, one from the tokenizer) and without an end token that was added."""
     ids = list(ids)
     bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
     while len(ids) > 1 and bos is not None and ids[0] == ids[1] == bos:
@@ -68,14 +65,13 @@ def _tidy(tokenizer: Any, ids: Sequence[int], text: str) -> tuple[int, ...]:
 def continuation(tokenizer: Any, prompt: Prompt, text: str, name: str) -> tuple[int, ...]:
     """The ids that `text` has right after the prompt.
 
-    Encoded together where the prompt's ids stay what they are (so that a leading space is right in every tokenizer),
-    else on its own. Special tokens spelled out in `text` are text where the tokenizer allows that.
+    Encoded together with the prompt where the prompt's ids stay the same (so that a leading space is right in every
+    tokenizer), else alone. Special tokens spelled out in `text` are text where the tokenizer allows that.
     """
     before = rendered(tokenizer, prompt, name)
     own = prompt.ids or encode(tokenizer, prompt, name)
-    whole = _tidy(
-        tokenizer, tokenizer(before + text, add_special_tokens=not prompt.messages)["input_ids"], before + text
-    )
+    together = tokenizer(before + text, add_special_tokens=not prompt.messages)["input_ids"]
+    whole = _tidy(tokenizer, together, before + text)
     if whole[: len(own)] == own and len(whole) > len(own):
         return whole[len(own) :]
     return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -91,7 +87,7 @@ def one_token(tokenizer: Any, text: str) -> int | None:
 
 
 def _check_round_trip(tokenizer: Any, text: str, again: str, prompt: Prompt, name: str) -> None:
-    """UserError unless the ids spelled the text again, up to spacing, case and spellings of a character."""
+    """UserError unless the ids decode to the text again, up to spacing, case and Unicode spelling."""
     if text == again:
         return
     bos = _essence(tokenizer.bos_token or "")
@@ -99,10 +95,11 @@ def _check_round_trip(tokenizer: Any, text: str, again: str, prompt: Prompt, nam
     if back == want:
         return
     at = next((i for i, (a, b) in enumerate(zip(back, want)) if a != b), min(len(back), len(want)))
-    raise UserError(
-        "prompt", prompt.key, f"does not survive the tokenizer of {name}: {want[at : at + 20]!r} becomes "
-        f"{back[at : at + 20]!r}; use a tokenizer that can write it, or mend the prompt"
-    )  # fmt: skip
+    hint = (
+        f"does not survive the tokenizer of {name}: {want[at : at + 20]!r} becomes {back[at : at + 20]!r}; use a "
+        "tokenizer that can write it, or change the prompt"
+    )
+    raise UserError("prompt", prompt.key, hint)
 
 
 def _essence(text: str) -> str:
