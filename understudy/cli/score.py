@@ -86,7 +86,7 @@ def score(config: ScoreConfig, show: Any = lambda done, total: None) -> dict[str
     if names_server(config.expert):
         parse_server(config.expert, "expert")  # an address with a secret in it is refused before anything is loaded
     from understudy.experts import is_programmatic, load_directly
-    from understudy.experts.cache.identity import with_cache
+    from understudy.experts.cache.expert import with_cache
     from understudy.policy import check_same_language, load_policy
     from understudy.tasks import load_task
     from understudy.training.rollouts import kept_rollouts

@@ -31,7 +31,7 @@ def load_expert(spec: ExpertSpec | str, task: Task, student: Any) -> Expert:
     if isinstance(spec, str):
         spec = ExpertSpec(spec)
     if spec.score_cache:
-        from understudy.experts.cache.identity import with_cache
+        from understudy.experts.cache.expert import with_cache
 
         return with_cache(spec, task, student, load_directly)
     return load_directly(spec, task, student)
@@ -40,7 +40,7 @@ def load_expert(spec: ExpertSpec | str, task: Task, student: Any) -> Expert:
 def load_directly(spec: ExpertSpec, task: Task, student: Any) -> Expert:
     """As `load_expert`, without a score cache."""
     if names_server(spec.expert):
-        from understudy.experts.server.connect import connect
+        from understudy.experts.server.check import connect
 
         return connect(spec, task, student)
     if is_programmatic(spec.expert):

@@ -15,7 +15,7 @@ from understudy.servers.http import BadAnswer, Client
 from understudy.servers.responses import (
     Drawn,
     Scores,
-    Sequence_,
+    Tokens,
     choices,
     prompt_rows,
     read_samples,
@@ -33,7 +33,7 @@ class Completions:
 
     def score(
         self,
-        sequences: Sequence[Sequence_],
+        sequences: Sequence[Tokens],
         top_k: int = 0,
         rows: int = 8,
         done: Callable[[int, Scores], None] = lambda i, s: None,

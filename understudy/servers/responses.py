@@ -36,7 +36,7 @@ class Drawn:
 
 
 @dataclass(frozen=True)
-class Sequence_:
+class Tokens:
     """What is scored: a prompt and a completion of it, as ids."""
 
     prompt: tuple[int, ...]
@@ -97,7 +97,7 @@ def prompt_rows(choice: dict[str, Any], length: int) -> list[dict[str, Any] | No
     return rows
 
 
-def read_scores(answer: Any, sent: Sequence[Sequence_], top_k: int, model: str, vocabulary: int) -> list[Scores]:
+def read_scores(answer: Any, sent: Sequence[Tokens], top_k: int, model: str, vocabulary: int) -> list[Scores]:
     found = choices(answer, len(sent), model)
     usage = answer.get("usage")
     counted = usage.get("prompt_tokens") if isinstance(usage, dict) else None
@@ -107,7 +107,7 @@ def read_scores(answer: Any, sent: Sequence[Sequence_], top_k: int, model: str, 
     return [_scores(choice, s, top_k, vocabulary) for choice, s in zip(found, sent)]
 
 
-def _scores(choice: dict[str, Any], sent: Sequence_, top_k: int, vocabulary: int) -> Scores:
+def _scores(choice: dict[str, Any], sent: Tokens, top_k: int, vocabulary: int) -> Scores:
     ids, first = sent.ids, len(sent.prompt)
     echoed = choice.get("prompt_token_ids")
     if echoed is not None and echoed != ids:

@@ -19,13 +19,14 @@ from hypothesis import strategies as st
 from stub_server import Stub
 
 from understudy.errors import UserError
+from understudy.experts.entries import expand_top_k
 from understudy.experts.server.check import preflight
-from understudy.experts.server.expert import ServerExpert, spread
+from understudy.experts.server.expert import ServerExpert
 from understudy.methods import divergences
 from understudy.policy import Policy, load_policy
 from understudy.servers.config import parse_server
 from understudy.servers.http import BadAnswer
-from understudy.servers.responses import Sequence_, read_samples, read_scores
+from understudy.servers.responses import Tokens, read_samples, read_scores
 from understudy.tasks import load_task
 from understudy.types import Prompt, Rollout
 
@@ -89,7 +90,7 @@ def test_a_recorded_answer_of_vllm_is_read() -> None:
     assert all(math.isfinite(x) for d in drawn for x in d.logp)
     one = copy.deepcopy(real)
     one["choices"] = one["choices"][:1]
-    (scores,) = read_scores(one, [Sequence_(tuple(prompt[:3]), tuple(prompt[3:]))], 2, "tiny", 262)
+    (scores,) = read_scores(one, [Tokens(tuple(prompt[:3]), tuple(prompt[3:]))], 2, "tiny", 262)
     rows = real["choices"][0]["prompt_logprobs"]
     assert list(scores.logp) == [rows[t][str(prompt[t])]["logprob"] for t in range(3, len(prompt))]
     assert all(len(ids) == 2 and logp[0] >= logp[1] for ids, logp in zip(scores.top_ids, scores.top_logp))
@@ -220,7 +221,7 @@ def test_spread_is_what_its_bucketing_needs(k: int, seed: int) -> None:
     whole = (torch.randn(3, 12, generator=rng) * 4).log_softmax(-1)
     student = torch.randn(3, 12, generator=rng).log_softmax(-1)
     best = whole.topk(k)
-    coarse = spread(best.indices, best.values, 12)
+    coarse = expand_top_k(best.indices, best.values, 12)
     assert coarse.topk(k).indices.sort(-1).values.tolist() == best.indices.sort(-1).values.tolist()
     for p, q in ((whole, student), (student, whole)):
         want = divergences.kl(divergences.bucketed(p, best.indices), divergences.bucketed(q, best.indices))
@@ -233,7 +234,7 @@ def test_spread_is_what_its_bucketing_needs(k: int, seed: int) -> None:
 
 # -- nothing that is wrong is believed ------------------------------------------------------------------------------
 
-SENT = Sequence_((3, 4), (5, 6, 7))
+SENT = Tokens((3, 4), (5, 6, 7))
 
 
 def good() -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""Scores on disk, found by what was scored: hash(expert, token ids of prompt and completion, kind) -> arrays.
+"""Scores on disk, addressed by what was scored: hash(expert, token ids of prompt and completion, kind) -> arrays.
 
-A folder with one append-only shard of JSON lines per writing process, and one file per expert that says who it is. A
+A folder with one append-only shard of JSON lines per writing process, and one file per expert that identifies it. A
 line holds the key, the arrays (float32 and int32, base64) and a checksum. A line that is cut short or damaged counts as
-absent and is told; nothing is unpickled; many processes may read and write at once.
+absent and is reported; nothing is unpickled; many processes may read and write at once.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _TYPES = {"f4": np.dtype("<f4"), "i4": np.dtype("<i4")}
 
 
 def key(expert: str, prompt: Sequence[int], completion: Sequence[int], kind: str) -> str:
-    """Hex name of one entry. expert: `identity_name` of who scores. kind: "score" or "top_k:16".
+    """Hex name of one entry. expert: its `identity_name`. kind: "score" or "top_k:16".
 
-    Scores are always of the plain softmax, whatever the samples were transformed by: that too is in the name.
+    Scores are always of the plain softmax, however samples were transformed: the name includes that.
     """
     total = hashlib.sha256(f"understudy-scores {FORMAT} {expert} {kind} softmax ".encode())
     for ids in (prompt, completion):
@@ -47,7 +47,7 @@ class ScoreCache:
     """One folder of scores. Opening it reads every shard once; `put` appends to a shard of this process's own."""
 
     def __init__(self, folder: Path | str, note: Callable[[str], None] = lambda line: None) -> None:
-        """UserError when `folder` is not a folder, or holds something else than scores."""
+        """UserError when `folder` is not a folder, or holds anything but scores."""
         self.folder, self.note = Path(folder), note
         self._where: dict[bytes, tuple[Path, int, int]] = {}
         self._shard: Any = None
@@ -85,7 +85,7 @@ class ScoreCache:
                 at += len(line)
 
     def get(self, name: str) -> dict[str, np.ndarray] | None:
-        """The arrays of one entry, or None. The checksum is looked at again: disks change under us."""
+        """The arrays of one entry, or None. The checksum is verified again: files may have changed."""
         place = self._where.get(bytes.fromhex(name))
         if place is None:
             return None
@@ -120,9 +120,8 @@ class ScoreCache:
             at = file.tell()
             file.write(line)
         except OSError as error:
-            raise UserError(
-                "score_cache", self.folder, f"{describe_os_error(error)}; earlier scores are kept"
-            ) from None
+            hint = f"{describe_os_error(error)}; earlier scores are kept"
+            raise UserError("score_cache", self.folder, hint) from None
         self._where[bytes.fromhex(name)] = (path, at, len(line))
 
     def flush(self) -> None:
@@ -135,12 +134,12 @@ class ScoreCache:
             self._shard[1].close()
             self._shard = None
 
-    # -- who scored ---------------------------------------------------------------------------------------------
+    # -- which expert scored ------------------------------------------------------------------------------------
 
-    def introduce(self, identity: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-        """Keep who an expert is, so that its scores can be used where it is not. facts: JSON-able."""
-        path = self.folder / f"expert-{identity_name(identity)}.json"
-        record = {"format": FORMAT, "identity": dict(identity)} | dict(facts)
+    def write_expert(self, record: Mapping[str, Any]) -> None:
+        """Keep the facts of an expert, so that its scores can be used without it. record: JSON-able, has `identity`."""
+        path = self.folder / f"expert-{identity_name(record['identity'])}.json"
+        record = {"format": FORMAT} | dict(record)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             if not path.exists() or path.read_bytes() != dumps(record, readable=True):
@@ -149,9 +148,9 @@ class ScoreCache:
             raise UserError("score_cache", self.folder, str(describe_os_error(error))) from None
 
     def experts(self) -> list[dict[str, Any]]:
-        """What `introduce` has kept."""
-        found = sorted(self.folder.glob("expert-*.json")) if self.folder.is_dir() else []
-        return [read_json(path, "score_cache") for path in found]
+        """The records that `write_expert` has kept."""
+        paths = sorted(self.folder.glob("expert-*.json")) if self.folder.is_dir() else []
+        return [read_json(path, "score_cache") for path in paths]
 
 
 def _sum(text: str) -> str:

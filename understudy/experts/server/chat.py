@@ -1,7 +1,7 @@
 """A black box: a chat API that gives text and nothing else. Legal where a row needs samples only (sft, seq_kd).
 
-Its text is written again in the student's tokens, and the run says so: the ids are not those that the expert sampled,
-there may be more or fewer of them, and their log-probs are unknown (NaN: whoever reads them stops).
+Its text is encoded again by the student's tokenizer, and the provenance says so: the ids are not those that the expert
+sampled, there may be more or fewer of them, and their log-probs are unknown (NaN: a loss that reads them stops).
 """
 
 from __future__ import annotations
@@ -10,40 +10,25 @@ from collections.abc import Sequence
 from typing import Any
 
 from understudy.errors import UserError
-from understudy.policy import tokenizer_sha
-from understudy.protocols import Expert
+from understudy.experts.server.expert import RemoteExpert
 from understudy.randomness import seed_from
 from understudy.servers.completions import choose_model, list_models
-from understudy.servers.config import ServerConfig
-from understudy.servers.http import BadAnswer, Client, Rejected
+from understudy.servers.http import BadAnswer, Rejected
+from understudy.servers.responses import Drawn
 from understudy.types import Prompt, Rollout
 
 
-class ChatExpert(Expert):
+class ChatExpert(RemoteExpert):
     """`temperature` and `top_p` are passed on; what else the service does with them is not known."""
 
+    kind = "black box"
     capabilities = frozenset({"sample"})
     hint = "a black box gives samples only: use sft or seq_kd, or a server with log-probs (vLLM, api=completions)"
+    _room = "max_tokens"
 
-    def __init__(
-        self, config: ServerConfig, student: Any, temperature: float = 1.0, top_p: float = 1.0, field: str = "expert"
-    ) -> None:
-        self.config, self.temperature, self.top_p, self.field = config, temperature, top_p, field
-        self.tokenizer, self.vocabulary = student.tokenizer, int(student.vocabulary)
-        self.end_ids = tuple(student.end_ids)
-        self.client = Client(
-            config.url, field, config.timeout, config.tries, config.concurrency, config.key_env, config.wait
-        )
-        self.name = config.model or self._only_model()
-        self._room = "max_tokens"
-        self.provenance = {
-            "kind": "black box",
-            "url": config.url,
-            "model": self.name,
-            "revision": config.revision,
-            "tokens": "its text, written again by the student's tokenizer; log-probs unknown",
-            "tokenizer_sha": tokenizer_sha(self.tokenizer),
-        }
+    def open(self) -> dict[str, Any]:
+        self.name = self.config.model or self._only_model()
+        return {"tokens": "its text, written again by the student's tokenizer; log-probs unknown"}
 
     def _only_model(self) -> str:
         try:
@@ -81,8 +66,7 @@ class ChatExpert(Expert):
 
     def _rollout(self, prompt: Prompt, sample: int, text: str, ended: bool, room: int) -> Rollout:
         ids = list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-        # an end token that is spelled out in the text is text of somebody else's, not an end
-        ids = [i for i in ids if i not in self.end_ids]
+        ids = [i for i in ids if i not in self.end_ids]  # an end token spelled out in the text is not an end
         if ended:
             ids.append(self.end_ids[0])
         if not ids:
@@ -91,22 +75,21 @@ class ChatExpert(Expert):
         if len(ids) > room:  # more tokens than the expert needed: cut, and then it has not ended
             ids, ended = ids[:room], False
         shown = self.tokenizer.decode(ids, skip_special_tokens=True)
-        unknown = (float("nan"),) * len(ids)
-        return Rollout(prompt, sample, tuple(ids), unknown, ended, shown, "expert")
+        return self.rollout(prompt, sample, Drawn(tuple(ids), (), ended), shown, False)
 
 
 def messages(prompt: Prompt) -> list[dict[str, str]]:
-    """The prompt's own turns where it has some (template=chat), else its text as the user's."""
+    """The prompt's own turns if it has some (template=chat), else its text as the user's."""
     turns = prompt.messages or (("user", prompt.text),)
     return [{"role": role, "content": content} for role, content in turns]
 
 
 def read_chat(answer: Any) -> tuple[str, bool]:
     """(text, whether it ended by itself) of a chat answer with one choice; BadAnswer otherwise."""
-    found = answer.get("choices") if isinstance(answer, dict) else None
-    if not isinstance(found, list) or len(found) != 1 or not isinstance(found[0], dict):
+    choices = answer.get("choices") if isinstance(answer, dict) else None
+    if not isinstance(choices, list) or len(choices) != 1 or not isinstance(choices[0], dict):
         raise BadAnswer("the answer does not hold one choice")
-    message, reason = found[0].get("message"), found[0].get("finish_reason")
+    message, reason = choices[0].get("message"), choices[0].get("finish_reason")
     text = message.get("content") if isinstance(message, dict) else None
     if reason not in ("stop", "length"):
         raise BadAnswer(f"the completion was cut off ({str(reason)[:40]})")

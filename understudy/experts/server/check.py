@@ -1,20 +1,25 @@
-"""Before a server's scores are trained on: does it speak the student's language, and how noisy is it?
+"""Connect to a server, and check it before its scores are trained on: same tokenizer, and little noise in its scores.
 
-A foreign tokenizer gives nonsense scores without a word (DESIGN.md, trap 7), and a server's noise can exceed the signal
-(trap 8). Everything here either agrees or stops with one line.
+Scores under a foreign tokenizer are nonsense without any error, and a server's noise can exceed the signal. Each check
+passes, or stops with one line.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
+from understudy.config import ExpertSpec
 from understudy.errors import UserError
+from understudy.experts.server.chat import ChatExpert
 from understudy.experts.server.expert import ServerExpert
+from understudy.policy import check_same_language, load_policy
+from understudy.protocols import Expert, Task
 from understudy.randomness import generator
+from understudy.servers.config import parse_server
 from understudy.servers.http import Rejected
 from understudy.types import Prompt, Rollout
 
@@ -23,23 +28,41 @@ PROMPTS = 4
 TOKENS = 24
 
 
+def connect(spec: ExpertSpec, task: Task, student: Any) -> Expert:
+    """The server that `spec` names. UserError: not reachable, another model or tokenizer, noisier than allowed."""
+    server = parse_server(spec.expert, "expert")
+    if server.api == "chat":
+        return ChatExpert(server, student, spec.temperature, spec.top_p)
+    expert = ServerExpert(server, student, spec.temperature, spec.top_p)
+    local = None
+    if server.local:
+        local = load_policy(
+            server.local, "expert.local", None, 0, spec.device, spec.dtype, spec.trust_remote_code
+        ).add_stop_tokens(task.stop)
+        check_same_language(student, local, server.local)
+    prompts = student.encode(task.prompts("train", PROMPTS, spec.seed))
+    expert.provenance["preflight"] = preflight(expert, prompts, local)
+    return expert
+
+
 def preflight(expert: ServerExpert, prompts: Sequence[Prompt], local: Any = None) -> dict[str, Any]:
-    """What was measured, for the run's provenance. prompts: some of the task's, encoded by the student.
+    """What was measured, for the run's provenance. prompts: of the task, encoded by the student.
 
     local: a policy with the same weights; its scores must agree. UserError where anything does not.
     """
-    told = {"tokens_compared": same_tokens(expert)}
+    compared = same_tokens(expert)
     room = TOKENS if not expert.context else min(TOKENS, expert.context - max(len(p.ids) for p in prompts) - 1)
     if room < 1:
-        hint = f"its context of {expert.context} tokens has no room for the task's prompts: serve it with a longer one"
-        raise UserError(expert.field, expert.config.url, hint)
+        _refuse(
+            expert, f"its context of {expert.context} tokens has no room for the task's prompts: serve a longer one"
+        )
     drawn = expert.api.sample([p.ids for p in prompts[:PROMPTS]], 1, list(range(PROMPTS))[: len(prompts)], room)
-    rollouts = [Rollout(p, 0, d.ids, d.logp, d.ended, "", "expert") for p, (d,) in zip(prompts[:PROMPTS], drawn)]
-    return told | {"noise": noise(expert, rollouts, local)}
+    rollouts = [expert.rollout(p, 0, d, "", True) for p, (d,) in zip(prompts[:PROMPTS], drawn)]
+    return {"tokens_compared": compared, "noise": noise(expert, rollouts, local)}
 
 
 def same_tokens(expert: ServerExpert) -> int:
-    """How many ids were found to be the same on both sides. UserError at the first that is not."""
+    """How many ids are the same on both sides. UserError at the first that is not."""
     tokenizer = expert.tokenizer
     known = len(tokenizer)
     ends = [i for i in expert.end_ids if i < known]
@@ -50,65 +73,66 @@ def same_tokens(expert: ServerExpert) -> int:
     try:
         pieces = expert.api.ids_to_pieces(ids)
     except Rejected as error:
-        hint = f"refuses ids of the student's tokenizer ({error.hint}): its vocabulary is smaller; use the same"
-        raise UserError(expert.field, expert.config.url, hint) from None
+        _refuse(
+            expert, f"refuses ids of the student's tokenizer ({error.hint}): its vocabulary is smaller; use the same"
+        )
     compared = 0
-    for i, theirs in zip(ids[1:], pieces):
-        if theirs is None:
+    for i, remote in zip(ids[1:], pieces):
+        if remote is None:
             continue
-        ours, raw = tokenizer.decode([i]), tokenizer.convert_ids_to_tokens(i)
-        if not _comparable(ours) or not _comparable(theirs):
+        local, raw = tokenizer.decode([i]), tokenizer.convert_ids_to_tokens(i)
+        if not _comparable(local) or not _comparable(remote):
             continue  # half of a character: neither side can write it
-        if theirs not in (ours, raw) and theirs.strip() != ours.strip():
-            what = "end token" if i in ends else "token"
-            hint = f"its {what} {i} is {theirs!r}, the student's is {ours!r}: the tokenizers differ; use the same one"
-            raise UserError(expert.field, expert.config.url, hint)
+        if remote not in (local, raw) and remote.strip() != local.strip():
+            what = f"{'end token' if i in ends else 'token'} {i}"
+            _refuse(
+                expert, f"its {what} is {remote!r}, the student's is {local!r}: the tokenizers differ; use the same one"
+            )
         compared += 1
-    theirs_ids = expert.api.text_to_ids(PROBE)
-    ours_ids = list(tokenizer(PROBE, add_special_tokens=False)["input_ids"])
-    if theirs_ids != ours_ids:
-        at = next(
-            (k for k, (a, b) in enumerate(zip(theirs_ids, ours_ids)) if a != b), min(len(theirs_ids), len(ours_ids))
-        )
-        hint = (
-            f"its tokenizer makes other ids of the same text than the student's (token {at}: "
-            f"{theirs_ids[at : at + 3]}, {ours_ids[at : at + 3]}): use the same one"
-        )
-        raise UserError(expert.field, expert.config.url, hint)
-    return compared + len(ours_ids)
+    remote_ids = expert.api.text_to_ids(PROBE)
+    local_ids = list(tokenizer(PROBE, add_special_tokens=False)["input_ids"])
+    if remote_ids != local_ids:
+        differ = (k for k, (a, b) in enumerate(zip(remote_ids, local_ids)) if a != b)
+        at = next(differ, min(len(remote_ids), len(local_ids)))
+        pair = f"{remote_ids[at : at + 3]}, {local_ids[at : at + 3]}"
+        _refuse(expert, f"its tokenizer gives other ids for the same text (token {at}: {pair}): use the student's")
+    return compared + len(local_ids)
 
 
 def _comparable(text: str) -> bool:
     return bool(text) and "\N{REPLACEMENT CHARACTER}" not in text
 
 
+def _refuse(expert: ServerExpert, hint: str) -> NoReturn:
+    raise UserError(expert.field, expert.config.url, hint) from None
+
+
 def noise(expert: ServerExpert, rollouts: Sequence[Rollout], local: Any = None) -> dict[str, float]:
-    """Mean and largest differences, nats a token, between: two scorings of the same tokens (together and alone),
+    """Mean and largest differences, in nats per token, between: two scorings of the same tokens (together and alone),
     sampling and scoring, and server and local copy. UserError where a mean is above the limit."""
     limit = expert.config.noise
-    together = expert.score(rollouts)
-    alone = [expert.score([r])[0] for r in reversed(rollouts)][::-1]
-    out = _gap("again", [x.numpy() for x in together], [x.numpy() for x in alone])
-    out |= _gap("sampled", [np.array(r.behavior_logp) for r in rollouts], [x.numpy() for x in together])
-    means = {
+    together = [x.numpy() for x in expert.score(rollouts)]
+    others = {
+        "again": [expert.score([r])[0].numpy() for r in reversed(rollouts)][::-1],
+        "sampled": [np.array(r.behavior_logp) for r in rollouts],
+    }
+    meanings = {
         "again": "scores the same tokens differently when asked twice",
         "sampled": "reports other log-probs of the tokens it samples than when it scores them (--logprobs-mode?)",
+        "local": f"scores differently than the local copy {expert.config.local} (other weights? precision?)",
     }
     if local is not None:
-        ours = [x.cpu().numpy() for x in local.score(rollouts)]
-        out |= _gap("local", ours, [x.numpy() for x in together])
-        means["local"] = f"scores differently than the local copy {expert.config.local} (other weights? precision?)"
-    for name, words in means.items():
+        others["local"] = [x.cpu().numpy() for x in local.score(rollouts)]
+    out: dict[str, float] = {}
+    for name, scores in others.items():
+        gap = np.abs(np.concatenate(scores) - np.concatenate(together))
+        out |= {f"{name}_mean": float(gap.mean()), f"{name}_max": float(gap.max())}
+    for name in others:
         value = out[f"{name}_mean"]
         if not math.isfinite(value) or value > limit:
             hint = (
-                f"{words}: by {value:.4f} nats a token in the mean, the limit is {limit:g}; mend the server, or "
-                "allow it with server:url=...,noise=X"
+                f"{meanings[name]}: by {value:.4f} nats per token in the mean, the limit is {limit:g}; repair the "
+                "server, or allow it with server:url=...,noise=X"
             )
             raise UserError(f"{expert.field}.noise", expert.config.url, hint)
     return out
-
-
-def _gap(name: str, a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> dict[str, float]:
-    difference = np.abs(np.concatenate(a) - np.concatenate(b))
-    return {f"{name}_mean": float(difference.mean()), f"{name}_max": float(difference.max())}
