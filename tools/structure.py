@@ -7,13 +7,11 @@ the parts of any folder; at most 10 modules in the root; no module over 400 line
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import grimp
 
-ROOT = Path(__file__).parents[1]
-PACKAGE = "understudy"
 MAX_ROOT_MODULES, MAX_LINES = 10, 400
 
 Edges = Mapping[str, set[str]]
@@ -62,36 +60,38 @@ def layers(edges: Edges) -> list[list[str]]:
     return out
 
 
-def lines_of(files: Iterable[Path]) -> dict[str, int]:
-    return {f.relative_to(ROOT).as_posix(): len(f.read_text(encoding="utf-8").splitlines()) for f in files}
+def lines_of(folder: Path) -> dict[str, int]:
+    """File below `folder` -> its number of lines, for all Python files."""
+    return {
+        f.relative_to(folder.parent).as_posix(): len(f.read_text(encoding="utf-8").splitlines())
+        for f in sorted(folder.rglob("*.py"))
+    }
 
 
-def main() -> int:
-    graph = grimp.build_graph(PACKAGE, cache_dir=None)
+def main(root: Path = Path(__file__).parents[1], package: str = "understudy") -> int:
+    """Print the structure of the package in `root`, which must be importable; 1 where it breaks a rule, else 0."""
+    graph = grimp.build_graph(package, cache_dir=None)
     edges = {m: set(graph.find_modules_directly_imported_by(m)) for m in sorted(graph.modules)}
     folders = [m for m in edges if any(n.startswith(f"{m}.") for n in edges)]
-    found = [" <-> ".join(circle) for circle in circles(edges)]
+    loops = [" <-> ".join(circle) for circle in circles(edges)]
     for folder in folders:
-        found += [f"in {folder}: {' <-> '.join(circle)}" for circle in circles(between_parts(edges, folder))]
-    library = lines_of((ROOT / PACKAGE).rglob("*.py"))
-    tests = lines_of((ROOT / "tests").rglob("*.py"))
-    root_modules = sorted(f.stem for f in (ROOT / PACKAGE).glob("*.py"))
-    long = sorted(f"{name} ({n} lines)" for name, n in library.items() if n > MAX_LINES)
+        loops += [f"in {folder}: {' <-> '.join(circle)}" for circle in circles(between_parts(edges, folder))]
+    library, tests = lines_of(root / package), lines_of(root / "tests")
+    root_modules = sorted(f.stem for f in (root / package).glob("*.py"))
+    long = [f"{name} ({n} lines)" for name, n in library.items() if n > MAX_LINES]
 
-    print(
-        f"lines: {sum(library.values()):,} in {len(library)} modules of the library, {sum(tests.values()):,} of tests"
-    )
+    print(f"{package}: {sum(library.values()):,} lines in {len(library)} modules; tests: {sum(tests.values()):,} lines")
     print(f"root modules ({len(root_modules)}, at most {MAX_ROOT_MODULES}): {', '.join(root_modules)}")
-    top = between_parts(edges, PACKAGE)
+    top = between_parts(edges, package)
     if not circles(top):
         print("layers, lowest first:")
         for i, names in enumerate(layers(top), start=1):
             print(f"  {i:2d} {', '.join(names)}")
-    for title, lines in (("import circles", found), (f"modules over {MAX_LINES} lines", long)):
+    for title, lines in (("import circles", loops), (f"modules over {MAX_LINES} lines", long)):
         print(f"{title}: {len(lines)}")
         for line in lines:
             print(f"  {line}")
-    return int(bool(found or long or len(root_modules) > MAX_ROOT_MODULES))
+    return int(bool(loops or long or len(root_modules) > MAX_ROOT_MODULES))
 
 
 if __name__ == "__main__":
