@@ -1,7 +1,8 @@
-"""`understudy doctor` tells what is there, in words and in JSON, and never fails."""
+"""`understudy doctor` reports what is there, in words and in JSON, and never fails."""
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import json
 import tomllib
@@ -15,14 +16,14 @@ from understudy.cli.commands import COMMANDS
 from understudy.cli.main import main
 
 
-def asked(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+def output(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     assert main(["doctor", *words]) == 0
     return capsys.readouterr().out
 
 
 def test_json_and_words_agree(capsys: pytest.CaptureFixture[str]) -> None:
-    found = json.loads(asked(capsys, "--json"))
-    text = asked(capsys)
+    found = json.loads(output(capsys, "--json"))
+    text = output(capsys)
     assert found["packages"]["torch"] in text
     assert set(COMMANDS) <= set(found["commands"])
     lines = text.split("\ncommands\n")[1].splitlines()
@@ -38,18 +39,22 @@ def test_json_and_words_agree(capsys: pytest.CaptureFixture[str]) -> None:
     assert machine["free_disk_gib"] >= 0
 
 
-def test_an_engine_that_is_missing_is_named_with_its_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_that_is_missing_is_named_with_its_hint(monkeypatch: pytest.MonkeyPatch) -> None:
     there = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "peft" else there(name))
     command = doctor.examine()["commands"]["train --lora-rank"]
     assert command == {"works": False, "note": "needs peft: pip install 'understudy[lora]'"}
 
 
+def missing(name: str) -> str:
+    raise importlib.metadata.PackageNotFoundError(name)
+
+
 def test_a_broken_machine_is_an_answer_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Catches a doctor that dies of what it should find."""
     monkeypatch.setitem(__import__("sys").modules, "torch", None)
-    monkeypatch.setattr(doctor, "_version", lambda name: None)
-    found: dict[str, Any] = json.loads(asked(capsys, "--json"))
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    found: dict[str, Any] = json.loads(output(capsys, "--json"))
     assert not found["devices"]["cpu"]["works"]
     assert [n for n, c in found["commands"].items() if c["works"]] == ["doctor"]
     assert "missing: torch" in found["commands"]["train"]["note"]
@@ -57,5 +62,5 @@ def test_a_broken_machine_is_an_answer_too(monkeypatch: pytest.MonkeyPatch, caps
 
 def test_every_extra_that_it_names_exists() -> None:
     project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
-    extras = {engine[2] for engine in doctor.ENGINES.values()} - {"", "math"}
+    extras = {extra for _, extra in doctor.ENGINES.values()} - {"", "math"}
     assert extras <= set(project["optional-dependencies"])
