@@ -1,61 +1,74 @@
-"""What a person sees while it works: progress with time left, and plain lines where there is no terminal."""
+"""Progress on the terminal: bars with the time left, or plain lines where the output is no terminal."""
 
 from __future__ import annotations
 
 import sys
 import time
 from types import TracebackType
+from typing import Protocol
 
+from rich import progress as bars
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    SpinnerColumn,
-    TaskID,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 console = Console(highlight=False)
 EVERY = 15.0  # seconds between plain lines of one job
 
 
+class Progress(Protocol):
+    """What long work calls as it goes on: `done` of `total` steps of `phase`. The phase "note" only shows its note."""
+
+    def __call__(self, phase: str, done: int, total: int, note: str, /) -> None: ...
+
+
+class JobProgress(Protocol):
+    """The same where several jobs run at a time."""
+
+    def __call__(self, job: str, phase: str, done: int, total: int, note: str, /) -> None: ...
+
+
+def no_progress(phase: str, done: int, total: int, note: str) -> None:
+    """A Progress that shows nothing."""
+
+
 class Board:
-    """One bar a job, and one for all of them together when `total_jobs` is given; call `show` as work goes on."""
+    """One bar per job, and one for all of them if `total_jobs` is given; `show` and `progress` move them."""
 
     def __init__(self, total_jobs: int = 0, quiet: bool = False) -> None:
         self.quiet, self.total_jobs = quiet, total_jobs
-        self.progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
-            TaskProgressColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}", markup=False, style="dim"),
+        self.display = bars.Progress(
+            bars.SpinnerColumn(),
+            bars.TextColumn("{task.description}", markup=False),
+            bars.BarColumn(bar_width=24),
+            bars.TaskProgressColumn(),
+            bars.TimeElapsedColumn(),
+            bars.TextColumn("left"),
+            bars.TimeRemainingColumn(),
+            bars.TextColumn("{task.fields[note]}", markup=False, style="dim"),
             console=console,
             disable=quiet or not console.is_terminal,
         )
-        self.bars: dict[str, TaskID] = {}
+        self.bars: dict[str, bars.TaskID] = {}
         self.last: dict[str, float] = {}
         self.fraction: dict[str, float] = {}
         self.began = time.monotonic()
 
     def __enter__(self) -> Board:
-        self.progress.start()
+        self.display.start()
         if self.total_jobs:
-            self.bars[""] = self.progress.add_task("all runs", total=self.total_jobs, note="")
+            self.bars[""] = self.display.add_task("all runs", total=self.total_jobs, note="")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.progress.stop()
+        self.display.stop()
+
+    def progress(self, phase: str, done: int, total: int, note: str) -> None:
+        """A Progress: `show` where there is one job."""
+        self.show("", phase, done, total, note)
 
     def show(self, job: str, phase: str, done: int, total: int, note: str) -> None:
+        """A JobProgress. The phases "done" and "finished before" end a job."""
         if phase == "note":
             (sys.stderr.write if self.quiet else console.out)(f"note: {note}\n")
             return
@@ -65,13 +78,13 @@ class Board:
             return
         key = job or phase
         if key not in self.bars:
-            self.bars[key] = self.progress.add_task(label, total=max(total, 1), note=note)
-        self.progress.update(self.bars[key], description=label, total=max(total, 1), completed=done, note=note)
+            self.bars[key] = self.display.add_task(label, total=max(total, 1), note=note)
+        self.display.update(self.bars[key], description=label, total=max(total, 1), completed=done, note=note)
         self.fraction[key] = 1.0 if phase in ("done", "finished before") else min(0.99, done / max(total, 1))
         if self.total_jobs:
-            self.progress.update(self.bars[""], completed=sum(self.fraction.values()))
+            self.display.update(self.bars[""], completed=sum(self.fraction.values()))
             if phase in ("done", "finished before"):
-                self.progress.update(self.bars[key], visible=False)
+                self.display.update(self.bars[key], visible=False)
 
     def _plain(self, job: str, label: str, done: int, total: int, note: str) -> None:
         now = time.monotonic()

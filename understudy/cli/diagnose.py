@@ -19,29 +19,29 @@ def diagnose_command(args: Sequence[str]) -> int:
         "understudy diagnose",
         "Which way to train, before you pay for it: offline suffices, go online, neither, or undecided. Measures\n"
         "student and expert on prompts outside the test split, trains a few short pilots, and stays within --budget\n"
-        "of what both full trainings would cost. The same command goes on where it was stopped.",
+        "of the cost of both full trainings. Stopped at any time, the same command resumes.",
         epilog="examples\n"
         "  understudy diagnose --student runs/base --expert solver --task countdown\n"
         "  understudy diagnose --student PATH_OR_HUB_ID --expert PATH_OR_HUB_ID --task countdown \\\n"
         "      --updates 2000 --set lr=1e-5 schedule=cosine --device-flops 4e14     (hours on that accelerator)",
-        sections={"who and what": "student", "the training you consider": "updates", "how": "controls"},
+        sections={"models and task": "student", "the training you consider": "updates", "measurement": "controls"},
     )
     config = checked(config)
-    from understudy.diagnosis.pipeline import run  # seconds of imports: only now
+    from understudy.diagnosis.pipeline import run  # seconds of imports, which --help does not need
     from understudy.diagnosis.screen import show
     from understudy.training.train import Interrupted
 
     try:
         with Board(quiet=config.json) as board:
-            found = run(config, lambda phase, done, total, note: board.show("", phase, done, total, note))
+            diagnosis = run(config, board.progress)
     except Interrupted as stop:
         console.print(f"interrupted: {stop}")
         return 130
     if config.json:
-        print(json.dumps(found.to_dict()))
+        print(json.dumps(diagnosis.to_dict()))
         return 0
-    show(found, console)
-    console.print(f"all of it: {Path(config.out) / 'diagnosis.json'}", markup=False)
+    show(diagnosis, console)
+    console.print(f"all numbers: {Path(config.out) / 'diagnosis.json'}", markup=False)
     page = Path(config.out) / "diagnosis.html"
     if page.is_file():
         console.print(f"page: {page}", markup=False)

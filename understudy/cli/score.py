@@ -1,4 +1,4 @@
-"""understudy score: an expert scores kept completions into a cache, so that training needs no expert beside it."""
+"""understudy score: store an expert's log-probs of kept completions, so that training can do without the expert."""
 
 from __future__ import annotations
 
@@ -15,36 +15,37 @@ from understudy.errors import UserError
 from understudy.runs.files import describe_os_error
 from understudy.servers.config import parse_server
 from understudy.servers.urls import names_server
-from understudy.terminal import Board, console
+from understudy.terminal import Board, Progress, console, no_progress
+from understudy.types import Prompt, Rollout
 
-PART = 512  # completions between two signs of progress
+PART = 512  # completions between two reports of progress
 
 
 @dataclass(frozen=True)
 class ScoreConfig:
     expert: str = ""
-    """Who scores: a model directory or hub id, a server's address, or a programmatic expert."""
+    """Expert that scores (= teacher): a model directory or hub id, a server's address, or a programmatic expert."""
     run: str = ""
-    """A run directory: what is in its data/ is scored (replay fixed and round keep their completions there)."""
+    """Run directory whose completions are scored: those in its data/, where replay fixed and round keep them."""
     rollouts: str = ""
     """Instead of a run: a file of JSON lines, each {"prompt_ids": [...], "ids": [...]} or {"prompt": TEXT,
     "completion": TEXT, "ended": true}."""
     out: str = ""
-    """The cache, a folder; it may hold scores already, also other experts'. Training reads it by --score-cache."""
+    """Folder of the cache; it may already hold scores, also of other experts. Training reads it by --score-cache."""
     student: str = ""
-    """Whose tokenizer the completions are in. Default: the run's student; of a file, the expert if it is a model."""
+    """Whose tokenizer the completions use. Default: the run's student; of a file, the expert if it is a model."""
     task: str = ""
     """Task that a programmatic expert needs. Default: the run's, else countdown."""
     top_k: int = 0
-    """Keep the expert's top tokens of every place too, for --top-k K --top-k-of expert. Default: what the run needs."""
+    """Also keep the expert's top tokens at every position, for --top-k-of expert. Default: as the run needs."""
     device: str = "auto"
     """auto, cpu, cuda."""
     dtype: str = "float32"
-    """Of the expert's weights: float32 or bfloat16."""
+    """Type of the expert's weights: float32 or bfloat16."""
     trust_remote_code: bool = False
-    """Run code that comes with a model. Off unless you ask for it."""
+    """Run code that comes with a model. Off by default."""
     json: bool = False
-    """Print JSON for programs."""
+    """Print JSON."""
 
 
 def score_command(args: Sequence[str]) -> int:
@@ -53,26 +54,25 @@ def score_command(args: Sequence[str]) -> int:
         ScoreConfig,
         args,
         "understudy score",
-        "Let an expert score completions once and keep the scores, by what was scored, in a folder.\n"
-        "A teacher that does not fit beside the student can so be run first, or elsewhere.",
+        "Score completions by an expert once, and keep its log-probs in a folder. An expert that does not fit into\n"
+        "memory beside the student can be run before the training, or on another machine.",
         epilog="examples\n"
         "  understudy score --expert http://127.0.0.1:8000/v1 --run runs/base-0 --out scores\n"
         "  understudy score --expert BIG_MODEL --rollouts completions.jsonl --out scores\n"
-        "  understudy train ... --expert BIG_MODEL --score-cache scores      (BIG_MODEL need not be there)",
+        "  understudy train ... --expert BIG_MODEL --score-cache scores      (BIG_MODEL itself is not needed)",
     )
     with Board() as board:
-        told = score(config, lambda done, total: board.show("", "score", done, total, ""))
+        result = score(config, board.progress)
     if config.json:
-        print(json.dumps(told))
+        print(json.dumps(result))
     else:
-        console.print(
-            f"{told['completions']} completions, {told['tokens']} tokens, {told['new']} scored now; mean log-prob "
-            f"{told['mean_logp']:.3f} nats a token; cache: {config.out}", markup=False,
-        )  # fmt: skip
+        counts = f"{result['completions']} completions, {result['tokens']} tokens, {result['new']} scored now"
+        mean = f"mean log-prob {result['mean_logp']:.3f} nats per token"
+        console.print(f"{counts}; {mean}; cache: {config.out}", markup=False)
     return 0
 
 
-def score(config: ScoreConfig, show: Any = lambda done, total: None) -> dict[str, Any]:
+def score(config: ScoreConfig, progress: Progress = no_progress) -> dict[str, Any]:
     """{"completions", "tokens", "new", "mean_logp"}. UserError: nothing to score, or the expert cannot."""
     for name in ("expert", "out"):
         if not getattr(config, name):
@@ -114,20 +114,18 @@ def score(config: ScoreConfig, show: Any = lambda done, total: None) -> dict[str
     if "score" not in expert.capabilities:
         raise UserError("expert", config.expert, f"cannot score: {expert.hint}")
     if k and not expert.capabilities & {"top_k", "distribution"}:
-        raise UserError("top_k", k, "this expert does not tell its top tokens: use 0")
+        raise UserError("top_k", k, "this expert does not give its top tokens: use 0")
     total, tokens = 0.0, 0
     for at in range(0, len(rollouts), PART):
-        show(at, len(rollouts))
+        progress("score", at, len(rollouts), "")
         for entry in expert.entries(rollouts[at : at + PART], k):
             total, tokens = total + float(entry["logp"].sum()), tokens + len(entry["logp"])
-    show(len(rollouts), len(rollouts))
+    progress("score", len(rollouts), len(rollouts), "")
     expert.cache.close()
     return {"completions": len(rollouts), "tokens": tokens, "new": expert.misses, "mean_logp": total / tokens}
 
 
-def _of_file(config: ScoreConfig, student: Any) -> Iterator[Any]:
-    from understudy.types import Prompt, Rollout
-
+def _of_file(config: ScoreConfig, student: Any) -> Iterator[Rollout]:
     path = Path(config.rollouts)
     try:
         lines = path.read_bytes().splitlines()

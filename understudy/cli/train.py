@@ -6,9 +6,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from understudy import distributed
 from understudy.cli import options
 from understudy.config import SECTIONS, TrainConfig, load
 from understudy.errors import UserError
+from understudy.evaluation import intervals
+from understudy.runs.read import read_final, read_ledger
 from understudy.terminal import Board, console
 
 
@@ -18,8 +21,8 @@ def train_command(args: Sequence[str]) -> int:
         TrainConfig,
         args,
         "understudy train",
-        "Train one student by one row of the table. Everything is kept in one run directory; the same command\n"
-        "resumes it after a kill, a full disk or Ctrl-C, and ends with the same weights, bit for bit.",
+        "Train one student by one method of the table. Everything is written to one run directory; the same command\n"
+        "resumes it after a kill, a full disk or Ctrl-C, and gives the same weights, bit for bit.",
         epilog="examples\n"
         "  understudy train --method sft --student PATH --expert solver --task countdown --out runs/a\n"
         "  understudy train --method opd --student PATH_OR_HUB_ID --expert PATH_OR_HUB_ID --task countdown\n"
@@ -27,14 +30,12 @@ def train_command(args: Sequence[str]) -> int:
         sections=SECTIONS,
         read=load,
     )
-    from understudy import distributed
-
-    distributed.launched()  # a launcher that starts strangers to one another is refused at once
-    from understudy.training.train import Interrupted, train  # seconds of imports: only now
+    distributed.launched()  # refuses a launcher whose processes do not know of each other
+    from understudy.training.train import Interrupted, train  # seconds of imports, which --help does not need
 
     try:
         with Board() as board:
-            path = train(config, lambda phase, done, total, note: board.show("", phase, done, total, note))
+            path = train(config, board.progress)
     except Interrupted as stop:
         if distributed.is_main():
             console.print(f"interrupted: {stop}")
@@ -46,31 +47,27 @@ def train_command(args: Sequence[str]) -> int:
             print(f"in process {distributed.rank()} of {distributed.size()}:", file=sys.stderr)
         raise
     except Exception as error:
-        told = distributed.connection_error(error)
-        if told is None:
+        lost = distributed.connection_error(error)
+        if lost is None:
             raise
-        raise told from error
-    if not distributed.is_main():
-        distributed.leave()
-        return 0
+        raise lost from error
+    is_main = distributed.is_main()
     distributed.leave()
-    for line in _told(path):
-        console.print(line, markup=False)
+    if is_main:
+        for line in _summary(path):
+            console.print(line, markup=False)
     return 0
 
 
-def _told(path: Path) -> list[str]:
-    """What came out of a finished run, in a few lines."""
-    from understudy.evaluation import intervals
-    from understudy.runs.read import read_final, read_ledger
-
+def _summary(path: Path) -> list[str]:
+    """A finished run in a few lines: accuracy, cost, where the model is."""
     final, ledger = read_final(path) or {}, read_ledger(path)
     lines = []
     for split, outcome in final.get("splits", {}).items():
         i = intervals.bootstrap_prompts(outcome["sampled"])
-        told = f"{split}: sampled accuracy {i.value:.3f} [{i.low:.3f}, {i.high:.3f}]"
+        line = f"{split}: sampled accuracy {i.value:.3f} [{i.low:.3f}, {i.high:.3f}]"
         if outcome.get("greedy"):
-            told += f", greedy {sum(outcome['greedy']) / len(outcome['greedy']):.3f}"
-        lines.append(f"{told} ({i.n_prompts} prompts)")
+            line += f", greedy {sum(outcome['greedy']) / len(outcome['greedy']):.3f}"
+        lines.append(f"{line} ({i.n_prompts} prompts)")
     spent = ", ".join(f"{k.replace('_', ' ')} {v:,.0f}" for k, v in ledger.items() if v)
     return [*lines, f"spent: {spent}", f"model: {path / 'final'}", f"page:  understudy report {path}"]

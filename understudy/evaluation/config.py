@@ -28,6 +28,6 @@ class EvalConfig:
     device: str = "auto"
     """auto, cpu, cuda."""
     trust_remote_code: bool = False
-    """Run Python code that comes with a model. Off by default."""
+    """Run code that comes with a model. Off by default."""
     json: bool = False
     """Print JSON."""
