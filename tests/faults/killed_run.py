@@ -2,7 +2,7 @@
 
     python killed_run.py FOLDER METHOD...
 
-Children are forked from here after the imports, so a run starts in a fraction of a second. A child that is told to die
+Children are forked from here after the imports, so a run starts in a fraction of a second. A child that must die
 at a place kills itself there (kill -9, no handler runs); others are killed from outside at random moments.
 """
 
@@ -182,25 +182,25 @@ def try_method(folder: Path, method: str) -> dict[str, Any]:
         out = folder / f"{method}-{name}"
         return words(config(out=out, **changes)), out
 
-    told: dict[str, Any] = {}
+    outcome: dict[str, Any] = {}
     line, out = command("whole")
     assert wait(spawn(line, log)) == 0, log.read_text()
     want = results(out)
 
     again = folder / f"{method}-again"
     code = wait(spawn(["train", "--config", str(out / "config.json"), "--out", str(again)], log))
-    told["from config.json"] = [code, differing(again, want)]
+    outcome["from config.json"] = [code, differing(again, want)]
 
-    told["places"] = {}
+    outcome["places"] = {}
     for place in PLACES if method in THOROUGH else PLACES[:4:3]:
         name = f"{place[1]} {place[2]} {'after' if place[3] else 'before'}"
         line, out = command(name.replace(" ", "-"))
         code = wait(spawn(line, log, place))
         at = steps(out)
         code_again = wait(spawn(line, log))
-        told["places"][name] = [code, at, code_again, differing(out, want)]
+        outcome["places"][name] = [code, at, code_again, differing(out, want)]
     if method not in THOROUGH:
-        return told
+        return outcome
 
     line, out = command("random")
     moments = random.Random(method)
@@ -213,9 +213,9 @@ def try_method(folder: Path, method: str) -> dict[str, Any]:
             time.sleep(moments.uniform(0, 0.05 if n else 0.25))
             os.kill(pid, signal.SIGKILL)
 
-    told["random"] = [until_done(line, out, log, at_random, 5), differing(out, want)]
-    told["interrupted"] = interrupted(*command("interrupted"), want, folder / f"{method}.ctrl-c.log")
-    return told
+    outcome["random"] = [until_done(line, out, log, at_random, 5), differing(out, want)]
+    outcome["interrupted"] = interrupted(*command("interrupted"), want, folder / f"{method}.ctrl-c.log")
+    return outcome
 
 
 def model_with_dropout(folder: Path) -> Path:
@@ -228,15 +228,15 @@ def model_with_dropout(folder: Path) -> Path:
 
 
 def interrupted(line: list[str], out: Path, want: dict[str, str], log: Path) -> list[Any]:
-    """Ctrl-C once the third update is logged: status, what was said, what the run says, and the resumed result."""
+    """Ctrl-C once the third update is logged: exit status, output, status, checkpoints, and the resumed result."""
     pid = spawn(line, log)
     wait_for(out, 3)
     os.kill(pid, signal.SIGINT)
     code = wait(pid)
-    said, status = log.read_text(), read_status(out)
+    output, status = log.read_text(), read_status(out)
     saved = [p.name for p in checkpoints(out)]
     code_again = wait(spawn(line, log))
-    return [code, said, status, saved, code_again, differing(out, want)]
+    return [code, output, status, saved, code_again, differing(out, want)]
 
 
 if __name__ == "__main__":

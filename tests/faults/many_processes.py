@@ -37,7 +37,7 @@ def configuration(method: str, out: Path, **changes: Any) -> Any:
 
 
 class Killed(BaseException):
-    """Not an Exception: nobody may handle it."""
+    """Not an Exception: no handler may catch it."""
 
 
 def until(step: int, config: Any) -> None:

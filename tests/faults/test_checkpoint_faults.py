@@ -153,7 +153,7 @@ def test_no_good_checkpoint_starts_anew_and_says_so(tmp_path: Path) -> None:
     assert [path.name for path in checkpoints(tmp_path)] == ["step-00000001"]
 
 
-def test_shortened_log_is_told_not_fatal(tmp_path: Path) -> None:
+def test_shortened_log_is_reported_not_fatal(tmp_path: Path) -> None:
     begin(tmp_path, steps=2).close()
     os.truncate(tmp_path / "metrics.jsonl", (tmp_path / "metrics.jsonl").stat().st_size - 4)
     notes: list[str] = []
@@ -354,7 +354,7 @@ def test_folders_that_cannot_be_a_run(tmp_path: Path, monkeypatch: pytest.Monkey
     def denied(*_: Any, **__: Any) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    # root may write anywhere, so the refusal is made by hand
+    # root may write anywhere, so the refusal is simulated
     for call in ("os.mkdir", "os.open"):
         with monkeypatch.context() as patch:
             patch.setattr(call, denied)

@@ -54,8 +54,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def told(run: Path, kind: str = "train") -> list[dict[str, Any]]:
-    """metrics.jsonl without what was timed."""
+def untimed(run: Path, kind: str = "train") -> list[dict[str, Any]]:
+    """metrics.jsonl without timings."""
     out = []
     for line in read_metrics(run, kind):
         line["ledger"] = {k: v for k, v in line["ledger"].items() if "seconds" not in k}
@@ -91,7 +91,7 @@ def test_the_result_of_one_process(method: str, which: str, runs: Path) -> None:
     moved = max(float((t - a[n]).abs().max()) for n, t in start(one).items() if n in a)
     assert moved > 30 * CLOSE, "nothing was learned, so nothing was compared"
     for kind in ("train", "eval"):
-        want, got = told(one, kind), told(other, kind)
+        want, got = untimed(one, kind), untimed(other, kind)
         assert len(want) == len(got)
         for x, y in zip(want, got):
             assert close(x, y), (x, y)
@@ -111,8 +111,8 @@ def start(run: Path) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("method", METHODS)
 def test_a_resume_is_bit_identical(method: str, runs: Path) -> None:
     two, cut = runs / f"{method}-two", runs / f"{method}-cut"
-    assert told(two) == told(cut)
-    assert told(two, "eval") == told(cut, "eval")
+    assert untimed(two) == untimed(cut)
+    assert untimed(two, "eval") == untimed(cut, "eval")
     last = f"step-{STEPS:08d}"
     files = [p.relative_to(two) for p in sorted((two / "checkpoints" / last / "shards").iterdir())]
     assert len(files) == 2, "each process writes its part"
@@ -122,7 +122,7 @@ def test_a_resume_is_bit_identical(method: str, runs: Path) -> None:
         assert all(torch.equal(a[n], b[n]) for n in a), file
 
 
-def test_what_it_says(runs: Path) -> None:
+def test_notes_and_provenance(runs: Path) -> None:
     notes = (runs / "notes.txt").read_text()
     assert re.search(r"2 processes on cpu \(gloo, FSDP2\): [\d,]+ weights, [\d,]+ to [\d,]+ on each", notes), notes
     assert read_provenance(runs / "sft-two")["processes"] == 2
@@ -147,13 +147,13 @@ def test_a_dead_process_ends_the_others(tmp_path: Path, models: dict[str, Path])
             time.sleep(0.02)
         os.kill(worker(run.pid, "1"), signal.SIGKILL)
         began = time.monotonic()
-        _, said = run.communicate(timeout=100)
+        _, output = run.communicate(timeout=100)
         assert time.monotonic() - began < 60
         assert run.returncode != 0
-        assert "error: process: 0 of 2: lost the other processes" in said or "Signal 9" in said, said[-3000:]
+        assert "error: process: 0 of 2: lost the other processes" in output or "Signal 9" in output, output[-3000:]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count("model: ") == 1, "one process speaks for all"
+    assert done.stdout.count("model: ") == 1, "only the first process prints"
     steps = [m["step"] for m in read_metrics(out, "train")]
     assert steps == list(range(1, 41))
 
@@ -188,9 +188,9 @@ TRAPS: dict[str, tuple[dict[str, str], str, str]] = {
 def test_launchers_that_start_strangers(name: str) -> None:
     """Catches n processes that all train alone, on one run directory."""
     env, field, words = TRAPS[name]
-    with pytest.raises(UserError, match=words) as told:
+    with pytest.raises(UserError, match=words) as caught:
         launched(env)
-    assert told.value.field == field
+    assert caught.value.field == field
 
 
 def test_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

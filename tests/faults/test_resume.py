@@ -40,9 +40,9 @@ def test_killed_in_every_way(methods: tuple[str, ...], tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    told = json.loads(done.stdout)
-    assert list(told) == list(methods)
-    for method, ways in told.items():
+    outcomes = json.loads(done.stdout)
+    assert list(outcomes) == list(methods)
+    for method, ways in outcomes.items():
         assert ways["from config.json"] == [0, []], method
         killed_at_places(method, ways["places"])
         if method in THOROUGH:
@@ -63,15 +63,15 @@ def killed_at_places(method: str, places: dict[str, Any]) -> None:
     assert len({at for _, at, _, _ in places.values()}) > 1, "all deaths were at the same step"
 
 
-def ctrl_c(code: int, said: str, status: dict[str, Any], saved: list[str], again: int, differing: list[str]) -> None:
+def ctrl_c(code: int, output: str, status: dict[str, Any], saved: list[str], again: int, differing: list[str]) -> None:
     """Ctrl-C loses no update, says how to go on, is no failure, and does not change the result."""
     assert code == 130
     step = status["step"]
-    assert f"saved at update {step} of 8; the same command resumes from there" in said
+    assert f"saved at update {step} of 8; the same command resumes from there" in output
     assert (status["state"], status["reason"]) == ("stopped", "interrupted")
     assert step >= 3
     assert f"step-{step:08d}" in saved
-    assert "Traceback" not in said
+    assert "Traceback" not in output
     assert (again, differing) == (0, [])
 
 
@@ -96,7 +96,7 @@ def test_a_process_of_its_own(models: dict[str, Path], tmp_path: Path) -> None:
                 while not (out / "checkpoints").is_dir() and time.monotonic() < deadline and child.poll() is None:
                     time.sleep(0.005)
                 child.send_signal(signal.SIGKILL)
-            said = child.communicate(timeout=200)[0]
-        assert child.returncode == (-signal.SIGKILL if kill else 0), said
+            output = child.communicate(timeout=200)[0]
+        assert child.returncode == (-signal.SIGKILL if kill else 0), output
     want = results(train(config("word_kd", tmp_path / "whole", **changes)))
     assert results(out) == want

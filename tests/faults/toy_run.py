@@ -132,7 +132,7 @@ def check_survivor(out: Path, reported: int) -> None:
     """What a reader and the next process find after a kill."""
     if not (out / "config.json").exists():
         return
-    assert read_status(out)["state"] in ("stopped", "done"), "nobody holds the lock now"
+    assert read_status(out)["state"] in ("stopped", "done"), "no process holds the lock now"
     read_metrics(out)
     good = [c.step for c in map(read_checkpoint, checkpoints(out)) if not isinstance(c, str)]
     assert max(good, default=0) >= reported, f"step {reported} was saved, only {good} verify"

@@ -114,7 +114,7 @@ def test_done_is_believed_only_with_its_results(lost: str, tmp_path: Path) -> No
     assert is_done(out)
 
 
-def test_resume_is_recorded_and_other_versions_are_told(tmp_path: Path) -> None:
+def test_resume_is_recorded_and_other_versions_are_noted(tmp_path: Path) -> None:
     facts = {"versions": {"torch": "1"}, "device": "cpu", "started": "first", "git": None, "threads": 1}
     RunDir.open(tmp_path, CONFIG, facts).close()
     notes: list[str] = []
@@ -194,7 +194,7 @@ def test_never_resume(tmp_path: Path) -> None:
     assert "already holds a run" in refused(tmp_path, resume="never")
 
 
-def test_folders_of_somebody_else_are_not_touched(tmp_path: Path) -> None:
+def test_folders_of_others_are_not_touched(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("mine")
     assert "not a run (it holds thesis.tex)" in refused(tmp_path)
     model = tmp_path / "model"
@@ -478,7 +478,7 @@ def test_provenance_has_no_folders_of_this_machine(tmp_path: Path) -> None:
     assert provenance([])["command"] == []
 
 
-def test_git_state_is_of_the_source_not_of_whoever_surrounds_it(tmp_path: Path) -> None:
+def test_git_state_is_of_the_source_not_of_a_surrounding_repository(tmp_path: Path) -> None:
     def git(*words: str) -> None:
         identity = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
         subprocess.run(["git", "-C", str(tmp_path), *identity, *words], check=True, capture_output=True)

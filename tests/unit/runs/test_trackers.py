@@ -21,7 +21,7 @@ from understudy.training.train import train
 
 
 class Service:
-    """A module like wandb or trackio that remembers what it is told."""
+    """A module like wandb or trackio that records its calls."""
 
     def __init__(self, name: str, fails_after: int = 10**9) -> None:
         self.inits: list[dict[str, Any]] = []
