@@ -25,7 +25,7 @@ from understudy.diagnosis.config import VOLATILE, DiagnoseConfig, checked, full_
 from understudy.diagnosis.cost import Sizes, timed
 from understudy.diagnosis.forecast import judge
 from understudy.diagnosis.glossary import MEANINGS, assumptions
-from understudy.diagnosis.measures import evidence as evidence_
+from understudy.diagnosis.measures import evidence
 from understudy.diagnosis.measures.collect import Setting, Table, can_continue, collect, prompts, takeover
 from understudy.diagnosis.outcome import MARGIN
 from understudy.diagnosis.pilots.controls import controls, prices
@@ -153,9 +153,9 @@ class _Stages:
         taken, took = takeover(setting, self.directory, student)
         self.spent += student.cost + expert.cost + took + self._preflight_cost(student)
         self.show("measures", 3, 3, "")
-        measures = evidence_.measures(setting.task, student, expert, taken)
+        measures = evidence.measures(student, expert, taken)
         stopped = judge.NO_HEADROOM if judge.no_headroom(measures) else ""
-        series = evidence_.series(setting.task, student, expert)
+        series = evidence.series(setting.task, student, expert)
         full = self._full(expert, float(student.length.mean()))
         points: list[PilotPoint] = []
         checked_: dict[str, Control] = {}

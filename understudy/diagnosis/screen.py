@@ -14,8 +14,8 @@ from understudy.diagnosis.outcome import UNDECIDED
 from understudy.diagnosis.types import Cost, Diagnosis, Estimate, Verdict
 
 SHORT = (
-    "student_accuracy", "expert_accuracy", "headroom", "kl_expert_student", "kl_student_expert", "tv_pooled",
-    "gap_nats", "auc", "best_of_2_gain", "tilt_ceiling", "takeover_gain", "top_token_overlap",
+    "student_accuracy", "expert_accuracy", "headroom", "kl_expert_student", "kl_student_expert",
+    "gap_nats", "auc", "tilt_ceiling", "takeover_gain",
 )  # fmt: skip
 """Measures on the screen; all of them are in diagnosis.json and on the page."""
 REASONS = 4

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from understudy.diagnosis.measures.bounds import KeywordGap, keyword_bounds, length_bounds
 from understudy.diagnosis.types import Estimate
 from understudy.errors import UserError
+from understudy.recipes.bounds import KeywordGap, keyword_bounds, length_bounds
 
 TEXT = ("completion", "text", "response", "output", "generation")
 NAME = ("key", "id", "problem_id", "prompt", "problem")

@@ -159,7 +159,7 @@ def test_without_a_verifier_it_says_what_it_cannot(models: dict[str, Path], tmp_
     found = made(models, tmp_path / "d", verifier=False)
     assert not found.evidence.has_verifier
     assert {"student_accuracy", "headroom", "auc", "takeover_gain"}.isdisjoint(found.evidence.measures)
-    assert {"kl_student_expert", "tv_pooled"} <= set(found.evidence.measures)
+    assert {"kl_student_expert", "kl_expert_student"} <= set(found.evidence.measures)
     assert all(p.accuracy is None for p in found.evidence.pilots)
     assert found.evidence.floor is not None
     assert found.verdict.answer == "undecided"
@@ -169,7 +169,7 @@ def test_without_a_verifier_it_says_what_it_cannot(models: dict[str, Path], tmp_
 def test_a_black_box_expert_leaves_only_the_offline_route(models: dict[str, Path], tmp_path: Path) -> None:
     found = made(models, tmp_path / "d", expert="good", set=(*OPTIONS["set"], "eval_expert=false"))
     assert found.evidence.capabilities == ("sample",)
-    assert {"kl_student_expert", "tv_pooled", "auc", "takeover_gain"}.isdisjoint(found.evidence.measures)
+    assert {"kl_student_expert", "kl_expert_student", "auc", "takeover_gain"}.isdisjoint(found.evidence.measures)
     assert "headroom" in found.evidence.measures
     assert {p.kind for p in found.evidence.pilots} <= {"sft"}
     assert "opd" not in found.costs

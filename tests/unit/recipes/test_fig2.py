@@ -9,9 +9,6 @@ import numpy as np
 import pytest
 
 from understudy.cli import main
-
-pytest.importorskip("understudy.diagnosis.measures.bounds")
-
 from understudy.errors import UserError
 from understudy.recipes.texts import compare, has, read
 

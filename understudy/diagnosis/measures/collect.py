@@ -31,8 +31,6 @@ from understudy.training.rollouts import pack, unpack
 from understudy.types import Prompt, Rollout
 
 Floats = NDArray[np.float64]
-TOP, LIKELY = 16, 0.01
-"""Top tokens: at most TOP of them, each of at least probability LIKELY (below, ties of a smoothed expert decide)."""
 CELLS = 64_000_000  # entries of one table of log-probs that exist at a time
 
 
@@ -54,7 +52,6 @@ class Table:
     """Completions of one actor, prompt-major, `samples` a prompt. All arrays are (P, K); nan = not known.
 
     kl: nats a sequence, the exact KL(actor, other) of the next-token distributions summed along the completion.
-    overlap: share of the actor's top tokens that are also the other's, mean over positions.
     """
 
     rollouts: list[Rollout]
@@ -62,7 +59,6 @@ class Table:
     student_logp: Floats
     expert_logp: Floats
     kl: Floats
-    overlap: Floats
     cost: Cost
 
     @property
@@ -112,8 +108,8 @@ def _rewarded(setting: Setting, rollouts: list[Rollout]) -> list[Rollout]:
 def compared(
     setting: Setting, policy: Policy, expert: Expert, rollouts: Sequence[Rollout], actor: str
 ) -> dict[str, Floats]:
-    """Per rollout, what both think of it: student_logp, expert_logp, kl(actor, other), overlap; nan = not known."""
-    out = {name: np.full(len(rollouts), math.nan) for name in ("student_logp", "expert_logp", "kl", "overlap")}
+    """Per rollout, what both think of it: student_logp, expert_logp, kl(actor, other); nan = not known."""
+    out = {name: np.full(len(rollouts), math.nan) for name in ("student_logp", "expert_logp", "kl")}
     if "distribution" not in expert.capabilities:
         out["student_logp"][:] = [float(x.double().sum()) for x in policy.score(rollouts)]
         if "score" in expert.capabilities:
@@ -130,20 +126,7 @@ def compared(
             out["student_logp"][i] = float(s.gather(-1, ids).sum())
             out["expert_logp"][i] = float(e.gather(-1, ids).sum())
             out["kl"][i] = float(divergences.kl(own, other).sum())
-            out["overlap"][i] = _overlap(own, other)
     return out
-
-
-def _overlap(own_TV: Tensor, other_TV: Tensor) -> float:
-    """Share of the first one's top tokens that are among the second one's, mean over positions."""
-    k = min(TOP, own_TV.shape[-1])
-    logp_TK, ids_TK = own_TV.topk(k, dim=-1)
-    floor = math.log(LIKELY)
-    mine = logp_TK >= floor
-    mine[:, 0] = True
-    kth_T1 = other_TV.topk(k, dim=-1).values[:, -1:].clamp_min(floor)
-    theirs = (other_TV.gather(-1, ids_TK) >= kth_T1) | (ids_TK == other_TV.argmax(-1, keepdim=True))
-    return float(((mine & theirs).sum(-1) / mine.sum(-1)).mean())
 
 
 def collect(setting: Setting, run: RunDir, some: list[Prompt], samples: int, actor: str, name: str) -> Table:
@@ -171,7 +154,7 @@ def collect(setting: Setting, run: RunDir, some: list[Prompt], samples: int, act
     rollouts = unpack(cached, named, student, actor)
     if not setting.reward:
         rollouts = [dataclasses.replace(r, reward=None) for r in rollouts]
-    grid = {k: cached[k].numpy().reshape(-1, samples) for k in ("student_logp", "expert_logp", "kl", "overlap")}
+    grid = {k: cached[k].numpy().reshape(-1, samples) for k in ("student_logp", "expert_logp", "kl")}
     return Table(rollouts, samples, **grid, cost=cost_of(cached["cost"]))
 
 
@@ -188,7 +171,7 @@ def takeover(setting: Setting, run: RunDir, table: Table) -> tuple[dict[int, tup
         began = time.perf_counter()
         out: dict[str, Tensor] = {}
         tokens = {"expert": 0, "student": 0}
-        for depth in DEPTHS[1:]:
+        for depth in DEPTHS:
             for actor, start in begin.items():
                 done = setting.task.verify_all(continued(
                     start, student.decode, student.end_ids, firsts, depth, seed, setting.room, actor
@@ -199,7 +182,7 @@ def takeover(setting: Setting, run: RunDir, table: Table) -> tuple[dict[int, tup
         return out | {"cost": cost_tensor(cost)}
 
     cached = run.cache("takeover", make)
-    pairs = {d: (cached[f"expert-{d}"].numpy(), cached[f"student-{d}"].numpy()) for d in DEPTHS[1:]}
+    pairs = {d: (cached[f"expert-{d}"].numpy(), cached[f"student-{d}"].numpy()) for d in DEPTHS}
     return pairs, cost_of(cached["cost"])
 
 

@@ -1,4 +1,4 @@
-"""From the collected completions to the measures by their canonical names, and to what the page draws."""
+"""From the collected completions to the measures by their canonical names, and to the series that the page draws."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from understudy.diagnosis.measures import bounds, estimators, intervals
+from understudy.diagnosis.measures import estimators, intervals
 from understudy.diagnosis.measures.collect import Floats, Table
-from understudy.diagnosis.measures.takeover import DEPTHS
 from understudy.diagnosis.types import MEASURES, Estimate
 from understudy.protocols import Task
 
@@ -17,28 +16,14 @@ SHOWN = 6  # prompts whose completions are kept for the page
 POINTS = 600  # completions in the scatter
 
 
-def measures(
-    task: Task, student: Table, expert: Table, takeover: dict[int, tuple[Floats, Floats]]
-) -> dict[str, Estimate]:
-    """Canonical name -> estimate, in the canonical order; what cannot be measured is absent."""
+def measures(student: Table, expert: Table, takeover: dict[int, tuple[Floats, Floats]]) -> dict[str, Estimate]:
+    """Canonical name -> estimate, in the canonical order; what cannot be measured is absent.
+
+    takeover: depth -> (rewards of the expert's continuations, of the student's), both (P,).
+    """
     out = estimators.measures(side(student), side(expert))
-    lengths = bounds.length_bounds(expert.length, student.length)
-    out["length_tv_bound"] = lengths["bound"]
-    if task.keywords:
-        out["keyword_tv_bound"] = bounds.keyword_bounds(
-            holds(expert, task.keywords), holds(student, task.keywords), task.keywords, select=None
-        )[0]
-    if np.isfinite(student.overlap).all():
-        # positions count alike
-        shared = (student.overlap * student.length).sum(1)
-        out["top_token_overlap"] = intervals.ratio(shared, student.length.sum(1), "share of top tokens", (0.0, 1.0))
     if takeover:
-        out["takeover_0"] = intervals.share(expert.reward)
-        gains = []
-        for depth in DEPTHS[1:]:
-            theirs, own = takeover[depth]
-            out[f"takeover_{depth}"] = intervals.share(theirs)
-            gains.append(theirs - own)
+        gains = [expert_P - student_P for expert_P, student_P in takeover.values()]
         out["takeover_gain"] = intervals.mean(np.mean(gains, axis=0), "accuracy", (-1.0, 1.0))
     return {name: out[name] for name in MEASURES if name in out}
 
@@ -49,15 +34,7 @@ def side(table: Table) -> estimators.Side:
     def known(values: Floats) -> Floats | None:
         return None if np.isnan(values).any() else values
 
-    return estimators.Side(
-        known(table.student_logp), known(table.expert_logp), known(table.reward), table.length, known(table.kl)
-    )
-
-
-def holds(table: Table, words: tuple[str, ...]) -> Floats:
-    """(P, K, W) 0 or 1: does completion k of prompt i hold word w."""
-    flat = np.array([[float(w in r.text) for w in words] for r in table.rollouts])
-    return flat.reshape(-1, table.samples, len(words))
+    return estimators.Side(known(table.student_logp), known(table.expert_logp), known(table.reward), known(table.kl))
 
 
 def series(task: Task, student: Table, expert: Table) -> dict[str, Any]:

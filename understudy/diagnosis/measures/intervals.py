@@ -1,14 +1,12 @@
-"""Values of prompts to `Estimate`s: the interval of a mean, of a ratio, of a share, of a statistic by jackknife.
+"""Values of prompts to `Estimate`s: the interval of a mean, of a ratio, of a share; and checks of arrays of samples.
 
-The unit of replication is the PROMPT. Samples of one prompt are averaged first and never counted as independent:
-every function here takes one number a prompt, (P,), and treats the prompts as a random sample of the prompts one
-cares about. Also here: what arrays of samples must look like.
+The unit of replication is the PROMPT. Samples of one prompt are averaged first and never counted as independent: every
+function takes one number per prompt, (P,), and treats the prompts as a random sample of the population of prompts.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,7 +14,6 @@ from scipy.special import stdtrit
 
 from understudy.diagnosis.types import Estimate
 from understudy.errors import UserError
-from understudy.evaluation.intervals import Interval
 
 Floats = NDArray[np.float64]
 LEVEL = 0.95
@@ -107,38 +104,6 @@ def share(outcomes: ArrayLike, unit: str = "accuracy", level: float = LEVEL) -> 
     return Estimate(value, low, high, n, unit, "Wilson at the effective number of samples", level)
 
 
-def jackknife(
-    statistic: Callable[[NDArray[np.bool_]], float],
-    n: int,
-    unit: str,
-    bounds: tuple[float, float] = (-math.inf, math.inf),
-    groups: int = 40,
-    level: float = LEVEL,
-) -> Estimate:
-    """`statistic(keep)` of the prompts kept, (P,) bool, with the interval of a delete-a-group jackknife.
-
-    Prompt i is in group i modulo `groups`. For smooth statistics that are more than a ratio of sums.
-    """
-    value = statistic(np.ones(n, dtype=bool))
-    if n == 1 or not math.isfinite(value):
-        return Estimate(value, *bounds, n, unit, "no interval", level)
-    groups = min(groups, n)
-    group_P = np.arange(n) % groups
-    left_G = np.array([statistic(group_P != g) for g in range(groups)])
-    if not np.isfinite(left_G).all():
-        return Estimate(value, *bounds, n, unit, "no interval: it rests on one prompt", level)
-    half = t_quantile(groups - 1, level) * math.sqrt(
-        (groups - 1) / groups * float(((left_G - left_G.mean()) ** 2).sum())
-    )
-    low, high = max(value - half, bounds[0]), min(value + half, bounds[1])
-    return Estimate(value, low, high, n, unit, f"jackknife over prompts, {groups} groups", level)
-
-
-def from_interval(interval: Interval, unit: str) -> Estimate:
-    """A bootstrap interval of `understudy.evaluation.intervals` as an `Estimate`."""
-    return Estimate(interval.value, interval.low, interval.high, interval.n_prompts, unit, "bootstrap", interval.level)
-
-
 def t_quantile(df: float, level: float) -> float:
     return float(stdtrit(df, 0.5 + 0.5 * level))
 
@@ -156,7 +121,7 @@ def samples(name: str, values: ArrayLike, least: int = 1) -> Floats:
     if np.isnan(values_PK).any():
         raise UserError(name, "nan", "leave out prompts that could not be scored")
     if values_PK.shape[1] < least:
-        raise UserError(name, f"{values_PK.shape[1]} a prompt", f"draw at least {least} samples of each prompt")
+        raise UserError(name, f"{values_PK.shape[1]} per prompt", f"draw at least {least} samples of each prompt")
     return values_PK
 
 
@@ -164,7 +129,7 @@ def per_prompt(name: str, values: ArrayLike) -> Floats:
     """(P,) float64; UserError when empty, nan or of another shape."""
     values_P = np.asarray(values, dtype=np.float64)
     if values_P.ndim != 1:
-        raise UserError(name, f"shape {values_P.shape}", "give one number a prompt")
+        raise UserError(name, f"shape {values_P.shape}", "give one number per prompt")
     return samples(name, values_P)[:, 0]
 
 

@@ -1,6 +1,6 @@
 """Does the expert's advice help from where the student really is? Takeover: the student begins, another goes on.
 
-The student's own completions are cut at 0, 25, 50 and 75% of their tokens, and the expert continues each to its end,
+The student's own completions are cut at 25, 50 and 75% of their tokens, and the expert continues each to its end,
 within the same room. The student continues the same prefixes with the same random numbers, so the two are paired, and
 what a prefix of a completion that was going to be long (or short) has in it is in both.
 """
@@ -17,7 +17,8 @@ from understudy.policy.sampling import draw
 from understudy.protocols import Stepper
 from understudy.types import Prompt, Rollout
 
-DEPTHS = (0, 25, 50, 75)
+DEPTHS = (25, 50, 75)
+"""Percent of the student's tokens that are kept."""
 
 
 class Forced(Stepper):

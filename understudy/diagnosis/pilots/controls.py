@@ -14,8 +14,9 @@ from understudy.config import TrainConfig
 from understudy.diagnosis.cost import Sizes
 from understudy.diagnosis.measures import intervals
 from understudy.diagnosis.measures.collect import compared
+from understudy.diagnosis.measures.estimators import NATS
 from understudy.diagnosis.pilots.budget import Size, look_cost
-from understudy.diagnosis.pilots.estimates import NATS, divergence
+from understudy.diagnosis.pilots.estimates import divergence
 from understudy.diagnosis.pilots.pilot import Pilots
 from understudy.diagnosis.types import CHECKS, Control
 from understudy.experts import LocalExpert

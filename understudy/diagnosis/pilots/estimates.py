@@ -11,12 +11,11 @@ import numpy as np
 
 from understudy.diagnosis.measures import intervals
 from understudy.diagnosis.measures.collect import Floats, Table
+from understudy.diagnosis.measures.estimators import NATS
 from understudy.diagnosis.pilots.budget import EVAL_HALF
 from understudy.diagnosis.pilots.learning_curve import extrapolate, fit_floor
 from understudy.diagnosis.types import Estimate, Floor, PilotPoint
 from understudy.runs.checkpoint import read_cached
-
-NATS = "nats a sequence"
 
 
 def at_work(folder: Path) -> dict[str, Estimate]:

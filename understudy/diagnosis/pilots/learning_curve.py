@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 from scipy.special import chdtri
 
 from understudy.diagnosis.measures import intervals
+from understudy.diagnosis.measures.estimators import NATS
 from understudy.diagnosis.measures.intervals import Floats
 from understudy.diagnosis.types import Estimate, Floor
 from understudy.errors import UserError
@@ -28,7 +29,7 @@ DROP = 3.84
 """Chi-square with one degree of freedom at 95%."""
 
 
-def fit_floor(n: ArrayLike, y: ArrayLike, se: ArrayLike, unit: str = "nats a sequence") -> Floor:
+def fit_floor(n: ArrayLike, y: ArrayLike, se: ArrayLike, unit: str = NATS) -> Floor:
     """The floor a >= 0 of losses y (k,) with standard errors se (k,) > 0 at n (k,) training sequences.
 
     Fewer than three different n: a is nan with the interval from 0 to the most that the lowest loss allows, and
@@ -40,7 +41,7 @@ def fit_floor(n: ArrayLike, y: ArrayLike, se: ArrayLike, unit: str = "nats a seq
     return Floor(estimate, b, c, rejects_zero=estimate.low > 0)
 
 
-def extrapolate(n: ArrayLike, y: ArrayLike, se: ArrayLike, at: float, unit: str = "nats a sequence") -> Estimate:
+def extrapolate(n: ArrayLike, y: ArrayLike, se: ArrayLike, at: float, unit: str = NATS) -> Estimate:
     """y(at) >= 0 on the same curve with its profile interval; `at` sequences, not fewer than in the fit, or inf."""
     if not at >= np.max(n):
         raise UserError("at", at, "give a number of training sequences that is not below those of the fit")

@@ -238,8 +238,7 @@ def _looks(d: Data) -> dict[str, Any]:
     student, expert = (_counts(counts.get(who)) for who in ("student", "expert"))
     if student.sum() > 0 or expert.sum() > 0:
         figure = figures.lengths(student, expert, "lengths", curves.SIZE)
-        said = _bound(d, "length_tv_bound", "length alone")
-        panels.append((figure, f"Area: the expert. Line: the student. {said}".strip()))
+        panels.append((figure, "Area: the expert. Line: the student."))
     else:
         why.append(words.missing(d, "Lengths", False, False))
     found = {
@@ -254,8 +253,7 @@ def _looks(d: Data) -> dict[str, Any]:
             ("student", figures.STUDENT, {w: known[w][0] for w in shown}),
         ]
         figure = plots.keywords(shown, lines, "keywords", "Keywords", curves.SIZE)
-        said = _bound(d, "keyword_tv_bound", "one of the task’s keywords")
-        panels.append((figure, f"Mean count. Upper dots, black: the expert; lower ones: the student. {said}".strip()))
+        panels.append((figure, "Mean count. Upper dots, black: the expert; lower ones: the student."))
     else:
         why.append("Keywords cannot be shown: the task names none.")
     return {"panels": panels, "why": why}
@@ -264,15 +262,6 @@ def _looks(d: Data) -> dict[str, Any]:
 def _counts(raw: Any) -> np.ndarray:
     values = [number(x) for x in raw[:100_000]] if isinstance(raw, list) else []
     return np.array([max(v or 0.0, 0.0) for v in values], dtype=float)
-
-
-def _bound(d: Data, name: str, by: str) -> str:
-    e = d.measures.get(name)
-    if e is None:
-        return ""
-    if e.low <= 0:
-        return f"Whether {by} tells the two apart cannot be said for certain from so few completions."
-    return f"By {by} at least {percent(e.low, 0)} of completions tell the two apart (total variation, 95% sure)."
 
 
 def _samples(d: Data) -> list[dict[str, Any]]:

@@ -24,8 +24,7 @@ CONTROLS = {
         "Would any expert look as hard? The trained pilot as expert, which the student can certainly be.",
     ),
 }
-_GAINS = ("headroom", "best_of_2_gain", "takeover_gain")
-_BOUNDS = ("length_tv_bound", "keyword_tv_bound")
+_GAINS = ("headroom", "takeover_gain")
 # options of `understudy diagnose`, with the values that need not be written down
 _OPTIONS: dict[str, Any] = {
     "student": "", "expert": "", "task": "", "budget": "", "updates": None, "prompts_per_update": None, "set": [],
@@ -147,8 +146,6 @@ def missing(d: Data, what: str, reward: bool = True, scores: bool = True) -> str
 
 def measure(name: str, e: Number) -> str:
     """A measure with its interval, in the unit that reads best."""
-    if name in _BOUNDS:
-        return f"{e.value:.2f}, at least {e.low:.2f}"
     if name in _GAINS:
         return f"{points(e.value)} [{points(e.low)}, {points(e.high)}]"
     if e.unit == "accuracy":

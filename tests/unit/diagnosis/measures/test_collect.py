@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from tiny import CountingExpert
 
 from understudy.diagnosis.cost import Sizes
 from understudy.diagnosis.measures import evidence
-from understudy.diagnosis.measures.collect import Setting, Table, _overlap, collect, compared, prompts, takeover
+from understudy.diagnosis.measures.collect import Setting, Table, collect, compared, prompts, takeover
 from understudy.diagnosis.types import MEASURES
 from understudy.evaluation.sampled import divergence_per_prompt
 from understudy.experts import LocalExpert, load_expert
@@ -53,7 +52,6 @@ def test_both_sides_are_scored_as_one_by_one(setting: Setting, tmp_path: Path) -
         first, second = (setting.student, setting.expert)[:: 1 if actor == "student" else -1]
         slow = divergence_per_prompt(first, second, table.rollouts, 1)
         np.testing.assert_allclose(table.kl.ravel(), slow, rtol=1e-4)
-        assert ((table.overlap >= 0) & (table.overlap <= 1)).all()
 
 
 def test_an_expert_that_only_scores_gives_the_same_scores(setting: Setting, tmp_path: Path) -> None:
@@ -115,7 +113,7 @@ def test_measures_have_canonical_names_in_order(setting: Setting, tmp_path: Path
     student, expert = tables(setting, tmp_path)
     with directory(tmp_path) as run:
         taken, _ = takeover(setting, run, student)
-    found = evidence.measures(setting.task, student, expert, taken)
+    found = evidence.measures(student, expert, taken)
     with_pilots = ("expert_at_work", "online_accuracy", "online_trend")
     assert (*found, *with_pilots) == MEASURES
     assert all(e.low <= e.value <= e.high or np.isnan(e.value) for e in found.values())
@@ -128,17 +126,9 @@ def test_without_reward_or_scores_nothing_is_made_up(setting: Setting, tmp_path:
     black = load_expert("good", setting.task, setting.student)
     blind = dataclasses.replace(setting, expert=black, reward=False)
     student, expert = tables(blind, tmp_path)
-    found = evidence.measures(blind.task, student, expert, {})
-    assert set(found) <= {"length_tv_bound", "keyword_tv_bound"}
+    found = evidence.measures(student, expert, {})
+    assert not found
     assert "scatter" not in evidence.series(blind.task, student, expert)
-
-
-def test_overlap_by_hand() -> None:
-    own = torch.tensor([[0.6, 0.395, 0.005, 0.0], [0.97, 0.01, 0.01, 0.01]]).log()
-    # position 0: the student's {0, 1}, of which the expert has 1; position 1: all four, of which it has all
-    other = torch.tensor([[0.001, 0.5, 0.499, 0.0], [0.25, 0.25, 0.25, 0.25]]).log()
-    assert _overlap(own, other) == pytest.approx((1 / 2 + 1) / 2)
-    assert _overlap(own, own) == 1
 
 
 def test_the_sampled_kl_and_the_exact_one_agree(setting: Setting, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def test_a_cut_never_holds_the_end_token() -> None:
     assert cut(Rollout(p, 0, (1,), (0.0,), True, "", "student"), 75) == ()
 
 
-@pytest.mark.parametrize("depth", DEPTHS)
+@pytest.mark.parametrize("depth", [0, *DEPTHS])
 def test_the_prefix_is_the_students_and_the_rest_is_drawn(student: Policy, depth: int) -> None:
     before = drawn(student)
     after = continued(student.start, student.decode, student.end_ids, before, depth, 11, 24, "expert")

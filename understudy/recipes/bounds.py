@@ -1,11 +1,11 @@
-"""Bounds on total variation that hold at a stated confidence, whatever the distributions (THEORY.md E7 and E8).
+"""Bounds on total variation that hold at a stated confidence, whatever the distributions.
 
 A statistic of a completion (its length, whether it holds a word) has a distribution under expert and student; the
 total variation (TV) between those two is at most that of the completions. `low` of each Estimate here is a rigorous
 lower bound of TV with probability at least `level` = 1 - delta. `value` is what was seen, where it was seen without
 the bias of looking for it. The plug-in TV of two histograms is the exception, and says so: it is biased up.
 
-Data: p (P,) one draw a prompt, or (P, K) draws; q likewise, from the other policy. Prompts are independent, draws of
+Data: p (P,) one draw per prompt, or (P, K) draws; q likewise, from the other policy. Prompts are independent, draws of
 one prompt are not: (P, K) data are averaged by prompt first. `shared_prompts`: row i of p and q is the same prompt;
 then rows of p and q are dependent, which each bound allows for.
 """
@@ -18,9 +18,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import betaincinv
 
-from understudy.diagnosis.measures import divergences, intervals
-from understudy.diagnosis.measures.confidence import mean_high, mean_low, share_high, share_low
+from understudy.diagnosis.measures import intervals
 from understudy.diagnosis.measures.intervals import Floats
 from understudy.diagnosis.types import Estimate
 from understudy.errors import UserError
@@ -30,7 +30,7 @@ DELTA = 0.05
 PROBABILITY = "probability"
 
 
-# --- E7: lower bounds of TV from a statistic -------------------------------------------------------
+# --- lower bounds of TV from a statistic -------------------------------------------------------
 
 
 def histogram_tv(p: ArrayLike, q: ArrayLike, bins: int) -> Estimate:
@@ -61,7 +61,7 @@ def split_witness(
 ) -> Estimate:
     """TV >= p(A) - q(A) for any set A of categories: A is chosen on half of the prompts, bounded on the other half.
 
-    A = the categories more common under p in the first half. One draw a prompt: Clopper-Pearson for each share, at
+    A = the categories more common under p in the first half. One draw per prompt: Clopper-Pearson for each share, at
     delta / 2. More draws: betting bounds of prompt means; of the paired differences when prompts are shared.
     `value` estimates p(A) - q(A) without bias; it may be negative.
     """
@@ -173,20 +173,56 @@ def keyword_bounds(
     return best, tuple(sorted(rows, key=lambda row: -abs(row.p - row.q)))
 
 
-# --- E8: the side of realizability that can be certified -------------------------------------------
+# --- bounds of one share and of one mean ------------------------------------------------------------
+#
+# They hold for every distribution at every sample size: unlike the t intervals of `intervals` they assume no normality,
+# and each is wrong with probability at most delta.
 
 
-def tv_upper(ls: ArrayLike, le: ArrayLike, drawn_by: str = "student", delta: float = DELTA) -> Estimate:
-    """TV(expert, student) on held-out prompts is at most `high` with probability 1 - delta.
+def share_low(hits: int, n: int, delta: float) -> float:
+    """Clopper and Pearson's lower bound of a probability: exceeds it with probability at most delta."""
+    return float(betaincinv(hits, n - hits + 1, delta)) if hits > 0 else 0.0
 
-    For a trained student this bounds the TV from the expert to the student's whole class: the class realizes the
-    expert up to `high`. There is no such bound from below: a large TV may be a matter of optimisation or of data.
-    (P, K) log-probabilities of completions drawn by `drawn_by`; the prompts must not have been trained on.
+
+def share_high(hits: int, n: int, delta: float) -> float:
+    return 1.0 - share_low(n - hits, n, delta)
+
+
+def mean_low(values: ArrayLike, delta: float, low: float = 0.0, high: float = 1.0) -> float:
+    """Lower bound of the mean of (P,) independent values in [low, high]: exceeds it with probability <= delta.
+
+    Betting (Waudby-Smith and Ramdas 2024, arXiv 2010.09686): a gambler who bets that the mean is above m makes
+    wealth that is a martingale if m is the mean, so by Ville it reaches 1 / delta with probability at most delta.
+    The bound is the smallest m that he could not refute. Bets use earlier values only; width adapts to the
+    variance, without a t interval's trust in normality.
     """
-    a_PK = divergences.advantage(ls, le, drawn_by)
-    values_P = -np.expm1(np.minimum(a_PK if drawn_by == "student" else -a_PK, 0.0)).mean(axis=1)
-    value, high = float(values_P.mean()), mean_high(values_P, delta)
-    return Estimate(value, 0.0, high, len(values_P), PROBABILITY, "held-out, betting upper bound", 1 - delta)
+    x_P = (intervals.per_prompt("values", values) - low) / (high - low)
+    if x_P.min() < 0 or x_P.max() > 1:
+        raise UserError("values", f"outside {low:g} to {high:g}", "the bound needs values in that range")
+    n = len(x_P)
+    count = np.arange(1, n + 1)
+    running = (0.5 + np.cumsum(x_P)) / (count + 1)
+    variance = (0.25 + np.cumsum((x_P - running) ** 2)) / (count + 1)
+    known = np.concatenate([[0.25], variance[:-1]])  # of the values before this one
+    bet = np.sqrt(2 * math.log(1 / delta) / (n * known))
+    seen = float(x_P.mean())
+
+    def refuted(m: float) -> bool:
+        # 3/4 of what would risk ruin; a smaller m only raises the wealth, so bisection finds the bound
+        return float(np.log1p(np.minimum(bet, 0.75 / m) * (x_P - m)).sum()) >= math.log(1 / delta)
+
+    bottom, top = 0.0, seen
+    for _ in range(30):
+        middle = (bottom + top) / 2
+        if middle > 0 and refuted(middle):
+            bottom = middle
+        else:
+            top = middle
+    return low + (high - low) * bottom
+
+
+def mean_high(values: ArrayLike, delta: float, low: float = 0.0, high: float = 1.0) -> float:
+    return -mean_low(-np.asarray(values, dtype=np.float64), delta, -high, -low)
 
 
 # --- inside -----------------------------------------------------------------------------------------
@@ -206,7 +242,7 @@ def _gap(one_P: Floats, two_P: Floats, delta: float, shared_prompts: bool, singl
 
 
 def _shares(p: ArrayLike, q: ArrayLike, bins: int) -> tuple[Floats, Floats, bool]:
-    """(P, B) share of each prompt's draws in each category, for p and q; whether both have one draw a prompt."""
+    """(P, B) share of each prompt's draws in each category, for p and q; whether both have one draw per prompt."""
     out = []
     single = True
     for name, ids in (("p", p), ("q", q)):
