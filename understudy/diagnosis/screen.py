@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 from rich.console import Console, Group, RenderableType
@@ -11,7 +10,8 @@ from rich.text import Text
 
 from understudy.diagnosis.glossary import MEANINGS
 from understudy.diagnosis.outcome import UNDECIDED
-from understudy.diagnosis.types import Cost, Diagnosis, Estimate, Verdict
+from understudy.diagnosis.types import Cost, Diagnosis, Verdict
+from understudy.evaluation.numbers import duration, large, percent, with_bounds
 
 SHORT = (
     "student_accuracy", "expert_accuracy", "headroom", "kl_expert_student", "kl_student_expert",
@@ -60,31 +60,6 @@ def _headline(v: Verdict) -> str:
     return f"UNDECIDED: {best} is likeliest ({chances[best]:.0%}), but the evidence does not carry it"
 
 
-def number(e: Estimate | None, percent: bool = False) -> str:
-    """ "0.52 [0.45, 0.60]"; a dash where there is no number."""
-    if e is None or math.isnan(e.value):
-        return "-"
-    kind = ".0%" if percent else ".1f" if abs(e.value) >= 10 else ".2f"
-    return f"{e.value:{kind}} [{e.low:{kind}}, {e.high:{kind}}]"
-
-
-def large(x: float) -> str:
-    """1234567 -> "1.2M"; enough to compare costs by."""
-    for size, letter in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if x >= 0.9995 * size:  # rounded to 1000, it is the next one's
-            return f"{x / size:.3g}{letter}"
-    return f"{x:.0f}"
-
-
-def duration(seconds: float) -> str:
-    if math.isnan(seconds):
-        return "-"
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    hours = seconds / 3600
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{hours:.1f} h" if hours < 100 else f"{hours:,.0f} h"
-
-
 def _table(*headings: str) -> Table:
     """Columns that wrap between words where the screen is narrow: no number is cut."""
     table = Table(box=None, pad_edge=False, header_style="dim")
@@ -103,7 +78,7 @@ def _routes(found: Diagnosis) -> Table:
         measured = found.evidence.measures.get(f"{name}_accuracy")
         cost = found.costs.get(name)
         if expected or measured or cost:
-            table.add_row(label, number(expected or measured, True), *_cost(cost))
+            table.add_row(label, with_bounds(expected or measured, lambda x: percent(x, 0)), *_cost(cost))
     table.add_row("this diagnosis", _of_both(found), *_cost(found.costs["diagnosis"]))
     return table
 
@@ -118,7 +93,7 @@ def _cost(cost: Cost | None) -> tuple[str, ...]:
         return ("", "", "", "")
     expert = cost.expert_tokens_sampled + cost.expert_tokens_scored
     student = cost.student_tokens_sampled + cost.student_tokens_trained
-    return large(expert), large(student), large(cost.flops), duration(cost.seconds)
+    return large(expert), large(student), large(cost.flops), duration(cost.seconds, 0)
 
 
 def _evidence(found: Diagnosis) -> Table:
@@ -126,7 +101,7 @@ def _evidence(found: Diagnosis) -> Table:
     for name in SHORT:
         if name in found.evidence.measures:
             label, meaning = MEANINGS[name]
-            table.add_row(label, number(found.evidence.measures[name]), Text(meaning, style="dim"))
+            table.add_row(label, with_bounds(found.evidence.measures[name]), Text(meaning, style="dim"))
     return table
 
 
@@ -136,7 +111,9 @@ def _pilots(found: Diagnosis) -> Iterator[RenderableType]:
         table = _table("pilot", "accuracy", "KL(expert, student)", "KL(student, expert)")
         for p in points:
             name = f"{p.kind} on {p.samples}" if p.samples else f"before {p.kind}"
-            table.add_row(name, number(p.accuracy), number(p.kl_expert_student), number(p.kl_student_expert))
+            table.add_row(
+                name, with_bounds(p.accuracy), with_bounds(p.kl_expert_student), with_bounds(p.kl_student_expert)
+            )
         yield table
     else:
         yield Text("no pilots were trained" + ("" if found.setting.get("stopped") else ": they do not fit --budget"))

@@ -12,11 +12,12 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from understudy.diagnosis.types import Estimate
 from understudy.errors import UserError
+from understudy.evaluation.numbers import percent
 from understudy.recipes import figures
 from understudy.recipes.recipe import Claim, Drawing, Recipe, Scale
 from understudy.recipes.texts import Discrepancy, compare, read
 from understudy.report.figures.svg import EXPERT, HAIR, SOFT, axes, drawing, figure, to_svg
-from understudy.report.text import label, percent
+from understudy.report.text import label
 from understudy.runs.files import write_bytes
 from understudy.terminal import console
 

@@ -11,12 +11,13 @@ from pathlib import Path
 from markupsafe import Markup
 
 from understudy.evaluation.intervals import Interval
+from understudy.evaluation.numbers import points_interval
 from understudy.recipes.recipe import Claim, Drawing, Recipe, word
 from understudy.report.comparison.summary import Arm, Summary
 from understudy.report.figures import lines, plots
 from understudy.report.figures.svg import drawing, standalone
 from understudy.report.html import filled
-from understudy.report.text import OFFLINE, ONLINE, family, points_interval, visible
+from understudy.report.text import OFFLINE, ONLINE, family, visible
 from understudy.runs.files import write_bytes, write_json
 
 NEAR = 0.05

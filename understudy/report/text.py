@@ -1,4 +1,4 @@
-"""How things are written down: numbers, names, and model text made safe to look at."""
+"""How things are written down: names, settings, and model text made safe to look at. Numbers: evaluation/numbers.py."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import json
 import math
 import unicodedata
 from typing import Any
-
-from understudy.evaluation.intervals import Interval
 
 METHOD_NAMES = {
     "sft": "SFT",
@@ -23,7 +21,6 @@ METHOD_NAMES = {
 }
 OFFLINE = ("sft", "seq_kd", "word_kd")
 ONLINE = ("opd", "opd_full", "gkd", "dagger", "base_opd")
-MINUS = "\N{MINUS SIGN}"
 _JOINERS = "\u200c\u200d"  # real scripts and emoji need these two
 _CONTROLS = [
     "NUL",
@@ -105,58 +102,6 @@ def method_name(method: str, budget: float = 1) -> str:
     rest = label(method, 30)[len(row) :].lstrip(": ")
     name = f"{METHOD_NAMES[row]} {rest}".strip() if row else label(method, 30)
     return name if budget == 1 else f"{name} ×{budget:g}"
-
-
-def percent(share: float | None, digits: int = 1) -> str:
-    return "–" if share is None or not math.isfinite(share) else f"{100 * share:.{digits}f}%"
-
-
-def points(share: float, digits: int = 1) -> str:
-    """A difference of two shares as signed percentage points."""
-    rounded = round(100 * share, digits)
-    sign = "+" if rounded > 0 else MINUS if rounded < 0 else "±"
-    return f"{sign}{abs(rounded):.{digits}f}"
-
-
-def between(interval: Interval, digits: int = 1) -> str:
-    """ "[85.1, 91.0]" for an accuracy; empty where there is no interval."""
-    if interval.low == interval.high:
-        return ""
-    return f"[{100 * interval.low:.{digits}f}, {100 * interval.high:.{digits}f}]"
-
-
-def with_interval(interval: Interval | None) -> str:
-    return "–" if interval is None else f"{percent(interval.value)} {between(interval)}".strip()
-
-
-def points_interval(interval: Interval | None) -> str:
-    if interval is None:
-        return "–"
-    return f"{points(interval.value)} [{points(interval.low)}, {points(interval.high)}]"
-
-
-def count(value: Any) -> str:
-    """12,345 or 1.23M: budgets."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        return "–"
-    if abs(value) >= 1e9:
-        return f"{value / 1e9:.2f}B"
-    return f"{value / 1e6:.2f}M" if abs(value) >= 1e6 else f"{value:,.0f}"
-
-
-def brief(value: float) -> str:
-    """The same in at most five characters: 950, 12k, 1.2M."""
-    if abs(value) < 9_950:
-        return f"{value:.0f}"
-    return f"{value / 1e3:.0f}k" if abs(value) < 999_500 else f"{value / 1e6:.1f}M"
-
-
-def seconds(value: Any) -> str:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        return "–"
-    if value < 99.5:
-        return f"{value:.1f} s" if value < 9.95 else f"{value:.0f} s"
-    return f"{value / 60:.1f} min" if value < 5400 else f"{value / 3600:.1f} h"
 
 
 def listed(names: list[str]) -> str:

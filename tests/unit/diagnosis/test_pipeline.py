@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from understudy.cli.main import main
 from understudy.diagnosis.glossary import MEANINGS
 from understudy.diagnosis.outcome import ANSWERS
 from understudy.diagnosis.pipeline import FILE
-from understudy.diagnosis.screen import SHORT, duration, large, show
+from understudy.diagnosis.screen import SHORT, show
 from understudy.diagnosis.types import CHECKS, MEASURES, Diagnosis
 from understudy.errors import UserError
 from understudy.runs.read import read_config
@@ -225,11 +224,6 @@ def test_model_text_and_paths_are_not_markup(whole: tuple[Diagnosis, Path]) -> N
 def test_every_measure_has_plain_words() -> None:
     assert set(MEANINGS) == set(MEASURES)
     assert all(len(meaning) <= 90 for _, meaning in MEANINGS.values())
-
-
-def test_numbers_for_people() -> None:
-    assert [large(x) for x in (0, 950, 1234, 1.5e7, 2e12)] == ["0", "950", "1.23k", "15M", "2T"]
-    assert [duration(x) for x in (math.nan, 5, 300, 7200)] == ["-", "5 s", "5 min", "2.0 h"]
 
 
 def test_the_command_prints_json(whole: tuple[Diagnosis, Path], models: dict[str, Path], capsys: Any) -> None:

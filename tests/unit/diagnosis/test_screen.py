@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 import re
 from typing import Any
 
@@ -12,7 +11,7 @@ from diagnosis_by_hand import black_box, diagnosis, no_floor, stopped, undecided
 from rich.console import Console
 
 from understudy.diagnosis.glossary import MEANINGS
-from understudy.diagnosis.screen import duration, large, show
+from understudy.diagnosis.screen import show
 from understudy.diagnosis.types import Diagnosis
 
 
@@ -57,11 +56,6 @@ def test_meanings_are_whole_at_80_columns() -> None:
 def test_without_an_online_route_there_is_no_row_of_it() -> None:
     assert any(line.startswith("online (OPD)") for line in screen(diagnosis()))
     assert not any(line.startswith("online (OPD)") for line in screen(black_box()))
-
-
-def test_numbers_do_not_jump_into_another_notation() -> None:
-    assert [large(x) for x in (999, 999.6, 999_600, 1e21)] == ["999", "1k", "1M", "1e+03E"]
-    assert [duration(x) for x in (math.nan, 5399, 3600 * 99, 3600 * 1234)] == ["-", "90 min", "99.0 h", "1,234 h"]
 
 
 @pytest.mark.parametrize(("go", "told"), [(0.74, "go online is likeliest (74%)"), (0.4, "the evidence does not say")])

@@ -8,10 +8,11 @@ from typing import Any
 
 from understudy.diagnosis.outcome import MARGIN
 from understudy.evaluation.intervals import Interval
+from understudy.evaluation.numbers import percent, points
 from understudy.report.comparison import forecasts
 from understudy.report.comparison.load import Comparison
 from understudy.report.comparison.summary import Arm, Summary, Verdict, summarise
-from understudy.report.text import label, listed, percent, points
+from understudy.report.text import label, listed
 
 GATE = 0.20  # an expert this close to the base is matched by standing still, so "within reach" shows nothing
 _TIMES: dict[float, str] = {2: "Two", 3: "Three", 4: "Four", 5: "Five", 10: "Ten"}

@@ -11,10 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from understudy.diagnosis.outcome import MARGIN, UNDECIDED, Answer, is_close, truth
+from understudy.evaluation.numbers import percent
 from understudy.report.comparison.diagnoses import ROUTES, Said
 from understudy.report.comparison.load import Comparison
 from understudy.report.comparison.summary import Summary, summarise
-from understudy.report.text import label, listed, method_name, percent
+from understudy.report.text import label, listed, method_name
 
 
 @dataclass(frozen=True)

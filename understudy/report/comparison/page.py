@@ -11,6 +11,7 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from understudy.evaluation.intervals import Interval
+from understudy.evaluation.numbers import between, count, duration, percent, points, points_interval, with_interval
 from understudy.report.comparison import forecasts
 from understudy.report.comparison.finding import discrepancies, discrepancy, finding
 from understudy.report.comparison.flags import all_flags, limits, machines, versions
@@ -24,20 +25,7 @@ from understudy.report.figures.panels import curve_rows, divergence_rows
 from understudy.report.figures.svg import colour, drawing
 from understudy.report.html import filled, save
 from understudy.report.runs import mapping
-from understudy.report.text import (
-    between,
-    count,
-    flat,
-    label,
-    method_name,
-    percent,
-    plain_value,
-    points,
-    points_interval,
-    seconds,
-    visible,
-    with_interval,
-)
+from understudy.report.text import flat, label, method_name, plain_value, visible
 
 PAGE = "report.html"
 TRACES = (
@@ -249,7 +237,7 @@ def _budgets(s: Summary) -> list[dict[str, Any]]:
     rows = []
     for arm in s.arms:
         ledger = s.ledger(arm)
-        cells = [seconds(v) if name.endswith("seconds") else count(v) for name, v in ledger.items()]
+        cells = [duration(v) if name.endswith("seconds") else count(v) for name, v in ledger.items()]
         hue = colour(arm.method, s.c.methods)
         runs = f"{len(arm.finished)} of {len(arm.entries)}"
         rows.append({"expert": label(arm.expert, 40), "method": arm.name, "hue": hue, "cells": cells, "runs": runs})

@@ -9,19 +9,10 @@ from rich.table import Table
 from rich.text import Text
 
 from understudy.evaluation.intervals import Interval
+from understudy.evaluation.numbers import brief, count, duration, percent, points, points_interval, with_interval
 from understudy.report.comparison.load import Comparison
 from understudy.report.comparison.summary import summarise
-from understudy.report.text import (
-    brief,
-    count,
-    label,
-    method_name,
-    percent,
-    points,
-    points_interval,
-    seconds,
-    with_interval,
-)
+from understudy.report.text import label, method_name
 
 # the most telling first: a narrow terminal drops columns from the right
 COLUMNS = (
@@ -53,7 +44,7 @@ class Row:
             with_interval(self.sampled),
             points_interval(self.difference) if self.difference else "",
             percent(self.greedy.value) if self.greedy else "–",
-            seconds(self.budgets["train_seconds"]),
+            duration(self.budgets["train_seconds"]),
             brief((scored or 0) + (drawn or 0)),
             percent(self.ood.value) if self.ood else "–",
             points(self.gain.value) if self.gain else "–",

@@ -14,10 +14,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
+from understudy.evaluation.numbers import brief
 from understudy.report.diagnosis.data import Data, Number, columns, rows
 from understudy.report.diagnosis.plots import OPD, PANEL, SFT, STUDENT, end_labels, share_axis
 from understudy.report.figures.svg import EXPERT, FAINT, HAIR, INK, SOFT, axes, figure, to_svg
-from understudy.report.text import brief
 
 SIZE, HEIGHT = PANEL
 _MARGINS = (46.0, 34.0, 66.0, 42.0)  # left, top, right, bottom

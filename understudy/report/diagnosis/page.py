@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from understudy.evaluation.numbers import count, duration, large, percent
 from understudy.report.diagnosis import curves, words
 from understudy.report.diagnosis import plots as figures
 from understudy.report.diagnosis.data import FILE, Data, estimate, load, number, rows
@@ -22,7 +23,7 @@ from understudy.report.figures import plots
 from understudy.report.figures.svg import EXPERT, drawing
 from understudy.report.html import filled, save
 from understudy.report.runs import mapping
-from understudy.report.text import count, flat, label, percent, seconds, visible
+from understudy.report.text import flat, label, visible
 
 PAGE = "diagnosis.html"
 LONGEST = 1500  # characters of a completion
@@ -128,7 +129,7 @@ def _costs(d: Data) -> list[dict[str, Any]]:
         spent = number(cost.get("flops"))
         share = f"{100 * spent / both:.3g}% of {of}" if who == "diagnosis" and both > 0 and spent is not None else ""
         cells = [count(number(cost.get(field))) for field in _SPENT]
-        cells += [words.flops(cost.get("flops")), seconds(number(cost.get("seconds")))]
+        cells += [large(number(cost.get("flops")), " "), duration(number(cost.get("seconds")))]
         out.append({"name": name, "hue": figures.HUES.get(who, ""), "cells": cells, "share": share})
     return out
 

@@ -15,10 +15,10 @@ from matplotlib.patches import Polygon, Rectangle, Wedge
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from understudy.evaluation.intervals import Floats, Interval
+from understudy.evaluation.numbers import percent
 from understudy.report.diagnosis.data import Number
 from understudy.report.figures.plots import dot, put_left, put_right
 from understudy.report.figures.svg import EXPERT, FAINT, HAIR, INK, SOFT, axes, colour, figure, spread, to_svg
-from understudy.report.text import percent
 
 PANEL = (420.0, 270.0)
 """Pixels of a panel, two of which stand side by side."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
+from understudy.evaluation.numbers import percent, points, with_bounds
 from understudy.report.diagnosis.data import Data, Number, number
 from understudy.report.diagnosis.plots import chance
 from understudy.report.runs import mapping
-from understudy.report.text import MINUS, label, percent, points, visible
+from understudy.report.text import label, visible
 
 HEADLINES = {
     "offline suffices": "Offline suffices",
@@ -147,10 +148,10 @@ def missing(d: Data, what: str, reward: bool = True, scores: bool = True) -> str
 def measure(name: str, e: Number) -> str:
     """A measure with its interval, in the unit that reads best."""
     if name in _GAINS:
-        return f"{points(e.value)} [{points(e.low)}, {points(e.high)}]"
+        return with_bounds(e, points)
     if e.unit == "accuracy":
         return f"{percent(e.value)} [{100 * e.low:.1f}, {100 * e.high:.1f}]"
-    return f"{_decimal(e.value)} [{_decimal(e.low)}, {_decimal(e.high)}]"
+    return with_bounds(e)
 
 
 def unit(name: str, e: Number) -> str:
@@ -160,25 +161,7 @@ def unit(name: str, e: Number) -> str:
 
 
 def nats(e: Number | None) -> str:
-    return "" if e is None else f"{_decimal(e.value)} [{_decimal(e.low)}, {_decimal(e.high)}] nats"
-
-
-def _decimal(x: float) -> str:
-    """Three digits or two decimals, whichever is shorter."""
-    size = abs(x)
-    shown = f"{size:.2f}" if size < 9.995 else f"{size:.1f}" if size < 99.95 else f"{size:,.0f}"
-    return (MINUS if x < 0 and float(shown.replace(",", "")) else "") + shown
-
-
-def flops(value: Any) -> str:
-    """1.23e11 -> "123 G"."""
-    found = number(value)
-    if found is None:
-        return "–"
-    for size, letter in ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M")):
-        if found >= 0.9995 * size:
-            return f"{found / size:.3g} {letter}"
-    return f"{found:,.0f}"
+    return "" if e is None else f"{with_bounds(e)} nats"
 
 
 # --- again ---------------------------------------------------------------------------------------------------------

@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from understudy.evaluation.intervals import Floats
+from understudy.evaluation.numbers import count, duration
 from understudy.report.comparison.summary import Arm, Summary
 from understudy.report.figures.series import Curve
 from understudy.report.figures.svg import EXPERT, FAINT, HAIR, INK, SOFT, axes, colour, figure, spread, to_svg
-from understudy.report.text import count, seconds
 
 
 def panel_width(n: int) -> float:
@@ -83,7 +83,7 @@ def _end_labels(
 
 
 def _ticks(ax: Axes, axis: str, far: float, root: bool, width: float) -> None:
-    show = seconds if axis == "seconds" else count
+    show = duration if axis == "seconds" else count
     if root:  # evenly spaced on the root axis, up to rounding
         wanted = [0.0, _round(far / 16), _round(far / 4), _round(far)]
         apart = [(v / far) ** 0.5 for v in wanted]

@@ -11,9 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from understudy.evaluation.intervals import Floats, Interval
+from understudy.evaluation.numbers import between, percent, points
 from understudy.report.comparison.summary import Arm, Summary
 from understudy.report.figures.svg import BASE, EXPERT, FAINT, HAIR, INK, SOFT, axes, colour, figure, to_svg
-from understudy.report.text import between, label, percent, points, visible
+from understudy.report.text import label, visible
 
 WIDE, NARROW = 1060, 372
 

@@ -13,10 +13,11 @@ from rich.console import Console
 
 from understudy import report
 from understudy.evaluation.intervals import Interval
+from understudy.evaluation.numbers import count, duration, percent, points
 from understudy.report.comparison.finding import _headline, discrepancies
 from understudy.report.comparison.flags import limits
 from understudy.report.comparison.summary import Verdict, summarise
-from understudy.report.text import count, label, listed, method_name, percent, points, seconds, visible
+from understudy.report.text import label, listed, method_name, visible
 
 
 def expert(sft: float, opd: float, realizable: bool | None, own: float = 0.95, **more: Any) -> dict[str, Any]:
@@ -163,7 +164,7 @@ def test_numbers_read_well() -> None:
     assert [points(x) for x in (0.2164, -0.004, 0.0, -0.00001)] == ["+21.6", "−0.4", "±0.0", "±0.0"]
     assert [percent(x) for x in (0.8823, None, float("nan"))] == ["88.2%", "–", "–"]
     assert [count(x) for x in (12345, 1_234_567, 2.5e9, None, True)] == ["12,345", "1.23M", "2.50B", "–", "–"]
-    assert [seconds(x) for x in (3.21, 42, 200, 7200)] == ["3.2 s", "42 s", "3.3 min", "2.0 h"]
+    assert [duration(x) for x in (3.21, 42, 200, 7200)] == ["3.2 s", "42 s", "3.3 min", "2.0 h"]
     assert [listed(x) for x in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == ["", "a", "a and b", "a, b and c"]
     assert method_name("opd", 5) == "OPD ×5"
     assert method_name("opd:gamma=1") == "OPD gamma=1"

@@ -31,7 +31,7 @@ from understudy.errors import UserError
 from understudy.report.diagnosis import page
 from understudy.report.diagnosis.data import Data, load, understood
 from understudy.report.diagnosis.plots import dial
-from understudy.report.diagnosis.words import command, flops, measure
+from understudy.report.diagnosis.words import command, measure
 from understudy.report.figures.svg import INK, drawing
 
 HOSTILE = (
@@ -376,4 +376,3 @@ def test_numbers_for_people(tmp_path: Path) -> None:
     measures = load(write(tmp_path, diagnosis())).measures
     assert measure("kl_student_expert", measures["kl_student_expert"]) == "9.10 [8.00, 10.2]"
     assert measure("student_accuracy", measures["student_accuracy"]) == "41.0% [36.0, 46.0]"
-    assert [flops(x) for x in (None, 0, 999.6e9, 4e14, "nan")] == ["–", "0", "1 T", "400 T", "–"]
