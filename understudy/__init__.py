@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from understudy.config import TrainConfig
-    from understudy.diagnosis.pipeline import diagnose
     from understudy.experiments.compare import CompareConfig, compare
+    from understudy.experiments.diagnose import diagnose
     from understudy.experts import load_expert
     from understudy.tasks import load_task
     from understudy.training.train import train
@@ -20,7 +20,7 @@ _HOME = {
     "CompareConfig": "experiments.compare",
     "TrainConfig": "config",
     "compare": "experiments.compare",
-    "diagnose": "diagnosis.pipeline",
+    "diagnose": "experiments.diagnose",
     "load_expert": "experts",
     "load_task": "tasks",
     "train": "training.train",

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.optimize import minimize
 
-from understudy.diagnosis.forecast.features import quantities
+from understudy.diagnosis.forecast.features import features
 from understudy.diagnosis.forecast.model import LEAST, TERMS, VARIANTS, Floats, Line, VerdictModel, sizes, terms
 from understudy.diagnosis.types import Evidence
 from understudy.errors import UserError
@@ -52,7 +52,7 @@ def fit(
     lines: dict[str, dict[str, Line]] = {}
     correlation = {}
     for kind in VARIANTS:
-        less = [quantities(without(c.evidence, *MISSING[kind])) for c in cases]
+        less = [features(without(c.evidence, *MISSING[kind])) for c in cases]
         known = [i for i, q in enumerate(less) if q is not None]
         lines[kind], residuals = {}, []
         for which in TERMS:

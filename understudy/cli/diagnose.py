@@ -27,8 +27,8 @@ def diagnose_command(args: Sequence[str]) -> int:
         sections={"models and task": "student", "the training you consider": "updates", "measurement": "controls"},
     )
     config = checked(config)
-    from understudy.diagnosis.pipeline import run  # seconds of imports, which --help does not need
     from understudy.diagnosis.screen import show
+    from understudy.experiments.diagnose import run  # seconds of imports, which --help does not need
     from understudy.training.train import Interrupted
 
     try:

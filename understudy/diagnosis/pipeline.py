@@ -1,11 +1,10 @@
-"""understudy.diagnose: preflight, headroom, measures, pilots, verdict, in that order, in one resumable directory.
+"""The stages of a diagnosis: preflight, headroom, measures, pilots, verdict, in that order, in one resumable directory.
 
 runs/diagnose-solver-0/
   config.json provenance.json status.json    as of any run
   data/                                      completions and scores, made once
   pilots/sft-64/ pilots/opd-256/ ...         short trainings: run directories like any other
   diagnosis.json                             the answer, with everything it rests on
-  diagnosis.html                             the same for a person
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ import torch
 
 from understudy.config import TrainConfig
 from understudy.diagnosis import preflight as preflight_
-from understudy.diagnosis.config import VOLATILE, DiagnoseConfig, checked, full_training, share
+from understudy.diagnosis.config import VOLATILE, DiagnoseConfig, full_training, share
 from understudy.diagnosis.cost import Sizes, timed
 from understudy.diagnosis.forecast import judge
 from understudy.diagnosis.glossary import MEANINGS, assumptions
@@ -35,12 +34,10 @@ from understudy.diagnosis.types import VERSION, Check, Control, Cost, Diagnosis,
 from understudy.errors import UserError
 from understudy.experts import load_expert
 from understudy.policy import load_policy, resolve_device
-from understudy.report.diagnosis import page
 from understudy.runs.directory import RunDir, to_stderr
 from understudy.runs.files import plain, read_json, write_json
 from understudy.runs.provenance import device_name, provenance
 from understudy.runs.read import differences, is_run, read_config
-from understudy.specs import build
 from understudy.tasks import load_task
 
 Progress = Callable[[str, int, int, str], None]
@@ -49,18 +46,6 @@ MEASURING = 0.22
 """Of the budget, what samples, scores and takeovers may take; the rest is the pilots'."""
 LEAST = 24
 """Prompts to measure on, however small the budget."""
-
-
-def diagnose(
-    student: str = "", expert: str = "", task: str = "countdown", *, progress: Progress | None = None, **options: Any
-) -> Diagnosis:
-    """Which way to train `student` toward `expert` on `task`, before it is paid for. options: DiagnoseConfig.
-
-    Resumes what was interrupted in the same directory; a finished diagnosis is returned at once. Raises UserError for
-    a mistake, a failed preflight check among them.
-    """
-    given = {"student": student, "expert": expert, "task": task} | options
-    return run(checked(build(DiagnoseConfig, given, "")), progress or (lambda *_: None))
 
 
 def run(config: DiagnoseConfig, show: Progress, note: Callable[[str], None] = to_stderr) -> Diagnosis:
@@ -73,7 +58,6 @@ def run(config: DiagnoseConfig, show: Progress, note: Callable[[str], None] = to
         costs = _timed(found.costs, found.setting["paces"], config.device_flops)
         found = dataclasses.replace(found, costs=costs, setting=found.setting | _machine(config))
     write_json(path / FILE, found.to_dict())
-    page.build(path)
     return found
 
 

@@ -1,23 +1,22 @@
-"""The nouns of a diagnosis: frozen, and JSON both ways. Needs neither torch nor numpy.
+"""The nouns of a diagnosis: frozen, JSON both ways (codec.py), the one model for the verdict, the screen and the page.
 
-`to_dict` gives plain JSON values; a number that JSON cannot hold is written as "inf", "-inf" or "nan".
-`from_dict` gives the same object back, and raises UserError for a field that is unknown, missing or of another kind.
+Needs neither torch nor numpy.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-import types
-import typing
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
-from typing import Any, Literal, Self
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
 
+from understudy.diagnosis.codec import Json, Unreadable
 from understudy.diagnosis.outcome import Answer
 from understudy.errors import UserError
+from understudy.runs.files import read_json
 
+FILE = "diagnosis.json"
 VERSION = 1
 """Of diagnosis.json: raised when a reader of the older one would misread the newer."""
 
@@ -25,29 +24,19 @@ MEASURES: tuple[str, ...] = (
     "student_accuracy", "expert_accuracy", "headroom", "kl_student_expert", "kl_expert_student", "gap_nats", "auc",
     "tilt_ceiling", "takeover_gain", "expert_at_work", "online_accuracy", "online_trend",
 )  # fmt: skip
-"""Canonical names of the measures, in the order in which they are shown; those that the
-verdict reads. Diagnoses of earlier versions hold more."""
+"""Canonical names of the measures that the verdict reads, in the order in which they are shown.
+
+Diagnoses of earlier versions hold more."""
 
 CHECKS: tuple[str, ...] = ("stability", "capacity_ladder", "self_retraining")
 """Names of the controls of the pilots."""
 
 
-class _Json:
-    """Dataclasses as JSON values and back."""
-
-    def to_dict(self) -> dict[str, Any]:
-        out = _encode(self)
-        assert isinstance(out, dict)
-        return out
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        return typing.cast(Self, _decode(data, cls, cls.__name__.lower()))
-
-
 @dataclass(frozen=True)
-class Estimate(_Json):
+class Estimate(Json):
     """A number with its interval; nan where there is no number."""
+
+    needs: ClassVar[tuple[str, ...]] = ("value",)
 
     value: float
     low: float
@@ -60,10 +49,18 @@ class Estimate(_Json):
     """How the interval was made, such as "t over prompts"."""
     level: float = 0.95
 
+    def repaired(self) -> Self:
+        """An end of the interval that is no number, or on the wrong side, falls on the value."""
+        low = self.value if math.isnan(self.low) else min(self.low, self.value)
+        high = self.value if math.isnan(self.high) else max(self.high, self.value)
+        return dataclasses.replace(self, low=low, high=high)
+
 
 @dataclass(frozen=True)
-class Cost(_Json):
-    """What something spends. flops: 2N a token sampled or scored, 6N a token trained (understudy/diagnosis/cost.py)."""
+class Cost(Json):
+    """What something spends. flops: 2N per token sampled or scored, 6N per token trained (cost.py)."""
+
+    needs: ClassVar[tuple[str, ...]] = ("flops",)
 
     expert_tokens_sampled: int = 0
     expert_tokens_scored: int = 0
@@ -77,8 +74,10 @@ class Cost(_Json):
 
 
 @dataclass(frozen=True)
-class PilotPoint(_Json):
+class PilotPoint(Json):
     """One short training run, measured on held-out prompts."""
+
+    needs: ClassVar[tuple[str, ...]] = ("kind", "samples")
 
     kind: Literal["sft", "opd"]
     samples: int
@@ -93,23 +92,33 @@ class PilotPoint(_Json):
 
 
 @dataclass(frozen=True)
-class Floor(_Json):
+class Floor(Json):
     """Held-out loss at n training sequences, y(n) = a + b n^-c, with a profile interval for a."""
+
+    needs: ClassVar[tuple[str, ...]] = ("a", "b", "c")
 
     a: Estimate
     b: float
     c: float
     rejects_zero: bool
-    """Whether the interval of a excludes 0. A floor is no proof: it may be optimisation's (see the checks)."""
+    """Whether the interval of a excludes 0. A floor is no proof: it may be the optimizer's (see the checks)."""
+
+    def at(self, n: float) -> float:
+        return float(self.a.value + self.b * n**-self.c)
+
+    def repaired(self) -> Self:
+        if not 0 <= self.c <= 10:
+            raise Unreadable
+        return dataclasses.replace(self, b=max(self.b, 0.0))
 
 
 @dataclass(frozen=True)
-class Control(_Json):
+class Control(Json):
     """One control of the pilots: what it ran, and what came out."""
 
     ran: bool
     told: str
-    """The finding in words, or why it was not run ("not run: budget")."""
+    """The outcome in words, or why it was not run ("not run: budget")."""
     points: tuple[PilotPoint, ...] = ()
     difference: Estimate | None = None
     """stability: held-out KL(expert, student) at the pilot's steps minus at twice as many. capacity_ladder: at the
@@ -120,8 +129,8 @@ class Control(_Json):
 
 
 @dataclass(frozen=True)
-class Check(_Json):
-    """One preflight check. mend: what to do when it failed."""
+class Check(Json):
+    """One preflight check. hint: what to do when it failed."""
 
     name: str
     passed: bool
@@ -130,7 +139,7 @@ class Check(_Json):
 
 
 @dataclass(frozen=True)
-class Evidence(_Json):
+class Evidence(Json):
     """All that the verdict may look at."""
 
     measures: dict[str, Estimate]
@@ -142,11 +151,33 @@ class Evidence(_Json):
     """updates: of each full training; sequences: an update; share: of both trainings' cost that the pilots may take."""
     has_verifier: bool = True
     capabilities: tuple[str, ...] = ()
-    """Of the expert: sample, score, distribution."""
+    """Of the expert: sample, score, distribution. Empty: not known, taken for all of them."""
+
+    @property
+    def scored(self) -> bool:
+        """Whether the expert scores tokens; without that there is no online route and no distance."""
+        return not self.capabilities or bool({"score", "distribution"} & set(self.capabilities))
+
+    @property
+    def full_sequences(self) -> float:
+        """Training sequences of each full training; 0 where that is not known."""
+        return self.budget.get("updates", 0.0) * self.budget.get("sequences", 0.0)
+
+    def curve(self, kind: str) -> list[PilotPoint]:
+        """The pilots of one kind by growing data, without the start and without the controls."""
+        trained = [p for p in self.pilots if p.kind == kind and p.samples > 0]
+        curve = [p for p in trained if p.label == "curve"] or trained
+        return sorted(curve, key=lambda p: p.samples)
+
+    def start(self, kind: str) -> PilotPoint | None:
+        """The student before the pilots of this kind, on the pilots' prompts."""
+        return next((p for p in self.pilots if p.kind == kind and p.samples == 0), None)
 
 
 @dataclass(frozen=True)
-class Verdict(_Json):
+class Verdict(Json):
+    needs: ClassVar[tuple[str, ...]] = ("answer",)
+
     answer: Answer
     probabilities: dict[str, float]
     """Of each of the four answers, summing to 1."""
@@ -159,7 +190,9 @@ class Verdict(_Json):
 
 
 @dataclass(frozen=True)
-class Diagnosis(_Json):
+class Diagnosis(Json):
+    needs: ClassVar[tuple[str, ...]] = ("verdict",)
+
     version: int
     setting: dict[str, Any]
     """student, expert, task, seed, and every option, as plain values."""
@@ -172,74 +205,34 @@ class Diagnosis(_Json):
     """What the page draws: scatter, tilt curve, lengths, keywords, samples."""
     assumptions: tuple[str, ...]
 
+    @property
+    def stopped(self) -> str:
+        """Why the diagnosis ended before the pilots; empty where it did not."""
+        return str(self.setting.get("stopped") or "")
 
-def _encode(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(k): _encode(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_encode(v) for v in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(float(value))
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if hasattr(value, "tolist"):  # numpy and torch, scalars included
-        return _encode(value.tolist())
-    raise TypeError(f"a diagnosis cannot hold a {type(value).__name__}: {value!r}")
+    @property
+    def has_online_route(self) -> bool:
+        return self.evidence.scored and self.setting.get("online", "") is not None
 
+    @property
+    def cost_share(self) -> float | None:
+        """FLOPs of the diagnosis over those of the full trainings; None where they are not known."""
+        both = sum(self.costs[route].flops for route in ("sft", "opd") if route in self.costs)
+        return self.costs["diagnosis"].flops / both if "diagnosis" in self.costs and both > 0 else None
 
-@cache
-def _hints(cls: type) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
-
-
-def _decode(value: Any, hint: Any, name: str) -> Any:
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if hint is Any:
-        return value
-    if origin in (typing.Union, types.UnionType):
-        return None if value is None else _decode(value, next(a for a in args if a is not type(None)), name)
-    if origin is Literal:
-        if value not in args:
-            raise UserError(name, value, f"must be one of {', '.join(map(str, args))}")
-        return value
-    if origin is tuple:
-        if not isinstance(value, (list, tuple)):
-            raise UserError(name, value, "must be a list")
-        return tuple(_decode(v, args[0], f"{name}.{i}") for i, v in enumerate(value))
-    if origin is dict:
-        if not isinstance(value, Mapping):
-            raise UserError(name, value, "must be an object")
-        return {k: _decode(v, args[1], f"{name}.{k}") for k, v in value.items()}
-    if dataclasses.is_dataclass(hint):
-        return _object(value, typing.cast(type, hint), name)
-    if hint is float:
-        if value in ("inf", "-inf", "nan"):
-            return float(value)
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            return float(value)
-    elif isinstance(value, hint) and (hint is bool or not isinstance(value, bool)):
-        return value
-    raise UserError(name, value, f"must be a {hint.__name__}: is this file from this version?")
-
-
-_RENAMED = {"mend": "hint"}
-"""Field names of diagnoses written by earlier versions."""
-
-
-def _object(value: Any, cls: type, name: str) -> Any:
-    if not isinstance(value, Mapping):
-        raise UserError(name, value, "must be an object")
-    value = {_RENAMED.get(k, k): v for k, v in value.items()}
-    hints = _hints(cls)
-    fields = {f.name: f for f in dataclasses.fields(cls)}
-    unknown = [k for k in value if k not in fields]
-    absent = [
-        n for n, f in fields.items()
-        if n not in value and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-    ]  # fmt: skip
-    if unknown or absent:
-        told = f"{unknown[0]} is unknown" if unknown else f"{absent[0]} is missing"
-        raise UserError(name, "", f"{told}: written by another version? make it again")
-    return cls(**{k: _decode(v, hints[k], f"{name}.{k}") for k, v in value.items()})
+    @classmethod
+    def load(cls, directory: Path, tolerant: bool = False) -> Self:
+        """From diagnosis.json in `directory`. UserError: missing, not JSON, of a newer version, without a verdict, and
+        (unless `tolerant`) damaged."""
+        path = directory / FILE
+        data = read_json(path, "diagnosis")
+        version = data.get("version")
+        if isinstance(version, (int, float)) and version > VERSION:
+            message = f"is of version {version:g}, newer than this understudy reads ({VERSION}): upgrade it"
+            raise UserError("diagnosis", path, message)
+        try:
+            return cls.from_dict(data, tolerant)
+        except UserError as error:
+            if not tolerant:
+                raise
+            raise UserError("diagnosis", path, f"{error.hint}: run `understudy diagnose` again") from None

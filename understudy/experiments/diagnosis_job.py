@@ -41,7 +41,7 @@ def diagnosis(name: str, fields: Mapping[str, Any], needs: tuple[str, ...], may_
 
 def run_diagnosis(fields: Mapping[str, Any], may_refuse: bool, progress: Progress, note: Note) -> None:
     """Diagnose. may_refuse: a UserError (a failed preflight check, say) is written to refused.json and not raised."""
-    from understudy.diagnosis.pipeline import run  # imports torch
+    from understudy.experiments.diagnose import run  # imports torch
 
     refused = Path(fields["out"]) / REFUSED
     try:

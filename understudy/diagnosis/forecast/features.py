@@ -1,12 +1,12 @@
-"""From evidence to the few quantities that the forecast rests on, every one in points of accuracy. No torch, no numpy.
+"""From evidence to the few numbers that the forecast rests on, each in points of accuracy. No torch, no numpy.
 
-Three ideas, each of which a calibration taught (LAB_LOG.md):
+Three ideas, each from a calibration:
 
-reach    How much of the expert the better pilot has got hold of: h = the share of the reverse KL on its own texts that
-         it removed, times exp(-what is left / 3 nats); reach = 1 - (1 - h)^2. 1: the student can be the expert, what
-         it lacks in accuracy is a matter of data. 0: nothing says that more training closes the distance.
+reach    How much of the expert the better pilot has learnt: h = the share of the reverse KL on its own texts that it
+         removed, times exp(-what is left / 3 nats); reach = 1 - (1 - h)^2. 1: the student can be the expert, what it
+         lacks in accuracy is a matter of data. 0: nothing says that more training closes the distance.
 noise    A gain no larger than its standard error is halved, one far larger stays (x^3 / (x^2 + se^2)).
-life     Where nobody was ever right, neither the student nor a pilot, what the expert could add does not count.
+life     Where neither the student nor a pilot was ever right, what the expert could add does not count.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NATS = 3.0
 LIFE = 0.03
 """Accuracy at which what is lacking counts by half."""
 TREND_ERROR = 0.02
-"""Least standard error of a rise a doubling."""
+"""Least standard error of a rise per doubling."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,13 @@ class Feature:
 
     @property
     def damped(self) -> float:
-        """Little of what may be noise, all of what cannot be."""
+        """Nearly 0 where it may be noise, nearly the value where it cannot be."""
         x, e = self.value, self.error
         return x**3 / (x * x + e * e) if x else 0.0
 
 
 @dataclass(frozen=True)
-class Quantities:
+class Features:
     """What is known. Accuracies and their differences; shares lie in [0, 1]. A pilot that was not run: None."""
 
     student: Feature
@@ -54,7 +54,7 @@ class Quantities:
     opd: Feature | None
     """The online pilot minus the student."""
     sft_trend: Feature
-    """Rise of the SFT pilots' accuracy a doubling of their data, between the last two."""
+    """Rise of the SFT pilots' accuracy per doubling of their data, between the last two."""
     opd_trend: Feature
     """The same within the online pilot."""
     reach: float | None
@@ -86,7 +86,7 @@ class Quantities:
         return min(self.paired, math.hypot(self.expert.error if self.expert else 0.5, self.student.error))
 
 
-def quantities(evidence: Evidence) -> Quantities | None:
+def features(evidence: Evidence) -> Features | None:
     """None where not even the student's accuracy is known. Not-a-number and infinite measures count as missing."""
     m = evidence.measures
     student = known(m.get("student_accuracy"))
@@ -97,7 +97,7 @@ def quantities(evidence: Evidence) -> Quantities | None:
     if headroom is not None:  # paired, and so what the two share has gone
         expert = Feature(student.value + headroom.value, headroom.error)
     expert = pooled(expert, known(m.get("expert_at_work")))
-    sft, opd = curve(evidence, "sft"), curve(evidence, "opd")
+    sft, opd = evidence.curve("sft"), evidence.curve("opd")
     starts: dict[str, PilotPoint] = {p.kind: p for p in evidence.pilots if p.samples == 0}
 
     def gain(points: Sequence[PilotPoint]) -> Feature | None:
@@ -118,19 +118,12 @@ def quantities(evidence: Evidence) -> Quantities | None:
     accuracies = [known(p.accuracy) for p in (*sft, *opd)]
     best = max([student.value, *(a.value for a in accuracies if a is not None)])
     takeover, tilt = known(m.get("takeover_gain")), known(m.get("tilt_ceiling"))
-    return Quantities(
+    return Features(
         student, expert, offline, online, _trend(sft), known(m.get("online_trend")) or Feature(0.0, 1.0),
         max(reach) if reach else None, *_falls(sft, starts, evidence), takeover,
         None if tilt is None else Feature(tilt.value - student.value, tilt.error), best / (best + LIFE),
         math.inf if headroom is None else headroom.error,
     )  # fmt: skip
-
-
-def curve(evidence: Evidence, kind: str) -> list[PilotPoint]:
-    """The pilots of one kind by growing data, without the start and without the controls."""
-    some = [p for p in evidence.pilots if p.kind == kind and p.samples > 0]
-    main = [p for p in some if p.label == "curve"] or some
-    return sorted(main, key=lambda p: p.samples)
 
 
 def known(estimate: Estimate | None) -> Feature | None:

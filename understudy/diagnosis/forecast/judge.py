@@ -24,7 +24,8 @@ import numpy as np
 from scipy.special import ndtri
 from scipy.stats import chi2
 
-from understudy.diagnosis.forecast.features import Feature, Quantities, curve, quantities
+from understudy.diagnosis.forecast.explain import reasons, without_reward, would_change
+from understudy.diagnosis.forecast.features import Feature, Features, features
 from understudy.diagnosis.forecast.model import Floats, Forecast, VerdictModel, load
 from understudy.diagnosis.outcome import ANSWERS, MARGIN, NEITHER, OFFLINE, ONLINE, TOLERANCE, UNDECIDED
 from understudy.diagnosis.types import Estimate, Evidence, Verdict
@@ -42,13 +43,13 @@ def judge(evidence: Evidence, model: VerdictModel | None = None) -> Verdict:
     """The verdict of `model` (the one in use, by default) on this evidence. Never raises for lack of evidence."""
     model = model or load()
     rule = f"{RULE} ({model.name})"
-    found = quantities(evidence)
+    found = features(evidence)
     if found is None or not evidence.has_verifier:
         return _without_reward(evidence, rule)
     student = found.student
-    ahead = model.forecast(found)
+    forecast = model.forecast(found)
     start = min(max(student.value, 0.0), 1.0)
-    sft, opd = _draws(ahead, start, model.freedom)
+    sft, opd = draws(forecast, start, model.freedom)
     p = _probabilities(start, sft, opd, model)
     caps = _guards(found, evidence)
     for answer, _ in caps:
@@ -65,11 +66,8 @@ def judge(evidence: Evidence, model: VerdictModel | None = None) -> Verdict:
     }
     if "expert_accuracy" in evidence.measures:
         expected["expert"] = evidence.measures["expert_accuracy"]
-    from understudy.diagnosis.forecast.explain import reasons, would_change  # words need this module's names
-
-    told = reasons(evidence, model, ahead, answer, p, expected, [why for _, why in caps])
-    changed = would_change(evidence, model, ahead, answer)
-    judged = Verdict(answer, p, expected, told, changed, rule)
+    why = reasons(evidence, model, forecast, answer, p, expected, [reason for _, reason in caps])
+    judged = Verdict(answer, p, expected, why, would_change(evidence, model, forecast, answer), rule)
     return _gated(judged, evidence.measures) if no_headroom(evidence.measures) else judged
 
 
@@ -88,7 +86,7 @@ def _gated(judged: Verdict, measures: Mapping[str, Estimate]) -> Verdict:
     """Neither, at the level of headroom's interval; only stopped, where re-weighting by the expert's scores would help.
 
     Online, a student can pass an expert that errs at random. With headroom alone as the reason, a quarter of the
-    answers were wrong in the lab's worlds of that kind (`hidden`; LAB_LOG.md).
+    answers were wrong in the lab's worlds of that kind (`hidden`).
     """
     reason = f"{NO_HEADROOM}: with 95% confidence the expert is not {MARGIN:g} better than the student here"
     changed = ("a harder task or a better expert, on which the two differ",)
@@ -124,13 +122,13 @@ def _normals() -> tuple[Floats, Floats]:
     return ndtri(u[:, :2]), u[:, 2]
 
 
-def _draws(ahead: Forecast, start: float, freedom: float) -> tuple[Floats, Floats]:
+def draws(forecast: Forecast, start: float, freedom: float) -> tuple[Floats, Floats]:
     """Points of the predictive distribution of (S, O), cut to [0, 1]."""
     z, u = _normals()
     wide = np.sqrt(freedom / chi2.ppf(u, freedom))
-    rho = ahead.correlation
-    sft = start + ahead.gain + ahead.gain_scale * wide * z[:, 0]
-    lead = ahead.lead + ahead.lead_scale * wide * (rho * z[:, 0] + math.sqrt(1 - rho * rho) * z[:, 1])
+    rho = forecast.correlation
+    sft = start + forecast.gain + forecast.gain_scale * wide * z[:, 0]
+    lead = forecast.lead + forecast.lead_scale * wide * (rho * z[:, 0] + math.sqrt(1 - rho * rho) * z[:, 1])
     sft = np.clip(sft, 0.0, 1.0)
     return sft, np.clip(sft + lead, 0.0, 1.0)
 
@@ -156,14 +154,14 @@ def _interval(values: Floats, method: str, student: Feature) -> Estimate:
 # --- guards ---------------------------------------------------------------------------------------------
 
 
-def _guards(found: Quantities, evidence: Evidence) -> list[tuple[str, str]]:
+def _guards(found: Features, evidence: Evidence) -> list[tuple[str, str]]:
     """(answer that may not be given with confidence, why). Theory's warnings, whatever the coefficients say."""
     out: list[tuple[str, str]] = []
     takeover = found.takeover
     if takeover is not None and takeover.value + 1.645 * takeover.error < 0:
         out.append((ONLINE, f"the expert does worse than the student itself when it goes on from the student's own "
                             f"prefixes ({takeover.value:+.3f}): its advice does not help from there"))  # fmt: skip
-    if evidence.capabilities and not {"score", "distribution"} & set(evidence.capabilities):
+    if not evidence.scored:
         out.append((ONLINE, "the expert gives samples only: online training needs its scores"))
     gap = evidence.measures.get("gap_nats")
     pilot = found.opd
@@ -172,7 +170,7 @@ def _guards(found: Quantities, evidence: Evidence) -> list[tuple[str, str]]:
         out.append((ONLINE, f"among the student's own completions the expert prefers wrong ones, by "
                             f"{-gap.value:.2f} nats, and no online pilot shows a gain"))  # fmt: skip
     seen = [evidence.measures.get("student_accuracy")]
-    seen += [points[-1].accuracy for kind in ("sft", "opd") if (points := curve(evidence, kind))]
+    seen += [points[-1].accuracy for kind in ("sft", "opd") if (points := evidence.curve(kind))]
     if all(e is not None and e.value <= TOLERANCE for e in seen):
         for answer in (OFFLINE, ONLINE):
             out.append((answer, "neither the student nor a pilot is ever right: what full training would reach cannot "
@@ -180,18 +178,16 @@ def _guards(found: Quantities, evidence: Evidence) -> list[tuple[str, str]]:
         if found.fall > NEARING:
             out.append((NEITHER, f"nothing is ever right yet, but the SFT pilots removed {found.fall:.0%} of the "
                                  "forward KL: it may come"))  # fmt: skip
-    if not curve(evidence, "sft") and not curve(evidence, "opd"):
+    if not evidence.curve("sft") and not evidence.curve("opd"):
         for answer in (OFFLINE, ONLINE):
             out.append((answer, "no pilot was trained: how far either route gets is a guess"))
-    elif not curve(evidence, "opd") and takeover is None:
+    elif not evidence.curve("opd") and takeover is None:
         out.append((ONLINE, "neither an online pilot nor the expert's continuations were measured"))
     return out
 
 
 def _without_reward(evidence: Evidence, rule: str) -> Verdict:
     """No verifier: accuracies, and so all three answers, are beyond what can be said."""
-    from understudy.diagnosis.forecast.explain import without_reward
-
-    told, change = without_reward(evidence)
+    why, change = without_reward(evidence)
     p: dict[str, float] = {a: float(a == UNDECIDED) for a in ANSWERS}
-    return Verdict(UNDECIDED, p, {}, told, change, rule)
+    return Verdict(UNDECIDED, p, {}, why, change, rule)

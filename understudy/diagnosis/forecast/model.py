@@ -2,7 +2,7 @@
 
 The rule. Two quantities are forecast: the gain of SFT, S - student, and the lead of online training, O - S (what
 decides between the routes, and less uncertain than either, as both are pulled toward one expert). Each is a weighted
-sum of `terms` (points of accuracy, see quantities.py), with a Student t error whose scale is not the same everywhere:
+sum of `terms` (points of accuracy, see features.py), with a Student t error whose scale is not the same everywhere:
 
     mean = sum_i slope_i term_i,        scale^2 = floor^2 + sum_j (spread_j size_j)^2
 
@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from understudy.diagnosis.forecast.features import Quantities
+from understudy.diagnosis.forecast.features import Features
 from understudy.errors import UserError
 
 Floats = NDArray[np.float64]
@@ -37,15 +37,15 @@ TERMS: dict[str, dict[str, str]] = {
         "near": "what that pilot lacks of the expert, where it is in reach",
         "fall": "the same, out of reach, times the root of the share of forward KL that the pilots removed",
         "last fall": "the same times the share that the last pilot removed of what the one before had left",
-        "trend": "rise of the pilots' accuracy a doubling of their data",
+        "trend": "rise of the pilots' accuracy per doubling of their data",
         "dip": "how far the pilot fell below the student, where the expert is better than it",
         "far": "what the pilot lacks of the expert, out of reach",
     },
     "lead": {
         "lead": "online pilot minus largest SFT pilot, out of reach",
         "near lead": "the same in reach",
-        "online trend": "rise of the online pilot a doubling, out of reach",
-        "trend": "rise of the SFT pilots a doubling, out of reach",
+        "online trend": "rise of the online pilot per doubling, out of reach",
+        "trend": "rise of the SFT pilots per doubling, out of reach",
         "far": "what SFT lacks of the expert, out of reach",
         "takeover": "gain when the expert goes on from the student's own beginnings, out of reach",
         "fall": "what SFT lacks, out of reach, times the root of the share of forward KL that it removed",
@@ -81,7 +81,7 @@ LEAST = 0.01
 """Least scale of an error, in points: finer than any accuracy here is measured."""
 
 
-def variant(q: Quantities) -> str:
+def variant(q: Features) -> str:
     """Which kind of evidence this is."""
     if q.sft is None:
         return "no pilots"
@@ -90,7 +90,7 @@ def variant(q: Quantities) -> str:
     return "black box" if q.reach is None else "no online pilot"
 
 
-def terms(q: Quantities) -> dict[str, Floats]:
+def terms(q: Features) -> dict[str, Floats]:
     """{"sft", "lead"}: the terms of each forecast, in the order of TERMS; 0 for what is not known."""
     s = _Shared(q)
     root, rise = s.fall**0.5, q.sft_trend.damped
@@ -106,7 +106,7 @@ def terms(q: Quantities) -> dict[str, Floats]:
     return {"sft": np.array(sft), "lead": np.array(lead)}
 
 
-def sizes(q: Quantities) -> dict[str, Floats]:
+def sizes(q: Features) -> dict[str, Floats]:
     """{"sft", "lead"}: what widens each forecast, in the order of SPREADS; none is negative."""
     s = _Shared(q)
     out, stake = 1 - s.reach, abs(q.headroom) * (1 - s.reach) * q.life
@@ -121,7 +121,7 @@ def sizes(q: Quantities) -> dict[str, Floats]:
 class _Shared:
     """What terms and sizes have in common."""
 
-    def __init__(self, q: Quantities) -> None:
+    def __init__(self, q: Features) -> None:
         self.reach, self.fall = q.reach or 0.0, q.fall
         self.gain = q.sft.damped if q.sft is not None else 0.0
         opd = q.opd.damped if q.opd is not None else self.gain
@@ -155,7 +155,7 @@ class Forecast:
     lead_scale: float
     correlation: float
     variant: str
-    quantities: Quantities
+    features: Features
 
     @property
     def top(self) -> float:
@@ -183,7 +183,7 @@ class VerdictModel:
     confidence: float = 0.8
     """An answer needs at least this probability."""
 
-    def forecast(self, q: Quantities) -> Forecast:
+    def forecast(self, q: Features) -> Forecast:
         kind, term, size = variant(q), terms(q), sizes(q)
         sft, lead = self.lines[kind]["sft"], self.lines[kind]["lead"]
         return Forecast(

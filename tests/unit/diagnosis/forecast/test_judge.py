@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from understudy.calibrate.fit import Case, fit
-from understudy.diagnosis.forecast.features import Feature, pooled, quantities
-from understudy.diagnosis.forecast.judge import _draws, judge
+from understudy.diagnosis.forecast.features import Feature, features, pooled
+from understudy.diagnosis.forecast.judge import draws, judge
 from understudy.diagnosis.forecast.model import TERMS, VARIANTS, VerdictModel, find, load, names
 from understudy.diagnosis.outcome import ANSWERS, boundary_distance, truth
 from understudy.diagnosis.types import Estimate, Evidence, PilotPoint, Verdict
@@ -178,7 +178,7 @@ def test_an_expert_that_prefers_wrong_completions_needs_a_pilot_that_gains(model
 
 
 def seen(found: Evidence):
-    q = quantities(found)
+    q = features(found)
     assert q is not None
     return q
 
@@ -196,7 +196,7 @@ def test_noisier_evidence_counts_less_and_widens():
 def test_an_expert_in_hand_is_forecast_sharply(model):
     """What the pilots got hold of is a matter of data; what they did not may be anything."""
     near, far = (model.forecast(seen(evidence(reverse=x))) for x in (0.1, 8.0))
-    assert near.quantities.reach > 0.9 > 0.2 > far.quantities.reach
+    assert near.features.reach > 0.9 > 0.2 > far.features.reach
     assert near.lead_scale < far.lead_scale
     assert near.gain_scale < far.gain_scale
 
@@ -204,11 +204,11 @@ def test_an_expert_in_hand_is_forecast_sharply(model):
 def test_the_draws_have_the_forecast_s_locations_and_correlation():
     ahead = load().forecast(seen(evidence()))
     ahead = dataclasses.replace(ahead, gain=0.02, gain_scale=0.01, lead=0.03, lead_scale=0.02, correlation=-0.5)
-    sft, opd = _draws(ahead, 0.5, 1e6)
+    sft, opd = draws(ahead, 0.5, 1e6)
     assert (np.median(sft), np.median(opd - sft)) == pytest.approx((0.52, 0.03), abs=1e-3)
     assert (np.std(sft), np.std(opd - sft)) == pytest.approx((0.01, 0.02), rel=0.02)
     assert np.corrcoef(sft, opd - sft)[0, 1] == pytest.approx(-0.5, abs=0.04)
-    assert np.std(_draws(ahead, 0.5, 4.0)[0]) > 1.2 * np.std(sft), "fatter tails"
+    assert np.std(draws(ahead, 0.5, 4.0)[0]) > 1.2 * np.std(sft), "fatter tails"
 
 
 def test_two_measurements_are_pooled_by_their_precision():

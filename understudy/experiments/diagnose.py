@@ -1,0 +1,35 @@
+"""A diagnosis with its page: what `understudy diagnose`, `understudy.diagnose()` and the jobs run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from understudy.diagnosis import pipeline
+from understudy.diagnosis.config import DiagnoseConfig, checked
+from understudy.diagnosis.types import Diagnosis
+from understudy.report.diagnosis import page
+from understudy.runs.directory import to_stderr
+from understudy.specs import build
+
+Progress = Callable[[str, int, int, str], None]
+
+
+def diagnose(
+    student: str = "", expert: str = "", task: str = "countdown", *, progress: Progress | None = None, **options: Any
+) -> Diagnosis:
+    """Which way to train `student` toward `expert` on `task`, before it is paid for. options: DiagnoseConfig.
+
+    Resumes what was interrupted in the same directory; a finished diagnosis is returned at once. Raises UserError for
+    a mistake, a failed preflight check among them.
+    """
+    fields = {"student": student, "expert": expert, "task": task} | options
+    return run(checked(build(DiagnoseConfig, fields, "")), progress or (lambda *_: None))
+
+
+def run(config: DiagnoseConfig, progress: Progress, note: Callable[[str], None] = to_stderr) -> Diagnosis:
+    """Writes diagnosis.json and diagnosis.html to config.out. `config` as `checked` returns it."""
+    result = pipeline.run(config, progress, note)
+    page.build(Path(config.out))
+    return result
