@@ -25,7 +25,12 @@ ACTIONS: dict[str, str] = {
     NEITHER: "training toward this expert is not expected to help",
     UNDECIDED: "the evidence does not say",
 }
-ROUTES: dict[str, str] = {"student": "student now", "sft": "offline (SFT)", "opd": "online (OPD), an estimate", "expert": "expert"}
+ROUTES: dict[str, str] = {
+    "student": "student now",
+    "sft": "offline (SFT)",
+    "opd": "online (OPD), an estimate",
+    "expert": "expert",
+}
 """student, sft, opd, expert: how a table of routes names them."""
 
 

@@ -14,9 +14,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
+from understudy.diagnosis.types import Diagnosis, Estimate
 from understudy.evaluation.numbers import brief
-from understudy.report.diagnosis.data import Data, Number, columns, rows
 from understudy.report.diagnosis.plots import OPD, PANEL, SFT, STUDENT, end_labels, share_axis
+from understudy.report.diagnosis.series import columns, rows
 from understudy.report.figures.svg import EXPERT, FAINT, HAIR, INK, SOFT, axes, figure, to_svg
 
 SIZE, HEIGHT = PANEL
@@ -25,21 +26,21 @@ _INSIDE = (SIZE - _MARGINS[0] - _MARGINS[2], HEIGHT - _MARGINS[1] - _MARGINS[3])
 _START = (0, (1.5, 2))
 
 
-def forward(d: Data) -> Markup | None:
+def forward(d: Diagnosis) -> Markup | None:
     """Held-out KL(expert, student) of the SFT pilots with the fitted floor, drawn out to the full training."""
-    points = [(p.samples, p.forward) for p in d.curve("sft") if p.forward]
+    points = [(p.samples, p.kl_expert_student) for p in d.evidence.curve("sft") if p.kl_expert_student]
     if not points:
         return None
     fig, ax = _panel("SFT: distance to the expert’s texts")
-    far = _samples_axis(ax, [n for n, _ in points], d.full)
-    begin = d.start("sft")
-    before = begin.forward if begin else None
+    far = _samples_axis(ax, [n for n, _ in points], d.evidence.full_sequences)
+    begin = d.evidence.start("sft")
+    before = begin.kl_expert_student if begin else None
     top = max([e.high for _, e in points] + ([before.high] if before else []))
     band = [row for row in columns(d.series.get("floor_curve"), "n", "value", "low", "high") if row[0] > 0]
     ends: list[tuple[str, float, str]] = []
-    if d.floor is not None and (d.floor.b > 0 or d.floor.a.value > 0):
+    if d.evidence.floor is not None and (d.evidence.floor.b > 0 or d.evidence.floor.a.value > 0):
         n = np.geomspace(points[0][0], far, 80)
-        fit = np.array([d.floor.at(float(x)) for x in n])
+        fit = np.array([d.evidence.floor.at(float(x)) for x in n])
         inside = n <= points[-1][0] * 1.0001
         ax.plot(n[inside], fit[inside], color=SFT, lw=1.6)
         if not inside.all():
@@ -60,23 +61,24 @@ def forward(d: Data) -> Markup | None:
     return to_svg(fig, "curve-forward", f"Held-out KL(expert, student) of the SFT pilots, nats: {told}")
 
 
-def accuracy(d: Data, online: bool) -> Markup | None:
+def accuracy(d: Diagnosis) -> Markup | None:
     """Accuracy of the pilots, and what the verdict expects at the full training, with its interval."""
     lines = []
     for kind, word, hue in (("sft", "SFT", SFT), ("opd", "OPD", OPD)):
-        points = [(p.samples, p.accuracy) for p in d.curve(kind) if p.accuracy]
+        points = [(float(p.samples), p.accuracy) for p in d.evidence.curve(kind) if p.accuracy]
         if points:
             lines.append((kind, word, hue, points))
     if not lines:
         return None
     fig, ax = _panel("Accuracy, and where it is expected to end")
     seen = [n for *_, points in lines for n, _ in points]
-    aside = (_samples_axis(ax, seen, d.full) / min(seen)) ** 0.011  # side by side where both have as many sequences
+    full = d.evidence.full_sequences
+    aside = (_samples_axis(ax, seen, full) / min(seen)) ** 0.011  # side by side where both have as many sequences
     ends, levels = [], []
-    begin = next((p.accuracy for kind in ("sft", "opd") if (p := d.start(kind)) and p.accuracy), None)
-    begin = begin or d.measures.get("student_accuracy")
+    begin = next((p.accuracy for kind in ("sft", "opd") if (p := d.evidence.start(kind)) and p.accuracy), None)
+    begin = begin or d.evidence.measures.get("student_accuracy")
     for word, found, hue, style in (
-        ("expert", d.measures.get("expert_accuracy"), INK, (0, (4, 3))), ("before", begin, STUDENT, _START),
+        ("expert", d.evidence.measures.get("expert_accuracy"), INK, (0, (4, 3))), ("before", begin, STUDENT, _START),
     ):  # fmt: skip
         if found is not None:
             ax.axhline(found.value, color=EXPERT if word == "expert" else hue, lw=1.3, ls=style, zorder=1.5)
@@ -87,10 +89,10 @@ def accuracy(d: Data, online: bool) -> Markup | None:
             ax.plot([n for n, _ in points], [e.value for _, e in points], color=hue, lw=1.6)
         _intervals(ax, points, hue)
         levels += [x for _, e in points for x in (e.low, e.high)]
-        final = d.expected.get(kind) if kind == "sft" or online else None
+        final = d.verdict.expected.get(kind) if kind == "sft" or d.has_online_route else None
         end = points[-1][1].value
-        if final is not None and d.full > points[-1][0]:
-            at = d.full / aside if kind == "sft" else d.full * aside
+        if final is not None and full > points[-1][0]:
+            at = full / aside if kind == "sft" else full * aside
             ax.plot([points[-1][0], at], [end, final.value], color=hue, lw=1.4, ls=(0, (4, 2.5)))
             _intervals(ax, [(at, final)], hue, hollow=True)
             levels += [final.low, final.high]
@@ -102,19 +104,21 @@ def accuracy(d: Data, online: bool) -> Markup | None:
     return to_svg(fig, "curve-accuracy", f"Accuracy of the pilots against training sequences. {told}")
 
 
-def reverse(d: Data) -> Markup | None:
+def reverse(d: Diagnosis) -> Markup | None:
     """KL(student, expert) on the student's own texts after each pilot."""
     lines = [
         (word, hue, points)
         for kind, word, hue in (("sft", "SFT", SFT), ("opd", "OPD", OPD))
-        if (points := [(p.samples, p.reverse) for p in d.curve(kind) if p.reverse])
+        if (points := [(p.samples, p.kl_student_expert) for p in d.evidence.curve(kind) if p.kl_student_expert])
     ]
     if not lines:
         return None
     fig, ax = _panel("Distance of the student’s own texts")
     _samples_axis(ax, [n for *_, points in lines for n, _ in points], 0)
     ends: list[tuple[str, float, str]] = []
-    begin = next((p.reverse for kind in ("sft", "opd") if (p := d.start(kind)) and p.reverse), None)
+    begin = next(
+        (p.kl_student_expert for kind in ("sft", "opd") if (p := d.evidence.start(kind)) and p.kl_student_expert), None
+    )
     top = begin.high if begin else 0.0
     if begin:
         ax.axhline(begin.value, color=STUDENT, lw=1.4, ls=_START, zorder=1.5)
@@ -132,7 +136,7 @@ def reverse(d: Data) -> Markup | None:
     return to_svg(fig, "curve-reverse", f"KL(student, expert) after the pilots, nats. {told}")
 
 
-def online_reward(d: Data) -> Markup | None:
+def online_reward(d: Diagnosis) -> Markup | None:
     """Share right in each update of the online pilot: fresh prompts, not yet trained on."""
     seen = rows(d.series.get("online_reward"), 2)
     if len(seen) < 2:
@@ -148,7 +152,7 @@ def online_reward(d: Data) -> Markup | None:
         at = n[window - 1 :]
         ax.plot(at, smooth, color=OPD, lw=2.2)
     ends = [("OPD", float(smooth[-1]), OPD)]
-    begin = d.start("opd")
+    begin = d.evidence.start("opd")
     if begin and begin.accuracy:
         ax.axhline(begin.accuracy.value, color=STUDENT, lw=1.4, ls=_START, zorder=1.5)
         ends.append(("before", begin.accuracy.value, STUDENT))
@@ -197,10 +201,10 @@ def _nats_axis(ax: Axes, top: float) -> None:
     ax.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5]))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
     ax.grid(axis="y", color=HAIR, lw=1)
-    ax.set_title("nats a sequence", loc="left", size=10.5, color=SOFT, pad=3)
+    ax.set_title("nats per sequence", loc="left", size=10.5, color=SOFT, pad=3)
 
 
-def _intervals(ax: Axes, points: Sequence[tuple[float, Number]], hue: str, hollow: bool = False) -> None:
+def _intervals(ax: Axes, points: Sequence[tuple[float, Estimate]], hue: str, hollow: bool = False) -> None:
     for n, e in points:
         ax.plot([n, n], [e.low, e.high], color=hue, lw=3, alpha=0.35, solid_capstyle="butt", zorder=2)
         ax.plot([n], [e.value], "o", ms=7.5, mfc="white" if hollow else hue, mec=hue, mew=2, zorder=3, clip_on=False)

@@ -14,9 +14,10 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Polygon, Rectangle, Wedge
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
+from understudy.diagnosis.forecast.explain import chance
+from understudy.diagnosis.types import Estimate
 from understudy.evaluation.intervals import Floats, Interval
 from understudy.evaluation.numbers import percent
-from understudy.report.diagnosis.data import Number
 from understudy.report.figures.plots import dot, put_left, put_right
 from understudy.report.figures.svg import EXPERT, FAINT, HAIR, INK, SOFT, axes, colour, figure, spread, to_svg
 
@@ -37,13 +38,6 @@ _SAYS = {
     "undecided": "too close to call, or the evidence does not reach",
     "go online": "OPD ends clearly higher than SFT",
 }
-
-
-def chance(p: float) -> str:
-    """A probability that is neither 0 nor 1 is not written as if it were."""
-    if 0 < p < 0.005:
-        return "<1%"
-    return ">99%" if 0.995 <= p < 1 else f"{100 * p:.0f}%"
 
 
 # --- the dial ------------------------------------------------------------------------------------------------------
@@ -127,7 +121,7 @@ def _rows(ax: Axes, chances: dict[str, float], answer: str, top: tuple[float, fl
 # --- routes --------------------------------------------------------------------------------------------------------
 
 
-def routes(rows: Sequence[tuple[str, str, Number, bool]], name: str, width: float) -> Markup:
+def routes(rows: Sequence[tuple[str, str, Estimate, bool]], name: str, width: float) -> Markup:
     """Accuracy of (which of HUES, label, number, whether it is forecast), a dot with its interval a row."""
     wide = width > 600
     step, foot = (36.0, 34.0) if wide else (52.0, 34.0)
@@ -158,7 +152,7 @@ def routes(rows: Sequence[tuple[str, str, Number, bool]], name: str, width: floa
     return to_svg(fig, name, f"Accuracy of each route. {told}")
 
 
-def _shares(e: Number) -> Interval:
+def _shares(e: Estimate) -> Interval:
     low, value, high = (min(max(x, 0.0), 1.0) for x in (e.low, e.value, e.high))
     return Interval(value, low, high, e.n, 1)
 
@@ -214,7 +208,7 @@ def scatter(points: Sequence[tuple[float, ...]], name: str, size: float) -> tupl
 
 
 def tilt(
-    curve: Sequence[tuple[float, ...]], ceiling: Number | None, expert: Number | None, name: str, size: float
+    curve: Sequence[tuple[float, ...]], ceiling: Estimate | None, expert: Estimate | None, name: str, size: float
 ) -> Markup:
     """Accuracy under weights e^(tA) on the student's own answers, of (t, value, low, high); the ceiling as a line."""
     t, value, low, high = (np.array(column) for column in zip(*curve))
@@ -256,7 +250,7 @@ def lengths(student: Floats, expert: Floats, name: str, size: float) -> Markup:
     ax.set_ylim(0, ax.get_ylim()[1] * 1.06)
     ax.yaxis.set_major_locator(NullLocator())
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-    ax.set_xlabel("tokens a completion", size=10.5, labelpad=3)
+    ax.set_xlabel("tokens per completion", size=10.5, labelpad=3)
     means = [float(np.arange(len(c)) @ c / c.sum()) if c.sum() > 0 else 0.0 for c in (student, expert)]
     return to_svg(fig, name, f"Completion lengths: student {means[0]:.1f} tokens on average, expert {means[1]:.1f}")
 

@@ -27,9 +27,10 @@ from diagnosis_by_hand import (
 )
 
 from understudy.cli.main import main
+from understudy.diagnosis.forecast.explain import chances
+from understudy.diagnosis.types import Diagnosis
 from understudy.errors import UserError
 from understudy.report.diagnosis import page
-from understudy.report.diagnosis.data import Data, load, understood
 from understudy.report.diagnosis.plots import dial
 from understudy.report.diagnosis.words import command, measure
 from understudy.report.figures.svg import INK, drawing
@@ -255,31 +256,35 @@ def paths(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
         yield from paths(value[0], (*at, 0))
 
 
-def context(d: Data) -> None:
+def understood(raw: Any) -> Diagnosis:
+    return Diagnosis.from_dict(raw, tolerant=True)
+
+
+def context(d: Diagnosis) -> None:
     """All figures and words; the template only lays them out."""
     with drawing():
-        page._context(d)
+        page.context(d, Path("d"))
 
 
 def test_any_part_may_be_absent_or_of_the_wrong_kind() -> None:
     """What is read never raises; drawn is one of each of the parts."""
-    whole, somewhere = diagnosis(), Path("d")
+    whole = diagnosis()
     whole["series"]["scatter"] = whole["series"]["scatter"][:8]
     for place in paths(whole):
         if place[:2] == ("verdict", "answer") or place in (("verdict",), ("version",)):
             continue
         for wrong in ("absent", None, "x", [], {}, 10**400, "nan", [[1]], {"value": -1e300}):
-            assert understood(changed(whole, place, wrong), somewhere).answer == "go online"
+            assert understood(changed(whole, place, wrong)).verdict.answer == "go online"
     parts = ("setting", "evidence", "costs", "series", "preflight", "assumptions")
     for wrong in ("x", {"x": [None, {"y": "z"}]}, [{"x": 1}]):
-        context(understood(whole | dict.fromkeys(parts, wrong), somewhere))
+        context(understood(whole | dict.fromkeys(parts, wrong)))
     odd = {"student": "x", "t": [0, 1], "value": [1e29, -1e29], "low": [0, 0], "high": [0, 0], "n": [1, 1]}
     for wrong in (odd, [[1, 2, 3]] * 2, [[1e29, -1e29, 1e29], [0, 0, 0]]):
-        context(understood(whole | {"series": dict.fromkeys(whole["series"], wrong)}, somewhere))
+        context(understood(whole | {"series": dict.fromkeys(whole["series"], wrong)}))
     for change in ({"samples": 1}, {"samples": 1e29, "accuracy": None}, {"kl_expert_student": estimate(-1e29, 1.0)}):
         pilots = [p | change for p in whole["evidence"]["pilots"]]
         d = whole | {"evidence": whole["evidence"] | {"pilots": pilots}, "series": {}}
-        context(understood(d, somewhere))
+        context(understood(d))
 
 
 def changed(value: Any, place: tuple[Any, ...], wrong: Any) -> Any:
@@ -356,10 +361,10 @@ def test_the_command_on_the_page_asks_the_same_question(tmp_path: Path, full: Pa
 
 def test_the_dial_is_cut_in_proportion(tmp_path: Path) -> None:
     """Angles are read back from the drawing: the answer's piece is outlined in ink and 83% of half a turn wide."""
-    d = load(write(tmp_path, diagnosis()))
+    d = Diagnosis.load(write(tmp_path, diagnosis()), tolerant=True)
 
     with drawing():
-        svg = str(dial(d.chances, d.answer, "dial", 1060))
+        svg = str(dial(chances(d.verdict), d.verdict.answer, "dial", 1060))
     root = ElementTree.fromstring(svg)
     outlined = [
         e for e in root.iter() if e.tag.endswith("path") and f"stroke: {INK}; stroke-width: 2" in e.get("style", "")
@@ -373,6 +378,6 @@ def test_the_dial_is_cut_in_proportion(tmp_path: Path) -> None:
 
 
 def test_numbers_for_people(tmp_path: Path) -> None:
-    measures = load(write(tmp_path, diagnosis())).measures
+    measures = Diagnosis.load(write(tmp_path, diagnosis())).evidence.measures
     assert measure("kl_student_expert", measures["kl_student_expert"]) == "9.10 [8.00, 10.2]"
     assert measure("student_accuracy", measures["student_accuracy"]) == "41.0% [36.0, 46.0]"
