@@ -1,63 +1,68 @@
-"""What the diagnosis said of each expert before the runs, next to what then happened."""
+"""What the diagnosis of each expert forecast before the runs, next to what then happened."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from understudy.diagnosis.forecast.explain import likeliest
 from understudy.diagnosis.outcome import MARGIN, UNDECIDED, Answer, is_close, truth
-from understudy.evaluation.numbers import percent
-from understudy.report.comparison.diagnoses import ROUTES, Said
+from understudy.diagnosis.types import Diagnosis, Estimate
+from understudy.evaluation.numbers import percent, with_bounds
 from understudy.report.comparison.load import Comparison
 from understudy.report.comparison.summary import Summary, summarise
 from understudy.report.text import label, listed, method_name
 
+ROUTES = ("sft", "opd")
+
 
 @dataclass(frozen=True)
-class Row:
-    """A verdict and its outcome. sft, opd: (expected, low, high, what then was measured), nan where not known."""
+class Judged:
+    """A verdict and its outcome. routes: of sft and opd, (expected or None, accuracy then measured or nan)."""
 
     expert: str
     seed: int
     verdict: str
-    routes: dict[str, tuple[float, float, float, float]]
+    routes: dict[str, tuple[Estimate | None, float]]
     happened: Answer | None
     judged: str
     """right, wrong, close call, undecided, "" (not finished)."""
 
 
-def rows(s: Summary) -> list[Row]:
+def rows(s: Summary) -> list[Judged]:
     """Every verdict with its outcome, in the comparison's order."""
     out = []
-    for said in s.c.said:
-        if said.refused:
-            out.append(Row(said.expert, said.seed, f"none: {said.refused}", {}, None, ""))
-        elif said.answer:
-            out.append(_row(s, said))
+    for made in s.c.diagnoses:
+        if made.diagnosis is not None:
+            out.append(_judged(s, made.expert, made.seed, made.diagnosis))
+        elif made.refused:
+            out.append(Judged(made.expert, made.seed, f"none: {made.refused}", {}, None, ""))
     return out
 
 
-def _row(s: Summary, said: Said) -> Row:
-    then, gain_half, lead_half = _then(s, said.expert, said.seed)
-    routes = {r: (*said.expected.get(r, (np.nan,) * 3), then.get(r, np.nan)) for r in ROUTES}
-    verdict = f"{said.answer} ({said.likeliest if said.answer == UNDECIDED else ''}{percent(said.probability, 0)})"
+def _judged(s: Summary, expert: str, seed: int, d: Diagnosis) -> Judged:
+    then, gain_half, lead_half = _then(s, expert, seed)
+    routes = {r: (d.verdict.expected.get(r), then.get(r, math.nan)) for r in ROUTES}
+    answer, p = d.verdict.answer, d.verdict.probabilities
+    named, best = (likeliest(p), f"{likeliest(p)} ") if answer == UNDECIDED else (answer, "")
+    verdict = f"{answer} ({best}{percent(p[named], 0)})" if named in p else str(answer)
     if len(then) < 3:
-        return Row(said.expert, said.seed, verdict, routes, None, "")
+        return Judged(expert, seed, verdict, routes, None, "")
     outcome = then["student"], then["sft"], then["opd"]
     happened = truth(*outcome)
     judged: str
-    if said.answer == UNDECIDED:
+    if answer == UNDECIDED:
         judged = UNDECIDED
-    elif said.answer == happened:
+    elif answer == happened:
         judged = "right"
     else:
         judged = "close call" if is_close(*outcome, gain_half, lead_half) else "wrong"
-    return Row(said.expert, said.seed, verdict, routes, happened, judged)
+    return Judged(expert, seed, verdict, routes, happened, judged)
 
 
 def _then(s: Summary, expert: str, seed: int) -> tuple[dict[str, float], float, float]:
@@ -83,7 +88,8 @@ def finding(s: Summary) -> str:
     judged = [row.judged for row in rows(s) if row.judged]
     if not judged:
         return ""
-    cost = [said.share for said in s.c.said if said.share is not None]
+    shares = [made.diagnosis.cost_share for made in s.c.diagnoses if made.diagnosis is not None]
+    cost = [share for share in shares if share is not None]
     price = f" (at most {percent(max(cost))} of what both trainings were foreseen to cost)" if cost else ""
     counts = {word: judged.count(word) for word in ("right", "close call", "wrong", UNDECIDED)}
     decided = len(judged) - counts[UNDECIDED]
@@ -96,41 +102,39 @@ def finding(s: Summary) -> str:
     return f"Said beforehand: the diagnosis{price} was {listed(parts)}."
 
 
-def cells(s: Summary, row: Row) -> list[str]:
+def cells(s: Summary, row: Judged) -> list[str]:
     """expert, seed, verdict, sft, opd, what then was true, judged."""
-    told = []
+    routes = []
     for route in ROUTES:
-        value, low, high, then = row.routes.get(route, (np.nan,) * 4)
-        said = "–" if np.isnan(value) else f"{_p(value)} [{_p(low)}, {_p(high)}]"
-        told.append(f"{said} → {'–' if np.isnan(then) else _p(then)}")
-    return [label(row.expert, 40), str(row.seed), row.verdict, *told, row.happened or "–", row.judged or "–"]
+        expected, then = row.routes.get(route, (None, math.nan))
+        routes.append(f"{with_bounds(expected, _p)} → {_p(then)}")
+    return [label(row.expert, 40), str(row.seed), row.verdict, *routes, row.happened or "–", row.judged or "–"]
 
 
 def headers(s: Summary) -> list[str]:
     online = method_name(s.online) if s.online else "online"
-    routes = ("SFT: said → then", f"{online}: said → then")
-    return ["expert", "seed", "said beforehand", *routes, "what was best", "so it was"]
+    routes = ("SFT: forecast → then", f"{online}: forecast → then")
+    return ["expert", "seed", "verdict beforehand", *routes, "what was best", "so it was"]
 
 
 def terminal(comparison: Comparison) -> Table | None:
-    """The same for a terminal, without intervals; None where nothing was said."""
+    """The same for a terminal, without intervals; None where there was no diagnosis."""
     s = summarise(comparison)
     found = rows(s)
     if not found:
         return None
     several = len({row.seed for row in found}) > 1
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
     seed = ["seed"] if several else []
-    heads = ["expert", *seed, "said beforehand", "SFT", "OPD", "then was best", "so it was"]
-    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
-    for name in heads:
-        made.add_column(Text(name))
+    for name in ("expert", *seed, "verdict beforehand", "SFT", "OPD", "then was best", "so it was"):
+        table.add_column(Text(name))
     for row in found:
-        told = [label(row.expert, 40), *([str(row.seed)] if several else []), row.verdict.partition(" (")[0]]
+        line = [label(row.expert, 40), *([str(row.seed)] if several else []), row.verdict.partition(" (")[0]]
         for route in ROUTES:
-            value, _, _, then = row.routes.get(route, (np.nan,) * 4)
-            told.append("–" if np.isnan(value + then) else f"{_p(value)}→{_p(then)}")
-        made.add_row(*map(Text, [*told, row.happened or "–", row.judged or "–"]))
-    return made
+            expected, then = row.routes.get(route, (None, math.nan))
+            line.append("–" if expected is None or math.isnan(then) else f"{_p(expected.value)}→{_p(then)}")
+        table.add_row(*map(Text, [*line, row.happened or "–", row.judged or "–"]))
+    return table
 
 
 def section(s: Summary) -> dict[str, Any] | None:
@@ -146,4 +150,4 @@ def section(s: Summary) -> dict[str, Any] | None:
 
 
 def _p(share: float) -> str:
-    return f"{100 * share:.0f}%"
+    return percent(share, 0)

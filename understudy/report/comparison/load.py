@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from understudy.errors import UserError
-from understudy.report.comparison.diagnoses import Said, read
+from understudy.report.comparison.diagnoses import Made, read
 from understudy.report.runs import Outcome, Run, is_run, load_run, mapping, number, outcomes, read_json
 from understudy.report.text import label, plain_value
 
@@ -68,7 +68,7 @@ class Comparison:
     flags: list[str]
     notes: list[str] = field(default_factory=list)
     single: bool = False
-    said: list[Said] = field(default_factory=list)
+    diagnoses: list[Made] = field(default_factory=list)
 
 
 def load(paths: Sequence[Path]) -> Comparison:
@@ -120,7 +120,7 @@ def _load_comparison(root: Path) -> Comparison:
     methods = [str(method) for method in _items(raw.get("methods"))]
     methods += [m for m in dict.fromkeys(entry.method for entry in entries) if m not in methods]
     flags = [item if isinstance(item, str) else plain_value(item, 400) for item in _items(raw.get("flags"))]
-    said = read(root, raw.get("diagnoses"), notes)
+    diagnoses = read(root, raw.get("diagnoses"), notes)
     return Comparison(
         title=label(raw.get("title") or "Offline or online imitation", 120),
         axis=str(raw.get("axis") or "updates"),
@@ -132,7 +132,7 @@ def _load_comparison(root: Path) -> Comparison:
         command=_command(raw.get("command")),
         flags=flags,
         notes=notes + [note for entry in entries for note in entry.run.notes],
-        said=said,
+        diagnoses=diagnoses,
     )
 
 

@@ -51,8 +51,9 @@ def test_each_verdict_is_judged_by_what_happened(place: Path) -> None:
         ("larger", 0): "close call", ("style", 0): "",
     }, {who: (row.happened, row.routes) for who, row in found.items()}  # fmt: skip
     assert found["solver", 0].happened == "go online"
-    expected, low, high, then = found["solver", 0].routes["opd"]
-    assert (expected, low, high) == (0.6, 0.5, 0.7)
+    expected, then = found["solver", 0].routes["opd"]
+    assert expected is not None
+    assert (expected.value, expected.low, expected.high) == (0.6, 0.5, 0.7)
     assert 0.75 < then < 0.95
     assert "right 2 of 4 times" in forecasts.finding(s), forecasts.finding(s)
     assert "5.0% of what both trainings were foreseen to cost" in forecasts.finding(s)
