@@ -1,4 +1,4 @@
-"""Counter-based random numbers: what a sample is depends on its name alone, never on the batch it came in."""
+"""Counter-based random numbers: a sample depends on its name alone, never on the batch that it was drawn in."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ def seed_from(*parts: object) -> int:
 
 
 def generator(*parts: object) -> np.random.Generator:
+    """A generator of its own for these parts."""
     return np.random.Generator(np.random.Philox(key=seed_from(*parts)))
 
 

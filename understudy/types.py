@@ -38,7 +38,7 @@ class Rollout:
 
     `ids` has the end token as its last id iff `ended`; a truncated completion never gets one.
     `behavior_logp[t]` is log behavior(ids[t] | prompt, ids[:t]) in nats, under the transforms it was sampled with; NaN
-    where the actor does not tell (a black box, a server under a temperature): a loss that reads it stops the run.
+    where the actor does not report it (a black box, a server under a temperature): a loss that reads it stops the run.
     """
 
     prompt: Prompt
@@ -59,20 +59,20 @@ class Rollout:
 
 @dataclass(frozen=True)
 class Batch:
-    """What one update reads: teacher-forcing inputs and, per completion token, what pulls it and how strongly.
+    """What one update reads: teacher-forcing inputs and, per completion token, its target and its weight.
 
     Prompts are padded on the left and completions on the right, so completion column t is input column
     S - T + t for every row, and the logits that predict it are at column S - T + t - 1.
-    Masks come from lengths, never from comparing ids with pad or end (DESIGN.md, trap 5).
+    Masks come from lengths, never from comparing ids with pad or end: a comparison drops a real end token.
     """
 
     input_ids_BS: Tensor
     attention_mask_BS: Tensor
     position_ids_BS: Tensor
     completion_mask_BT: Tensor  # True where a completion token (the end token included) is
-    target_ids_N: Tensor  # the token each position is pulled toward, when the target is a token
+    target_ids_N: Tensor  # the target token of each position, when the target is a token
     row_N: Tensor  # which row each token belongs to
-    weight_N: Tensor  # strength of the pull
+    weight_N: Tensor  # of each token's loss
     behavior_logp_N: Tensor | None = None  # for the importance ratio; None = no ratio
     expert_logp_NV: Tensor | None = None  # log-probs over the vocabulary, when the target is a distribution
 
@@ -93,12 +93,12 @@ class Batch:
 
 @dataclass
 class Ledger:
-    """Cumulative, training only: what evaluation spends is its own seconds and nothing else."""
+    """What a training has spent so far. Evaluation counts nothing but its own seconds."""
 
     expert_calls: int = 0
     """Completions that the expert sampled or scored."""
     expert_tokens_scored: int = 0
-    """Tokens whose expert log-prob or distribution was asked for."""
+    """Tokens whose expert log-prob or distribution was requested."""
     expert_tokens_sampled: int = 0
     """Tokens that the expert sampled, counted when an update first uses them."""
     student_tokens_sampled: int = 0

@@ -17,8 +17,8 @@ def kl(logp: Tensor, logq: Tensor) -> Tensor:
 def jsd(logp: Tensor, logq: Tensor, beta: float) -> Tensor:
     """beta KL(p || m) + (1 - beta) KL(q || m) with m = beta p + (1 - beta) q; GKD (arXiv 2306.13649), eq. 1.
 
-    (..., V) log-probs -> (...). Symmetric at beta = 1/2; divided by beta it tends to KL(q || p)'s mirror
-    KL(p || q) as beta -> 0, and divided by 1 - beta to KL(q || p) as beta -> 1.
+    (..., V) log-probs -> (...). Symmetric at beta = 1/2. Divided by beta it tends to KL(p || q) as beta -> 0; divided
+    by 1 - beta it tends to KL(q || p) as beta -> 1.
     """
     if not 0 < beta < 1:
         raise ValueError(f"beta must lie strictly between 0 and 1, not {beta}")
@@ -39,8 +39,8 @@ def entropy(logp: Tensor) -> Tensor:
 def bucketed(logp: Tensor, ids: Tensor) -> Tensor:
     """Coarsen (N, V) log-probs to the tokens `ids` (N, K) plus one bucket for all the rest: (N, K + 1).
 
-    The tail bucket keeps the mass that renormalised top-k would lose (DESIGN.md, trap 2). A divergence of two
-    distributions coarsened alike is a lower bound of the full one (data processing).
+    The tail bucket keeps the mass outside `ids`; a renormalised top-k would not penalise mass that moves there. The
+    divergence of two distributions coarsened alike is a lower bound of the full one (data processing).
     """
     kept = logp.gather(-1, ids)
     return torch.cat([kept, log1m_sum_exp(kept).unsqueeze(-1)], -1)
@@ -84,7 +84,7 @@ def prefix_log_ratio(logp_N: Tensor, behavior_logp_N: Tensor, row_N: Tensor) -> 
 def group_advantages(reward_BG: Tensor, normalise: str) -> Tensor:
     """Reward minus the group's mean; `normalise='std'` also divides by the group's standard deviation.
 
-    (prompts, samples a prompt) -> same. 'std' is GRPO (arXiv 2402.03300, section 4.1.1); 'none' drops the
+    (prompts, samples per prompt) -> same. 'std' is GRPO (arXiv 2402.03300, section 4.1.1); 'none' drops the
     division, which over-weights prompts that are nearly always right or wrong (arXiv 2503.20783).
     """
     centred = reward_BG - reward_BG.mean(1, keepdim=True)

@@ -59,7 +59,7 @@ def divergence(student_logp: Tensor, expert_logp: Tensor, kind: str, beta: float
     """Per-token divergence of two (N, V) log-prob tables, (N,) nats. Names give the argument order of KL.
 
     kl_expert_student = KL(expert || student), kl_student_expert = KL(student || expert),
-    jsd = maths.jsd(expert, student, beta).
+    jsd = divergences.jsd(expert, student, beta).
     """
     if kind == "kl_expert_student":
         return divergences.kl(expert_logp, student_logp)
@@ -77,8 +77,8 @@ def reduce(
 
     The totals (default: of these tokens) are those of the whole update, so that micro-batches of whole rows, reduced
     one by one and added, give exactly the full batch.
-    token_mean: sum over tokens / number of tokens. sequence_mean: mean over rows of each row's token mean (reweights
-    states by 1 / length: DESIGN.md, trap 1). sequence_sum: mean over rows of each row's sum.
+    token_mean: sum over tokens / number of tokens. sequence_mean: mean over rows of each row's token mean (weights
+    states by 1 / length, which can change a comparison). sequence_sum: mean over rows of each row's sum.
     """
     lengths = torch.bincount(row_N)
     total_tokens = len(row_N) if total_tokens is None else total_tokens

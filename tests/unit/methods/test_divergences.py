@@ -65,7 +65,7 @@ def test_tail_bucket_keeps_all_mass_and_lower_bounds(a, b, k):
 
 
 def test_tail_bucket_sees_mass_that_escapes_the_top_tokens():
-    """Renormalised top-k would call these two equal (DESIGN.md, trap 2)."""
+    """Renormalised top-k would call these two equal: mass in the tail must count."""
     expert = torch.tensor([[0.5, 0.4, 0.05, 0.05]], dtype=torch.float64).log()
     student = torch.tensor([[0.05, 0.04, 0.01, 0.9]], dtype=torch.float64).log()
     ids = expert.topk(2, -1).indices
