@@ -155,7 +155,7 @@ class AdditionTask(Task):
         return _tokenizer()
 
     def expert(self, spec: Spec, tokenizer: Any) -> Expert:
-        """`solver`, `always_ok`, `mediocre`, ... as in Countdown (experts/solver_config.py)."""
+        """`solver`, `always_ok`, `mediocre`, ... as in Countdown (experts/programs/solver.py)."""
         from understudy.experts.programs.solver import SolverExpert
 
         expert = SolverExpert.from_spec(spec, tokenizer, self)

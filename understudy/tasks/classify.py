@@ -116,7 +116,7 @@ class ClassifyTask(Task):
         return _tokenizer()
 
     def expert(self, spec: Spec, tokenizer: Any) -> Expert:
-        """`labeller`, `secret` (experts/labeller.py)."""
+        """`labeller`, `secret` (experts/programs/labeller.py)."""
         from understudy.experts.programs.labeller import LabellerExpert
 
         return LabellerExpert.from_spec(spec, tokenizer, self.labels, self.label)

@@ -91,7 +91,7 @@ class PairTask(Task):
 
     def expert(self, spec: Spec, tokenizer: Any) -> Expert:
         """The main task's programmatic expert, beside the other's for its prompts."""
-        from understudy.experts.programs.pair import PairExpert
+        from understudy.experts.programs.base import PairExpert
 
         other = parse_spec(spec_text(self.config.other_expert), "task.other_expert")
         experts = self.main.expert(spec, tokenizer), self.other.expert(other, tokenizer)

@@ -19,8 +19,7 @@ from hypothesis import strategies as st
 from scipy.stats import chi2
 
 from understudy.errors import UserError
-from understudy.experts.programs.solver import SolverExpert
-from understudy.experts.programs.solver_config import PRESETS
+from understudy.experts.programs.solver import PRESETS, SolverExpert
 from understudy.methods.divergences import entropy
 from understudy.policy.sampling import draw
 from understudy.protocols import Expert

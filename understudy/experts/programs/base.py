@@ -1,15 +1,15 @@
-"""An expert that is a program: a cursor walks a completion and says what comes next; the rest is here.
+"""An expert that is a program: a cursor walks a completion and gives the next token's distribution; the rest is here.
 
-The next token's distribution is (1 - smoothing) structured + smoothing / vocabulary, where `structured` is what the
-cursor says. So any prefix is scored exactly, a student's too, and what is sampled is what is scored.
+The next token's distribution is (1 - smoothing) structured + smoothing / vocabulary; `structured` is the cursor's. So
+any prefix is scored exactly, a student's too, and samples are drawn from what is scored.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import inf, log
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -19,25 +19,35 @@ from understudy.errors import UserError
 from understudy.experts.programs.search_tree import Next
 from understudy.protocols import Expert, Stepper
 from understudy.randomness import uniforms
+from understudy.specs import Spec, build
 from understudy.types import Prompt, Rollout
+
+C = TypeVar("C")
+
+
+def preset(spec: Spec, presets: Mapping[str, Mapping[str, Any]], config: type[C]) -> C:
+    """The options of a named preset, changed by those of `spec`. UserError: unknown name or option."""
+    if spec.name not in presets:
+        raise UserError("expert", spec.text, f"unknown; one of {', '.join(presets)}, or a model directory")
+    return build(config, {**presets[spec.name], **spec.args}, "expert")
 
 
 class Cursor(Protocol):
-    """A place in a completion."""
+    """A position in a completion."""
 
     def next(self) -> Next:
         """Structured distribution of the next token."""
         ...
 
     def push(self, token: int) -> None:
-        """Go on by any token."""
+        """Advance by any token."""
         ...
 
 
 class ProgramExpert(Expert):
-    """Sampling and scoring for a cursor. One instance serves any number of prompts, on the CPU.
+    """Samples and scores by a cursor. One instance serves any number of prompts, on the CPU.
 
-    smoothing: share of the uniform distribution in every token's; 0 makes a generator that can only be sampled.
+    smoothing: share of the uniform distribution in every token's; with 0 it can only be sampled.
     vocabulary: size of the score vectors; 0 = the tokenizer's.
     """
 
@@ -53,7 +63,7 @@ class ProgramExpert(Expert):
             raise UserError("expert.vocabulary", vocabulary, hint)
         self.smoothing = smoothing
         self._keep, self._floor = 1 - smoothing, smoothing / self.vocabulary
-        # without smoothing whatever the process would not write scores -inf: never a score to train on
+        # without smoothing, what the process never writes scores -inf, which nothing can train on
         self.capabilities = frozenset({"sample", "score", "distribution"} if smoothing else {"sample"})
 
     @abstractmethod
@@ -64,7 +74,7 @@ class ProgramExpert(Expert):
         return ProgramSteps(self, [self.walk(p) for p in prompts])
 
     def sample(self, prompts: Sequence[Prompt], samples: int, seed: int, max_new_tokens: int) -> list[Rollout]:
-        """Draws from exactly what `distribution` says, token by token by inverse CDF."""
+        """Draws from exactly `distribution`, token by token by inverse CDF."""
         drawn, end = [], self.end
         for prompt in prompts:
             for s in range(samples):
@@ -130,7 +140,7 @@ class ProgramExpert(Expert):
         return min(self.vocabulary - 1, int((u - keep * below) / floor)), floor
 
     def single(self, text: str) -> int:
-        """The one token that `text` is. UserError where it is more."""
+        """The id of a text that is one token. UserError: it is more."""
         ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         if len(ids) != 1:
             raise UserError("expert", self.name, f"needs a tokenizer in which {text!r} is one token, not {len(ids)}")
@@ -138,13 +148,12 @@ class ProgramExpert(Expert):
 
 
 class ProgramSteps(Stepper):
-    """A program as a Stepper: one cursor a live row."""
+    """A program as a Stepper: one cursor per live row."""
 
     def __init__(self, expert: ProgramExpert, walks: list[Cursor]) -> None:
         self._expert, self._walks = expert, walks
 
     def next_logp(self) -> Tensor:
-        """(B_live, V) float32 log-probs."""
         return self._expert.dense([walk.next() for walk in self._walks])
 
     def advance(self, tokens_B: Tensor, keep_B: Tensor) -> None:
@@ -154,3 +163,17 @@ class ProgramSteps(Stepper):
                 walk.push(token)
                 live.append(walk)
         self._walks = live
+
+
+class PairExpert(ProgramExpert):
+    """Two programs as one: `first` where is_first(prompt), else `second`. Smoothing and capabilities are `first`'s."""
+
+    def __init__(self, first: Expert, second: Expert, is_first: Callable[[Prompt], bool]) -> None:
+        if not isinstance(first, ProgramExpert) or not isinstance(second, ProgramExpert):
+            raise UserError("expert", first.name, "a pair of tasks takes programmatic experts, or a model")
+        super().__init__(first.tokenizer, first.name, first.smoothing, first.vocabulary)
+        self.parts, self.is_first = (first, second), is_first
+        self.provenance = {**first.provenance, "other": second.provenance}
+
+    def walk(self, prompt: Prompt) -> Cursor:
+        return self.parts[0 if self.is_first(prompt) else 1].walk(prompt)

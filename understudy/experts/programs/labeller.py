@@ -1,9 +1,9 @@
-"""An expert that answers in one token: right with some probability, and what it takes instead otherwise.
+"""An expert that answers in one token: the right label with some probability, else a wrong one.
 
-coin: it errs at random, each time anew, so its distribution is a function of what the student sees too.
+coin: it errs at random, each time anew, so its distribution is a function of what the student sees.
 hash: whether and how it errs is a secret hash of the prompt: it is (nearly) certain each time, and no student can know
-when it is wrong. To the student this is irreducible: the best it can do about the expert's law is the average over
-prompts, whose likeliest label can even be a wrong one (`wrong=next`).
+when it is wrong. This error is irreducible: the student's best model of the expert is the average over prompts, whose
+most likely label can even be a wrong one (`wrong=next`).
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from understudy.errors import UserError
-from understudy.experts.programs.base import ProgramExpert
+from understudy.experts.programs.base import ProgramExpert, preset
 from understudy.experts.programs.search_tree import Next
 from understudy.randomness import seed_from
-from understudy.specs import Spec, build
+from understudy.specs import Spec
 from understudy.types import Prompt
 
 
@@ -29,7 +29,7 @@ class LabellerConfig:
     wrong: str = "uniform"
     """Which wrong label it gives: uniform (any of them) or next (the one after the right one, cyclically)."""
     smoothing: float = 1e-3
-    """Share of the uniform distribution in every token's. 0 makes a generator that can only be sampled."""
+    """Share of the uniform distribution in every token's. With 0 the expert can only be sampled."""
     secret: int = 0
     """Salt of the secret hash."""
     vocabulary: int = 0
@@ -50,7 +50,7 @@ PRESETS: dict[str, dict[str, Any]] = {"labeller": {}, "secret": {"p_right": 0.7,
 
 
 class LabellerExpert(ProgramExpert):
-    """labels: the texts of all labels, a token each; right: which of them a prompt's is."""
+    """labels: the texts of all labels, each one token; right: index of a prompt's label."""
 
     def __init__(
         self,
@@ -63,28 +63,23 @@ class LabellerExpert(ProgramExpert):
         super().__init__(tokenizer, name, config.smoothing, config.vocabulary)
         self.config, self.right = config, right
         self.labels = tuple(self.single(text) for text in labels)
+        secret = config.noise == "hash"
+        errors = (
+            "when it is wrong is a secret hash of the prompt, which no student can know"
+            if secret else "it errs at random, which a student can copy"
+        )  # fmt: skip
         self.provenance = {
-            "kind": "program",
-            "program": "understudy.experts.labeller",
-            "config": asdict(config),
-            "realizable": False if config.noise == "hash" and config.p_right < 1 else None,
-            "mechanism": f"its label is right with probability {config.p_right:g}; "
-            + (
-                "when it is wrong is a secret hash of the prompt, which no student can know"
-                if config.noise == "hash"
-                else "it errs at random, which a student can copy"
-            ),
-        }
+            "kind": "program", "program": "understudy.experts.labeller", "config": asdict(config),
+            "realizable": False if secret and config.p_right < 1 else None,
+            "mechanism": f"its label is right with probability {config.p_right:g}; {errors}",
+        }  # fmt: skip
 
     @classmethod
     def from_spec(
         cls, spec: Spec, tokenizer: Any, labels: tuple[str, ...], right: Callable[[Prompt], int]
     ) -> LabellerExpert:
         """`labeller:p_right=0.8`, `secret:wrong=next`. UserError: unknown name or option."""
-        if spec.name not in PRESETS:
-            raise UserError("expert", spec.text, f"unknown; one of {', '.join(PRESETS)}, or a model directory")
-        config = build(LabellerConfig, {**PRESETS[spec.name], **spec.args}, "expert")
-        return cls(config, tokenizer, labels, right, spec.text)
+        return cls(preset(spec, PRESETS, LabellerConfig), tokenizer, labels, right, spec.text)
 
     def law(self, prompt: Prompt) -> list[float]:
         """Probability of each label, before smoothing."""

@@ -6,36 +6,107 @@ its own probability; after ` ok` end; after ` no` a newline and the next attempt
 
 Any prefix is scored exactly, a student's too. The next token's distribution is
     (1 - smoothing) structured + smoothing / vocabulary,
-where `structured` is the exact conditional of the process given what this attempt has written so far. What
-the process itself never writes is met like this:
-- an attempt that begins no candidate (a false sum, a stray token) gets the verdict of a wrong one at once: an
-  honest solver admits it and tries again;
-- a newline without a verdict starts the next attempt; after the last attempt, or after ` ok`, the end token
-  is due;
-- a style line that was skipped or misspelled is not made good: the process goes on from its place.
+where `structured` is the exact conditional of the process given what this attempt has written so far. After
+what the process itself never writes:
+- an attempt that begins no candidate (a false sum, a stray token) gets the verdict of a wrong one at once: the
+  solver rejects it and tries again;
+- a newline without a verdict starts the next attempt; after the last attempt, or after ` ok`, comes the end
+  token;
+- a style line that was skipped or misspelled is not repaired: the process continues from its position.
 
-The solver knows this grammar but no task: a SearchSpace tells it what can be attempted.
+The solver knows this grammar but no task: a SearchSpace lists what can be attempted.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
+from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import product
 from math import log
 from typing import Any, Protocol
 
 from understudy.errors import UserError
-from understudy.experts.programs.base import ProgramExpert
+from understudy.experts.programs.base import ProgramExpert, preset
 from understudy.experts.programs.search_tree import Candidates, Grammar, Walk
-from understudy.experts.programs.solver_config import PRESETS, SolverConfig, provenance
 from understudy.randomness import seed_from
-from understudy.specs import Spec, build
+from understudy.specs import Spec
 from understudy.types import Prompt
 
-MEMORY = 100_000  # candidates, over all problems, that stay ready
-PLAIN = "0123456789+-*/="  # what may be encoded character by character if the tokenizer merges none of it
+MEMORY = 100_000  # candidates, over all problems, that are kept
+PLAIN = "0123456789+-*/="  # encoded character by character if the tokenizer merges none of it
+
+
+@dataclass(frozen=True)
+class SolverConfig:
+    p_right: float = 0.995
+    """Probability that an attempt is right; uniform among the right ones, else among the wrong ones."""
+    lucky: bool = False
+    """Draw those others among all candidates instead, so that some are right by luck."""
+    false_ok: float = 0.0
+    """Probability that a wrong attempt is called ok."""
+    false_no: float = 0.0
+    """Probability that a right attempt is called no."""
+    repeat: bool = True
+    """Whether an attempt may repeat an earlier one of the same completion."""
+    smoothing: float = 1e-3
+    """Share of the uniform distribution in every token's. With 0 the expert can only be sampled."""
+    style: str = "none"
+    """none, or hash: a first line that is a secret hash of the prompt, which the reward ignores."""
+    style_length: int = 4
+    """Letters of the style line, 1 to 8."""
+    style_secret: int = 0
+    """Salt of the secret hash."""
+    vocabulary: int = 0
+    """Size of the score vectors. 0 = the tokenizer's; a student with a padded vocabulary needs its own."""
+
+    def __post_init__(self) -> None:
+        for field in ("p_right", "false_ok", "false_no"):
+            if not 0 <= getattr(self, field) <= 1:
+                raise UserError(f"expert.{field}", getattr(self, field), "must lie in [0, 1]")
+        if not 0 <= self.smoothing < 1:
+            raise UserError("expert.smoothing", self.smoothing, "must lie in [0, 1)")
+        if self.style not in ("none", "hash"):
+            raise UserError("expert.style", self.style, "one of none, hash")
+        if not 1 <= self.style_length <= 8:
+            raise UserError("expert.style_length", self.style_length, "must be 1..8")
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "solver": {},
+    "search": {},
+    "always_ok": {"false_ok": 1.0},
+    "half": {"p_right": 0.5, "false_ok": 1.0},
+    "styled": {"style": "hash"},
+    "mediocre": {"p_right": 0.12, "lucky": True, "false_ok": 0.4, "false_no": 0.05, "repeat": False, "smoothing": 0.0},
+    "good": {"p_right": 0.5, "false_ok": 0.02, "false_no": 0.02, "repeat": False, "smoothing": 0.0},
+}
+"""search (= solver) almost never errs and its verdicts are honest; always_ok and half call every attempt ok;
+styled is search behind a secret first line; mediocre and good make training traces and give no scores."""
+
+
+def provenance(config: SolverConfig, attempts: int) -> dict[str, Any]:
+    """How it was made, and why it is out of a student's reach: for the run directory and the report."""
+    facts = [
+        "hidden search: the first token already depends on a solution that the student cannot have computed",
+        f"an attempt is right with probability {config.p_right:g}" + (", else random" if config.lucky else ""),
+        f"a wrong attempt is called ok with probability {config.false_ok:g}, "
+        f"a right one no with probability {config.false_no:g}",
+    ]
+    if config.p_right >= 0.9:
+        facts.append("it almost never errs, so its samples never show how to recover")
+    if config.false_ok < 1:
+        seen = "visible mostly when the student's own errors are scored"
+        facts.append(f"its recovery after a wrong attempt is built in, and {seen}")
+    else:
+        facts.append("it calls every wrong attempt ok, so it teaches no recovery, not even on the student's errors")
+    if config.style != "none":
+        facts.append("its first line is a secret hash of the prompt, which no student can know; the reward ignores it")
+    return {
+        "kind": "program", "program": "understudy.experts.solver", "config": asdict(config), "attempts": attempts,
+        "realizable": False, "mechanism": "; ".join(facts),
+    }  # fmt: skip
 
 
 class SearchSpace(Protocol):
@@ -52,23 +123,15 @@ class SearchSpace(Protocol):
 
 
 class SolverExpert(ProgramExpert):
-    """See above. One instance serves any number of prompts, on the CPU."""
+    """See above."""
 
     def __init__(self, config: SolverConfig, tokenizer: Any, space: SearchSpace, name: str = "solver") -> None:
         super().__init__(tokenizer, name, config.smoothing, config.vocabulary)
         self.config, self.space = config, space
         ok, no, newline = (self.single(text) for text in (" ok", " no", "\n"))
+        c = config
         self.grammar = Grammar(
-            ok,
-            no,
-            newline,
-            self.end,
-            space.attempts,
-            config.p_right,
-            config.lucky,
-            config.false_ok,
-            config.false_no,
-            config.repeat,
+            ok, no, newline, self.end, space.attempts, c.p_right, c.lucky, c.false_ok, c.false_no, c.repeat
         )
         self.provenance = provenance(config, space.attempts)
         self._table = self._plain_table()
@@ -79,10 +142,7 @@ class SolverExpert(ProgramExpert):
     @classmethod
     def from_spec(cls, spec: Spec, tokenizer: Any, space: SearchSpace) -> SolverExpert:
         """`solver:p_right=0.9` or another name of PRESETS with options. UserError: unknown name or option."""
-        if spec.name not in PRESETS:
-            raise UserError("expert", spec.text, f"unknown; one of {', '.join(PRESETS)}, or a model directory")
-        config = build(SolverConfig, {**PRESETS[spec.name], **spec.args}, "expert")
-        return cls(config, tokenizer, space, spec.text)
+        return cls(preset(spec, PRESETS, SolverConfig), tokenizer, space, spec.text)
 
     def entropy(self, prompt: Prompt) -> float:
         """Exact entropy (nats) of a whole completion of the process: no smoothing, no limit on tokens."""
@@ -110,10 +170,7 @@ class SolverExpert(ProgramExpert):
 
         return from_attempt(0, all_right, all_wrong)
 
-    # -- inside ----------------------------------------------------------------------------------------------
-
     def walk(self, prompt: Prompt) -> Walk:
-        """A cursor at the beginning of a completion of `prompt`."""
         return Walk(self._candidates(prompt), self._style(prompt))
 
     def _candidates(self, prompt: Prompt) -> Candidates:

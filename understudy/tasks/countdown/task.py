@@ -151,7 +151,7 @@ class CountdownTask(Task):
         return _tokenizer()
 
     def expert(self, spec: Spec, tokenizer: Any) -> Expert:
-        """`solver`, `search`, `always_ok`, ... (experts/solver_config.py), in the search format."""
+        """`solver`, `search`, `always_ok`, ... (experts/programs/solver.py), in the search format."""
         # the one import that points down: a task names its programmatic experts; they know no task
         from understudy.experts.programs.solver import SolverExpert
 
