@@ -60,6 +60,13 @@ def build(cls: type[T], args: Mapping[str, Any], field: str) -> T:
     return cls(**values)
 
 
+def require(config: object, prefix: str, *rules: tuple[str, bool, str]) -> None:
+    """UserError for the first of `rules`, (field, whether its value is good, hint), that does not hold."""
+    for field, good, hint in rules:
+        if not good:
+            raise UserError(f"{prefix}.{field}" if prefix else field, getattr(config, field), hint)
+
+
 _KINDS = {int: "a whole number", float: "a finite number", bool: "true or false", str: "text"}
 
 

@@ -19,7 +19,7 @@ from understudy.experiments.job import Job, training
 from understudy.recipes.recipe import Scale
 from understudy.recipes.tiny import RL, assemble
 from understudy.runs.files import write_bytes
-from understudy.tasks.streams import is_held_out
+from understudy.tasks.generated import is_held_out
 
 LARGE = "larger network"
 LARGEST = 15  # of either number: 256 sums

@@ -18,7 +18,7 @@ TASKS: dict[str, Callable[[Any], Task]] = {
     "countdown": CountdownTask.from_spec,
     "addition": AdditionTask.from_spec,
     "classify": ClassifyTask.from_spec,
-    "pair": PairTask.from_spec,
+    "pair": lambda spec: PairTask.from_spec(spec, make_task),
     **dict.fromkeys(DATASETS, TextTask.from_spec),
 }
 

@@ -1,12 +1,12 @@
 """Addition: add two numbers of several digits, with carries, attempt by attempt.
 
-Prompt `047+585`. A completion is up to `attempts` attempts, each with a verdict (attempts.py). In the two formats:
-    direct    0632 ok          most significant digit first: its carries must be computed out of sight
+Prompt `047+585`. A completion is up to `attempts` attempts, each with a verdict (search_format.py). The two formats:
+    direct    0632 ok          most significant digit first: the carries must be computed without writing them
     scratch   110=0632 ok      first the carries, from the units up: each follows from the one before
-It earns 1 iff the sum is right. The carries of the scratch line count for nothing, but must be there.
+The reward is 1 iff the sum is right. The carries of the scratch line are not checked, but must be there.
 
-What an expert can attempt is every line whose digits are right but for its carries: 2 to the power of `digits` lines,
-one of them right.
+An expert can attempt every line whose digits are right except for its carries: 2 to the power of `digits` lines, one of
+them right.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from itertools import product
 from typing import Any
 
 from understudy.errors import UserError
-from understudy.protocols import Expert, Task
+from understudy.protocols import Expert
 from understudy.randomness import seed_from
-from understudy.specs import Spec, build
+from understudy.specs import Spec, require
+from understudy.tasks.generated import GeneratedTask, is_held_out, place
 from understudy.tasks.search_format import STYLE_TOKENS, passes
-from understudy.tasks.streams import is_held_out, place
-from understudy.tasks.tokenizer import NO, OK, make_tokenizer
+from understudy.tasks.tokenizer import NO, OK
 from understudy.types import Prompt
 
 POOL = 1024  # distinct problems that test and ood pass over
-PATIENCE = 1000  # draws until a problem is on the side that is asked for
+PATIENCE = 1000  # draws until a problem is on the wanted side
 
 
 @dataclass(frozen=True)
@@ -49,56 +49,52 @@ class AdditionConfig:
     """Room for a completion. 0 = what the format can need."""
 
     def __post_init__(self) -> None:
-        def need(field: str, good: bool, hint: str) -> None:
-            if not good:
-                raise UserError(f"task.{field}", getattr(self, field), hint)
+        require(
+            self, "task",
+            ("format", self.format in ("scratch", "direct"), "one of scratch, direct"),
+            ("digits", 2 <= self.digits <= 8, "must be 2..8"),
+            ("ood_digits", self.ood_digits == 0 or self.digits < self.ood_digits <= 9, "must exceed digits, at most 9"),
+            ("attempts", 1 <= self.attempts <= 64, "must be 1..64"),
+            ("test_share", 0 < self.test_share < 1, "must lie strictly between 0 and 1"),
+            ("max_new_tokens", self.max_new_tokens >= 0, "must be at least 0"),
+        )  # fmt: skip
 
-        need("format", self.format in ("scratch", "direct"), "one of scratch, direct")
-        need("digits", 2 <= self.digits <= 8, "must be 2..8")
-        need("ood_digits", self.ood_digits == 0 or self.digits < self.ood_digits <= 9, "must exceed digits, at most 9")
-        need("attempts", 1 <= self.attempts <= 64, "must be 1..64")
-        need("test_share", 0 < self.test_share < 1, "must lie strictly between 0 and 1")
-        need("max_new_tokens", self.max_new_tokens >= 0, "must be at least 0")
 
-
-class AdditionTask(Task):
+class AdditionTask(GeneratedTask):
     name = "addition"
+    Config = AdditionConfig
+    config: AdditionConfig
     keywords: tuple[str, ...] = (OK, NO, "=", "~")
 
     def __init__(self, config: AdditionConfig | None = None) -> None:
-        self.config = config or AdditionConfig()
+        super().__init__(config)
         self.attempts = self.config.attempts
         self.ood_digits = self.config.ood_digits or self.config.digits + 1
         self.max_new_tokens: int = self.config.max_new_tokens or (
             STYLE_TOKENS + self.attempts * (self._length(self.ood_digits) + 2)  # verdict; newline or end
         )
 
-    @classmethod
-    def from_spec(cls, spec: Spec) -> AdditionTask:
-        return cls(build(AdditionConfig, spec.args, "task"))
-
     # -- problems --------------------------------------------------------------------------------------------
 
     def prompts(self, split: str, n: int, seed: int, start: int = 0) -> list[Prompt]:
         """train: independent draws. test, ood: passes over the same distinct problems, each in a new random order."""
-        if split not in self.splits:
-            raise UserError("split", split, f"unknown; one of {', '.join(self.splits)}")
+        self.check_split(split)
         items = range(start, start + n)
         if split == "train":
             digits = self.config.digits
             return [self._prompt(*self._draw(digits, False, "train", seed, i), digits) for i in items]
         pool, digits = self._held_out[split], self.ood_digits if split == "ood" else self.config.digits
-        return [self._prompt(*pool[place(self.name, len(pool), split, seed, i)], digits) for i in items]
+        return [self._prompt(*pool[place(len(pool), i, self.name, "order", split, seed)], digits) for i in items]
 
     @cached_property
     def _held_out(self) -> dict[str, list[tuple[int, int]]]:
         out = {}
         for split, digits in (("test", self.config.digits), ("ood", self.ood_digits)):
-            found = {}
-            for i in range(POOL):  # a pair that comes twice is dropped
+            pairs = {}
+            for i in range(POOL):  # a repeated pair is dropped
                 pair = self._draw(digits, True, split, self.config.split_seed, i)
-                found[min(pair), max(pair)] = pair
-            out[split] = list(found.values())
+                pairs[min(pair), max(pair)] = pair
+            out[split] = list(pairs.values())
         return out
 
     def _draw(self, digits: int, held_out: bool, *name: object) -> tuple[int, int]:
@@ -124,8 +120,8 @@ class AdditionTask(Task):
         digits, total = prompt.data["digits"], prompt.data["a"] + prompt.data["b"]
 
         def right(attempt: str) -> bool:
-            found = _lines(self.config.format, digits).fullmatch(attempt)
-            return found is not None and int(found.group(1)) == total
+            match = _lines(self.config.format, digits).fullmatch(attempt)
+            return match is not None and int(match.group(1)) == total
 
         return 1.0 if ended and passes(text, self.attempts, self._length(digits) + len(OK), right) else 0.0
 
@@ -151,15 +147,13 @@ class AdditionTask(Task):
 
     # -- models ----------------------------------------------------------------------------------------------
 
-    def tokenizer(self) -> Any:
-        return _tokenizer()
-
     def expert(self, spec: Spec, tokenizer: Any) -> Expert:
         """`solver`, `always_ok`, `mediocre`, ... as in Countdown (experts/programs/solver.py)."""
+        # imported here: tasks do without torch
         from understudy.experts.programs.solver import SolverExpert
 
         expert = SolverExpert.from_spec(spec, tokenizer, self)
-        if self.config.format == "scratch":  # nothing is out of sight there
+        if self.config.format == "scratch":  # every carry is written
             known = "each carry follows from the one before, so a student that adds digits can follow step by step; "
             _, _, rest = expert.provenance["mechanism"].partition("; ")
             expert.provenance |= {"realizable": None, "mechanism": known + rest}
@@ -168,11 +162,6 @@ class AdditionTask(Task):
     def _length(self, digits: int) -> int:
         """Characters of an attempt."""
         return (digits + 1) + (digits + 1 if self.config.format == "scratch" else 0)
-
-
-@cache
-def _tokenizer() -> Any:
-    return make_tokenizer()
 
 
 @cache

@@ -11,15 +11,14 @@ Out of distribution the string is longer; its further bits mean nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 
 from understudy.errors import UserError
-from understudy.protocols import Expert, Task
+from understudy.protocols import Expert
 from understudy.randomness import seed_from
-from understudy.specs import Spec, build
-from understudy.tasks.streams import is_held_out, place
-from understudy.tasks.tokenizer import make_tokenizer
+from understudy.specs import Spec, require
+from understudy.tasks.generated import GeneratedTask, is_held_out, place
 from understudy.types import Prompt
 
 
@@ -30,7 +29,7 @@ class ClassifyConfig:
     bits: int = 10
     """Bits of a prompt."""
     relevant: int = 4
-    """The class depends on so many first bits."""
+    """The class depends on this many first bits."""
     classes: int = 4
     """Labels a, b, c, ..."""
     ood_bits: int = 0
@@ -43,31 +42,28 @@ class ClassifyConfig:
     """Salt of the hash of the string that decides which those are."""
 
     def __post_init__(self) -> None:
-        def need(field: str, good: bool, hint: str) -> None:
-            if not good:
-                raise UserError(f"task.{field}", getattr(self, field), hint)
+        require(
+            self, "task",
+            ("rule", self.rule in ("count", "majority", "lookup"), "one of count, majority, lookup"),
+            ("bits", 6 <= self.bits <= 14, "must be 6..14"),
+            ("relevant", 1 <= self.relevant <= self.bits, "must be 1..bits"),
+            ("classes", 2 <= self.classes <= 26, "must be 2..26"),
+            ("classes", self.rule != "majority" or self.classes == 2, "majority has two classes"),
+            ("ood_bits", self.ood_bits == 0 or self.bits < self.ood_bits <= 16, "must exceed bits, at most 16"),
+            ("test_share", 0 < self.test_share < 1, "must lie strictly between 0 and 1"),
+        )  # fmt: skip
 
-        need("rule", self.rule in ("count", "majority", "lookup"), "one of count, majority, lookup")
-        need("bits", 6 <= self.bits <= 14, "must be 6..14")
-        need("relevant", 1 <= self.relevant <= self.bits, "must be 1..bits")
-        need("classes", 2 <= self.classes <= 26, "must be 2..26")
-        need("classes", self.rule != "majority" or self.classes == 2, "majority has two classes")
-        need("ood_bits", self.ood_bits == 0 or self.bits < self.ood_bits <= 16, "must exceed bits, at most 16")
-        need("test_share", 0 < self.test_share < 1, "must lie strictly between 0 and 1")
 
-
-class ClassifyTask(Task):
+class ClassifyTask(GeneratedTask):
     name = "classify"
-    max_new_tokens: int = 1
+    max_new_tokens = 1
+    Config = ClassifyConfig
+    config: ClassifyConfig
 
     def __init__(self, config: ClassifyConfig | None = None) -> None:
-        self.config = config or ClassifyConfig()
+        super().__init__(config)
         self.labels = tuple("abcdefghijklmnopqrstuvwxyz"[: self.config.classes])
         self.keywords: tuple[str, ...] = self.labels[:4]
-
-    @classmethod
-    def from_spec(cls, spec: Spec) -> ClassifyTask:
-        return cls(build(ClassifyConfig, spec.args, "task"))
 
     @cached_property
     def _pools(self) -> dict[str, list[str]]:
@@ -86,14 +82,13 @@ class ClassifyTask(Task):
 
     def prompts(self, split: str, n: int, seed: int, start: int = 0) -> list[Prompt]:
         """train: independent draws. test, ood: passes over all strings, each in a new random order."""
-        if split not in self.splits:
-            raise UserError("split", split, f"unknown; one of {', '.join(self.splits)}")
+        self.check_split(split)
         pool, out = self._pools[split], []
         for index in range(start, start + n):
             if split == "train":
                 at = seed_from("classify", split, seed, index) % len(pool)
             else:
-                at = place(self.name, len(pool), split, seed, index)
+                at = place(len(pool), index, self.name, "order", split, seed)
             out.append(Prompt(f"classify {pool[at]}", f"{pool[at]}\n", {"bits": pool[at]}))
         return out
 
@@ -112,16 +107,9 @@ class ClassifyTask(Task):
     def gold(self, prompt: Prompt) -> str:
         return self.labels[self.label(prompt)]
 
-    def tokenizer(self) -> Any:
-        return _tokenizer()
-
     def expert(self, spec: Spec, tokenizer: Any) -> Expert:
         """`labeller`, `secret` (experts/programs/labeller.py)."""
+        # imported here: tasks do without torch
         from understudy.experts.programs.labeller import LabellerExpert
 
         return LabellerExpert.from_spec(spec, tokenizer, self.labels, self.label)
-
-
-@cache
-def _tokenizer() -> Any:
-    return make_tokenizer()

@@ -1,20 +1,20 @@
 """Two tasks in one, to measure forgetting: `pair:main=countdown;max_number=12,other=classify;bits=8,share=0.3`.
 
-Training prompts are the main task's, but for a share of the other's (0 = none: then the other one can only be
-forgotten).
+Training prompts are the main task's, except a share of the other's (0 = none: the other one can only be forgotten).
 Splits: the main task's own, and `forget`, which is the other's test split. Options inside a task are separated by `;`.
-The two must speak one tokenizer (the generated tasks do).
+The two must have the same tokenizer (the generated tasks do).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from understudy.errors import UserError
 from understudy.protocols import Expert, Task
 from understudy.randomness import seed_from
-from understudy.specs import Spec, build, parse_spec
+from understudy.specs import Spec, build, parse_spec, require
 from understudy.types import Prompt
 
 FORGET = "forget"
@@ -32,11 +32,11 @@ class PairConfig:
     """The other task's programmatic expert, for its share of the prompts."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.share <= 1:
-            raise UserError("task.share", self.share, "must lie in [0, 1]")
-        for name in ("main", "other"):
-            if getattr(self, name).partition(";")[0] == "pair":
-                raise UserError(f"task.{name}", getattr(self, name), "a pair of pairs is not supported")
+        require(
+            self, "task", ("share", 0 <= self.share <= 1, "must lie in [0, 1]"),
+            ("main", self.main.partition(";")[0] != "pair", "a pair of pairs is not supported"),
+            ("other", self.other.partition(";")[0] != "pair", "a pair of pairs is not supported"),
+        )  # fmt: skip
 
 
 def spec_text(inner: str) -> str:
@@ -48,24 +48,23 @@ def spec_text(inner: str) -> str:
 class PairTask(Task):
     name = "pair"
 
-    def __init__(self, config: PairConfig | None = None) -> None:
-        from understudy.tasks import make_task
-
-        self.config = config or PairConfig()
-        self.main: Task = make_task(spec_text(self.config.main), "task.main")
-        self.other: Task = make_task(spec_text(self.config.other), "task.other")
+    def __init__(self, config: PairConfig, make: Callable[[str, str], Task]) -> None:
+        """make(spec as text, name of the option): the task that it names."""
+        self.config = config
+        self.main = make(spec_text(config.main), "task.main")
+        self.other = make(spec_text(config.other), "task.other")
         if self.main.name == self.other.name:
-            raise UserError("task.other", self.config.other, "must be another task than main")
+            raise UserError("task.other", config.other, "must be another task than main")
         self.splits: tuple[str, ...] = (*self.main.splits, FORGET)
         self.max_new_tokens = max(self.main.max_new_tokens, self.other.max_new_tokens)
         self.keywords = self.main.keywords
 
     @classmethod
-    def from_spec(cls, spec: Spec) -> PairTask:
-        return cls(build(PairConfig, spec.args, "task"))
+    def from_spec(cls, spec: Spec, make: Callable[[str, str], Task]) -> PairTask:
+        return cls(build(PairConfig, spec.args, "task"), make)
 
     def of(self, prompt: Prompt) -> Task:
-        """Whose prompt it is, by its key."""
+        """The task that a prompt belongs to, by its key."""
         return self.other if prompt.key.startswith(f"{self.other.name} ") else self.main
 
     def prompts(self, split: str, n: int, seed: int, start: int = 0) -> list[Prompt]:
@@ -91,6 +90,7 @@ class PairTask(Task):
 
     def expert(self, spec: Spec, tokenizer: Any) -> Expert:
         """The main task's programmatic expert, beside the other's for its prompts."""
+        # imported here: tasks do without torch
         from understudy.experts.programs.base import PairExpert
 
         other = parse_spec(spec_text(self.config.other_expert), "task.other_expert")

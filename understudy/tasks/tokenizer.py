@@ -1,4 +1,4 @@
-"""A byte-level BPE tokenizer for models made from scratch: any text round-trips, a digit is a token.
+"""A byte-level BPE tokenizer for new models: any text round-trips, each digit is one token.
 
 The split into words is Qwen2's (which splits digits), because transformers 5 rebuilds the tokenizer of a
 qwen2 folder with that class whatever its files say; llama and qwen3 folders keep ours. Two facts of that
@@ -8,6 +8,7 @@ touched); and it adds its own special tokens where ours are missing, so `unk_tok
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 PAD, END = "<|pad|>", "<|end|>"
@@ -22,7 +23,7 @@ _WORDS = (
 def make_tokenizer() -> Any:
     """PreTrainedTokenizerFast of 262 tokens: pad, end, 256 bytes, and the merges of ` ok` and ` no`.
 
-    Special tokens spelled out in a text stay text (`split_special_tokens`): no prompt can smuggle in an end.
+    Special tokens spelled out in a text stay text (`split_special_tokens`): no prompt can contain an end.
     """
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, pre_tokenizers
     from tokenizers.models import BPE
@@ -31,21 +32,18 @@ def make_tokenizer() -> Any:
     merges = [("Ġ", "o"), ("Ġo", "k"), ("Ġ", "n"), ("Ġn", "o")]
     pieces = [PAD, END, *sorted(pre_tokenizers.ByteLevel.alphabet()), *(a + b for a, b in merges)]
     backend = Tokenizer(BPE(vocab={piece: i for i, piece in enumerate(pieces)}, merges=merges))
-    backend.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(_WORDS), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
+    words = pre_tokenizers.Split(Regex(_WORDS), behavior="isolated")
+    letters = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.pre_tokenizer = pre_tokenizers.Sequence([words, letters])
     backend.decoder = decoders.ByteLevel()
     backend.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in (PAD, END)])
     return PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        pad_token=PAD,
-        eos_token=END,
-        unk_token=None,
-        bos_token=None,
-        split_special_tokens=True,
-        clean_up_tokenization_spaces=False,
-        padding_side="left",
-    )
+        tokenizer_object=backend, pad_token=PAD, eos_token=END, unk_token=None, bos_token=None,
+        split_special_tokens=True, clean_up_tokenization_spaces=False, padding_side="left",
+    )  # fmt: skip
+
+
+@cache
+def shared_tokenizer() -> Any:
+    """The one tokenizer of all generated tasks in this process."""
+    return make_tokenizer()

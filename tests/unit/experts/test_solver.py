@@ -454,5 +454,5 @@ def test_a_tokenizer_without_verdict_tokens_and_the_answer_format_are_refused() 
     bare.add_tokens(["o", "k", " "])
     with pytest.raises(UserError, match="needs a tokenizer in which ' ok' is one token"):
         solver(tokenizer=bare)
-    with pytest.raises(UserError, match="speaks the search format only"):
+    with pytest.raises(UserError, match="writes the search format only"):
         solver(task=CountdownTask(CountdownConfig(format="answer")))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from understudy.errors import UserError
+from understudy.specs import require
 
 MAX_NUMBERS = 6  # orders of the numbers are enumerated
 
@@ -14,7 +14,7 @@ class CountdownConfig:
     format: str = "search"
     """search (attempts, each checked; for tiny models) or answer (public: <answer> expr </answer>)."""
     n_numbers: int = 3
-    """Numbers a problem."""
+    """Numbers per problem."""
     max_number: int = 9
     """Numbers are 1..max_number."""
     ops: str = "+-"
@@ -38,11 +38,11 @@ class CountdownConfig:
     split_seed: int = 0
     """Salt of the hash of (sorted numbers, target) that decides which problems those are."""
     digits: int = 0
-    """Digits that the search format writes a number with, zeros first (05): then places stand still, which a tiny
-    model learns sooner. 0 = no zeros."""
+    """Digits of each number in the search format, with leading zeros (05): positions are then fixed, which a tiny model
+    learns sooner. 0 = no zeros."""
     check: bool = False
-    """Search format: an attempt ends by taking the target away (`...=15-15=0`), so that its verdict can be read off.
-    A tiny model learns to check that way in a hundred updates; without it, by luck of the seed (LAB_LOG.md)."""
+    """Search format: an attempt ends by subtracting the target (`...=15-15=0`), so that its verdict can be read off.
+    A tiny model learns to check that way in a hundred updates; without it, only with some seeds (LAB_LOG.md)."""
     attempts: int = 4
     """Attempts that a completion of the search format may make."""
     data: str = ""
@@ -51,35 +51,34 @@ class CountdownConfig:
     """Room for a completion. 0 = what the search format can need; 1024 for the answer format."""
 
     def __post_init__(self) -> None:
-        need = self._need
-        need("format", self.format in ("search", "answer"), "one of search, answer")
-        need("n_numbers", 2 <= self.n_numbers <= MAX_NUMBERS, f"must be 2..{MAX_NUMBERS}")
-        need("ops", bool(self.ops) and set(self.ops) <= set("+-*/"), "must be some of + - * /")
-        need("ops", len(set(self.ops)) == len(self.ops), "names an operator twice")
-        for field in ("max_number", "max_target", "attempts"):
-            need(field, getattr(self, field) >= 1, "must be at least 1")
-        need("max_target", self.max_target <= 100_000, "must be at most 100000")
-        need("attempts", self.attempts <= 64, "must be at most 64")
-        need("digits", 0 <= self.digits <= 9, "must be 0..9")
-        for field in ("wide_share", "difficulty_min", "difficulty_max"):
-            need(field, 0 <= getattr(self, field) <= 1, "must lie in [0, 1]")
-        need("difficulty_max", self.difficulty_max >= self.difficulty_min, "must be at least difficulty_min")
-        need("test_share", 0 < self.test_share < 1, "must lie strictly between 0 and 1")
-        for field in ("max_new_tokens", "ood_min", "ood_max", "wide_max"):
-            need(field, getattr(self, field) >= 0, "must be at least 0")
+        shares = ("wide_share", "difficulty_min", "difficulty_max")
+        require(
+            self, "task",
+            ("format", self.format in ("search", "answer"), "one of search, answer"),
+            ("n_numbers", 2 <= self.n_numbers <= MAX_NUMBERS, f"must be 2..{MAX_NUMBERS}"),
+            ("ops", bool(self.ops) and set(self.ops) <= set("+-*/"), "must be some of + - * /"),
+            ("ops", len(set(self.ops)) == len(self.ops), "names an operator twice"),
+            *((f, getattr(self, f) >= 1, "must be at least 1") for f in ("max_number", "max_target", "attempts")),
+            ("max_target", self.max_target <= 100_000, "must be at most 100000"),
+            ("attempts", self.attempts <= 64, "must be at most 64"),
+            ("digits", 0 <= self.digits <= 9, "must be 0..9"),
+            *((f, 0 <= getattr(self, f) <= 1, "must lie in [0, 1]") for f in shares),
+            ("difficulty_max", self.difficulty_max >= self.difficulty_min, "must be at least difficulty_min"),
+            ("test_share", 0 < self.test_share < 1, "must lie strictly between 0 and 1"),
+            *((f, getattr(self, f) >= 0, "must be at least 0") for f in
+              ("max_new_tokens", "ood_min", "ood_max", "wide_max")),
+        )  # fmt: skip
 
     def resolved(self, usual: int) -> CountdownConfig:
         """Every range concrete, where `usual` is the largest usual number. UserError: impossible."""
         ood_min = self.ood_min or usual + 1
         ood_max = self.ood_max or ood_min + 9
         config = replace(self, ood_min=ood_min, ood_max=ood_max, wide_max=self.wide_max or ood_max)
-        config._need("ood_min", ood_min > usual, f"must be above {usual}, the largest usual number")
-        config._need("ood_max", ood_max >= ood_min, f"must be at least ood_min={ood_min}")
         largest = max(usual, ood_max, config.wide_max)
-        fits = "*" not in self.ops or largest**self.n_numbers < 2**60
-        config._need("ops", fits, "products overflow: use smaller numbers")
+        require(
+            config, "task",
+            ("ood_min", ood_min > usual, f"must be above {usual}, the largest usual number"),
+            ("ood_max", ood_max >= ood_min, f"must be at least ood_min={ood_min}"),
+            ("ops", "*" not in self.ops or largest**self.n_numbers < 2**60, "products overflow: use smaller numbers"),
+        )  # fmt: skip
         return config
-
-    def _need(self, field: str, good: bool, hint: str) -> None:
-        if not good:
-            raise UserError(f"task.{field}", getattr(self, field), hint)

@@ -8,11 +8,10 @@ operators, worked from left to right, (a op b) op c, every value a whole number.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import combinations_with_replacement, permutations, product
+from itertools import combinations_with_replacement, islice, permutations, product
 from math import comb, factorial
 from pathlib import Path
 
@@ -21,8 +20,9 @@ import numpy as np
 from understudy.errors import UserError
 from understudy.tasks.countdown.config import MAX_NUMBERS, CountdownConfig
 from understudy.tasks.countdown.expressions import spell
+from understudy.tasks.generated import is_held_out
 
-MOST_CHAINS = 60_000_000  # evaluated by one enumeration, about five seconds
+MOST_CHAINS = 60_000_000  # at most so many per enumeration, about five seconds
 CHUNK = 200_000  # chains evaluated at a time
 
 
@@ -30,16 +30,16 @@ CHUNK = 200_000  # chains evaluated at a time
 class Problem:
     numbers: tuple[int, ...]  # sorted
     target: int
-    difficulty: float  # share of its candidate chains that miss the target; nan where not worked out
+    difficulty: float  # share of its candidate chains that miss the target; nan where not computed
 
 
 def candidates(numbers: tuple[int, ...], ops: str, digits: int = 0) -> tuple[tuple[str, int], ...]:
     """Every distinct chain over `numbers` as (text, value), in order of text: ("3+5=8+7=15", 15)."""
-    found: dict[str, int] = {}
+    chains: dict[str, int] = {}
 
     def grow(text: str, value: int, left: tuple[int, ...]) -> None:
         if not left:
-            found[text] = value
+            chains[text] = value
             return
         for i, number in enumerate(left):
             if number in left[:i]:
@@ -53,7 +53,7 @@ def candidates(numbers: tuple[int, ...], ops: str, digits: int = 0) -> tuple[tup
     for i, number in enumerate(numbers):
         if number not in numbers[:i]:
             grow(spell(number, digits), number, numbers[:i] + numbers[i + 1 :])
-    return tuple(sorted(found.items()))
+    return tuple(sorted(chains.items()))
 
 
 def apply(op: str, a: int, b: int) -> int | None:
@@ -74,9 +74,8 @@ def difficulty(numbers: tuple[int, ...], target: int, ops: str) -> float:
 
 def side(numbers: tuple[int, ...], target: int, config: CountdownConfig) -> str:
     """train or test: a function of the sorted numbers, the target and split_seed alone."""
-    name = f"{config.split_seed}|{','.join(map(str, numbers))}|{target}".encode()
-    share = int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "little") / 2**64
-    return "test" if share < config.test_share else "train"
+    problem = f"{','.join(map(str, numbers))}|{target}"
+    return "test" if is_held_out(problem, config.split_seed, config.test_share) else "train"
 
 
 def enumerate_problems(config: CountdownConfig, largest: int, at_least: int, field: str) -> Iterator[Problem]:
@@ -85,20 +84,11 @@ def enumerate_problems(config: CountdownConfig, largest: int, at_least: int, fie
     chains = factorial(n) * len(ops) ** (n - 1)
     count = comb(largest + n - 1, n) - (comb(at_least + n - 2, n) if at_least > 1 else 0)
     if count * chains > MOST_CHAINS:
-        raise UserError(
-            f"task.{field}",
-            largest,
-            f"{count:,} number sets of {chains:,} chains are too many to try: lower it, n_numbers or ops",
-        )
+        hint = f"{count:,} number sets of {chains:,} chains are too many to try: lower it, n_numbers or ops"
+        raise UserError(f"task.{field}", largest, hint)
     wanted = (s for s in combinations_with_replacement(range(1, largest + 1), n) if s[-1] >= at_least)
     rows = max(1, CHUNK // chains)
-    sets: list[tuple[int, ...]] = []
-    for numbers in wanted:
-        sets.append(numbers)
-        if len(sets) == rows:
-            yield from _problems_of(sets, config)
-            sets = []
-    if sets:
+    while sets := list(islice(wanted, rows)):
         yield from _problems_of(sets, config)
 
 
@@ -107,7 +97,7 @@ def _problems_of(sets: list[tuple[int, ...]], config: CountdownConfig) -> Iterat
     hits_KT = np.zeros((len(sets), config.max_target + 1), dtype=np.int32)
     total_K = np.zeros(len(sets), dtype=np.int32)
     rows_K = np.arange(len(sets))
-    # a repeated number makes equal chains, but equally many of each: shares are those of distinct chains
+    # repeated numbers give equal chains, equally many of each: shares are those of distinct chains
     for order in permutations(range(config.n_numbers)):
         for ops in product(config.ops, repeat=config.n_numbers - 1):
             value_K = numbers_KN[:, order[0]].copy()
@@ -141,16 +131,15 @@ def read_rows(config: CountdownConfig) -> list[Problem]:
     path = Path(config.data)
     try:
         with path.open(encoding="utf-8") as file:
-            found = {_read_row(line, i, path): None for i, line in enumerate(file, 1) if line.strip()}
+            rows = {_read_row(line, i, path): None for i, line in enumerate(file, 1) if line.strip()}
     except (OSError, UnicodeDecodeError) as error:
         raise UserError("task.data", config.data, f"cannot be read ({error})") from None
-    if not found:
-        raise UserError(
-            "task.data", config.data, 'holds no rows; one JSON object {"nums": [...], "target": ...} a line'
-        )
+    if not rows:
+        hint = 'holds no rows; one JSON object {"nums": [...], "target": ...} per line'
+        raise UserError("task.data", config.data, hint)
     whole_range = config.difficulty_min == 0 and config.difficulty_max == 1
     problems = []
-    for numbers, target in found:
+    for numbers, target in rows:
         hard = float("nan")
         if config.format == "search" or not whole_range:
             hard = difficulty(numbers, target, config.ops)
@@ -171,7 +160,7 @@ def _read_row(line: str, number: int, path: Path) -> tuple[tuple[int, ...], int]
     try:
         row = json.loads(line)
     except (ValueError, RecursionError):
-        raise refuse("is not JSON; one object a line") from None
+        raise refuse("is not JSON; one object per line") from None
     if not isinstance(row, dict) or "nums" not in row or "target" not in row:
         raise refuse("must be an object with `nums` and `target`")
     nums, target = row["nums"], row["target"]

@@ -8,20 +8,22 @@ from itertools import permutations
 from typing import Any
 
 from understudy.errors import UserError
-from understudy.protocols import Expert, Task
+from understudy.protocols import Expert
 from understudy.randomness import seed_from
-from understudy.specs import Spec, build
+from understudy.specs import Spec
 from understudy.tasks.countdown import formats
 from understudy.tasks.countdown.config import CountdownConfig
 from understudy.tasks.countdown.problems import Problem, candidates, enumerate_problems, read_rows, side
+from understudy.tasks.generated import GeneratedTask, place
 from understudy.tasks.search_format import STYLE_TOKENS
-from understudy.tasks.streams import place
-from understudy.tasks.tokenizer import NO, OK, make_tokenizer
+from understudy.tasks.tokenizer import NO, OK
 from understudy.types import Prompt
 
 
-class CountdownTask(Task):
+class CountdownTask(GeneratedTask):
     name = "countdown"
+    Config = CountdownConfig
+    config: CountdownConfig
 
     def __init__(self, config: CountdownConfig | None = None) -> None:
         config = config or CountdownConfig()
@@ -32,10 +34,6 @@ class CountdownTask(Task):
         search = self.config.format == "search"
         self.keywords: tuple[str, ...] = (OK, NO, "=-", "~") if search else ("<answer>", "wait", "check", "=")
         self.max_new_tokens: int = self.config.max_new_tokens or (self._longest() if search else 1024)
-
-    @classmethod
-    def from_spec(cls, spec: Spec) -> CountdownTask:
-        return cls(build(CountdownConfig, spec.args, "task"))
 
     # -- problems --------------------------------------------------------------------------------------------
 
@@ -62,19 +60,15 @@ class CountdownTask(Task):
             sides[side(problem.numbers, problem.target, self.config)].append(problem)
         for name, pool in sides.items():
             if not pool:
-                raise UserError(
-                    f"task.{field}",
-                    getattr(self.config, field),
-                    f"leaves no problem for {name}: widen the range of numbers, targets or difficulty",
-                )
+                hint = f"leaves no problem for {name}: widen the range of numbers, targets or difficulty"
+                raise UserError(f"task.{field}", getattr(self.config, field), hint)
         return sides
 
     def pool(self, split: str) -> list[Problem]:
         """The distinct problems that the stream of `split` draws from (train: without the wide range)."""
         if split == "ood":
             return self._ood
-        if split not in self.splits:
-            raise UserError("split", split, f"unknown; one of {', '.join(self.splits)}")
+        self.check_split(split)
         return self._near[split]
 
     def prompts(self, split: str, n: int, seed: int, start: int = 0) -> list[Prompt]:
@@ -93,7 +87,7 @@ class CountdownTask(Task):
                 dice, at = divmod(dice, len(source))
                 problem = source[at]
             else:
-                problem = pool[place("countdown", len(pool), split, seed, index)]
+                problem = pool[place(len(pool), index, "countdown", "order", split, seed)]
             out.append(self._prompt(problem, dice))
         return out
 
@@ -123,14 +117,11 @@ class CountdownTask(Task):
             chain = next((text for text, right in self.candidates(prompt) if right), None)
             answer = None if chain is None else chain + OK
         else:
-            found = formats.solve(prompt.data["nums"], prompt.data["target"], self.config.ops)
-            answer = None if found is None else f"<answer> {found} </answer>"
+            solution = formats.solve(prompt.data["nums"], prompt.data["target"], self.config.ops)
+            answer = None if solution is None else f"<answer> {solution} </answer>"
         if answer is None:
-            raise UserError(
-                "task.data" if self.config.data else "task",
-                prompt.key,
-                f"no expression with ops={self.config.ops} hits the target: drop it or allow more operators",
-            )
+            hint = f"no expression with ops={self.config.ops} hits the target: drop it or allow more operators"
+            raise UserError("task.data" if self.config.data else "task", prompt.key, hint)
         return answer
 
     def problem(self, prompt: Prompt) -> tuple[tuple[int, ...], int]:
@@ -140,25 +131,21 @@ class CountdownTask(Task):
     def candidates(self, prompt: Prompt) -> Sequence[tuple[str, bool]]:
         """Every chain that an attempt can be, and whether it is right. For experts only."""
         numbers, target = self.problem(prompt)
-        found, digits = candidates(numbers, self.config.ops, self.config.digits), self.config.digits
+        chains, digits = candidates(numbers, self.config.ops, self.config.digits), self.config.digits
         if self.config.check:
-            found = tuple((formats.checked(text, value, target, digits), value) for text, value in found)
-        return [(text, value == target) for text, value in found]
+            chains = tuple((formats.checked(text, value, target, digits), value) for text, value in chains)
+        return [(text, value == target) for text, value in chains]
 
     # -- models ----------------------------------------------------------------------------------------------
 
-    def tokenizer(self) -> Any:
-        return _tokenizer()
-
     def expert(self, spec: Spec, tokenizer: Any) -> Expert:
         """`solver`, `search`, `always_ok`, ... (experts/programs/solver.py), in the search format."""
-        # the one import that points down: a task names its programmatic experts; they know no task
+        # imported here: tasks do without torch
         from understudy.experts.programs.solver import SolverExpert
 
         if self.config.format != "search":
-            raise UserError(
-                "expert", spec.text, "speaks the search format only: use task countdown:format=search, or a model"
-            )
+            hint = "writes the search format only: use task countdown:format=search, or a model"
+            raise UserError("expert", spec.text, hint)
         return SolverExpert.from_spec(spec, tokenizer, self)
 
     def _longest(self) -> int:
@@ -170,7 +157,7 @@ class CountdownTask(Task):
         length = one = max(len(str(largest)), wide)
         for steps in range(2, n + 1):
             most = largest**steps if "*" in config.ops else largest * steps
-            # a difference may carry a sign
+            # a difference may have a sign
             stated = max(len(str(most)), len(str(largest * (steps - 1))) + 1, wide)
             length += 1 + one + 1 + stated
         if config.check:
@@ -178,11 +165,6 @@ class CountdownTask(Task):
             most = len(str((largest**n if "*" in config.ops else largest * n) + config.max_target)) + 1
             length += 1 + taken + 1 + max(most, wide)
         return STYLE_TOKENS + config.attempts * (length + 2)  # the verdict, and a newline or the end token
-
-
-@cache
-def _tokenizer() -> Any:
-    return make_tokenizer()
 
 
 @cache

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from understudy.errors import UserError
+from understudy.specs import require
 from understudy.tasks.text.answers import EXTRACTS
 from understudy.tasks.text.catalog import DATASETS
-
-ESCAPES = {"\\n": "\n", "\\t": "\t"}
 
 
 @dataclass(frozen=True)
@@ -68,26 +67,28 @@ class TextConfig:
     """Room for a completion. 0 = the data set's."""
 
     def __post_init__(self) -> None:
-        need = self._need
-        need("template", self.template in ("plain", "chat"), "one of plain, chat")
-        need("extract", self.extract in EXTRACTS, f"one of {', '.join(EXTRACTS)}")
-        need("missing", self.missing in ("", "error", "drop"), "one of error, drop")
-        need("test_share", 0 < self.test_share < 1, "must lie strictly between 0 and 1")
-        need("time_limit", self.time_limit >= 0.1, "must be at least 0.1 seconds")
-        need("workers", 1 <= self.workers <= 64, "must be 1..64")
-        need("shots", self.shots is None or 0 <= self.shots <= 64, "must be 0..64")
-        for name in ("limit", "max_new_tokens"):
-            need(name, getattr(self, name) >= 0, "must be at least 0")
+        names = f"unknown; one of {', '.join(DATASETS)}"
         for name in ("test", "ood", "forget"):
-            named, where = getattr(self, name), getattr(self, f"{name}_path")
-            need(name, not named or named in DATASETS, f"unknown; one of {', '.join(DATASETS)}")
-            need(name, named != "data" or bool(where), f"needs {name}_path=FILE")
-            need(f"{name}_path", not where or bool(named) or name == "test", f"needs {name}=NAME too")
-        need("thinking", self.thinking.replace("_", "").isalnum(), "must be the name of a tag, or none")
-
-    def _need(self, field: str, good: bool, hint: str) -> None:
-        if not good:
-            raise UserError(f"task.{field}", getattr(self, field), hint)
+            chosen, path = getattr(self, name), getattr(self, f"{name}_path")
+            require(
+                self, "task",
+                (name, not chosen or chosen in DATASETS, names),
+                (name, chosen != "data" or bool(path), f"needs {name}_path=FILE"),
+                (f"{name}_path", not path or bool(chosen) or name == "test", f"needs {name}=NAME too"),
+            )  # fmt: skip
+        require(
+            self, "task",
+            ("template", self.template in ("plain", "chat"), "one of plain, chat"),
+            ("extract", self.extract in EXTRACTS, f"one of {', '.join(EXTRACTS)}"),
+            ("missing", self.missing in ("", "error", "drop"), "one of error, drop"),
+            ("test_share", 0 < self.test_share < 1, "must lie strictly between 0 and 1"),
+            ("time_limit", self.time_limit >= 0.1, "must be at least 0.1 seconds"),
+            ("workers", 1 <= self.workers <= 64, "must be 1..64"),
+            ("shots", self.shots is None or 0 <= self.shots <= 64, "must be 0..64"),
+            ("limit", self.limit >= 0, "must be at least 0"),
+            ("max_new_tokens", self.max_new_tokens >= 0, "must be at least 0"),
+            ("thinking", self.thinking.replace("_", "").isalnum(), "must be the name of a tag, or none"),
+        )  # fmt: skip
 
     @property
     def tag(self) -> str:
@@ -95,12 +96,8 @@ class TextConfig:
 
     @property
     def stops(self) -> tuple[str, ...]:
-        out = []
-        for piece in filter(None, self.stop.split("||")):
-            for old, new in ESCAPES.items():
-                piece = piece.replace(old, new)
-            out.append(piece)
-        return tuple(out)
+        texts = filter(None, self.stop.split("||"))
+        return tuple(text.replace("\\n", "\n").replace("\\t", "\t") for text in texts)
 
     def words(self, field: str, default: str = "") -> str:
         """The text of system, instruction or prefill: literal, `none`, or read from @FILE."""

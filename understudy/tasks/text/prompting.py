@@ -1,4 +1,4 @@
-"""How a problem is put to a model: plain text or chat turns, system prompt, worked examples, prefill."""
+"""From a problem to a prompt: plain text or chat turns, system prompt, worked examples, prefill."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from understudy.types import Prompt
 
 
 @dataclass(frozen=True)
-class Asking:
-    """The explicit fields that make a prompt of an item. Two equal ones make equal prompts."""
+class PromptStyle:
+    """Everything that, with an item, determines its prompt."""
 
     template: str = "plain"
     system: str = ""
@@ -20,13 +20,10 @@ class Asking:
     prefill: str = ""
 
     def prompt(self, name: str, item: Item, shots: Sequence[Item] = ()) -> Prompt:
-        """The prompt of `item` after the examples `shots`; its data are what verifier and evaluation read."""
+        """The prompt of `item` after the examples `shots`; its data are for the verifier and the evaluation."""
         data: dict[str, Any] = {
-            "answer": item.answer,
-            "verifier": item.verifier,
-            "where": item.where,
-            "problem": item.fingerprint(),
-        }
+            "answer": item.answer, "verifier": item.verifier, "where": item.where, "problem": item.fingerprint()
+        }  # fmt: skip
         if item.choices:
             # after "Answer:" a letter follows a space; an assistant's turn begins with it
             lead = " " if self.template == "plain" and not self.prefill else ""
@@ -41,10 +38,10 @@ class Asking:
         own_system = any(role == "system" for role, _ in item.turns)
         turns = [("system", self.system)] if self.system and not own_system else []
         for shot in shots:
-            turns += [*self._asked(shot), ("assistant", _shown(shot))]
-        return (*turns, *self._asked(item))
+            turns += [*self._turns_of(shot), ("assistant", _shown(shot))]
+        return (*turns, *self._turns_of(item))
 
-    def _asked(self, item: Item) -> list[tuple[str, str]]:
+    def _turns_of(self, item: Item) -> list[tuple[str, str]]:
         if item.turns:
             role, last = item.turns[-1]
             return [*item.turns[:-1], (role, _joined(last, self.instruction))]
@@ -59,9 +56,9 @@ class Asking:
             parts = [_head(item).rstrip()] if item.subject else []
             parts += [f"{_question(s)}\nAnswer: {s.answer}" for s in shots]
             return _joined(self.system, *parts, f"{_question(item)}\nAnswer:")
-        asked = [f"Question: {s.problem}\nAnswer: {_shown(s)}" for s in shots]
-        own = f"Question: {item.problem}\n" + (f"{self.instruction}\n" if self.instruction else "") + "Answer:"
-        return _joined(self.system, *asked, own)
+        examples = [f"Question: {s.problem}\nAnswer: {_shown(s)}" for s in shots]
+        last = f"Question: {item.problem}\n" + (f"{self.instruction}\n" if self.instruction else "") + "Answer:"
+        return _joined(self.system, *examples, last)
 
 
 def _head(item: Item) -> str:

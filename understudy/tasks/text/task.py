@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache, lru_cache
+from functools import cache
 from itertools import islice
 from typing import Any
 
-import numpy as np
-
 from understudy.errors import UserError
 from understudy.protocols import Expert, Task
-from understudy.randomness import generator
 from understudy.specs import Spec, build
+from understudy.tasks.generated import place
 from understudy.tasks.text.answers import bare, cut, final_answer, thought_out
 from understudy.tasks.text.catalog import DATASETS
 from understudy.tasks.text.config import TextConfig
 from understudy.tasks.text.loading import Loader
-from understudy.tasks.text.prompting import Asking, boxed
+from understudy.tasks.text.prompting import PromptStyle, boxed
 from understudy.tasks.text.schemas import Item
 from understudy.tasks.text.verifiers import Verifier, load_verifier
+from understudy.tasks.tokenizer import make_tokenizer
 from understudy.types import Prompt
 
 SHORT = 60  # characters of a line that may be nothing but an answer
@@ -31,21 +30,21 @@ class TextTask(Task):
 
     def __init__(self, name: str, config: TextConfig | None = None) -> None:
         self.name, self.config = name, config or TextConfig()
-        c, own = self.config, DATASETS[name]
+        c, data = self.config, DATASETS[name]
         self._named = {"train": name, "test": c.test or name, "ood": c.ood or name, "forget": c.forget or name}
         self._verifiers: dict[str, Verifier] = {}
-        for used in dict.fromkeys(self._named.values()):  # a missing extra is told before any row is read
+        for used in dict.fromkeys(self._named.values()):  # report a missing extra before any row is read
             if used != "data" or c.verifier:  # its rows may name their own
                 self._verifier(self._verifier_name(used))
         self._words = {name: c.words(name) for name in ("system", "prefill")}
-        self._instruction = c.words("instruction", own.instruction)
+        self._instruction = c.words("instruction", data.instruction)
         self._loader = Loader(name, c)
         self._items = self._loader.splits()
         self._traces: dict[str, tuple[str, ...]] = {}
         self.dropped = self._loader.dropped
         self.splits: tuple[str, ...] = tuple(self._items)
         self.stop: tuple[str, ...] = c.stops
-        self.max_new_tokens: int = c.max_new_tokens or own.max_new_tokens
+        self.max_new_tokens: int = c.max_new_tokens or data.max_new_tokens
         self.keywords: tuple[str, ...] = ("\\boxed", "</think>", "wait", "check")
 
     @classmethod
@@ -69,9 +68,7 @@ class TextTask(Task):
         pool = self.pool(split)
         out = []
         for index in range(start, start + n):
-            turn, place = divmod(index, len(pool))
-            item = pool[_shuffled(len(pool), self.name, split, seed, turn)[place]]
-            out.append(self._prompt(split, item))
+            out.append(self._prompt(split, pool[place(len(pool), index, "rows", self.name, split, seed)]))
         return out
 
     # -- prompts ------------------------------------------------------------------------------------------------
@@ -82,9 +79,9 @@ class TextTask(Task):
         instruction = "" if shots and self.config.instruction is None else self._instruction  # examples show how
         if name != self.name and self.config.instruction is None and not shots:
             instruction = DATASETS[name].instruction
-        asking = Asking(self.config.template, self._words["system"], instruction, self._words["prefill"])
+        style = PromptStyle(self.config.template, self._words["system"], instruction, self._words["prefill"])
         verifier = item.verifier or self._verifier_name(name)
-        return asking.prompt(name, replace(item, verifier=verifier), shots)
+        return style.prompt(name, replace(item, verifier=verifier), shots)
 
     def _shots(self, name: str, split: str, item: Item) -> Sequence[Item]:
         c = self.config
@@ -93,11 +90,11 @@ class TextTask(Task):
             return ()
         pool = self._loader.examples(name, split, self._items.get("train", []))
         same = (i for i in pool if i.subject == item.subject or not item.subject)
-        found = list(islice((i for i in same if i.fingerprint() != item.fingerprint()), n))
-        if len(found) < n:
+        examples = list(islice((i for i in same if i.fingerprint() != item.fingerprint()), n))
+        if len(examples) < n:
             of = f" of subject {item.subject!r}" if item.subject else ""
-            raise UserError("task.shots", n, f"{name} has only {len(found)} examples{of}: use fewer, or shots=0")
-        return found
+            raise UserError("task.shots", n, f"{name} has only {len(examples)} examples{of}: use fewer, or shots=0")
+        return examples
 
     # -- answers ------------------------------------------------------------------------------------------------
 
@@ -110,17 +107,17 @@ class TextTask(Task):
         return self._verifiers[name]
 
     def answer(self, prompt: Prompt, text: str) -> str:
-        """The answer that a completion gives, "" if none."""
+        """The answer that a completion gives; "" if none."""
         text = thought_out(cut(text, self.stop), self.config.tag, self.config.thinking_open)
         if "choices" in prompt.data:
-            found = final_answer(text, "marked")
-            return found if found is not None else text.strip()[:200]
-        found = final_answer(text, self.config.extract)
-        if found is None and self.config.extract != "box":
+            marked = final_answer(text, "marked")
+            return marked if marked is not None else text.strip()[:200]
+        answer = final_answer(text, self.config.extract)
+        if answer is None and self.config.extract != "box":
             whole = bare(text)  # a completion that is nothing but its answer
             if "\n" not in whole and (len(whole) <= SHORT or prompt.data["verifier"] == "exact"):
                 return whole
-        return found or ""
+        return answer or ""
 
     def verify(self, prompt: Prompt, text: str, ended: bool) -> float:
         return self.verify_many([(prompt, text, ended)])[0]
@@ -133,8 +130,8 @@ class TextTask(Task):
             groups.setdefault(str(prompt.data["verifier"]), []).append(i)
         for name, members in groups.items():
             pairs = [(str(completions[i][0].data["answer"]), self.answer(*completions[i][:2])) for i in members]
-            some = [k for k, (_, answer) in enumerate(pairs) if answer]
-            for k, right in zip(some, self._verifier(name).right([pairs[k] for k in some])):
+            answered = [k for k, (_, answer) in enumerate(pairs) if answer]
+            for k, right in zip(answered, self._verifier(name).right([pairs[k] for k in answered])):
                 out[members[k]] = 1.0 if right else 0.0
         return out
 
@@ -147,7 +144,7 @@ class TextTask(Task):
         return thought + (answer if "choices" in prompt.data else boxed(answer))
 
     def traces(self, prompt: Prompt) -> tuple[str, ...]:
-        """What experts wrote on a train problem. UserError: traces were not read."""
+        """As Task.traces. UserError: traces were not read."""
         if not self.config.traces:
             raise UserError("expert", "recorded", f"needs the traces: use --task {self.name}:traces=true,...")
         if not self._traces:
@@ -160,6 +157,8 @@ class TextTask(Task):
         return _tokenizer()
 
     def expert(self, spec: Spec, tokenizer: Any) -> Expert:
+        """`recorded`: its traces."""
+        # imported here: tasks do without torch
         from understudy.experts.recorded import RecordedExpert
 
         if spec.name != "recorded":
@@ -169,17 +168,10 @@ class TextTask(Task):
 
 @cache
 def _tokenizer() -> Any:
-    """The byte-level tokenizer of models made from scratch, with a chat template in plain words."""
-    from understudy.tasks.tokenizer import make_tokenizer
-
+    """The byte-level tokenizer of new models, with a chat template in plain text."""
     tokenizer = make_tokenizer()
     tokenizer.chat_template = (
         "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
         "{% if add_generation_prompt %}assistant: {% endif %}"
     )
     return tokenizer
-
-
-@lru_cache(maxsize=64)
-def _shuffled(size: int, name: str, split: str, seed: int, turn: int) -> np.ndarray:
-    return generator("rows", name, split, seed, turn).permutation(size)
