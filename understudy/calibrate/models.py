@@ -37,7 +37,7 @@ def vary(task: str, **changes: Any) -> str:
     return f"{spec.name}:{told}" if told else spec.name
 
 
-COUNTDOWN = demo.setting(demo.DemoConfig(split_seed=SPLIT_SEED))[0]
+COUNTDOWN = demo.countdown(SPLIT_SEED)
 FOUR = vary(COUNTDOWN, n_numbers=4, max_number=8, ood_min=9, ood_max=12, wide_max=12)
 DIRECT = f"addition:format=direct,digits=2,attempts=3,split_seed={SPLIT_SEED}"
 SCRATCH = f"addition:format=scratch,digits=2,attempts=3,split_seed={SPLIT_SEED}"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from understudy.cli import options
-from understudy.experiments.compare import CompareConfig, flags, plan_of, run
+from understudy.experiments.compare import CompareConfig, plan_of
+from understudy.experiments.plan import flags, run_plan
 from understudy.terminal import console
 
 
@@ -22,7 +23,7 @@ def compare_command(args: Sequence[str]) -> int:
         "      --methods sft opd_full sft:updates=1000 --seeds 0 1 2 --set updates=200 lr=1e-3",
     )
     plan = plan_of(config, ["understudy", "compare", *args])
-    for flag in flags(plan.arms):
+    for flag in flags(plan.runs):
         console.print(f"flag: {flag}", markup=False)
-    run(plan, config.workers, launcher=config.launcher)
+    run_plan(plan, config.workers, launcher=config.launcher)
     return 0

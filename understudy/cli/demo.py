@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from understudy.cli import options
-from understudy.experiments.compare import run
 from understudy.experiments.demo import DemoConfig, plan_of
+from understudy.experiments.plan import run_plan
 from understudy.terminal import console
 
 
@@ -26,5 +26,5 @@ def demo_command(args: Sequence[str]) -> int:
     )
     plan = plan_of(config, ["understudy", "demo", *args])
     console.print(f"{len(plan.jobs())} runs, {config.workers} at a time, in {plan.out}", markup=False)
-    run(plan, config.workers)
+    run_plan(plan, config.workers)
     return 0

@@ -11,8 +11,7 @@ from pathlib import Path
 from understudy.cli import options
 from understudy.config import resolve, to_dict
 from understudy.errors import UserError
-from understudy.experiments.compare import Plan
-from understudy.experiments.compare import run as run_plan
+from understudy.experiments.plan import Plan, run_plan
 from understudy.recipes import NAMES, Recipe, load_recipe
 from understudy.recipes.cost import DEVICES, Machine
 from understudy.recipes.recipe import Scale
@@ -204,7 +203,7 @@ def real(recipe: Recipe, plan: Plan, machine: Machine, scale: Scale) -> int:
     from understudy.recipes.cost import peak
     from understudy.runs.read import is_done
 
-    waiting = [j for j in plan.trainings() if not is_done(Path(j.config.out))]
+    waiting = [j for j in plan.trainings() if not is_done(Path(j.out))]
     if waiting:
         found = dry_run(recipe, plan, machine, scale.data)
         failed = next((f for f in found.findings if not f.passed and not f.what.startswith("fits in")), None)

@@ -2,21 +2,21 @@
 
 A base is pre-trained on traces of a mediocre solver. Experts differ in how far out of the base's reach they are. From
 the base, each is imitated offline (sft) and online (opd_full) with equal updates and equal prompts, after a diagnosis
-said which of the two it expects to be enough. Settings were frozen on other seeds and problems (LAB_LOG.md).
+of which of the two is enough. Settings were frozen on other seeds and problems (LAB_LOG.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from understudy.config import TrainConfig, resolve, to_dict
+from understudy.config import TrainConfig
 from understudy.diagnosis.config import BUDGET
 from understudy.errors import UserError
-from understudy.experiments.compare import Arm, Plan, describe_expert
 from understudy.experiments.job import Job, training
+from understudy.experiments.plan import Plan, PlannedRun
 
 UPDATES = 200
 # no more prompts than there are distinct test problems, so that a prompt is a unit of replication
@@ -32,19 +32,19 @@ class DemoConfig:
     seeds: int = 1
     """Independent repetitions, each with its own base and experts: 3 for the full picture."""
     quick: bool = False
-    """Only the hidden-search expert, fewer updates, smaller evaluations. What it shows of the other half is nothing."""
+    """Only the hidden-search expert, fewer updates, smaller evaluations. It shows nothing about realizable experts."""
     full: bool = False
     """All four experts, and hidden search offline with five times the updates too. With several seeds always."""
     diagnose: bool = True
-    """Ask the diagnosis before the runs, and show its verdicts beside what then happened."""
+    """Diagnose each expert before the runs, and show the verdict beside the outcome."""
     first_seed: int = 300
     """Seeds are first_seed, first_seed + 1, ... The settings were chosen on seeds below 300."""
     split_seed: int = 2028
     """Which problems are held out. The settings were chosen on split_seed 0, 2026 and 2027."""
     out: str = ""
-    """Where everything goes: runs/demo, runs/demo-quick. The same command again goes on where it was stopped."""
+    """Output directory. Default: runs/demo, runs/demo-quick. The same command again resumes."""
     workers: int = 2
-    """Runs at a time: one a core."""
+    """Runs at a time: one per core."""
 
 
 def base(out: Path, seed: int, task: str) -> TrainConfig:
@@ -73,89 +73,94 @@ def larger_expert(out: Path, seed: int, task: str) -> TrainConfig:
     )  # fmt: skip
 
 
-MECHANISM = {
-    "RL of the base": "Realizable by construction: it is the student's own base after GRPO on the verifier's reward, "
-    "so the student can represent it exactly.",
-    "larger network": "A network four times the size, trained from scratch on better traces than the base ever saw. "
-    "Whether the base can represent it is not known.",
-    "hidden search": "Out of reach by information: it knows a solution before its first token, which the student would "
-    "have to compute. It almost never errs, so its samples never show how to recover from a wrong attempt. That it "
-    "recovers when asked (verdict no, try again) is built into it: online scoring reaches that, offline samples do "
-    "not.",
-    "styled search": "As hidden search, behind a first line that is a secret hash of the prompt: style that the "
-    "student cannot predict and that the reward ignores.",
-}
-LARGER, SEARCH, STYLED, RL = "larger network", "hidden search", "styled search", "RL of the base"
-EXPECT = {RL: "none", LARGER: None, SEARCH: "better", STYLED: None}  # online against offline; None: open
+RL, LARGER, SEARCH, STYLED = "RL of the base", "larger network", "hidden search", "styled search"
+EXPERTS: dict[str, dict[str, Any]] = {
+    RL: {
+        "mechanism": "Realizable by construction: it is the student's own base after GRPO on the verifier's reward, so "
+        "the student can represent it exactly.",
+        "realizable": True, "expect": "none",
+    },
+    LARGER: {
+        "mechanism": "A network four times the size, trained from scratch on better traces than the base ever saw. "
+        "Whether the base can represent it is not known.",
+        "realizable": None, "expect": None,
+    },
+    SEARCH: {
+        "mechanism": "Out of reach by information: it knows a solution before its first token, which the student would "
+        "have to compute. It almost never errs, so its samples never show how to recover from a wrong attempt. That it "
+        "recovers when asked (verdict no, try again) is built into it: online scoring reaches that, offline samples do "
+        "not.",
+        "realizable": False, "expect": "better",
+    },
+    STYLED: {
+        "mechanism": "As hidden search, behind a first line that is a secret hash of the prompt: style that the "
+        "student cannot predict and that the reward ignores.",
+        "realizable": False, "expect": None,
+    },
+}  # fmt: skip
+"""expect: of online against offline; None: open."""
 
 
-def setting(config: DemoConfig) -> tuple[str, dict[str, Any], list[int]]:
-    """The task, the evaluation fields, the seeds."""
-    if config.seeds < 1:
-        raise UserError("seeds", config.seeds, "must be at least 1")
+def countdown(split_seed: int = DemoConfig.split_seed) -> str:
+    """The demo's task; split_seed: which problems are held out."""
     numbers = "max_number=12,ood_min=13,ood_max=20,wide_max=20,digits=2,check=true"
-    task = f"countdown:{numbers},test_share=0.2,split_seed={config.split_seed}"
-    return task, QUICK if config.quick else EVALUATION, [config.first_seed + i for i in range(config.seeds)]
-
-
-def prepared(config: DemoConfig, train: TrainConfig) -> TrainConfig:
-    """A run that makes a base or an expert, not itself studied: four looks at it are enough."""
-    evaluation = setting(config)[1] | {"eval_every": 0 if config.quick else max(1, train.updates // 4)}
-    return replace(train, **evaluation)
-
-
-def larger_job(config: DemoConfig, seed: int) -> Job:
-    place = root_of(config) / f"seed-{seed}" / "expert-larger"
-    return training(f"expert: {LARGER}, seed {seed}", prepared(config, larger_expert(place, seed, setting(config)[0])))
-
-
-def root_of(config: DemoConfig) -> Path:
-    return Path(config.out or ("runs/demo-quick" if config.quick else "runs/demo"))
-
-
-def labels_of(config: DemoConfig) -> list[str]:
-    if config.quick:
-        return [SEARCH]
-    return [RL, LARGER, SEARCH, STYLED] if config.full or config.seeds > 1 else [RL, SEARCH]
+    return f"countdown:{numbers},test_share=0.2,split_seed={split_seed}"
 
 
 def plan_of(config: DemoConfig, command: Sequence[str]) -> Plan:
     """All runs of the demo, as a comparison."""
-    task, evaluation, seeds = setting(config)
-    root, labels = root_of(config), labels_of(config)
+    if config.seeds < 1:
+        raise UserError("seeds", config.seeds, "must be at least 1")
+    root = Path(config.out or ("runs/demo-quick" if config.quick else "runs/demo"))
+    labels = [RL, SEARCH]
+    if config.quick:
+        labels = [SEARCH]
+    elif config.full or config.seeds > 1:
+        labels = list(EXPERTS)
     before: list[Job] = []
-    arms: list[Arm] = []
-    experts: dict[str, dict[str, Any]] = {}
-    bases: dict[str, dict[str, str]] = {}
-    for seed in seeds:
+    runs: list[PlannedRun] = []
+    bases, specs = {}, {SEARCH: "solver", STYLED: "styled"}
+    for seed in range(config.first_seed, config.first_seed + config.seeds):
         place = root / f"seed-{seed}"
-        start = str(place / "base")
-        first = training(f"base, seed {seed}", prepared(config, base(Path(start), seed, task)))
-        bases[str(seed)] = {"path": str(Path(start).relative_to(root))}
-        specs = {RL: str(place / "expert-rl"), LARGER: str(place / "expert-larger"), SEARCH: "solver", STYLED: "styled"}
-        rl = prepared(config, rl_expert(Path(specs[RL]), seed, task, start))
-        before.append(first)
-        if RL in labels:
-            before.append(training(f"expert: {RL}, seed {seed}", rl, (first.name,)))
-        if LARGER in labels:
-            before.append(larger_job(config, seed))
-        for label in labels:
-            if label not in experts:
-                known = describe_expert(specs[label], start, task)
-                realizable = label == RL or (None if label == LARGER else known["realizable"])
-                experts[label] = {"spec": specs[label], "mechanism": MECHANISM[label], "expect": EXPECT[label],
-                                  "realizable": realizable}  # fmt: skip
-            for method, times in (("sft", 1), ("opd_full", 1), ("sft", 5)):
-                if times > 1 and (label != SEARCH or LARGER not in labels):
-                    continue
-                name = f"{method}{f'-x{times}' if times > 1 else ''}-{label.replace(' ', '-').lower()}"
-                train = TrainConfig(method=method, student=start, expert=specs[label], task=task, seed=seed,
-                                    out=str(place / name), **COMMON, **IMITATE)  # fmt: skip
-                train = replace(train, updates=(QUICK_UPDATES if config.quick else UPDATES) * times)
-                arms.append(Arm(label, method, seed, times, train))
-    arms = [replace(a, config=replace(a.config, **evaluation)) for a in arms]
-    settings = {
-        k: v for k, v in to_dict(resolve(arms[0].config)).items() if k not in ("method", "expert", "out", "student")
-    }
-    return Plan("Offline or online? Countdown on one laptop", root, "updates", experts, arms, bases, settings,
-                list(command), tuple(before), BUDGET if config.diagnose else "")  # fmt: skip
+        local = specs | {RL: str(place / "expert-rl"), LARGER: str(place / "expert-larger")}
+        bases[str(seed)] = {"path": f"seed-{seed}/base"}
+        before += _makers(config, labels, place, seed)
+        runs += _runs(config, {label: local[label] for label in labels}, str(place / "base"), place, seed)
+    first = {r.expert: r.config.expert for r in reversed(runs)}
+    experts = {label: {"spec": first[label], **EXPERTS[label]} for label in labels}
+    return Plan("Offline or online? Countdown on one laptop", root, experts, runs, bases, command, before=before,
+                diagnose=BUDGET if config.diagnose else "")  # fmt: skip
+
+
+def _makers(config: DemoConfig, labels: Sequence[str], place: Path, seed: int) -> list[Job]:
+    """The trainings of the base and of the experts, which are not studied: four evaluations each are enough."""
+
+    def job(name: str, train: TrainConfig, needs: tuple[str, ...] = ()) -> Job:
+        every = 0 if config.quick else max(1, train.updates // 4)
+        fields = (QUICK if config.quick else EVALUATION) | {"eval_every": every}
+        return training(f"{name}, seed {seed}", replace(train, **fields), needs)
+
+    task = countdown(config.split_seed)
+    jobs = [job("base", base(place / "base", seed, task))]
+    if RL in labels:
+        train = rl_expert(place / "expert-rl", seed, task, str(place / "base"))
+        jobs.append(job(f"expert: {RL}", train, (jobs[0].name,)))
+    if LARGER in labels:
+        jobs.append(job(f"expert: {LARGER}", larger_expert(place / "expert-larger", seed, task)))
+    return jobs
+
+
+def _runs(config: DemoConfig, specs: Mapping[str, str], start: str, place: Path, seed: int) -> list[PlannedRun]:
+    """Every expert offline and online; with all four, hidden search also offline with five times the updates."""
+    runs = []
+    for label, spec in specs.items():
+        longer = [("sft", 5)] if label == SEARCH and LARGER in specs else []
+        for method, times in [("sft", 1), ("opd_full", 1), *longer]:
+            name = f"{method}{f'-x{times}' if times > 1 else ''}-{label.replace(' ', '-').lower()}"
+            train = TrainConfig(
+                method=method, student=start, expert=spec, task=countdown(config.split_seed), seed=seed,
+                out=str(place / name), updates=(QUICK_UPDATES if config.quick else UPDATES) * times,
+                **COMMON, **IMITATE, **(QUICK if config.quick else EVALUATION),
+            )  # fmt: skip
+            runs.append(PlannedRun(label, method, seed, times, train))
+    return runs

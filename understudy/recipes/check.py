@@ -9,8 +9,8 @@ from pathlib import Path
 
 from understudy.config import TrainConfig, resolve
 from understudy.errors import UserError
-from understudy.experiments.compare import Plan, flags
 from understudy.experiments.job import Job
+from understudy.experiments.plan import Plan, flags
 from understudy.experts import is_programmatic
 from understudy.methods import table
 from understudy.recipes import cost, models
@@ -67,7 +67,7 @@ class DryRun:
 def dry_run(recipe: Recipe, plan: Plan, machine: Machine, data: Mapping[str, str] | None = None) -> DryRun:
     """Checks and costs of a plan; mistakes are findings, not exceptions."""
     jobs = plan.trainings()
-    made = {str(Path(j.config.out)): j for j in jobs}
+    made = {str(Path(j.out)): j for j in jobs}
     findings: list[Finding] = []
 
     def check(what: str, hint: object) -> None:
@@ -118,7 +118,7 @@ def dry_run(recipe: Recipe, plan: Plan, machine: Machine, data: Mapping[str, str
               f"{name}: {worst / 1e9:,.0f} GB a GPU: more --gpus, LoRA, or activation checkpointing")  # fmt: skip
     for known, path in (data or {}).items():
         check(f"data {known} at {path}", _check_data(known, path))
-    return DryRun(tuple(findings), tuple(phases), tuple(flags(plan.arms)))
+    return DryRun(tuple(findings), tuple(phases), tuple(flags(plan.runs)))
 
 
 def _without_seed(job: Job) -> str:

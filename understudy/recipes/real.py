@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from understudy.config import TrainConfig, resolve, to_dict
-from understudy.experiments.compare import Arm, Plan, slug
+from understudy.config import TrainConfig
 from understudy.experiments.job import Job, training
+from understudy.experiments.plan import PlannedRun, slug
 from understudy.recipes.recipe import OURS, PAPER, PUBLIC, Scale, Setting
 from understudy.specs import parse_spec
 
@@ -64,10 +64,10 @@ def job(scale: Scale, name: str, needs: Sequence[str], *, task: str, folder: Pat
     return training(name, config, tuple(needs))
 
 
-def arms(
+def runs(
     scale: Scale, label: str, *, student: str, expert: str, task: str, methods: Mapping[str, Mapping[str, Any]],
     updates: int, eval_every: int, **fields: Any,
-) -> list[Arm]:  # fmt: skip
+) -> list[PlannedRun]:  # fmt: skip
     """method -> its own fields, for every seed, from one student and one expert."""
     out = []
     for seed in scale.all_seeds:
@@ -77,15 +77,5 @@ def arms(
                 out=str(scale.out / f"{slug(label)}-{method}-{seed}"), updates=scale.times(updates),
                 **(LARGE | {"eval_every": scale.times(eval_every)} | fields | dict(own)),
             )  # fmt: skip
-            out.append(Arm(label, method, seed, 1, config))
+            out.append(PlannedRun(label, method, seed, 1, config))
     return out
-
-
-def plan(
-    title: str, scale: Scale, made: Sequence[Arm], experts: Mapping[str, Mapping[str, Any]], before: Sequence[Job]
-) -> Plan:
-    """experts: label -> {"mechanism", "realizable", "expect"}."""
-    specs = {a.expert: {"spec": a.config.expert, **experts[a.expert]} for a in made}
-    skip = ("method", "expert", "out", "student")
-    settings = {k: v for k, v in to_dict(resolve(made[0].config)).items() if k not in skip}
-    return Plan(title, scale.out, "updates", specs, list(made), {}, settings, ["understudy", "run"], tuple(before))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from understudy.errors import UserError
 from understudy.evaluation.intervals import Interval
-from understudy.experiments.compare import Plan
+from understudy.experiments.job import Job
+from understudy.experiments.plan import Plan, PlannedRun
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -61,8 +63,6 @@ class Scale:
     """Hub id -> local folder."""
 
     def __post_init__(self) -> None:
-        from understudy.errors import UserError
-
         if self.seeds < 1:
             raise UserError("seeds", self.seeds, "must be at least 1")
         if not 0 < self.share <= 1:
@@ -121,6 +121,17 @@ class Recipe:
     draw: Callable[[Summary], Drawing] | None = None
     real_seeds: int = 3
     tiny_seeds: int = 1
+
+
+def plan_of(
+    title: str, out: Path, runs: Sequence[PlannedRun], experts: Mapping[str, Mapping[str, Any]], before: Sequence[Job],
+    base: Mapping[str, Mapping[str, str]] | None = None,
+) -> Plan:  # fmt: skip
+    """experts: label -> {"mechanism", "realizable", "expect"}; base: seed -> {"path"}, where the runs start."""
+    specs = {r.expert: r.config.expert for r in reversed(runs)}
+    labels = dict.fromkeys(r.expert for r in runs)
+    described = {label: {"spec": specs[label], **experts[label]} for label in labels}
+    return Plan(title, out, described, runs, {k: dict(v) for k, v in (base or {}).items()}, before=before)
 
 
 def word(interval: Interval | None, direction: int, margin: float = 0.0) -> str:

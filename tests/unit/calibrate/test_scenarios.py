@@ -57,7 +57,7 @@ def test_every_kind_of_the_issue_is_there_and_both_sets_mix_them() -> None:
 
 def test_the_problems_are_not_the_demos() -> None:
     assert f"split_seed={SPLIT_SEED}" in COUNTDOWN
-    assert f"split_seed={SPLIT_SEED}" not in demo.setting(demo.DemoConfig())[0]
+    assert f"split_seed={SPLIT_SEED}" not in demo.countdown()
 
 
 @each_scenario

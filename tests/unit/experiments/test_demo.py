@@ -10,8 +10,8 @@ import pytest
 from understudy.cli.demo import demo_command
 from understudy.config import resolve, to_dict
 from understudy.errors import UserError
-from understudy.experiments.compare import STUDIED, flags
 from understudy.experiments.demo import LARGER, RL, SEARCH, STYLED, DemoConfig, plan_of
+from understudy.experiments.plan import STUDIED, flags
 
 
 def experts(**fields: object) -> list[str]:
@@ -39,12 +39,12 @@ def test_a_longer_demo_goes_on_from_a_shorter_one() -> None:
 @pytest.mark.parametrize("config", [DemoConfig(), DemoConfig(full=True), DemoConfig(quick=True)])
 def test_arms_differ_in_what_is_studied_alone(config: DemoConfig) -> None:
     plan = plan_of(config, [])
-    told = flags(plan.arms)
+    told = flags(plan.runs)
     assert all("updates" in line for line in told), told  # the five times longer run, on record
     for job in plan.jobs():
         if job.is_training:
             assert set(job.needs) <= {j.name for j in plan.before}
-    equal = [dataclasses.replace(a.config, method="sft", out="", expert="") for a in plan.arms if a.budget == 1]
+    equal = [dataclasses.replace(a.config, method="sft", out="", expert="") for a in plan.runs if a.budget == 1]
     assert len({repr(c) for c in equal}) == 1
     assert {"method", "expert", "out"} <= STUDIED
 

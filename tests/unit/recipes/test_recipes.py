@@ -52,7 +52,7 @@ def test_the_real_plan_passes_its_dry_run(name: str, tmp_path: Path):
     names = {j.name for j in plan.trainings()}
     assert all(set(j.needs) <= names for j in plan.trainings())
     assert len({j.config.out for j in plan.trainings()}) == len(plan.trainings())
-    assert len({a.seed for a in plan.arms}) == 3
+    assert len({a.seed for a in plan.runs}) == 3
 
 
 @pytest.mark.parametrize("name", TRAINED)
@@ -61,7 +61,7 @@ def test_the_tiny_plan_resolves(name: str, tmp_path: Path):
     plan = load_recipe(name).tiny(Scale(tmp_path / name, 2, 300))
     for job in plan.trainings():
         resolve(job.config)
-    assert {a.seed for a in plan.arms} == {300, 301}
+    assert {a.seed for a in plan.runs} == {300, 301}
     for task in {j.config.task for j in plan.trainings()}:
         load_task(task)  # the rows were written, and their gold answers pass
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from understudy.experiments.compare import Plan
+from understudy.experiments.plan import Plan
 from understudy.recipes import figures, real, tiny
-from understudy.recipes.recipe import OURS, PAPER, Drawing, Lengths, Recipe, Scale, Setting
+from understudy.recipes.recipe import OURS, PAPER, Drawing, Lengths, Recipe, Scale, Setting, plan_of
 from understudy.report.comparison.summary import Summary
 
 STUDENT, LARGER = "Qwen/Qwen2.5-1.5B-Instruct", "Qwen/Qwen2.5-7B-Instruct"
@@ -33,11 +33,11 @@ def plan(scale: Scale) -> Plan:
         )  # fmt: skip
     made = []
     for label, expert in zip((RL, BIG), before):
-        made += real.arms(
+        made += real.runs(
             scale, label, student=student, expert=expert.config.out, task=TASK, updates=200, eval_every=20,
             methods={"sft": {"lr": 1e-5}, "opd": {"lr": 1e-6}}, prompts_per_update=64, **EVALUATION,
         )  # fmt: skip
-    return real.plan(RECIPE.title, scale, made, EXPERTS, before)
+    return plan_of(RECIPE.title, scale.out, made, EXPERTS, before)
 
 
 def tiny_plan(scale: Scale) -> Plan:

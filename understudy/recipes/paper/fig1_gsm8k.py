@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from understudy.experiments.compare import Plan
+from understudy.experiments.plan import Plan
 from understudy.recipes import public_tiny, real
 from understudy.recipes.paper import fig1_countdown
-from understudy.recipes.recipe import OURS, PAPER, Lengths, Recipe, Scale, Setting
+from understudy.recipes.recipe import OURS, PAPER, Lengths, Recipe, Scale, Setting, plan_of
 
 STUDENT, LARGER = "meta-llama/Llama-3.2-3B", "meta-llama/Llama-3.1-8B"
 WARM = "openr1:traces=true,test=gsm8k,max_new_tokens=4096"
@@ -44,11 +44,11 @@ def runs(scale: Scale, title: str, task: str, **evaluation: object) -> Plan:
         warm.append((first, rl))
     made = []
     for label, (_, rl) in zip((RL, BIG), warm):
-        made += real.arms(
+        made += real.runs(
             scale, label, student=warm[0][0].config.out, expert=rl.config.out, task=task, updates=200, eval_every=20,
             methods={"sft": {"lr": 1e-5}, "opd": {"lr": 1e-6}}, prompts_per_update=64, **look,
         )  # fmt: skip
-    return real.plan(title, scale, made, EXPERTS, before)
+    return plan_of(title, scale.out, made, EXPERTS, before)
 
 
 def plan(scale: Scale) -> Plan:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from understudy.experiments.compare import Plan
+from understudy.experiments.plan import Plan
 from understudy.recipes import public_tiny, real
 from understudy.recipes.paper import fig1_countdown, fig6_two_experts
-from understudy.recipes.recipe import OURS, PAPER, PUBLIC, Lengths, Recipe, Scale, Setting
+from understudy.recipes.recipe import OURS, PAPER, PUBLIC, Lengths, Recipe, Scale, Setting, plan_of
 
 DEEPSCALER = "agentica-org/DeepScaleR-1.5B-Preview"
 RL, BIG = "DeepScaleR-1.5B", "R1-Distill-7B"
@@ -26,12 +26,12 @@ def plan(scale: Scale) -> Plan:
     look = fig6_two_experts.EVALUATION | {"eval_expert": True}
     made = []
     for label, expert in ((RL, DEEPSCALER), (BIG, real.R1_7B)):
-        made += real.arms(
+        made += real.runs(
             scale, label, student=scale.model(real.R1_STUDENT), expert=scale.model(expert), task=fig6_two_experts.TASK,
             updates=200, eval_every=50, methods={"sft": {"lr": 1e-5}, "opd": {"lr": 1e-6}}, prompts_per_update=64,
             **look,
         )  # fmt: skip
-    return real.plan(RECIPE.title, scale, made, EXPERTS, ())
+    return plan_of(RECIPE.title, scale.out, made, EXPERTS, ())
 
 
 def tiny_plan(scale: Scale) -> Plan:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from understudy.experiments.compare import Plan
+from understudy.experiments.plan import Plan
 from understudy.recipes import figures, tiny
 from understudy.recipes.paper import fig1_gsm8k
 from understudy.recipes.recipe import OURS, PAPER, Drawing, Lengths, Recipe, Scale, Setting

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from understudy.experiments.compare import Plan
+from understudy.experiments.plan import Plan
 from understudy.recipes import figures, real, tiny
-from understudy.recipes.recipe import OURS, PAPER, PUBLIC, Drawing, Lengths, Recipe, Scale, Setting
+from understudy.recipes.recipe import OURS, PAPER, PUBLIC, Drawing, Lengths, Recipe, Scale, Setting, plan_of
 from understudy.report.comparison.summary import Summary
 
 TASK = "dapo:test=aime24,ood=aime25,template=chat,thinking_open=true,max_new_tokens=7168"
@@ -22,11 +22,11 @@ EXPERTS = {
 def plan(scale: Scale) -> Plan:
     made = []
     for label, expert in ((GOOD, real.SKYWORK), (OTHER, real.R1_7B)):
-        made += real.arms(
+        made += real.runs(
             scale, label, student=scale.model(real.R1_STUDENT), expert=scale.model(expert), task=TASK, updates=200,
             eval_every=50, methods={"opd": {"lr": 1e-6}}, prompts_per_update=64, samples_per_prompt=4, **EVALUATION,
         )  # fmt: skip
-    return real.plan(RECIPE.title, scale, made, EXPERTS, ())
+    return plan_of(RECIPE.title, scale.out, made, EXPERTS, ())
 
 
 def tiny_plan(scale: Scale) -> Plan:

@@ -1,0 +1,146 @@
+"""A comparison before it runs: its trainings, in their order, and what the report must know about them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from understudy.config import TrainConfig, resolve, to_dict
+from understudy.experiments.diagnosis_job import diagnosis, fields_of
+from understudy.experiments.job import Job, training
+from understudy.experiments.jobs import run_all
+from understudy.runs.files import write_json
+from understudy.terminal import Board, console
+
+STUDIED = frozenset({"method", "expert", "seed", "out", "student"})
+CELLS = frozenset({"behavior", "target", "weight", "replay", "importance", "divergence"})
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One expert x method x seed. budget: its updates over those of the comparison."""
+
+    expert: str
+    method: str
+    seed: int
+    budget: float
+    config: TrainConfig
+
+    @property
+    def name(self) -> str:
+        times = "" if self.budget == 1 else f" x{self.budget:g}"
+        return f"{self.method}{times} on {self.expert}, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`experts`: label -> {"spec", "mechanism", "realizable", "expect"}; `base`: seed -> {"path"}."""
+
+    title: str
+    out: Path
+    experts: dict[str, dict[str, Any]]
+    runs: Sequence[PlannedRun]
+    base: dict[str, dict[str, str]] = field(default_factory=dict)
+    command: Sequence[str] = ("understudy", "run")
+    axis: str = "updates"
+    before: Sequence[Job] = ()
+    """Trainings that make the base and the experts."""
+    diagnose: str = ""
+    """What a diagnosis may cost, as a share of both trainings; "": none is made."""
+
+    def jobs(self) -> list[Job]:
+        """What makes the base and the experts, the diagnoses, the compared runs."""
+        return [*self.before, *self._diagnosis_jobs(), *self._run_jobs()]
+
+    def trainings(self) -> list[Job]:
+        """The same without the diagnoses."""
+        return [*self.before, *self._run_jobs()]
+
+    def _run_jobs(self) -> list[Job]:
+        return [training(r.name, r.config, self._needs(r)) for r in self.runs]
+
+    def _diagnosis_jobs(self) -> list[Job]:
+        jobs = []
+        for r, place in self.diagnoses():
+            fields = fields_of(r.config, self.diagnose, str(place))
+            name = f"diagnosis of {r.expert}, seed {r.seed}"
+            jobs.append(diagnosis(name, fields, self._needs(r), may_refuse=True))
+        return jobs
+
+    def _needs(self, r: PlannedRun) -> tuple[str, ...]:
+        names = {Path(j.out): j.name for j in self.before}
+        return tuple(names[p] for p in (Path(r.config.student), Path(r.config.expert)) if p in names)
+
+    def diagnoses(self) -> list[tuple[PlannedRun, Path]]:
+        """(offline run, directory of its diagnosis), where offline and online are trained at equal budgets."""
+        if not self.diagnose:
+            return []
+        plain = {(r.expert, r.seed, r.method): r for r in self.runs if r.budget == 1 and not r.config.budget}
+        return [
+            (r, Path(r.config.out).parent / f"diagnosis-{slug(expert)}-{seed}")
+            for (expert, seed, method), r in plain.items()
+            if method == "sft" and any((expert, seed, online) in plain for online in ("opd_full", "opd"))
+        ]
+
+    def write(self) -> None:
+        """compare.json: what the report reads."""
+
+        def entry(r: PlannedRun, path: str | Path) -> dict[str, Any]:
+            return {"expert": r.expert, "seed": r.seed, "path": os.path.relpath(path, self.out)}
+
+        config = to_dict(resolve(self.runs[0].config))
+        self.out.mkdir(parents=True, exist_ok=True)
+        write_json(
+            self.out / "compare.json",
+            {
+                "title": self.title, "axis": self.axis, "experts": self.experts,
+                "methods": list(dict.fromkeys(r.method for r in self.runs)),
+                "runs": [entry(r, r.config.out) | {"method": r.method, "budget": r.budget} for r in self.runs],
+                "base": self.base, "settings": {k: v for k, v in config.items() if k not in STUDIED | CELLS},
+                "command": list(self.command), "flags": flags(self.runs),
+                "diagnoses": [entry(r, place) for r, place in self.diagnoses()],
+            },
+        )  # fmt: skip
+
+
+def flags(runs: Iterable[PlannedRun]) -> list[str]:
+    """Fields, beyond the studied ones and the cells of the method's row, in which runs on one expert differ."""
+    out = []
+    groups: dict[str, list[tuple[PlannedRun, dict[str, Any]]]] = {}
+    for r in runs:
+        groups.setdefault(r.expert, []).append((r, to_dict(resolve(r.config))))
+    for expert, group in groups.items():
+        for name in group[0][1]:
+            values = {str(config[name]): r.name for r, config in group}
+            if name not in STUDIED | CELLS and len(values) > 1:
+                listed = "; ".join(f"{run}: {value}" for value, run in values.items())
+                out.append(f"{expert}: runs differ in {name} ({listed})")
+    return out
+
+
+def run_plan(plan: Plan, workers: int, quiet: bool = False, launcher: str = "local") -> Path:
+    """Run what is not finished and draw the report; the page's path."""
+    from understudy import report  # imports matplotlib
+
+    plan.write()
+    jobs = plan.jobs()
+    with Board(total_jobs=len(jobs), quiet=quiet) as board:
+        run_all(jobs, workers, board.show, launcher=launcher)
+    page = report.build([plan.out])
+    if not quiet:
+        comparison = report.load([plan.out])
+        console.print(report.terminal(comparison, console.width))
+        if forecasts := report.terminal_beforehand(comparison):
+            console.print(forecasts)
+        for sentence in report.finding(comparison):
+            console.print(f"- {sentence}", markup=False)
+        console.print(f"report: {page}", markup=False)
+    return page
+
+
+def slug(text: str) -> str:
+    """A text as part of a file name."""
+    return "".join(c if c.isalnum() or c in "._" else "-" for c in text).strip("-")
