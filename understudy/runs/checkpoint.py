@@ -235,16 +235,16 @@ def random_state() -> dict[str, Tensor]:
     """The global random state of Python, NumPy, torch and its devices, as tensors "random.NAME"."""
     import torch
 
-    _, words, python_gauss = random.getstate()
-    numpy_state: Any = np.random.get_state(legacy=False)
-    inner = numpy_state["state"]
+    _, python_words, python_gauss = random.getstate()
+    numpy_state: Any = np.random.get_state()
+    _, numpy_words, position, has_gauss, gauss = numpy_state
     out = {
         "random.torch": torch.get_rng_state().clone(),
-        "random.python": torch.tensor(words, dtype=torch.int64),
+        "random.python": torch.tensor(python_words, dtype=torch.int64),
         "random.python_gauss": _maybe(python_gauss),
-        "random.numpy": torch.from_numpy(inner["key"].astype(np.int64)),
-        "random.numpy_pos": torch.tensor([int(inner["pos"])], dtype=torch.int64),
-        "random.numpy_gauss": _maybe(numpy_state["gauss"] if numpy_state["has_gauss"] else None),
+        "random.numpy": torch.from_numpy(numpy_words.astype(np.int64)),
+        "random.numpy_pos": torch.tensor([int(position)], dtype=torch.int64),
+        "random.numpy_gauss": _maybe(gauss if has_gauss else None),
     }
     if torch.cuda.is_available():
         for i, state in enumerate(torch.cuda.get_rng_state_all()):
@@ -262,17 +262,9 @@ def set_random_state(tensors: Mapping[str, Tensor]) -> None:
     words = tuple(tensors["random.python"].tolist())
     random.setstate((3, words, _value(tensors["random.python_gauss"])))
     gauss = _value(tensors["random.numpy_gauss"])
-    np.random.set_state(
-        {
-            "bit_generator": "MT19937",
-            "state": {
-                "key": tensors["random.numpy"].numpy().astype(np.uint32),
-                "pos": int(tensors["random.numpy_pos"][0]),
-            },
-            "has_gauss": int(gauss is not None),
-            "gauss": gauss or 0.0,
-        }
-    )
+    numpy_words = tensors["random.numpy"].numpy().astype(np.uint32)
+    position = int(tensors["random.numpy_pos"][0])
+    np.random.set_state(("MT19937", numpy_words, position, int(gauss is not None), gauss or 0.0))
     if torch.cuda.is_available():
         for i in range(torch.cuda.device_count()):
             if f"random.cuda.{i}" in tensors:

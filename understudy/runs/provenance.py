@@ -26,8 +26,8 @@ def provenance(command: Sequence[str] | None = None, device: str = "cpu") -> dic
     torch = sys.modules.get("torch")
     return {
         "git": git_state(Path(__file__).parents[1]),
-        "versions": {"understudy": _version("understudy"), "python": platform.python_version()}
-        | {name: _version(name) for name in PACKAGES},
+        "versions": {"understudy": package_version("understudy"), "python": platform.python_version()}
+        | {name: package_version(name) for name in PACKAGES},
         "device": device_name(device),
         "platform": platform.platform(),
         "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
@@ -76,7 +76,8 @@ def device_name(device: str) -> str:
     return f"{device}: {name}" if device == "cpu" else device
 
 
-def _version(package: str) -> str | None:
+def package_version(package: str) -> str | None:
+    """The installed version; None when the package is not installed."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
