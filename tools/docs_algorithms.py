@@ -7,29 +7,18 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any
 
 from tools.markdown import table as markdown_table
 from understudy.cli.options import field_docs
-from understudy.config import TrainConfig, resolve
+from understudy.config import Resolved, TrainConfig, resolve, to_dict
 from understudy.errors import UserError
 from understudy.methods import table
+from understudy.methods.cells import CELLS
 from understudy.methods.table import RULES, TABLE, Row
 
-CELLS: dict[str, Mapping[str, str]] = {
-    "behavior": table.BEHAVIORS,
-    "target": table.TARGETS,
-    "weight": table.WEIGHTS,
-    "replay": table.REPLAYS,
-    "importance": table.IMPORTANCES,
-    "divergence": {
-        "kl_expert_student": "KL(expert || student): the student must cover whatever the expert may do",
-        "kl_student_expert": "KL(student || expert): the student must do nothing that the expert would not",
-        "jsd": "beta KL(expert || m) + (1 - beta) KL(student || m), m = beta expert + (1 - beta) student",
-    },
-}
 QUESTIONS = {
     "behavior": "who acts",
     "target": "what each position is pulled toward",
@@ -179,13 +168,13 @@ def _legal_changes(row: Row) -> list[str]:
         f"`{_flag(name)} {value}`"
         for name, values in CELLS.items()
         for value in values
-        if value != getattr(row, name) and isinstance(_resolution(row.name, ((name, value),)), TrainConfig)
+        if value != getattr(row, name) and isinstance(_resolution(row.name, ((name, value),)), Resolved)
     ]
 
 
 def _knobs() -> str:
-    docs, default = field_docs(TrainConfig), _resolved("sft")
-    rows = ((f"`{_flag(n)}`", _shown(getattr(default, n)), docs[n].split(" Default:")[0]) for n in KNOBS)
+    docs, default = field_docs(TrainConfig), to_dict(_resolved("sft"))
+    rows = ((f"`{_flag(n)}`", _shown(default[n]), docs[n].split(" Default:")[0]) for n in KNOBS)
     return (
         "## What else is visible\n\n"
         "Elsewhere these hide in the code; here each is a field. A row may have its own default (above).\n\n"
@@ -203,7 +192,7 @@ def refusals() -> list[str]:
     found: dict[int, str] = {}
     for method, changes in _candidates():
         result = _resolution(method, changes)
-        if isinstance(result, TrainConfig):
+        if isinstance(result, Resolved):
             continue
         for i, rule in enumerate(RULES):
             if i not in found and result.field == rule.field and result.hint.endswith(rule.reason):
@@ -225,7 +214,7 @@ def _candidates() -> Iterator[tuple[str, tuple[tuple[str, Any], ...]]]:
                 yield method, pair
 
 
-def _resolution(method: str, changes: Sequence[tuple[str, Any]]) -> TrainConfig | UserError:
+def _resolution(method: str, changes: Sequence[tuple[str, Any]]) -> Resolved | UserError:
     try:
         return resolve(TrainConfig(method=method, student="scratch", expert="solver", **dict(changes)))
     except UserError as error:
@@ -233,7 +222,7 @@ def _resolution(method: str, changes: Sequence[tuple[str, Any]]) -> TrainConfig 
 
 
 @cache
-def _resolved(method: str) -> TrainConfig:
+def _resolved(method: str) -> Resolved:
     return resolve(TrainConfig(method=method, student="scratch", expert="solver"))
 
 

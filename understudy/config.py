@@ -1,13 +1,14 @@
-"""What a run is told: one frozen dataclass, the same for the command line and the library.
+"""What a training is: `TrainConfig` is the request, `resolve` makes it a `Resolved` with nothing left open.
 
-The docstring under each field is its `--help`. `None` means "as the method's row has it"; `resolve` fills those in,
-refuses illegal cells with the reason, and gives the concrete configuration that is written to the run directory.
+Both are flat, and made of six groups: a function that needs one group takes that (`Optimization`, `Method`), and any
+training can be given to it. The docstring under each field is its `--help`, its bounds stand in its `option`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +18,127 @@ import yaml
 
 from understudy.errors import UserError
 from understudy.methods import table
+from understudy.methods.cells import Cells, Method, Sampling
 from understudy.servers import urls
-from understudy.specs import build
-from understudy.types import LEDGER_AXES
+from understudy.specs import build, check, headings, option, options_of
+
+DTYPES = ("float32", "bfloat16", "mixed")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Who is trained, by which method, toward whom, on what."""
+
+    method: str = option("opd", heading="who and what")
+    """Row of the table: sft, seq_kd, word_kd, gkd, dagger, opd, opd_full, base_opd, grpo, rft (docs/algorithms.md)."""
+    student: str = ""
+    """What is trained: a Hugging Face model directory or hub id, or `scratch:width=64,layers=2` for a new tiny one."""
+    expert: str = ""
+    """Who is imitated (= teacher): a model directory or hub id, a task's programmatic expert such as `solver`, its
+    traces (`recorded`, docs/tasks.md), or a server: http://HOST:PORT/v1 (docs/servers.md)."""
+    base: str = ""
+    """Frozen reference for behavior=base. Default: the student before training."""
+    score_cache: str = option("", volatile=True)
+    """Folder of expert scores: read, and added to. With it an expert that is not here can have scored before
+    (`understudy score`)."""
+    sampler: str = "local"
+    """Who draws the student's completions: local, or a vLLM server that is given the new weights before each draw:
+    http://HOST:PORT/v1 (docs/servers.md)."""
+    task: str = "countdown"
+    """Prompts and verifier, with options: `countdown:max_number=9,n_numbers=3`."""
+    out: str = option("", volatile=True)
+    """Run directory. Default: runs/METHOD-SEED. The same command again resumes it."""
+    seed: int = 0
+    """Everything random derives from it: prompts, samples, coins, the scratch model."""
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """How an update is made."""
+
+    lr: float = option(1e-3, heading="optimizer", within="[0, 1e30]", why="beyond it a step overflows float32")
+    """Peak learning rate of AdamW."""
+    schedule: str = option("constant", choices=("constant", "linear", "cosine"))
+    """Learning rate after warm-up: constant, linear or cosine (both to zero)."""
+    warmup: int = option(0, least=0)
+    """Updates of linear warm-up."""
+    weight_decay: float = option(0.0, least=0)
+    """AdamW's decoupled weight decay."""
+    adam_beta2: float = option(0.95, within="[0, 1)")
+    """AdamW's second-moment decay (the first is 0.9)."""
+    grad_clip: float = option(1.0, least=0)
+    """Largest gradient norm. 0 = no clipping."""
+    micro_batch: int = option(0, least=0)
+    """Rows per forward pass, sorted by length. 0 = all. Same gradient up to rounding."""
+    micro_tokens: int = option(0, least=0)
+    """Tokens per forward pass, padding included: as many rows as fit. 0 = all. Same gradient up to rounding."""
+    logit_chunk: int = option(0, least=0)
+    """Tokens whose logits exist at a time. 0 = all. For large vocabularies."""
+    drift_limit: float = option(0.5, least=0)
+    """Stop when recomputed and recorded log-probs of fresh samples differ by more than this (mean, nats per token)."""
+
+    lora_rank: int = option(0, heading="adapter and memory", least=0)
+    """Train a low-rank adapter of this rank instead of all weights (needs peft). 0 = all weights."""
+    lora_alpha: float = option(0.0, least=0)
+    """The adapter's change is lora_alpha / lora_rank times B A. 0 = twice the rank."""
+    lora_dropout: float = option(0.0, within="[0, 1)")
+    """Dropout in front of the adapter while training."""
+    lora_targets: str = "all-linear"
+    """Layers that get one: all-linear, or the last part of their names, by comma: q_proj,v_proj."""
+    activation_checkpointing: bool = False
+    """Compute activations again in the backward pass instead of keeping them: less memory, about a third more time."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is measured on held-out prompts, and when."""
+
+    eval_expert: bool = option(True, heading="evaluation")
+    """Measure the divergences from the expert, and the expert itself, when evaluating (loads it)."""
+    eval_every: int = option(25, least=0)
+    """Updates between evaluations. 0 = only at the end."""
+    eval_prompts: int = option(128, least=1)
+    """Held-out prompts per evaluation."""
+    eval_samples: int = option(1, least=1)
+    """Samples per prompt while training."""
+    final_prompts: int = option(256, least=1)
+    """Held-out prompts of the last evaluation."""
+    final_samples: int = option(4, least=1)
+    """Samples per prompt in the last evaluation (avg@k and pass@k)."""
+    eval_splits: str = "test,ood"
+    """Splits of the last evaluation, by comma. `ood` is left out where the task has none."""
+    eval_seed: int = 0
+    """Picks the held-out prompts; the same for runs to be compared."""
+    eval_temperature: float = option(1.0, within="(0, inf)")
+    """Sampling temperature of evaluations, of the student and of a model as expert. Programs sample at 1."""
+    eval_top_p: float = option(1.0, within="(0, 1]", why="a nucleus of no mass holds no token")
+    """Nucleus of evaluations, likewise."""
+    eval_during: str = "test"
+    """Splits of the evaluations while training, by comma."""
+    eval_divergences: bool = True
+    """Measure both KLs from the expert when evaluating: the whole vocabulary at every token, so for small models."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Checkpoints, and where it all runs."""
+
+    save_every: int = option(50, heading="checkpoints and machine", least=0)
+    """Updates between checkpoints. 0 = only at the end."""
+    keep: int = option(2, least=1, volatile=True)
+    """Checkpoints kept."""
+    tracker: str = option("", volatile=True)
+    """Curves in tensorboard, wandb or trackio too, by comma. Default: none; metrics.jsonl has everything."""
+    processes: int = option(0, least=0, volatile=True)
+    """How many torchrun must have started (docs/scaling.md). 0 = as many as there are."""
+    threads: int = option(1, least=1)
+    """CPU threads. One per process is the safe default (FAQ in docs/concepts.md)."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:0, mps."""
+    dtype: str = option("float32", choices=DTYPES)
+    """Weights while training: float32, bfloat16, or mixed (float32 weights, bfloat16 products). For GPUs."""
+    trust_remote_code: bool = False
+    """Run code that comes with a model. Off unless you ask for it."""
 
 
 @dataclass(frozen=True)
@@ -44,157 +163,8 @@ class ExpertSpec:
 
 
 @dataclass(frozen=True)
-class TrainConfig:
-    method: str = "opd"
-    """Row of the table: sft, seq_kd, word_kd, gkd, dagger, opd, opd_full, base_opd, grpo, rft (docs/algorithms.md)."""
-    student: str = ""
-    """What is trained: a Hugging Face model directory or hub id, or `scratch:width=64,layers=2` for a new tiny one."""
-    expert: str = ""
-    """Who is imitated (= teacher): a model directory or hub id, a task's programmatic expert such as `solver`, its
-    traces (`recorded`, docs/tasks.md), or a server: http://HOST:PORT/v1 (docs/servers.md)."""
-    base: str = ""
-    """Frozen reference for behavior=base. Default: the student before training."""
-    score_cache: str = ""
-    """Folder of expert scores: read, and added to. With it an expert that is not here can have scored before
-    (`understudy score`)."""
-    sampler: str = "local"
-    """Who draws the student's completions: local, or a vLLM server that is given the new weights before each draw:
-    http://HOST:PORT/v1 (docs/servers.md)."""
-    task: str = "countdown"
-    """Prompts and verifier, with options: `countdown:max_number=9,n_numbers=3`."""
-    out: str = ""
-    """Run directory. Default: runs/METHOD-SEED. The same command again resumes it."""
-    seed: int = 0
-    """Everything random derives from it: prompts, samples, coins, the scratch model."""
-
-    behavior: str | None = None
-    """Cell: who acts. expert, student, base, mixture_batch, mixture_token. Default: the row's."""
-    target: str | None = None
-    """Cell: what each position is pulled toward. token, expert_token, distribution. Default: the row's."""
-    weight: str | None = None
-    """Cell: how strongly. one, log_ratio, advantage, passed. Default: the row's."""
-    replay: str | None = None
-    """Cell: how fresh the data is. fixed, fresh, aggregate, round. Default: the row's."""
-    importance: str | None = None
-    """Ratio that corrects for the behavior policy. none, token, prefix. Default: the row's."""
-    divergence: str | None = None
-    """kl_expert_student, kl_student_expert or jsd, for a distribution target. Default: the row's."""
-    beta: float | None = None
-    """Weight of the expert in the mixture of jsd, between 0 and 1. Default: 0.5."""
-    gamma: float | None = None
-    """Discount of the log-ratio to go, 0 (this token only) to 1 (sequence reverse KL). Default: 0."""
-    clip: float | None = None
-    """PPO clip range of the token ratio. Default: none (grpo: 0.2)."""
-    importance_cap: float | None = None
-    """Cap of the prefix ratio (importance=prefix). Default: 5."""
-    advantage_norm: str | None = None
-    """std or none: whether group advantages are divided by the group's standard deviation. Default: std."""
-    student_share: float | None = None
-    """mixture_batch: probability that a batch is the student's. Default: 0.5."""
-    expert_share: float | None = None
-    """mixture_token: probability, to the power of the round, that the expert picks a token. Default: 0.5."""
-    round_updates: int | None = None
-    """Updates a round for replay aggregate and round. Default: 20."""
-    top_k: int = 0
-    """Coarsen both distributions to this many top tokens plus one tail bucket. 0 = the whole vocabulary."""
-    top_k_of: str = "student"
-    """Whose top tokens: student or expert."""
-    reduction: str = "token_mean"
-    """token_mean, sequence_mean (reweights states by 1/length) or sequence_sum."""
-
-    updates: int = 200
-    """Optimizer updates."""
-    budget_axis: str = "updates"
-    """Ledger column that `budget` limits, such as train_seconds or expert_tokens_scored."""
-    budget: float = 0.0
-    """Stop once that column has reached this much, or at `updates`, whichever comes first. 0 = no limit."""
-    prompts_per_update: int = 64
-    """Prompts an update."""
-    samples_per_prompt: int | None = None
-    """Completions a prompt. Default: 1 (grpo 8, rft 4)."""
-    updates_per_rollout: int = 1
-    """Updates on the same fresh rollouts (needs the token ratio)."""
-    prompt_pool: int | None = None
-    """Distinct training prompts, cycled. 0 = never repeat. Default: 0 (base_opd 512)."""
-    max_new_tokens: int = 0
-    """Longest completion. 0 = what the task asks for."""
-    temperature: float = 1.0
-    """Sampling temperature of the behavior policy."""
-    top_p: float = 1.0
-    """Nucleus of the behavior policy."""
-
-    lr: float = 1e-3
-    """Peak learning rate of AdamW."""
-    schedule: str = "constant"
-    """Learning rate after warm-up: constant, linear or cosine (both to zero)."""
-    warmup: int = 0
-    """Updates of linear warm-up."""
-    weight_decay: float = 0.0
-    """AdamW's decoupled weight decay."""
-    adam_beta2: float = 0.95
-    """AdamW's second-moment decay (the first is 0.9)."""
-    grad_clip: float = 1.0
-    """Largest gradient norm. 0 = no clipping."""
-    micro_batch: int = 0
-    """Rows a forward pass, sorted by length. 0 = all. Same gradient up to rounding."""
-    micro_tokens: int = 0
-    """Tokens a forward pass, padding included: as many rows as fit. 0 = all. Same gradient up to rounding."""
-    logit_chunk: int = 0
-    """Tokens whose logits exist at a time. 0 = all. For large vocabularies."""
-    drift_limit: float = 0.5
-    """Stop when recomputed minus recorded log-probs of fresh samples differ by more than this (nats, mean a token)."""
-
-    lora_rank: int = 0
-    """Train a low-rank adapter of this rank instead of all weights (needs peft). 0 = all weights."""
-    lora_alpha: float = 0.0
-    """The adapter's change is lora_alpha / lora_rank times B A. 0 = twice the rank."""
-    lora_dropout: float = 0.0
-    """Dropout in front of the adapter while training."""
-    lora_targets: str = "all-linear"
-    """Layers that get one: all-linear, or the last part of their names, by comma: q_proj,v_proj."""
-    activation_checkpointing: bool = False
-    """Compute activations again in the backward pass instead of keeping them: less memory, about a third more time."""
-
-    eval_expert: bool = True
-    """Measure the divergences from the expert, and the expert itself, when evaluating (loads it)."""
-    eval_every: int = 25
-    """Updates between evaluations. 0 = only at the end."""
-    eval_prompts: int = 128
-    """Held-out prompts an evaluation."""
-    eval_samples: int = 1
-    """Samples a prompt while training."""
-    final_prompts: int = 256
-    """Held-out prompts of the last evaluation."""
-    final_samples: int = 4
-    """Samples a prompt in the last evaluation (avg@k and pass@k)."""
-    eval_splits: str = "test,ood"
-    """Splits of the last evaluation, by comma. `ood` is left out where the task has none."""
-    eval_seed: int = 0
-    """Picks the held-out prompts; the same for runs to be compared."""
-    eval_temperature: float = 1.0
-    """Sampling temperature of evaluations, of the student and of a model as expert. Programs sample at 1."""
-    eval_top_p: float = 1.0
-    """Nucleus of evaluations, likewise."""
-    eval_during: str = "test"
-    """Splits of the evaluations while training, by comma."""
-    eval_divergences: bool = True
-    """Measure both KLs from the expert when evaluating: the whole vocabulary at every token, so for small models."""
-    save_every: int = 50
-    """Updates between checkpoints. 0 = only at the end."""
-    keep: int = 2
-    """Checkpoints kept."""
-    tracker: str = ""
-    """Curves in tensorboard, wandb or trackio too, by comma. Default: none; metrics.jsonl has everything."""
-    processes: int = 0
-    """How many torchrun must have started (docs/scaling.md). 0 = as many as there are."""
-    threads: int = 1
-    """CPU threads. One a process is the safe default (FAQ in docs/concepts.md)."""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:0, mps."""
-    dtype: str = "float32"
-    """Weights while training: float32, bfloat16, or mixed (float32 weights, bfloat16 products). For GPUs."""
-    trust_remote_code: bool = False
-    """Run code that comes with a model. Off unless you ask for it."""
+class TrainConfig(Machine, Evaluation, Optimization, Sampling, Cells, Setting):
+    """What the user asks for. None = as the method's row has it."""
 
     @property
     def expert_spec(self) -> ExpertSpec:
@@ -205,91 +175,46 @@ class TrainConfig:
         )  # fmt: skip
 
 
-SECTIONS = {
-    "who and what": "method",
-    "cells of the method's row": "behavior",
-    "budget": "updates",
-    "optimizer": "lr",
-    "adapter and memory": "lora_rank",
-    "evaluation": "eval_expert",
-    "checkpoints and machine": "save_every",
-}
-"""Headings of the help, by the first field under each."""
+@dataclass(frozen=True)
+class Resolved(Method, TrainConfig):
+    """A legal training in which nothing is None."""
 
-VOLATILE = frozenset({"out", "keep", "score_cache", "processes", "tracker"})
+
+SECTIONS = headings(TrainConfig)
+"""Headings of the help, each with the first field under it."""
+
+VOLATILE = frozenset(name for name, metadata in options_of(TrainConfig).items() if metadata.get("volatile"))
 """Fields that may differ when a run is resumed: they do not touch the result."""
 
-_FALLBACK: dict[str, Any] = {
-    "beta": 0.5, "gamma": 0.0, "importance_cap": 5.0, "advantage_norm": "std", "student_share": 0.5,
-    "expert_share": 0.5, "round_updates": 20, "samples_per_prompt": 1, "prompt_pool": 0, "divergence": "",
-}  # fmt: skip
-_CHOICES: dict[str, tuple[str, ...]] = {
-    "behavior": tuple(table.BEHAVIORS), "target": tuple(table.TARGETS),
-    "weight": tuple(table.WEIGHTS), "replay": tuple(table.REPLAYS),
-    "importance": tuple(table.IMPORTANCES), "schedule": ("constant", "linear", "cosine"),
-    "divergence": ("", "kl_expert_student", "kl_student_expert", "jsd"),
-    "reduction": ("token_mean", "sequence_mean", "sequence_sum"), "top_k_of": ("student", "expert"),
-    "advantage_norm": ("std", "none"), "dtype": ("float32", "bfloat16", "mixed"), "budget_axis": LEDGER_AXES,
-}  # fmt: skip
-_AT_LEAST = {
-    "updates": 1, "prompts_per_update": 1, "samples_per_prompt": 1, "updates_per_rollout": 1, "prompt_pool": 0,
-    "max_new_tokens": 0, "warmup": 0, "micro_batch": 0, "micro_tokens": 0, "logit_chunk": 0, "eval_every": 0,
-    "eval_prompts": 1, "eval_samples": 1, "final_prompts": 1, "final_samples": 1, "save_every": 0, "keep": 1,
-    "round_updates": 1, "top_k": 0, "lr": 0, "grad_clip": 0, "weight_decay": 0, "importance_cap": 1,
-    "threads": 1, "processes": 0, "budget": 0, "drift_limit": 0, "lora_rank": 0, "lora_alpha": 0, "lora_dropout": 0,
-}  # fmt: skip
 
-
-def resolve(config: TrainConfig) -> TrainConfig:
-    """Every field concrete; raises UserError for an unknown method, a value out of range or an illegal cell."""
+def resolve(config: TrainConfig) -> Resolved:
+    """Every field filled in; raises UserError for an unknown method, a value out of range or an illegal cell."""
     row = table.TABLE.get(config.method)
     if row is None:
         raise UserError("method", config.method, f"unknown; one of {', '.join(table.TABLE)}")
-    fill: dict[str, Any] = {}
-    for name in (f.name for f in dataclasses.fields(config)):
-        if getattr(config, name) is None:
-            cell = getattr(row, name, None)
-            value = row.defaults.get(name, cell if cell is not None else _FALLBACK.get(name))
-            fill[name] = value
+    defaults: dict[str, Any] = {f.name: f.default for f in dataclasses.fields(Method)} | row.cells | dict(row.defaults)
+    given = {f.name: getattr(config, f.name) for f in dataclasses.fields(TrainConfig)}
+    if given["clip"] == math.inf:
+        given["clip"] = None
+    filled = {name: defaults[name] if value is None else value for name, value in given.items()}
     # changing a cell away from the row's also drops what only made sense there
-    other_weight = config.weight not in (None, row.weight)
-    if config.target not in (None, "distribution") and config.divergence is None:
-        fill["divergence"] = ""
-    if other_weight and config.importance is None:
-        fill["importance"] = "token" if config.weight in ("log_ratio", "advantage") else "none"
+    other_weight = given["weight"] not in (None, row.weight)
+    if given["target"] not in (None, "distribution") and given["divergence"] is None:
+        filled["divergence"] = ""
+    if other_weight and given["importance"] is None:
+        filled["importance"] = "token" if given["weight"] in ("log_ratio", "advantage") else "none"
     # by resolved cells alone, so that config.json means the same when it is read back
-    if config.clip is None and (other_weight or fill.get("importance", config.importance) != "token"):
-        fill["clip"] = None
-    if not config.out:
-        fill["out"] = f"runs/{config.method}-{config.seed}"
-    config = dataclasses.replace(config, **fill)
-    _check(config)
-    return config
+    if given["clip"] is None and (other_weight or filled["importance"] != "token"):
+        filled["clip"] = math.inf
+    filled["out"] = config.out or f"runs/{config.method}-{config.seed}"
+    resolved = Resolved(**filled)
+    check(resolved)
+    _check_together(resolved)
+    return resolved
 
 
-def _check(config: TrainConfig) -> None:
-    for name, choices in _CHOICES.items():
-        if getattr(config, name) not in choices:
-            raise UserError(name, getattr(config, name), f"unknown; one of {', '.join(c for c in choices if c)}")
-    for name, least in _AT_LEAST.items():
-        if not getattr(config, name) >= least:
-            raise UserError(name, getattr(config, name), f"must be at least {least}")
-    for name in ("student_share", "expert_share"):
-        if not 0 <= getattr(config, name) <= 1:
-            raise UserError(name, getattr(config, name), "must lie in [0, 1]")
-    for name in ("top_p", "eval_top_p"):
-        if not 0 < getattr(config, name) <= 1:
-            raise UserError(name, getattr(config, name), "must lie in (0, 1]: a nucleus of no mass holds no token")
-    if not config.eval_temperature > 0:
-        raise UserError("eval_temperature", config.eval_temperature, "must be positive")
-    if config.lr > 1e30:
-        raise UserError("lr", config.lr, "must be at most 1e30: beyond it a step overflows float32")
-    if not 0 <= config.adam_beta2 < 1:
-        raise UserError("adam_beta2", config.adam_beta2, "must lie in [0, 1)")
-    if config.clip is not None and not config.clip > 0:
-        raise UserError("clip", config.clip, "must be positive: it is the width of the range around a ratio of 1")
-    if not config.lora_dropout < 1:
-        raise UserError("lora_dropout", config.lora_dropout, "must lie in [0, 1)")
+def _check_together(config: Resolved) -> None:
+    """What no field shows alone."""
     if not config.lora_rank and (config.lora_alpha or config.lora_dropout or config.lora_targets != "all-linear"):
         changed = "lora_alpha" if config.lora_alpha else "lora_dropout" if config.lora_dropout else "lora_targets"
         raise UserError(changed, getattr(config, changed), "there is no adapter: give --lora-rank too")
@@ -297,8 +222,6 @@ def _check(config: TrainConfig) -> None:
         raise UserError("seed", config.seed, "must fit in 64 bits")
     if not any(name.strip() for name in config.eval_splits.split(",")):
         raise UserError("eval_splits", config.eval_splits, "must name at least one split, for example test,ood")
-    if not config.temperature > 0:
-        raise UserError("temperature", config.temperature, "must be positive (greedy accuracy is always evaluated)")
     _check_servers(config)
     for rule in table.RULES:
         if rule.illegal(config):
@@ -311,7 +234,7 @@ def _check(config: TrainConfig) -> None:
         raise UserError("expert", "", f"missing: method {config.method} imitates one; give a model or `solver`")
 
 
-def _check_servers(config: TrainConfig) -> None:
+def _check_servers(config: Resolved) -> None:
     """No secret may reach a file or a message; and a model that is trained cannot be somebody else's server."""
     for name in ("student", "base", "expert", "sampler"):
         value = getattr(config, name)
@@ -328,7 +251,9 @@ def _check_servers(config: TrainConfig) -> None:
 
 
 def to_dict(config: TrainConfig) -> dict[str, Any]:
-    return dataclasses.asdict(config)
+    """As config.json holds it, where "no clipping" is null."""
+    values = dataclasses.asdict(config)
+    return values | {"clip": None if values["clip"] == math.inf else values["clip"]}
 
 
 def load(path: str | Path) -> TrainConfig:

@@ -1,4 +1,4 @@
-"""NAME:key=value,...: how tasks, scratch models and programmatic experts are named; text becomes a dataclass."""
+"""Options as frozen dataclasses: text becomes one (NAME:key=value,... or key=value), and its fields are checked."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def unknown(name: str, known: Iterable[str]) -> str:
 
 
 def build(cls: type[T], args: Mapping[str, Any], field: str) -> T:
-    """`cls(**args)` with strings converted to the annotated types; UserError names the key, the value and the mend."""
+    """`cls(**args)` with strings converted to the annotated types; UserError names the key, the value and the hint."""
     hints = typing.get_type_hints(cls)
     known = {f.name: hints[f.name] for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     values, prefix = {}, f"{field}." if field else ""
@@ -65,6 +65,59 @@ def require(config: object, prefix: str, *rules: tuple[str, bool, str]) -> None:
     for field, good, hint in rules:
         if not good:
             raise UserError(f"{prefix}.{field}" if prefix else field, getattr(config, field), hint)
+
+
+def option(
+    default: Any, *, choices: Iterable[str] = (), least: float | None = None, within: str = "", why: str = "",
+    volatile: bool = False, heading: str = "",
+) -> Any:  # fmt: skip
+    """A dataclass field with what `check` asks of its value.
+
+    choices: the legal texts. least: the smallest number. within: an interval such as "(0, 1]". why: added to the
+    message about it. volatile: a run may be resumed with another value. heading: the field begins a part of the help.
+    """
+    metadata = {
+        "choices": tuple(choices), "least": least, "within": within, "why": why, "volatile": volatile,
+        "heading": heading,
+    }  # fmt: skip
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def options_of(cls: type) -> dict[str, Mapping[str, Any]]:
+    """Field name -> the metadata that `option` gave it; a field that a subclass declares again keeps it."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for base in reversed(cls.__mro__):
+        for field in getattr(base, "__dataclass_fields__", {}).values():
+            found[field.name] = field.metadata or found.get(field.name, {})
+    return found
+
+
+def headings(cls: type) -> dict[str, str]:
+    """Heading of the help -> the first field under it."""
+    return {metadata["heading"]: name for name, metadata in options_of(cls).items() if metadata.get("heading")}
+
+
+def check(config: Any) -> None:
+    """UserError for the first field whose value is outside its choices or bounds."""
+    options = options_of(type(config))
+    for name, metadata in options.items():
+        choices, value = metadata.get("choices"), getattr(config, name)
+        if choices and value not in choices:
+            raise UserError(name, value, f"unknown; one of {', '.join(c for c in choices if c)}")
+    for name, metadata in options.items():
+        value, least, within = getattr(config, name), metadata.get("least"), metadata.get("within")
+        why = f": {metadata['why']}" if metadata.get("why") else ""
+        if least is not None and not value >= least:
+            raise UserError(name, value, f"must be at least {least}{why}")
+        if within and not _lies(value, within):
+            words = "be positive" if within in ("(0, inf)", "(0, inf]") else f"lie in {within}"
+            raise UserError(name, value, f"must {words}{why}")
+
+
+def _lies(value: float, within: str) -> bool:
+    low, high = (float(part) for part in within[1:-1].split(","))
+    above = value > low if within[0] == "(" else value >= low
+    return above and (value < high if within[-1] == ")" else value <= high)
 
 
 _KINDS = {int: "a whole number", float: "a finite number", bool: "true or false", str: "text"}

@@ -30,6 +30,7 @@ from understudy.runs import checkpoint as checkpoint_module
 from understudy.runs.checkpoint import load_tensors, save_tensors
 from understudy.runs.directory import RunDir
 from understudy.runs.read import checkpoints, read_metrics, read_status
+from understudy.training import acting as acting_module
 from understudy.training import rollouts as rollout_module
 from understudy.training.labels import Labelled
 
@@ -620,14 +621,14 @@ def test_drift_between_sampler_and_trainer_stops(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Catches training on samples whose recorded log-probs are not the student's (DESIGN.md, trap 6)."""
-    draw = rollout_module.draw
+    draw = acting_module.draw
 
     def shifted(*args: Any, **options: Any) -> Any:
         return [
             dataclasses.replace(r, behavior_logp=tuple(x - 1 for x in r.behavior_logp)) for r in draw(*args, **options)
         ]
 
-    monkeypatch.setattr(rollout_module, "draw", shifted)
+    monkeypatch.setattr(acting_module, "draw", shifted)
     told = Told(arguments(tmp_path / "run", "opd"), capsys)
     told.is_mistake("logp_drift", "at update 1, batch countdown .* drift_limit=0.5")
 

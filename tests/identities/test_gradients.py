@@ -126,9 +126,7 @@ def test_base_tokens_with_the_ratio_are_base_opd_and_opd_full(student, expert, b
     prefix_N = base_weights(student, base)
     logp_N = student.logp_N()
     advantage_N = (expert.logp_N() - logp_N).detach() * prefix_N
-    acted = student.gradient(
-        expectation(losses.surrogate(logp_N, base.logp_N().detach(), advantage_N, clip=None), base)
-    )
+    acted = student.gradient(expectation(losses.surrogate(logp_N, base.logp_N().detach(), advantage_N), base))
     loss_N = prefix_N * losses.divergence(
         student.logits_N().log_softmax(-1), expert.logits_N().log_softmax(-1).detach(), "kl_student_expert"
     )

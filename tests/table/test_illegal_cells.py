@@ -13,7 +13,8 @@ from tiny import config
 
 from understudy.config import TrainConfig, resolve, to_dict
 from understudy.errors import UserError
-from understudy.methods.table import BEHAVIORS, IMPORTANCES, REPLAYS, RULES, TABLE, TARGETS, WEIGHTS, Rule
+from understudy.methods.cells import BEHAVIORS, IMPORTANCES, REPLAYS, TARGETS, WEIGHTS
+from understudy.methods.table import RULES, TABLE, Rule
 from understudy.specs import build
 
 CELLS: dict[str, tuple[str, ...]] = {

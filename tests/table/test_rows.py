@@ -14,7 +14,8 @@ from tiny import CountingExpert, check_labels, config
 from understudy.config import TrainConfig, resolve
 from understudy.methods.table import TABLE, needs_expert
 from understudy.runs.read import read_ledger, read_metrics, read_status
-from understudy.training import rollouts as rollout_module
+from understudy.training import acting as acting_module
+from understudy.training import session as session_module
 from understudy.training import train as train_module
 from understudy.training.train import train
 
@@ -26,7 +27,7 @@ class Watched:
         self.experts: list[CountingExpert] = []
         self.drawn = 0
         resolved = resolve(c)
-        load_expert, draw, update = train_module.load_expert, rollout_module.draw, train_module.update
+        load_expert, draw, update = session_module.load_expert, acting_module.draw, train_module.update
 
         def counting_expert(*args: Any) -> CountingExpert:
             self.experts.append(CountingExpert(load_expert(*args)))
@@ -41,8 +42,8 @@ class Watched:
             check_labels(labelled, resolved, lambda: self.experts[0].expert)
             return update(student, optimizer, labelled, *rest)
 
-        monkeypatch.setattr(train_module, "load_expert", counting_expert)
-        monkeypatch.setattr(rollout_module, "draw", counting_draw)
+        monkeypatch.setattr(session_module, "load_expert", counting_expert)
+        monkeypatch.setattr(acting_module, "draw", counting_draw)
         monkeypatch.setattr(train_module, "update", checking_update)
         self.path = train(c)
         self.ledger = read_ledger(self.path)

@@ -18,7 +18,7 @@ from understudy.policy import Policy, load_policy
 from understudy.runs.checkpoint import load_tensors
 from understudy.runs.read import read_ledger, read_metrics, read_provenance
 from understudy.training import server_sampler as engine_module
-from understudy.training import train as train_module
+from understudy.training import session as session_module
 from understudy.training.server_sampler import write_untied
 from understudy.training.train import train
 from understudy.types import Prompt, Rollout
@@ -84,10 +84,10 @@ def test_its_samples_train_like_the_models_own(
     """The expert acts: given the completions that the server drew, the expert in this process trains the same."""
     base = config(method, tmp_path / "server", student=str(models["llama"]), expert=stub.url, **cells)
     made: list[Any] = []
-    load_expert = train_module.load_expert
-    monkeypatch.setattr(train_module, "load_expert", lambda *a: made.append(load_expert(*a)) or made[-1])
+    load_expert = session_module.load_expert
+    monkeypatch.setattr(session_module, "load_expert", lambda *a: made.append(load_expert(*a)) or made[-1])
     there = train(base)
-    monkeypatch.setattr(train_module, "load_expert", load_expert)
+    monkeypatch.setattr(session_module, "load_expert", load_expert)
     monkeypatch.setattr(LocalExpert, "sample", lambda self, *a: made[0].sample(*a))
     local = train(dataclasses.replace(base, expert=str(models["qwen2"]), out=str(tmp_path / "local")))
     close(local, there)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tools import docs, docs_algorithms
-from understudy import config
+from understudy import config, specs
 from understudy.cli import main, options
 from understudy.methods import losses, table
 
@@ -77,9 +77,9 @@ def test_every_rule_refuses_something():
 
 def test_the_page_explains_every_choice():
     assert set(docs_algorithms.CELLS["divergence"]) == set(losses.DIVERGENCES)
-    for name, choices in config._CHOICES.items():
-        if name in docs_algorithms.CELLS:
-            assert set(docs_algorithms.CELLS[name]) == set(choices) - {""}, name
+    options_of = specs.options_of(config.TrainConfig)
+    for name, values in docs_algorithms.CELLS.items():
+        assert set(values) == set(options_of[name]["choices"]) - {""}, name
     page = docs_algorithms.page()
     for name in losses.REDUCTIONS:
         assert f"- `{name}`:" in page

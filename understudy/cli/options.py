@@ -42,14 +42,15 @@ class Parser(argparse.ArgumentParser):
 
 
 def field_docs(cls: type) -> dict[str, str]:
-    """The string literal under each field of a dataclass."""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0]
-    assert isinstance(tree, ast.ClassDef)
+    """The string literal under each field of a dataclass, and of those that it inherits from."""
     docs = {}
-    for item, after in zip(tree.body, tree.body[1:]):
-        match item, after:
-            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=text)):
-                docs[name] = " ".join(str(text).split())
+    for base in filter(dataclasses.is_dataclass, reversed(cls.__mro__)):
+        tree = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0]
+        assert isinstance(tree, ast.ClassDef)
+        for item, after in zip(tree.body, tree.body[1:]):
+            match item, after:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=text)):
+                    docs[name] = " ".join(str(text).split())
     return docs
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from understudy.cli import options
-from understudy.config import ExpertSpec, TrainConfig, load
+from understudy.config import DTYPES, ExpertSpec, TrainConfig, load, resolve
 from understudy.errors import UserError
 from understudy.runs.files import describe_os_error
 from understudy.servers.config import parse_server
@@ -81,8 +81,8 @@ def score(config: ScoreConfig, progress: Progress = no_progress) -> dict[str, An
         raise UserError("run", config.run, "give either --run DIR or --rollouts FILE")
     if config.top_k < 0:
         raise UserError("top_k", config.top_k, "must be at least 0")
-    if config.dtype not in ("float32", "bfloat16", "mixed"):
-        raise UserError("dtype", config.dtype, "unknown; one of float32, bfloat16, mixed")
+    if config.dtype not in DTYPES:
+        raise UserError("dtype", config.dtype, f"unknown; one of {', '.join(DTYPES)}")
     if names_server(config.expert):
         parse_server(config.expert, "expert")  # an address with a secret in it is refused before anything is loaded
     from understudy.experts import is_programmatic, load_directly
@@ -106,7 +106,9 @@ def score(config: ScoreConfig, progress: Progress = no_progress) -> dict[str, An
     student = load_policy(
         run.student, "student", task.tokenizer(), run.seed, "cpu", trust_remote_code=config.trust_remote_code
     ).add_stop_tokens(task.stop)
-    rollouts = kept_rollouts(run, task, student, Path(config.run)) if config.run else list(_of_file(config, student))
+    rollouts = (
+        kept_rollouts(resolve(run), task, student, Path(config.run)) if config.run else list(_of_file(config, student))
+    )
     if not rollouts:
         raise UserError("run", config.run or config.rollouts, "holds no completions")
     expert = with_cache(spec, task, student, load_directly)

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from understudy.config import TrainConfig, resolve
+from understudy.config import Resolved, TrainConfig, resolve
 from understudy.errors import UserError
 from understudy.specs import build
 
@@ -61,10 +61,8 @@ class DiagnoseConfig:
 VOLATILE = frozenset({"out", "device_flops", "json"})
 """Fields that may differ when a diagnosis is resumed."""
 
-_OWN = frozenset({
-    "method", "student", "expert", "task", "seed", "out", "updates", "prompts_per_update", "device", "budget",
-    "trust_remote_code", "samples_per_prompt",
-})  # fmt: skip
+_FIXED = {f.name for f in dataclasses.fields(DiagnoseConfig)} | {"method", "samples_per_prompt"}
+"""Fields of the training that `set` may not change: they are the diagnosis's own options, or its choice."""
 
 
 def share(text: str) -> float:
@@ -79,7 +77,7 @@ def share(text: str) -> float:
     return value
 
 
-def full_training(config: DiagnoseConfig, method: str) -> TrainConfig:
+def full_training(config: DiagnoseConfig, method: str) -> Resolved:
     """The training that the diagnosis speaks about, resolved; UserError for one that could not run."""
     fields: dict[str, Any] = {
         "method": method, "student": config.student, "expert": config.expert, "task": config.task,
@@ -88,7 +86,7 @@ def full_training(config: DiagnoseConfig, method: str) -> TrainConfig:
     }  # fmt: skip
     for item in config.set:
         name, equals, value = item.partition("=")
-        if not equals or name in _OWN:
+        if not equals or name in _FIXED:
             told = "write field=value of the recipe; who, what, seed, updates and prompts have options of their own"
             raise UserError("set", item, told)
         fields[name] = value

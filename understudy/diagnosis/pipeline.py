@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from understudy.config import TrainConfig
+from understudy.config import Resolved
 from understudy.diagnosis import preflight as preflight_
 from understudy.diagnosis.config import VOLATILE, DiagnoseConfig, full_training, share
 from understudy.diagnosis.cost import Sizes, timed
@@ -90,7 +90,7 @@ def _made(config: DiagnoseConfig, show: Progress, note: Callable[[str], None]) -
     return done
 
 
-def _loaded(config: DiagnoseConfig, offline: TrainConfig) -> tuple[Setting, TrainConfig | None]:
+def _loaded(config: DiagnoseConfig, offline: Resolved) -> tuple[Setting, Resolved | None]:
     """(who and what, the online training or None where the expert's capabilities allow none)."""
     task = load_task(config.task)
     student = load_policy(
@@ -117,7 +117,7 @@ class _Stages:
     """The stages after the preflight, in order."""
 
     def __init__(
-        self, config: DiagnoseConfig, setting: Setting, offline: TrainConfig, online: TrainConfig | None,
+        self, config: DiagnoseConfig, setting: Setting, offline: Resolved, online: Resolved | None,
         directory: RunDir, show: Progress,
     ) -> None:  # fmt: skip
         self.config, self.setting, self.directory, self.show = config, setting, directory, show
@@ -195,7 +195,7 @@ class _Stages:
     def _full(self, expert: Table, student_length: float) -> dict[str, Cost]:
         """Both full trainings: offline at the expert's length, online at so many tokens a completion."""
         sizes = self.setting.sizes
-        out = {"sft": sizes.sft(self.sequences, float(expert.length.mean()), self.offline.prompt_pool or 0)}
+        out = {"sft": sizes.sft(self.sequences, float(expert.length.mean()), self.offline.prompt_pool)}
         if self.online is not None:
             out["opd"] = sizes.opd(self.sequences, student_length)
         return out

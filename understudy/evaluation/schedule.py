@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from understudy import distributed
-from understudy.config import TrainConfig
+from understudy.config import Resolved
 from understudy.evaluation.sampled import (
     Sampled,
     divergence_per_prompt,
@@ -31,7 +31,7 @@ class Evaluator:
 
     def __init__(
         self,
-        config: TrainConfig,
+        config: Resolved,
         task: Task,
         student: Policy,
         expert: Callable[[], Expert] | None,

@@ -5,6 +5,7 @@ Everything here works on flattened completion tokens: (N,) and (N, V), padding a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,10 +14,8 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from understudy.methods import divergences
+from understudy.methods.cells import DIVERGENCES, REDUCTIONS
 from understudy.types import Batch
-
-DIVERGENCES = ("kl_expert_student", "kl_student_expert", "jsd")
-REDUCTIONS = ("token_mean", "sequence_mean", "sequence_sum")
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class Objective:
     divergence: str = "kl_student_expert"
     beta: float = 0.5
     importance: bool = False  # multiply the surrogate by student / behavior at the acted token
-    clip: float | None = None  # PPO clip range of that ratio
+    clip: float = math.inf  # PPO clip range of that ratio
     top_k: int = 0  # coarsen both distributions to this many tokens and one tail bucket; 0 = all
     top_k_of: str = "student"  # whose top tokens
 
@@ -38,7 +37,7 @@ def token_logp(logits_NV: Tensor, ids_N: Tensor) -> Tensor:
     return logits_NV.gather(-1, ids_N.unsqueeze(-1)).squeeze(-1) - logits_NV.logsumexp(-1)
 
 
-def surrogate(logp_N: Tensor, behavior_logp_N: Tensor | None, weight_N: Tensor, clip: float | None = None) -> Tensor:
+def surrogate(logp_N: Tensor, behavior_logp_N: Tensor | None, weight_N: Tensor, clip: float = math.inf) -> Tensor:
     """Per-token loss whose gradient is -weight * ratio * grad log student; (N,) each.
 
     Without `behavior_logp_N` it is the weighted negative log-likelihood, -weight * logp. With it, the
@@ -50,7 +49,7 @@ def surrogate(logp_N: Tensor, behavior_logp_N: Tensor | None, weight_N: Tensor, 
     if behavior_logp_N is None:
         return -weight_N * logp_N
     ratio_N = (logp_N - behavior_logp_N).exp()
-    if clip is None:
+    if clip == math.inf:
         return -ratio_N * weight_N
     return -torch.minimum(ratio_N * weight_N, ratio_N.clamp(1 - clip, 1 + clip) * weight_N)
 
@@ -67,7 +66,7 @@ def divergence(student_logp: Tensor, expert_logp: Tensor, kind: str, beta: float
         return divergences.kl(student_logp, expert_logp)
     if kind == "jsd":
         return divergences.jsd(expert_logp, student_logp, beta)
-    raise ValueError(f"unknown divergence {kind!r}: one of {DIVERGENCES}")
+    raise ValueError(f"unknown divergence {kind!r}: one of {tuple(DIVERGENCES)}")
 
 
 def reduce(

@@ -6,39 +6,12 @@ fresh the data is (`replay`). Nothing here trains: train.py reads the cells. doc
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-BEHAVIORS = {
-    "expert": "the expert samples whole completions",
-    "student": "the current student samples",
-    "base": "the frozen base (the student before training) samples",
-    "mixture_batch": "a coin per batch: student (probability student_share) or expert",
-    "mixture_token": "a coin per token: expert (probability expert_share^round) or student",
-}
-TARGETS = {
-    "token": "the token that was acted",
-    "expert_token": "a fresh expert draw at that prefix",
-    "distribution": "the expert's whole next-token distribution, by the divergence",
-}
-WEIGHTS = {
-    "one": "1",
-    "log_ratio": "log expert - log student of the acted token, discounted to go by gamma",
-    "advantage": "the verifier's reward minus its group's mean",
-    "passed": "1 if the verifier passed the completion, else the completion is dropped",
-}
-REPLAYS = {
-    "fixed": "sampled once, before training, and cached in the run directory",
-    "fresh": "sampled anew for every update",
-    "aggregate": "each round adds to all earlier rounds",
-    "round": "sampled once a round from the current student, replacing the last round",
-}
-IMPORTANCES = {
-    "none": "no ratio",
-    "token": "student / behavior at the acted token (PPO clip range `clip`); for behavior base times the prefix ratio",
-    "prefix": "student / base over the tokens before this one, capped at `importance_cap`",
-}
+from understudy.methods.cells import CELLS, Method
 
 
 @dataclass(frozen=True)
@@ -57,6 +30,11 @@ class Row:
     importance: str = "none"
     divergence: str = ""
     defaults: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def cells(self) -> dict[str, str]:
+        """Cell -> its value."""
+        return {name: getattr(self, name) for name in CELLS}
 
 
 _ROWS = (
@@ -153,12 +131,12 @@ TABLE: dict[str, Row] = {row.name: row for row in _ROWS}
 class Rule:
     """A combination of cells that makes no sense: when, which field to name, and why."""
 
-    illegal: Callable[[Any], bool]
+    illegal: Callable[[Method], bool]
     field: str
     reason: str
 
 
-def _on_policy_signal(c: Any) -> bool:
+def _on_policy_signal(c: Method) -> bool:
     return c.weight in ("log_ratio", "advantage")
 
 
@@ -228,7 +206,7 @@ RULES: tuple[Rule, ...] = (
         "importance token",
     ),
     Rule(
-        lambda c: c.clip is not None and c.importance != "token",
+        lambda c: c.clip < math.inf and c.importance != "token",
         "clip",
         "there is no token ratio to clip in this row: drop --clip",
     ),
@@ -277,25 +255,25 @@ RULES: tuple[Rule, ...] = (
 )
 
 
-def needs_expert(config: Any) -> bool:
+def needs_expert(method: Method) -> bool:
     """Whether training (not only evaluation) calls the expert."""
     return (
-        config.behavior in ("expert", "mixture_batch", "mixture_token")
-        or config.target in ("expert_token", "distribution")
-        or config.weight == "log_ratio"
+        method.behavior in ("expert", "mixture_batch", "mixture_token")
+        or method.target in ("expert_token", "distribution")
+        or method.weight == "log_ratio"
     )
 
 
-def capabilities(config: Any) -> frozenset[str]:
+def capabilities(method: Method) -> frozenset[str]:
     """What the expert must be able to do for these cells: a subset of protocols.CAPABILITIES."""
     out = set()
-    if config.behavior in ("expert", "mixture_batch"):
+    if method.behavior in ("expert", "mixture_batch"):
         out.add("sample")
-    if config.behavior == "mixture_token" or config.target == "expert_token":
+    if method.behavior == "mixture_token" or method.target == "expert_token":
         out.add("distribution")
-    if config.target == "distribution":
+    if method.target == "distribution":
         # coarsened to the expert's own top k and one tail bucket, its top k is all that is read
-        out.add("top_k" if config.top_k and config.top_k_of == "expert" else "distribution")
-    if config.weight == "log_ratio":
+        out.add("top_k" if method.top_k and method.top_k_of == "expert" else "distribution")
+    if method.weight == "log_ratio":
         out.add("score")
     return frozenset(out)

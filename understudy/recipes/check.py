@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from understudy.config import TrainConfig, resolve
+from understudy.config import Resolved, resolve
 from understudy.errors import UserError
 from understudy.experiments.job import Job
 from understudy.experiments.plan import Plan, flags
@@ -41,7 +41,7 @@ class Phase:
 
     name: str
     runs: int
-    config: TrainConfig
+    config: Resolved
     each: Cost
     memory: Mapping[str, float]
 
@@ -81,9 +81,8 @@ def dry_run(recipe: Recipe, plan: Plan, machine: Machine, data: Mapping[str, str
         groups.setdefault(_without_seed(job), []).append(job)
     phases = []
     for name, group in groups.items():
-        config = group[0].config
         try:
-            config = resolve(config)
+            config = resolve(group[0].config)
             check("configurations resolve, cells legal", None)
             _check_task(config)
             check(f"task {parse_spec(config.task, 'task').name}: options parse", None)
@@ -135,7 +134,7 @@ def shape(spec: str, made: Mapping[str, Job], field: str) -> Shape:
     return models.shape_of(spec, field)
 
 
-def _same_language(config: TrainConfig, student: Shape, expert: Shape, made: Mapping[str, Job]) -> None:
+def _same_language(config: Resolved, student: Shape, expert: Shape, made: Mapping[str, Job]) -> None:
     if student.tokenizer and expert.tokenizer and student.tokenizer != expert.tokenizer:
         raise UserError("expert", config.expert,
                         f"its tokenizer is {expert.tokenizer}'s, the student's {student.tokenizer}'s")  # fmt: skip
@@ -144,7 +143,7 @@ def _same_language(config: TrainConfig, student: Shape, expert: Shape, made: Map
                         f"{student.vocabulary}: it could not score every token of the student")  # fmt: skip
 
 
-def _capabilities(config: TrainConfig) -> frozenset[str]:
+def _capabilities(config: Resolved) -> frozenset[str]:
     if not config.expert or not is_programmatic(config.expert):
         return frozenset({"sample", "score", "distribution"})
     spec = parse_spec(config.expert, "expert")
@@ -156,7 +155,7 @@ def _capabilities(config: TrainConfig) -> frozenset[str]:
     return task.expert(spec, task.tokenizer()).capabilities
 
 
-def _check_task(config: TrainConfig) -> None:
+def _check_task(config: Resolved) -> None:
     """The task's options, without reading data or enumerating problems. UserError."""
     from understudy.tasks import TASKS, make_task
 
@@ -183,11 +182,11 @@ def _check_data(name: str, path: str) -> UserError | None:
     return None
 
 
-def _tables(config: TrainConfig, student: Shape, lengths: Lengths) -> float:
+def _tables(config: Resolved, student: Shape, lengths: Lengths) -> float:
     """Bytes of expert distributions that one update keeps."""
     if config.target != "distribution":
         return 0.0
-    rows = config.prompts_per_update * int(config.samples_per_prompt or 1)
+    rows = config.prompts_per_update * config.samples_per_prompt
     return rows * float(config.max_new_tokens or lengths.completion) * student.vocabulary * 4
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from understudy.config import TrainConfig
+from understudy.config import Resolved
 from understudy.errors import UserError
 from understudy.policy.sampling import rows_together
 from understudy.recipes.models import Shape
@@ -115,17 +115,17 @@ def sampling(
 
 
 def train_cost(
-    config: TrainConfig, student: Shape, expert: Shape | None, lengths: Lengths, machine: Machine, recorded: bool
+    config: Resolved, student: Shape, expert: Shape | None, lengths: Lengths, machine: Machine, recorded: bool
 ) -> Cost:
     """One run of the table, training and its evaluations. `config` must be resolved; `recorded`: samples exist."""
     c = config
-    per_update = c.prompts_per_update * int(c.samples_per_prompt or 1)
+    per_update = c.prompts_per_update * c.samples_per_prompt
     rollouts = c.updates * per_update / c.updates_per_rollout  # completions asked for
     if c.replay == "fixed" and c.prompt_pool:
-        rollouts = min(rollouts, c.prompt_pool * int(c.samples_per_prompt or 1))
+        rollouts = min(rollouts, c.prompt_pool * c.samples_per_prompt)
     t, peak = lengths.completion, machine.device.flops * machine.utilisation
-    by_expert = {"expert": 1.0, "mixture_batch": 1 - float(c.student_share or 0.5), "mixture_token": 0.5}
-    share = by_expert.get(str(c.behavior), 0.0)
+    by_expert = {"expert": 1.0, "mixture_batch": 1 - c.student_share, "mixture_token": 0.5}
+    share = by_expert.get(c.behavior, 0.0)
     batch = rows_decoded(c, lengths, machine)
     own_flops, own_seconds = sampling(student, lengths, rollouts * (1 - share), machine, batch)
     asked = 0.0 if recorded else rollouts * share
@@ -142,15 +142,15 @@ def train_cost(
     return done + evaluation(c, student, expert, lengths, machine)
 
 
-def rows_decoded(c: TrainConfig, lengths: Lengths, machine: Machine) -> int:
+def rows_decoded(c: Resolved, lengths: Lengths, machine: Machine) -> int:
     """Rows that a GPU decodes together while training: as many as the sampler takes, and an update has."""
     most = rows_together(lengths.prompt + (c.max_new_tokens or lengths.completion))
     if c.replay == "fixed":
         return most
-    return max(1, min(most, c.prompts_per_update * int(c.samples_per_prompt or 1) // machine.gpus))
+    return max(1, min(most, c.prompts_per_update * c.samples_per_prompt // machine.gpus))
 
 
-def evaluation(c: TrainConfig, student: Shape, expert: Shape | None, lengths: Lengths, machine: Machine) -> Cost:
+def evaluation(c: Resolved, student: Shape, expert: Shape | None, lengths: Lengths, machine: Machine) -> Cost:
     """Sampled and greedy completions while training and at the end, and the expert's own where it is evaluated."""
     looks = 1 + c.updates // c.eval_every if c.eval_every else 0
     splits = len([s for s in c.eval_splits.split(",") if s])
@@ -167,7 +167,7 @@ def evaluation(c: TrainConfig, student: Shape, expert: Shape | None, lengths: Le
 
 
 def memory(
-    config: TrainConfig, student: Shape, expert: Shape | None, lengths: Lengths, machine: Machine
+    config: Resolved, student: Shape, expert: Shape | None, lengths: Lengths, machine: Machine
 ) -> Mapping[str, float]:
     """Bytes a GPU by part, for the longest completion. Weights, gradients and optimizer are spread over the GPUs.
 
@@ -177,7 +177,7 @@ def memory(
     c, n = config, student.parameters
     wide, held = (2, 2) if c.dtype == "bfloat16" else (4, 2 if c.dtype == "mixed" else 4)
     trained = adapter(student, c.lora_rank) if c.lora_rank else n
-    sequences = c.prompts_per_update * int(c.samples_per_prompt or 1)
+    sequences = c.prompts_per_update * c.samples_per_prompt
     longest = lengths.prompt + (c.max_new_tokens or lengths.completion)
     tokens = (c.micro_batch or max(1, sequences // machine.gpus)) * longest
     if c.micro_tokens:

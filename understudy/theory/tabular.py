@@ -1,7 +1,7 @@
 """Tabular softmax students for the real training rows, so that the theory is about the program that trains.
 
 One-token completions: a prompt is a context x, the completion is one action. `train_row` runs the real
-configuration, rollouts (`Source`), labels and `update` of the train loop; `expected_flow` feeds the same
+configuration, rollouts (`RolloutSource`), labels and `update` of the train loop; `expected_flow` feeds the same
 labels' kernel every action with its exact probability, so that it must converge to the exact projection.
 """
 
@@ -24,9 +24,10 @@ from understudy.protocols import Expert, Stepper, Task
 from understudy.randomness import generator
 from understudy.theory.production import log_table
 from understudy.theory.scalars import Array
+from understudy.training.acting import Actor
 from understudy.training.labels import objective
-from understudy.training.rollouts import Source
-from understudy.training.train import learning_rate, update
+from understudy.training.rollouts import RolloutSource
+from understudy.training.update import learning_rate, update
 from understudy.types import Batch, Ledger, Prompt, Rollout
 
 
@@ -168,22 +169,16 @@ def train_row(
     watch: Callable[[int, TablePolicy], None] | None = None,
     **settings: Any,
 ) -> TablePolicy:
-    """Train a table by the real row `method`: resolve, Source, label and update of the train loop.
+    """Train a table by the real row `method`: resolve, RolloutSource, label and update of the train loop.
 
     `settings` are fields of TrainConfig. No run directory: caches stay in memory, nothing is evaluated;
     `watch(step, policy)` is called before every update and after the last one.
     """
     config = resolve(TrainConfig(method=method, student="table", expert="table", max_new_tokens=1, **settings))
     policy, teacher = TablePolicy(student), TableExpert(expert)
-    source = Source(
-        config,
-        cast(Any, TableTask(mu, reward)),
-        cast(Any, policy),
-        lambda: cast(Any, teacher),
-        lambda: cast(Any, policy),
-        cast(Any, _Memory()),
-        Ledger(),
-    )
+    table_policy: Any = policy
+    actor = Actor(config, TableTask(mu, reward), table_policy, lambda: teacher, lambda: table_policy)
+    source = RolloutSource(actor, _Memory(), Ledger())
     optimizer = torch.optim.AdamW(
         student.parameters(), lr=config.lr, betas=(0.9, config.adam_beta2), weight_decay=config.weight_decay
     )
@@ -278,6 +273,9 @@ class _Memory:
         if name not in self.made:
             self.made[name] = make()
         return self.made[name]
+
+    def describe(self, **facts: object) -> None:
+        """Nothing to keep."""
 
 
 def _identity(x: Tensor) -> Tensor:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from understudy.config import TrainConfig
+from understudy.config import Resolved
 from understudy.methods import divergences
+from understudy.methods.cells import Method
 from understudy.methods.losses import Objective
 from understudy.policy import Policy, pad
 from understudy.policy.sampling import inverse_cdf
@@ -33,21 +34,18 @@ class Labelled:
     expert_logp: Tensor | None = None
 
 
-def objective(config: TrainConfig) -> Objective:
+def objective(method: Method) -> Objective:
+    """The loss kernel of a method, and its options."""
     return Objective(
-        target="distribution" if config.target == "distribution" else "token",
-        divergence=str(config.divergence),
-        beta=float(config.beta or 0.5),
-        importance=config.importance == "token",
-        clip=config.clip,
-        top_k=config.top_k,
-        top_k_of=config.top_k_of,
-    )
+        target="distribution" if method.target == "distribution" else "token", divergence=method.divergence,
+        beta=method.beta, importance=method.importance == "token", clip=method.clip,
+        top_k=method.top_k, top_k_of=method.top_k_of,
+    )  # fmt: skip
 
 
 def label(
     rollouts: Sequence[Rollout],
-    config: TrainConfig,
+    config: Resolved,
     student: Policy,
     expert: Expert | None,
     ledger: Ledger,
@@ -73,15 +71,15 @@ def label(
     ]
 
 
-def expert_tables(expert: Expert, rollouts: Sequence[Rollout], config: TrainConfig) -> list[Tensor]:
+def expert_tables(expert: Expert, rollouts: Sequence[Rollout], method: Method) -> list[Tensor]:
     """(T, V) log-probs of each: the whole distribution, or what is exact where both are coarsened to its top k."""
-    return expert.supervise(rollouts).table(config.top_k if config.top_k_of == "expert" else 0)
+    return expert.supervise(rollouts).table(method.top_k if method.top_k_of == "expert" else 0)
 
 
 def _weights(
     rollouts: Sequence[Rollout],
     behavior: list[Tensor],
-    config: TrainConfig,
+    method: Method,
     student: Policy,
     expert: Expert | None,
     ledger: Ledger,
@@ -90,17 +88,17 @@ def _weights(
     row_N = torch.arange(len(rollouts)).repeat_interleave(torch.tensor(lengths))
     weight_N = torch.ones(len(row_N))
     student_N = behavior_N = torch.cat(behavior)
-    if config.behavior == "base":
+    if method.behavior == "base":
         student_N = torch.cat(student.score(rollouts)).cpu()
-    if config.weight == "log_ratio":
+    if method.weight == "log_ratio":
         expert_N = torch.cat(_expert(expert).supervise(rollouts).logp()).cpu()
         count_scored(ledger, rollouts)
-        weight_N = divergences.discounted_to_go(expert_N - student_N, row_N, float(config.gamma or 0))
-    elif config.weight == "advantage":
-        weight_N = advantages(rollouts, str(config.advantage_norm))[row_N]
-    if config.behavior == "base" and config.importance != "none":
+        weight_N = divergences.discounted_to_go(expert_N - student_N, row_N, method.gamma)
+    elif method.weight == "advantage":
+        weight_N = advantages(rollouts, method.advantage_norm)[row_N]
+    if method.behavior == "base" and method.importance != "none":
         log_ratio_N = divergences.prefix_log_ratio(student_N, behavior_N, row_N)
-        weight_N = weight_N * log_ratio_N.exp().clamp_max(float(config.importance_cap or 1))
+        weight_N = weight_N * log_ratio_N.exp().clamp_max(method.importance_cap)
     return list(weight_N.split(lengths))
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from understudy.config import TrainConfig
+from understudy.config import Resolved
 from understudy.errors import UserError
 from understudy.experts.server.check import PROMPTS, preflight, same_tokens
 from understudy.experts.server.expert import ServerExpert
@@ -41,7 +41,7 @@ PROBES = 4  # completions of each draw that the student scores too
 class ServerSampler:
     """One student on one server."""
 
-    def __init__(self, config: TrainConfig, student: Policy, task: Task) -> None:
+    def __init__(self, config: Resolved, student: Policy, task: Task) -> None:
         """Nothing is written yet. UserError: not reachable, another tokenizer, no way to give it weights."""
         options = parse_server(config.sampler, "sampler")
         if options.api != "completions":

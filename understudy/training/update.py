@@ -1,4 +1,4 @@
-"""One optimizer step on labelled rollouts, whoever computes which part of it, and what must stop a run after it."""
+"""One optimizer step on labelled rollouts, in one process or several, and what must stop a run after it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from understudy import distributed
-from understudy.config import TrainConfig
+from understudy.config import Resolved
 from understudy.errors import UserError
 from understudy.methods.losses import reduce
 from understudy.policy import Policy
@@ -18,16 +18,16 @@ from understudy.training.labels import Labelled, batches, empty_row, objective, 
 
 
 def update(
-    student: Policy, optimizer: torch.optim.Optimizer, labelled: Sequence[Labelled], config: TrainConfig
+    student: Policy, optimizer: torch.optim.Optimizer, labelled: Sequence[Labelled], config: Resolved
 ) -> dict[str, Any]:
-    """One optimizer step on these labelled rollouts; what it measured. No rollouts (none passed): no step.
+    """One optimizer step on these labelled rollouts; its metrics. No rollouts (none passed): no step.
 
-    With several processes, each brings its share: what is returned, and the step, are those of all together.
+    With several processes, each brings its share: the metrics and the step are those of all together.
     """
     rewards = [x.rollout.reward for x in labelled if x.rollout.reward is not None]
-    mine = [sum(len(x.rollout.ids) for x in labelled), len(labelled), sum(rewards), len(rewards)]
-    tokens_here = distributed.total(mine)
-    total_tokens, rows, reward_sum, rewarded = int(tokens_here[0]), int(tokens_here[1]), *tokens_here[2:]
+    here = [sum(len(x.rollout.ids) for x in labelled), len(labelled), sum(rewards), len(rewards)]
+    tokens_float, rows_float, reward_sum, rewarded = distributed.total(here)
+    total_tokens, rows = int(tokens_float), int(rows_float)
     if not rows:
         return {"loss": None, "grad_norm": None, "tokens": 0, "reward": None, "length": None, "logp_drift": None}
     # a row whose weights are all zero has zero gradient: it counts in the mean, but is not computed
@@ -37,7 +37,7 @@ def update(
     optimizer.zero_grad(set_to_none=False)
     loss_sum, drift_sum, clipped, tokens = 0.0, 0.0, 0.0, 0.0
     parts = list(split(pulled, config.micro_batch, config.micro_tokens))
-    if student.shards is not None:  # all make the same number of passes, or they would wait for ever
+    if student.shards is not None:  # all make the same number of passes, or they would wait for each other forever
         passes = max(distributed.gathered(len(parts)))
         parts += [[empty_row(student, goal)]] * (passes - len(parts))
     for batch in batches(parts, student):
@@ -52,7 +52,7 @@ def update(
         if batch.behavior_logp_N is not None:
             gap_N = logp_N - batch.behavior_logp_N
             drift_sum += float(gap_N.abs().sum())
-            if config.clip is not None:
+            if config.clip < math.inf:
                 clipped += float((gap_N.exp() - 1).abs().gt(config.clip).sum())
     student.model.eval()
     trained = list(student.trained().values())
@@ -65,7 +65,7 @@ def update(
         loss_sum, drift_sum, tokens, clipped = distributed.total([loss_sum, drift_sum, tokens, clipped])
     if math.isfinite(loss_sum) and math.isfinite(norm):
         optimizer.step()
-    acted_is_target = config.behavior in ("student",) and config.target != "expert_token"
+    acted_is_target = config.behavior == "student" and config.target != "expert_token"
     return {
         "loss": loss_sum,
         "grad_norm": norm,
@@ -73,8 +73,18 @@ def update(
         "reward": reward_sum / rewarded if rewarded else None,
         "length": total_tokens / rows,
         "logp_drift": drift_sum / tokens if tokens and acted_is_target else None,
-        "ratio_clipped": clipped / tokens if tokens and config.clip is not None else None,
+        "ratio_clipped": clipped / tokens if tokens and config.clip < math.inf else None,
     }
+
+
+def learning_rate(config: Resolved, step: int) -> float:
+    """Linear warm-up to lr, then the schedule, at update `step` (from 0)."""
+    if step < config.warmup:
+        return config.lr * (step + 1) / config.warmup
+    if config.schedule == "constant":
+        return config.lr
+    progress = (step - config.warmup) / max(1, config.updates - config.warmup)
+    return config.lr * (1 - progress if config.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * progress)))
 
 
 def _number(norm: Tensor) -> float:
@@ -82,17 +92,17 @@ def _number(norm: Tensor) -> float:
     return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
 
 
-def check_finite(told: dict[str, Any], step: int, labelled: Sequence[Labelled], config: TrainConfig) -> None:
+def check_finite(metrics: dict[str, Any], step: int, labelled: Sequence[Labelled], config: Resolved) -> None:
     """Stop before a bad update reaches a checkpoint: the last good one stays."""
     keys = ", ".join(x.rollout.prompt.key for x in labelled[:3])
     where = f"at update {step + 1}, batch {keys}{', ...' if len(labelled) > 3 else ''}"
     for name in ("loss", "grad_norm"):
-        value = told[name]
+        value = metrics[name]
         if value is not None and not math.isfinite(value):
             raise UserError(
                 name, value, f"not finite {where}; stopped, the last checkpoint is kept: lower --lr or set --grad-clip"
             )
-    drift = told["logp_drift"]
+    drift = metrics["logp_drift"]
     first_use = config.updates_per_rollout == 1 or step % config.updates_per_rollout == 0
     if drift is not None and first_use and config.replay == "fresh" and drift > config.drift_limit:
         raise UserError(

@@ -150,8 +150,7 @@ def collect(setting: Setting, run: RunDir, some: list[Prompt], samples: int, act
         return pack(rollouts) | tensors | {"cost": cost_tensor(cost)}
 
     cached = run.cache(name, make)
-    named = [(p, s) for p in some for s in range(samples)]
-    rollouts = unpack(cached, named, student, actor)
+    rollouts = unpack(cached, some, samples, student, actor)
     if not setting.reward:
         rollouts = [dataclasses.replace(r, reward=None) for r in rollouts]
     grid = {k: cached[k].numpy().reshape(-1, samples) for k in ("student_logp", "expert_logp", "kl")}

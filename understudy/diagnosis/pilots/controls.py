@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from understudy.config import TrainConfig
+from understudy.config import Resolved
 from understudy.diagnosis.cost import Sizes
 from understudy.diagnosis.measures import intervals
 from understudy.diagnosis.measures.collect import compared
@@ -113,7 +113,7 @@ def _capacity_ladder(pilots: Pilots, size: Size, n: int) -> Control:
     return Control(True, f"{label}: {why}", (pilots.point(path, "sft", n, label, few=True),), fall, same)
 
 
-def larger(config: TrainConfig) -> tuple[dict[str, object], str] | None:
+def larger(config: Resolved) -> tuple[dict[str, object], str] | None:
     """(changed fields, label) of the next size of this student; None where there is none."""
     rank = getattr(config, "lora_rank", 0)
     if rank:

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from understudy.config import TrainConfig
+from understudy.config import Resolved
 from understudy.diagnosis.cost import Sizes
 from understudy.diagnosis.measures.collect import Floats, Setting, Table, compared, cost_of, cost_tensor, sample_student
 from understudy.diagnosis.pilots.budget import BATCH, EVAL_HALF, EVAL_SAMPLES, Prices, Size
@@ -63,7 +63,7 @@ class Pilots:
     """Runs and measures pilots. `some`: the held-out prompts; `table`: the expert's completions of them."""
 
     def __init__(
-        self, setting: Setting, run: RunDir, offline: TrainConfig, online: TrainConfig | None,
+        self, setting: Setting, run: RunDir, offline: Resolved, online: Resolved | None,
         table: Table, show: Callable[[str, int, int, str], None],
     ) -> None:  # fmt: skip
         self.setting, self.run, self.offline, self.online = setting, run, offline, online
@@ -80,21 +80,20 @@ class Pilots:
     # -- one pilot ------------------------------------------------------------------------------------------------
 
     def train(
-        self, full: TrainConfig, sequences: int, batch: int, name: str, sizes: Sizes | None = None, **changes: Any
+        self, full: Resolved, sequences: int, batch: int, name: str, sizes: Sizes | None = None, **changes: Any
     ) -> Path:
         """A short training on so many sequences (an epoch, unless `changes` say otherwise); its run directory.
 
         sizes: of another student or expert than the diagnosis's own.
         """
         updates = int(changes.pop("updates", sequences // batch))
-        pool = int(full.prompt_pool or 0)
         config = dataclasses.replace(
             full, updates=updates, budget=0.0, prompts_per_update=batch,
             lr=full.lr * LR,
             warmup=max(round(full.warmup * updates / full.updates), updates // WARM),
             micro_batch=min(full.micro_batch, batch), save_every=50, eval_every=0, eval_splits="train",
             final_prompts=1, final_samples=1, eval_expert=False, keep=1, out=str(self.run.path / "pilots" / name),
-            prompt_pool=pool if pool < sequences else 0,
+            prompt_pool=full.prompt_pool if full.prompt_pool < sequences else 0,
         )  # fmt: skip
         config = dataclasses.replace(config, **changes)
         path = train(config, lambda phase, done, total, note: self.show(f"{name}: {phase}", done, total, note))

@@ -1,0 +1,280 @@
+"""What a training needs, opened and checked: task, student, expert, run directory, optimizer, evaluator.
+
+Mistakes are found before anything is written; a run directory of another training is refused before a model is loaded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from understudy import distributed
+from understudy.config import VOLATILE, Resolved, TrainConfig, to_dict
+from understudy.errors import UserError
+from understudy.evaluation.sampled import held_out, splits_of
+from understudy.evaluation.schedule import Evaluator
+from understudy.experts import load_expert
+from understudy.experts.local import provenance_of
+from understudy.methods import table
+from understudy.policy import Policy, check_same_language, load_policy, resolve_device
+from understudy.policy.sharding import shard
+from understudy.protocols import Expert, Task
+from understudy.runs.directory import RunDir
+from understudy.runs.provenance import provenance
+from understudy.runs.read import is_run, read_provenance
+from understudy.runs.shared import SharedRun
+from understudy.runs.trackers import names_of, open_trackers
+from understudy.tasks import load_task
+from understudy.training import state as training_state
+from understudy.training.acting import Actor
+from understudy.training.card import card, find_diagnosis
+from understudy.training.rollouts import RolloutSource
+from understudy.training.server_sampler import ServerSampler
+from understudy.training.update import check_weights, learning_rate
+from understudy.types import Ledger
+
+Progress = Callable[[str, int, int, str], None]
+"""progress(phase, done, total, note): called as work goes on."""
+
+
+class Interrupted(Exception):
+    """Ctrl-C: everything is saved; str() says how to resume."""
+
+
+@dataclass
+class Session:
+    """One open training. The loop reads it from top to bottom."""
+
+    config: Resolved
+    recorded: dict[str, Any]
+    """The configuration as config.json holds it."""
+    first_step: int
+    student: Policy
+    optimizer: torch.optim.Optimizer
+    rollouts: RolloutSource
+    evaluator: Evaluator
+    run: RunDir
+    ledger: Ledger
+    show: Progress
+    stop_requested: Callable[[], bool]
+    """Of this process; `interrupted` asks all."""
+
+    def interrupted(self) -> bool:
+        return distributed.any_of(self.stop_requested())
+
+    def stopped(self, step: int) -> Interrupted:
+        """The exception that ends an interrupted training, which is saved at `step`."""
+        self.run.status("stopped", "interrupted", step=step)
+        return Interrupted(f"saved at update {step} of {self.config.updates}; the same command resumes from there")
+
+    def budget_is_spent(self) -> bool:
+        c = self.config
+        return bool(c.budget) and distributed.agreed(getattr(self.ledger, c.budget_axis)) >= c.budget
+
+    def set_learning_rate(self, step: int) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.config, step)
+
+    def save(self, step: int) -> None:
+        """A checkpoint before update `step`."""
+        check_weights(self.student, step)
+        state = {"ledger": self.ledger.as_dict(), "updates": self.config.updates}
+        training_state.save(self.run, step, self.student, self.optimizer, state)
+
+    def log(self, step: int, metrics: dict[str, Any], began: float) -> None:
+        """Count and record update `step`; began: when it did, by time.perf_counter."""
+        self.ledger.updates += 1
+        self.ledger.student_tokens_trained += metrics["tokens"]
+        self.ledger.train_seconds += time.perf_counter() - began
+        record = {"kind": "train", "step": step + 1, "lr": learning_rate(self.config, step)} | metrics
+        self.run.log(record | {"seconds": time.perf_counter() - began, "ledger": self.ledger.as_dict()})
+        loss = f"loss {metrics['loss']:.3f}" if metrics["loss"] is not None else "no data"
+        self.show("train", step + 1, self.config.updates, loss)
+
+    def finish(self, final: dict[str, Any]) -> None:
+        """Write the model with its card, and final.json."""
+
+        def write(folder: Path) -> None:
+            self.student.save(folder)
+            if distributed.is_main():
+                diagnosis = find_diagnosis(self.run.path, self.recorded)
+                text = card(
+                    self.recorded, read_provenance(self.run.path), self.ledger.as_dict(), final, diagnosis
+                )  # fmt: skip
+                (folder / "README.md").write_text(text, encoding="utf-8")
+
+        self.run.finish(write, final)
+
+
+@contextmanager
+def open_session(config: Resolved, progress: Progress | None, note: Callable[[str], None]) -> Iterator[Session | None]:
+    """Everything that the training of `config` needs, at the update where it goes on; None where it is finished."""
+    recorded = to_dict(config)
+    torch.set_num_threads(config.threads)
+    names_of(config.tracker)
+    distributed.join(config.processes)
+    config = dataclasses.replace(config, device=distributed.device(config.device))
+    if not distributed.is_main():  # the first process reports for all
+        progress, note = None, lambda _: None
+    show = progress or (lambda *_: None)
+    with ExitStack() as stack:
+        run = None
+        if distributed.agreed(is_run(Path(config.out))):
+            run = stack.enter_context(_open_run(config, recorded, note))
+            if run.done:
+                yield None
+                return
+        task = load_task(config.task)
+        student = _load(config.student, "student", config, task)
+        _fit(student, config, note)
+        expert, base = _lazy_expert(config, task, student), _lazy_base(config, task, student)
+        facts = _facts(expert()) if _expert_is_needed(config) else {}
+        _check_prompts(config, task, student)
+        sampler = _sampler(config, student, task)
+        if distributed.size() > 1:
+            note(shard(student))
+        run = run or stack.enter_context(_open_run(config, recorded, note))
+        if sampler is not None:
+            stack.callback(sampler.close)
+        stop_requested = stack.enter_context(_interruptible())
+        optimizer = torch.optim.AdamW(
+            student.trained().values(), lr=config.lr, betas=(0.9, config.adam_beta2), weight_decay=config.weight_decay
+        )
+        # the training is a function of (config, step, weights, random state), so this is all that a resume needs
+        training_state.seed_all(config.seed)
+        first_step, ledger, kept = 0, Ledger(), run.restore()
+        if kept is not None:
+            first_step, ledger = kept.step, Ledger(**kept.state["ledger"])
+            training_state.load(kept, student, optimizer, config.seed)
+        if distributed.is_main():
+            trackers = open_trackers(config.tracker, run.path, recorded, first_step, note)
+            run.listeners.append(stack.enter_context(trackers).on_record)
+        run.describe(student=student.describe() | provenance_of(config.student), **facts)
+        rollouts = RolloutSource(Actor(config, task, student, expert, base, sampler), run, ledger, show)
+        evaluator = Evaluator(config, task, student, expert if config.expert else None, run, ledger, show)
+        yield Session(
+            config, recorded, first_step, student, optimizer, rollouts, evaluator, run, ledger, show, stop_requested
+        )
+
+
+def _open_run(config: Resolved, recorded: dict[str, Any], note: Callable[[str], None]) -> RunDir:
+    def facts() -> dict[str, Any]:
+        return provenance(device=str(resolve_device(config.device)))
+
+    kind = RunDir if distributed.size() == 1 else SharedRun
+    return kind.open(
+        config.out, recorded, facts, volatile=VOLATILE, defaults=to_dict(TrainConfig()), keep=config.keep, note=note
+    )
+
+
+def _load(path: str, field: str, config: Resolved, task: Task) -> Policy:
+    policy = load_policy(
+        path, field, task.tokenizer(), config.seed, config.device, config.dtype, config.trust_remote_code
+    )
+    return policy.add_stop_tokens(task.stop)
+
+
+def _fit(student: Policy, config: Resolved, note: Callable[[str], None]) -> None:
+    """The adapter, the memory and the precision that `config` asks for."""
+    if config.dtype != "float32" and student.device.type == "cpu":
+        note(f"dtype {config.dtype} on a CPU: matrix products can be 100 times slower than in float32")
+    if config.lora_rank:
+        alpha = config.lora_alpha or 2.0 * config.lora_rank
+        student.adapt(config.lora_rank, alpha, config.lora_dropout, config.lora_targets, config.seed)
+    if config.activation_checkpointing:
+        student.save_memory()
+
+
+def _expert_is_needed(config: Resolved) -> bool:
+    """Whether to load the expert now. Completions that are kept already need none."""
+    kept = os.path.exists(Path(config.out) / "data" / "fixed.safetensors")
+    return bool(config.expert and config.eval_expert) or (table.needs_expert(config) and not kept)
+
+
+def _lazy_expert(config: Resolved, task: Task, student: Policy) -> Callable[[], Expert]:
+    @cache
+    def load() -> Expert:
+        expert = load_expert(config.expert_spec, task, student)
+        check_same_language(student, expert, config.expert)
+        _check_capabilities(config, expert)
+        return expert
+
+    return load
+
+
+def _check_capabilities(config: Resolved, expert: Expert) -> None:
+    implied = {"top_k"} if "distribution" in expert.capabilities else set()
+    missing = table.capabilities(config) - expert.capabilities - implied
+    if missing:
+        raise UserError(
+            "expert",
+            config.expert,
+            f"cannot {' or '.join(sorted(missing))}, which method {config.method} needs; it can "
+            f"{', '.join(sorted(expert.capabilities)) or 'nothing'}{': ' if expert.hint else ''}{expert.hint}",
+        )
+
+
+def _facts(expert: Expert) -> dict[str, Any]:
+    facts = {"name": expert.name, "capabilities": sorted(expert.capabilities), "provenance": expert.provenance}
+    return {"expert": facts}
+
+
+def _lazy_base(config: Resolved, task: Task, student: Policy) -> Callable[[], Policy]:
+    if config.behavior != "base":
+        return lambda: student  # never called
+    name = config.base or config.student
+    if student.adapter is not None and name == config.student:
+        return student.reference  # the same weights without the adapter: no second copy
+    base = _load(name, "base", config, task)
+    check_same_language(student, base, name)
+    return lambda: base
+
+
+def _sampler(config: Resolved, student: Policy, task: Task) -> ServerSampler | None:
+    if config.sampler == "local":
+        return None
+    if distributed.size() > 1:
+        hint = "one process gives a server its weights: use --sampler local with several"
+        raise UserError("sampler", config.sampler, hint)
+    return ServerSampler(config, student, task)
+
+
+def _check_prompts(config: Resolved, task: Task, student: Policy) -> None:
+    """Refuse now what would stop the run at its first batch, or after hours at its last evaluation."""
+    room = config.max_new_tokens or task.max_new_tokens
+    for split in splits_of(f"{config.eval_splits},{config.eval_during}", task):
+        held_out(task, student, split, config.final_prompts, config.eval_seed, room)
+    student.check_room(student.encode(task.prompts("train", config.prompts_per_update, config.seed)), room)
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """The first Ctrl-C requests a stop after this update, the second one stops at once."""
+    requested = threading.Event()
+
+    def handler(number: int, _: Any) -> None:
+        if requested.is_set() and (distributed.size() == 1 or number == signal.SIGINT):
+            # (torchrun sends each of its processes a SIGTERM after a Ctrl-C that has reached them already)
+            raise KeyboardInterrupt
+        requested.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield requested.is_set
+        return
+    before = {s: signal.signal(s, handler) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield requested.is_set
+    finally:
+        for s, old in before.items():
+            signal.signal(s, old)
