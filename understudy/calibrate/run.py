@@ -39,23 +39,23 @@ RESULTS = "results.jsonl"
 @dataclass(frozen=True)
 class RunConfig:
     only: tuple[str, ...] = ()
-    """Scenarios, by name (see understudy calibrate list). Default: all."""
+    """Names of scenarios (see understudy calibrate list). Default: all."""
     seeds: int = 3
     """Independent repetitions, each with its own models."""
     first_seed: int = 0
-    """Seeds are first_seed, first_seed + 1, ... 0: as each scenario has it."""
+    """Seeds are first_seed, first_seed + 1, ... 0 = as each scenario has it."""
     budget: str = BUDGET
-    """What a diagnosis may cost, as a share of both full trainings (FLOPs)."""
+    """Largest cost of a diagnosis, as a share of both full trainings (FLOPs)."""
     quick: bool = False
-    """A rehearsal: a quarter of the updates, fewer prompts. Its numbers mean nothing."""
+    """A trial run: a quarter of the updates, fewer prompts. Its numbers mean nothing."""
     out: str = ""
-    """Where everything goes. Default: runs/calibrate, runs/calibrate-quick."""
+    """Output directory. Default: runs/calibrate, or runs/calibrate-quick."""
     diagnose: bool = True
-    """Without it, only the trainings: the same command without --no-diagnose goes on with the diagnoses."""
+    """Diagnose too. --no-diagnose: only the trainings; the same command without it adds the diagnoses."""
     launcher: str = "local"
-    """Where trainings go: local processes, or a ray cluster (docs/scaling.md)."""
+    """Where trainings are started: local processes, or a ray cluster (docs/scaling.md)."""
     workers: int = 2
-    """Runs at a time: one a core."""
+    """Runs at the same time: one per core."""
 
 
 @dataclass(frozen=True)

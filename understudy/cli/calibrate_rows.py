@@ -22,7 +22,7 @@ class ScoreConfig:
     rows: str = ""
     """JSON lines with outcomes and evidence, such as results.jsonl, or the committed calibration.json."""
     model: str = ""
-    """Judge again by this model of verdict.json, or by a file of `fit`. Default: the verdicts in the rows."""
+    """Judge again by this model of verdict.json, or of a file that `fit` wrote. Default: the verdicts in the rows."""
     set: str = ""
     """Only rows of this set: set (the rule was fitted on them) or score. Default: all."""
     json: bool = False
@@ -30,18 +30,18 @@ class ScoreConfig:
 
 
 def score_command(args: Sequence[str]) -> int:
-    config = options.parse(ScoreConfig, args, "understudy calibrate score", "Verdicts against what then happened.")
+    config = options.parse(ScoreConfig, args, "understudy calibrate score", "Verdicts against outcomes.")
     rows = _rows(config.rows, config.set)
     if config.model:
         rows = metrics.rejudged(rows, find(config.model))
-    found = metrics.score(rows)
+    result = metrics.score(rows)
     if config.json:
-        print(json.dumps(found.to_dict()))
+        print(json.dumps(result.to_dict()))
         return 0
-    for line in [*metrics.table(found), "", *metrics.confusion_table(found)]:
+    for line in [*metrics.table(result), "", *metrics.confusion_table(result)]:
         console.print(line, markup=False)
-    if found.cost_share == found.cost_share:
-        console.print(f"\nthe dearest diagnosis took {found.cost_share:.1%} of both trainings", markup=False)
+    if result.cost_share == result.cost_share:
+        console.print(f"\nthe most expensive diagnosis took {result.cost_share:.1%} of both trainings", markup=False)
     return 0
 
 
@@ -52,17 +52,17 @@ class FitConfig:
     set: str = "set"
     """Only rows of this set."""
     prior: str = "prior"
-    """Model of verdict.json that the coefficients are shrunk to."""
+    """Model of verdict.json towards which the coefficients are shrunk."""
     weight: float = 1.0
-    """Of the prior: 1 as stated, 4 as if it were known twice as well."""
+    """Weight of the prior: 1 = as stated, 4 = as if it were known twice as precisely."""
     confidence: float = 0.0
-    """Probability that an answer needs. 0 = the prior's."""
+    """Probability that an answer needs. 0 = as in the prior."""
     name: str = "fitted"
-    """What the model is called."""
+    """Name of the new model."""
     out: str = ""
     """Write the coefficients to this JSON file."""
     install: bool = False
-    """Put them into this installation's verdict.json, and use them from now on."""
+    """Write them to this installation's verdict.json, and use them from now on."""
 
 
 def fit_command(args: Sequence[str]) -> int:
@@ -94,9 +94,9 @@ def fit_command(args: Sequence[str]) -> int:
 @dataclass(frozen=True)
 class TableConfig:
     rows: str = "runs/calibrate/results.jsonl"
-    """What `run` kept, or a committed calibration.json, whose rows are judged anew."""
+    """Rows that `run` wrote, or a committed calibration.json; the rows are judged again."""
     out: str = "docs/results"
-    """Where calibration.md and calibration.json go."""
+    """Directory of calibration.md and calibration.json."""
 
 
 def table_command(args: Sequence[str]) -> int:
@@ -108,7 +108,7 @@ def table_command(args: Sequence[str]) -> int:
         "Judge every row by the rule in use, score the verdicts, and write the page. Loads no model.",
         epilog="examples\n"
         "  understudy calibrate table\n"
-        "  understudy calibrate table --rows docs/results/calibration.json     (the page again, without the runs)",
+        "  understudy calibrate table --rows docs/results/calibration.json     (the page again, without any run)",
     )
     console.print(f"page: {write(read(config.rows), Path(config.out))}", markup=False)
     return 0

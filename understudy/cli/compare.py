@@ -16,8 +16,8 @@ def compare_command(args: Sequence[str]) -> int:
         CompareConfig,
         args,
         "understudy compare",
-        "Train experts x methods x seeds at equal budgets and draw one report. Finished runs are re-used; the same\n"
-        "command goes on where it was stopped.",
+        "Train experts x methods x seeds at equal budgets and draw one report. Finished runs are re-used; stopped at\n"
+        "any time, the same command resumes.",
         epilog="example\n"
         "  understudy compare --student runs/base-{seed} --experts rl=runs/grpo-{seed} search=solver \\\n"
         "      --methods sft opd_full sft:updates=1000 --seeds 0 1 2 --set updates=200 lr=1e-3",

@@ -14,9 +14,9 @@ from understudy.terminal import console
 @dataclass(frozen=True)
 class ReportConfig:
     runs: tuple[str, ...] = ()
-    """One comparison directory, one diagnosis directory, or run directories."""
+    """One directory of a comparison, one of a diagnosis, or run directories."""
     out: str = ""
-    """The page. Default: report.html (of a diagnosis: diagnosis.html) in the first directory."""
+    """File of the page. Default: report.html (of a diagnosis: diagnosis.html) in the first directory."""
 
 
 def report_command(args: Sequence[str]) -> int:

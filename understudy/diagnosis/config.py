@@ -17,45 +17,45 @@ BUDGET = "9%"
 @dataclass(frozen=True)
 class DiagnoseConfig:
     student: str = ""
-    """Whom you would train: a model directory, run directory, hub id, or `scratch:width=64,layers=2`."""
+    """Model to train: a model directory, run directory, hub id, or `scratch:width=64,layers=2`."""
     expert: str = ""
-    """Who would be imitated (= teacher): a model, or a task's programmatic expert such as `solver`."""
+    """Expert to imitate (= teacher): a model, or a task's programmatic expert such as `solver`."""
     task: str = "countdown"
-    """Prompts and verifier, with options."""
+    """Prompts and verifier, with options, such as `countdown:max_number=9`."""
     budget: str = BUDGET
-    """What it may cost, as a share of both full trainings together (FLOPs). For long trainings less will do."""
+    """Largest cost, as a share of both full trainings together (FLOPs). Long trainings need a smaller share."""
     updates: int = 200
     """Updates of the full training that you consider, offline or online."""
     prompts_per_update: int = 64
-    """Prompts an update of the full training."""
+    """Prompts per update of the full training."""
     set: tuple[str, ...] = ()
     """field=value for the full training and its pilots (see understudy train --help): lr=1.5e-3 schedule=cosine."""
     controls: str = "budget"
     """Controls of the pilots (twice the steps, self-retraining, capacity): budget (if they fit), all, none."""
     pilots: bool = True
-    """Train the pilots. Without them nothing is said about how far training gets."""
+    """Train the pilots. Without them, final accuracies cannot be predicted."""
     verifier: bool = True
-    """Ask the task's verifier. --no-verifier: judge as if no reward were known."""
+    """Use the task's verifier. --no-verifier: judge as if no reward were known."""
     prompts: int = 192
-    """Most prompts to measure on; fewer where the budget is small."""
+    """Largest number of prompts to measure on; fewer where the budget is small."""
     samples: int = 4
-    """Student samples a prompt."""
+    """Student samples per prompt."""
     expert_samples: int = 2
-    """Expert samples a prompt."""
+    """Expert samples per prompt."""
     seed: int = 0
-    """Prompts, samples, pilots."""
+    """Seed of prompts, samples and pilots."""
     out: str = ""
-    """Where it is kept. Default: runs/diagnose-EXPERT-SEED. The same command again goes on where it was stopped."""
+    """Output directory. Default: runs/diagnose-EXPERT-SEED. The same command again resumes."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:0, mps."""
     trust_remote_code: bool = False
-    """Run code that comes with a model. Off unless you ask for it."""
+    """Run code that comes with a model. Off by default."""
     expert_parameters: float = 0.0
-    """Weights of an expert that cannot be asked (a server). 0 = as loaded; a program costs nothing."""
+    """Number of weights of an expert that does not report it (a server). 0 = as loaded; a program has none."""
     device_flops: float = 0.0
-    """FLOPs a second that your accelerator sustains: hours are told for it. 0 = as measured on this machine."""
+    """FLOPs per second that your accelerator sustains, to compute hours. 0 = as measured on this machine."""
     json: bool = False
-    """Print the diagnosis as JSON for programs."""
+    """Print the diagnosis as JSON."""
 
 
 VOLATILE = frozenset({"out", "device_flops", "json"})

@@ -24,32 +24,32 @@ from understudy.specs import build, parse_spec
 @dataclass(frozen=True)
 class CompareConfig:
     student: str = ""
-    """Where every student starts: a model directory, run directory or hub id. {seed} stands for the seed."""
+    """Initial model of every student: a model directory, run directory or hub id. {seed} is replaced by the seed."""
     experts: tuple[str, ...] = ()
-    """LABEL=SPEC each: a model or a programmatic expert. {seed} stands for the seed."""
+    """LABEL=SPEC each: a model or a programmatic expert. {seed} is replaced by the seed."""
     methods: tuple[str, ...] = ("sft", "opd_full")
     """Rows of the table; NAME:field=value,... changes a field for one of them and is flagged: sft:updates=1000."""
     seeds: tuple[int, ...] = (0, 1, 2)
-    """Seeds: prompts, samples and order."""
+    """Seeds of prompts, samples and their order."""
     task: str = "countdown"
-    """Prompts and verifier, with options."""
+    """Prompts and verifier, with options, such as `countdown:max_number=9`."""
     out: str = "runs/compare"
-    """Where the runs and the report go."""
+    """Directory of the runs and of the report."""
     axis: str = "updates"
-    """What is held equal: updates (and prompts), or any ledger column, up to --budget of it."""
+    """Quantity that is equal for all runs: updates (and prompts), or any column of the ledger, up to --budget."""
     budget: float = 0.0
-    """How much of the axis each run may spend. 0 = the runs' --updates."""
+    """Amount of the axis that each run may use. 0 = as many updates as the runs have."""
     set: tuple[str, ...] = ()
     """field=value for every run (see understudy train --help): updates=200 lr=1e-3."""
     diagnose: bool = True
     """Diagnose each expert before the runs, and show the verdict beside the outcome (where sft and opd_full, or opd,
     are compared at equal updates). --no-diagnose leaves it out."""
     diagnose_budget: str = BUDGET
-    """What a diagnosis may cost, as a share of both trainings (FLOPs)."""
+    """Largest cost of a diagnosis, as a share of both trainings (FLOPs)."""
     workers: int = 2
-    """Runs at a time."""
+    """Runs at the same time."""
     launcher: str = "local"
-    """Where runs go: local processes, or a ray cluster (RAY_ADDRESS, or one on this machine)."""
+    """Where runs are started: local processes, or a ray cluster (RAY_ADDRESS, or one on this machine)."""
     strict: bool = False
     """Refuse runs that differ in more than the studied field, instead of flagging them."""
 

@@ -34,13 +34,13 @@ class DemoConfig:
     quick: bool = False
     """Only the hidden-search expert, fewer updates, smaller evaluations. It shows nothing about realizable experts."""
     full: bool = False
-    """All four experts, and hidden search offline with five times the updates too. With several seeds always."""
+    """All four experts, and hidden search offline also with five times the updates. Always so with several seeds."""
     diagnose: bool = True
     """Diagnose each expert before the runs, and show the verdict beside the outcome."""
     first_seed: int = 300
     """Seeds are first_seed, first_seed + 1, ... The settings were chosen on seeds below 300."""
     split_seed: int = 2028
-    """Which problems are held out. The settings were chosen on split_seed 0, 2026 and 2027."""
+    """Selects the problems that are held out. The settings were chosen on split_seed 0, 2026 and 2027."""
     out: str = ""
     """Output directory. Default: runs/demo, runs/demo-quick. The same command again resumes."""
     workers: int = 2
