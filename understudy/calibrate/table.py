@@ -1,95 +1,89 @@
-"""The committed result: docs/results/calibration.md for a person, calibration.json with every row it was made from.
+"""The committed result: docs/results/calibration.md for a person, calibration.json with every row behind it.
 
-`understudy calibrate table` writes both from results.jsonl, and again from calibration.json alone: the rule in use
-judges the stored evidence anew, so a page never shows the verdict of another rule than it names. Rows that it was
-fitted on are judged by what the other scenarios give.
+`understudy calibrate table` writes both from results.jsonl, or again from calibration.json alone: the rule in use
+judges the stored evidence anew, so a page never shows the verdict of another rule than it names. Rows that the rule was
+fitted on are judged by coefficients fitted to the other scenarios.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from understudy.calibrate.fit import fit
-from understudy.calibrate.metrics import (
-    Row,
-    Score,
-    bins_table,
-    confusion_table,
-    levels_table,
-    read_rows,
-    rejudged,
-    score,
-    table,
-)
+from understudy.calibrate.metrics import Score, levels, rejudged, score
+from understudy.calibrate.records import Record, packed
 from understudy.calibrate.scenarios import SCENARIOS
 from understudy.diagnosis.forecast.judge import CLASSES
 from understudy.diagnosis.forecast.model import load
-from understudy.diagnosis.outcome import MARGIN, UNDECIDED
+from understudy.diagnosis.outcome import ANSWERS, MARGIN, UNDECIDED
 from understudy.diagnosis.types import Estimate
 from understudy.errors import UserError
-from understudy.runs.files import dumps, read_json, write_bytes
+from understudy.runs.files import dumps, write_bytes
 
 COMMAND = "understudy calibrate table"
 GOALS = {"decided": 0.8, "cost": 0.10}
+HEADINGS = {
+    "score": "Scored: scenarios that the rule has never seen",
+    "set": "Set: scenarios that the rule was fitted on, each judged by coefficients fitted on the others",
+}
 
 
-def read(path: str) -> list[Row]:
-    """Rows of results.jsonl, or of a committed calibration.json; the set of each is what its scenario is in now."""
-    if path.endswith(".json"):
-        found = read_json(Path(path), "results")
-        how = found.get("how", [])
-        rows = [Row.from_dict(_unpacked(row, how)) for row in found.get("rows", [])]
-    else:
-        rows = read_rows(path)
-    return [replace(r, set=SCENARIOS[r.scenario].set) if r.scenario in SCENARIOS else r for r in rows]
-
-
-def write(rows: Sequence[Row], out: Path) -> Path:
+def write(records: Sequence[Record], out: Path) -> Path:
     """Both files; the page's path."""
-    set_ = [r for r in rows if r.set == "set" and r.evidence is not None]
-    rows = [*rejudged([r for r in rows if r.set != "set"]), *left_out(set_)]
-    rows = sorted(rows, key=lambda r: (r.set != "score", _order(r), r.seed))
-    if not rows:
+    fitted_on = [r for r in records if r.set == "set" and r.evidence is not None]
+    records = [*rejudged([r for r in records if r.set != "set"]), *left_out(fitted_on)]
+    order = {name: i for i, name in enumerate(SCENARIOS)}
+    records.sort(key=lambda r: (r.set != "score", order.get(r.scenario, len(order)), r.seed))
+    if not records:
         raise UserError("results", out, "no row has evidence: run understudy calibrate run first")
-    scores = {}
-    for name in ("score", "set"):
-        if some := [r for r in rows if r.set == name]:
-            scores[name] = score(some)
+    groups = {name: [r for r in records if r.set == name] for name in HEADINGS}
+    scores = {name: score(group) for name, group in groups.items() if group}
     out.mkdir(parents=True, exist_ok=True)
-    head: dict[str, Any] = {
-        "command": COMMAND,
-        "rule": load().name,
-        "scores": {k: s.to_dict() for k, s in scores.items()},
-    }
-    # a row a line: it can be compared
-    how: list[list[Any]] = []
-    lines = b",\n".join(dumps(_packed(_rounded(_brief(row).to_dict()), how)).rstrip() for row in rows)
-    head["how"] = how
-    write_bytes(
-        out / "calibration.json", dumps(head).rstrip().removesuffix(b"}") + b', "rows": [\n' + lines + b"\n]}\n"
-    )
+    write_bytes(out / "calibration.json", _json(records, scores))
     path = out / "calibration.md"
-    write_bytes(path, page(rows, scores).encode())
+    write_bytes(path, page(groups, scores).encode())
     return path
 
 
-def left_out(rows: Sequence[Row]) -> list[Row]:
-    """Every scenario judged by coefficients fitted to the others: what rows are worth that the rule was fitted on."""
+def left_out(records: Sequence[Record]) -> list[Record]:
+    """Every scenario judged by coefficients fitted to the others."""
     model, out = load(), []
-    for scenario in dict.fromkeys(r.scenario for r in rows):
-        others = [r.case() for r in rows if r.scenario != scenario]
+    for scenario in dict.fromkeys(r.scenario for r in records):
+        others = [r.case() for r in records if r.scenario != scenario]
         fitted = fit(others, load("prior")) if others else load("prior")
-        some = [r for r in rows if r.scenario == scenario]
-        out += rejudged(some, replace(fitted, confidence=model.confidence))
+        same = [r for r in records if r.scenario == scenario]
+        out += rejudged(same, replace(fitted, confidence=model.confidence))
     return out
 
 
-def page(rows: Sequence[Row], scores: dict[str, Score]) -> str:
-    """Markdown."""
+def _json(records: Sequence[Record], scores: dict[str, Score]) -> bytes:
+    """One line per row, so that versions can be compared. The verdicts' sentences follow from the evidence again."""
+    how: list[list[Any]] = []
+    lines = []
+    for r in records:
+        assert r.verdict is not None
+        brief = replace(r, verdict=replace(r.verdict, reasons=(), would_change=()))
+        lines.append(dumps(packed(brief.to_dict(), how)).rstrip())
+    head = {"command": COMMAND, "rule": load().name, "scores": {k: s.to_dict() for k, s in scores.items()}, "how": how}
+    return dumps(head).rstrip().removesuffix(b"}") + b', "rows": [\n' + b",\n".join(lines) + b"\n]}\n"
+
+
+# --- Markdown ----------------------------------------------------------------------------------------------------
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+    """A table."""
+    lines = [list(head), ["---"] * len(head), *rows]
+    table = ["| " + " | ".join(map(str, line)) + " |" for line in lines]
+    return [table[0], table[1].replace(" ", ""), *table[2:]]
+
+
+def page(groups: dict[str, list[Record]], scores: dict[str, Score]) -> str:
+    """calibration.md"""
     model = load()
     parts = [
         "# Is the diagnosis right on language models?\n",
@@ -101,112 +95,73 @@ def page(rows: Sequence[Row], scores: dict[str, Score]) -> str:
         "A close call is an outcome within its own interval of such a boundary. Accuracies are sampled, on held-out "
         "problems, with 95% intervals over problems; cost is in FLOPs, against both trainings.\n",
     ]
-    for name, heading in (
-        ("score", "Scored: scenarios that the rule has never seen"),
-        ("set", "Set: scenarios that the rule was fitted on, each judged by coefficients fitted on the others"),
-    ):
-        if name not in scores:
-            continue
-        found = scores[name]
-        some = [r for r in rows if r.set == name]
-        parts += [f"## {heading}\n", *(f"- {line}" for line in verdict_lines(found)), "", *_rows(some), ""]
-        parts += ["### By kind\n", *table(found), "", "### Truth and answer\n", *confusion_table(found), ""]
-        parts += ["### Probabilities\n", *bins_table(found), ""]
-        parts += ["### If an answer needed another probability\n", *levels_table(some), ""]
-    parts += ["## The scenarios\n", "| scenario | set | kind | what is expected |", "|---|---|---|---|"]
-    parts += [f"| {s.name} | {s.set} | {s.kind} | {s.expect} |" for s in SCENARIOS.values()]
+    for name, s in scores.items():
+        parts += [f"## {HEADINGS[name]}\n", *(f"- {line}" for line in summary(s)), "", *_table(groups[name]), ""]
+        parts += ["### By kind\n", *kinds_table(s), "", "### Truth and answer\n", *confusion_table(s), ""]
+        head = ("probability claimed (mean)", "happened", "answers")
+        bins = markdown(head, ((f"{b.claimed:.2f}", f"{b.happened:.2f}", b.n) for b in s.bins))
+        parts += ["### Probabilities\n", *bins, ""]
+        other = ((f"{x.confidence:g}", f"{x.decided:.0%}", f"{x.wrong:.1%}", f"{x.clearly_wrong:.1%}")
+                 for x in levels(groups[name]))  # fmt: skip
+        head4 = ("confidence", "decided", "of these wrong", "clearly wrong")
+        parts += ["### If an answer needed another probability\n", *markdown(head4, other), ""]
+    listed = ((s.name, s.set, s.kind, s.expect) for s in SCENARIOS.values())
+    parts += ["## The scenarios\n", *markdown(("scenario", "set", "kind", "what is expected"), listed)]
     return "\n".join(parts) + "\n"
 
 
-def verdict_lines(found: Score) -> list[str]:
+def summary(s: Score) -> list[str]:
     """The goals, and whether they were met."""
-    told = [
-        f"confident verdicts that were wrong: {found.wrong} of {found.decided}, of these no close call: "
-        f"{found.clearly_wrong} (goal: none)",
-        f"decided: {found.decided} of {found.n}, {found.decided_share:.0%} (goal: at least {GOALS['decided']:.0%})",
-        f"Brier score {found.brier:.3f}, skill {found.skill:.2f}",
+    lines = [
+        f"confident verdicts that were wrong: {s.wrong} of {s.decided}, of these no close call: "
+        f"{s.clearly_wrong} (goal: none)",
+        f"decided: {s.decided} of {s.n}, {s.decided_share:.0%} (goal: at least {GOALS['decided']:.0%})",
+        f"Brier score {s.brier:.3f}, skill {s.skill:.2f}",
     ]
-    if math.isfinite(found.error):
-        told.append(
-            f"expected accuracies: off by {100 * found.error:.1f} points on average; {found.covered:.0%} of their 95% "
+    if math.isfinite(s.error):
+        lines.append(
+            f"expected accuracies: off by {100 * s.error:.1f} points on average; {s.covered:.0%} of their 95% "
             "intervals held what came"
         )
-    if math.isfinite(found.cost_share):
-        share = f"{found.cost_share:.1%} of both trainings' FLOPs at most (goal: {GOALS['cost']:.0%})"
-        told.append(f"cost of the diagnosis: {share}")
-    return told
-
-
-def _rows(rows: Sequence[Row]) -> list[str]:
-    lines = [
-        "| scenario | seed | student | sft | online | what it should have said | what it said | likeliest | cost |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        assert row.verdict is not None
-        answer, p = row.verdict.answer, row.verdict.probabilities
-        best = max(CLASSES, key=lambda a: p[a])
-        mark = ""
-        if answer not in (UNDECIDED, row.truth):
-            mark = " (wrong, close call)" if row.close else " (**wrong**)"
-        cost = f"{row.cost_share:.1%}" if math.isfinite(row.cost_share) else ""
-        ends = " | ".join(_number(row.outcome[k]) for k in ("student", "sft", "opd"))
-        truth = row.truth + (" (close)" if row.close else "")
-        lines.append(
-            f"| {row.scenario} | {row.seed} | {ends} | {truth} | {answer}{mark} | {best} {p[best]:.2f} | {cost} |"
-        )
+    if math.isfinite(s.cost_share):
+        share = f"{s.cost_share:.1%} of both trainings' FLOPs at most (goal: {GOALS['cost']:.0%})"
+        lines.append(f"cost of the diagnosis: {share}")
     return lines
 
 
-def _brief(row: Row) -> Row:
-    """Without the verdict's words, which come again from the evidence."""
-    assert row.verdict is not None
-    return replace(row, verdict=replace(row.verdict, reasons=(), would_change=()))
+def kinds_table(s: Score) -> list[str]:
+    """One line per kind and one for all."""
+    head = ("kind", "n", "decided", "wrong", "of these no close call", "close calls", "Brier", "skill")
+    rows = []
+    for name, k in [*s.kinds.items(), ("**all**", s)]:
+        wrong = f"{k.wrong} ({k.wrong / k.decided:.1%})" if k.decided else "0"
+        rows.append((name, k.n, f"{k.decided_share:.0%}", wrong, k.clearly_wrong, k.close, f"{k.brier:.3f}",
+                     f"{k.skill:.2f}"))  # fmt: skip
+    return markdown(head, rows)
+
+
+def confusion_table(s: Score) -> list[str]:
+    """Truth down, answer across."""
+    return markdown(("truth", *ANSWERS), ((t, *(row[a] for a in ANSWERS)) for t, row in s.confusion.items()))
+
+
+def _table(records: Sequence[Record]) -> list[str]:
+    head = ("scenario", "seed", "student", "sft", "online", "what it should have said", "what it said", "likeliest",
+            "cost")  # fmt: skip
+    rows = []
+    for r in records:
+        assert r.verdict is not None
+        answer, p = str(r.verdict.answer), r.verdict.probabilities
+        best = max(CLASSES, key=lambda a: p[a])
+        if answer not in (UNDECIDED, r.truth):
+            answer += " (wrong, close call)" if r.close else " (**wrong**)"
+        rows.append((
+            r.scenario, r.seed, *(_number(r.outcome[k]) for k in ("student", "sft", "opd")),
+            r.truth + (" (close)" if r.close else ""), answer, f"{best} {p[best]:.2f}",
+            f"{r.cost_share:.1%}" if math.isfinite(r.cost_share) else "",
+        ))  # fmt: skip
+    return markdown(head, rows)
 
 
 def _number(e: Estimate) -> str:
     return f"{e.value:.3f} ({e.low:.2f} to {e.high:.2f})"
-
-
-def _order(row: Row) -> int:
-    names = list(SCENARIOS)
-    return names.index(row.scenario) if row.scenario in names else len(names)
-
-
-_VALUE, _HOW = ("value", "low", "high", "n"), ("unit", "method", "level")
-
-
-def _packed(value: Any, how: list[list[Any]]) -> Any:
-    """An estimate as [value, low, high, n, where in `how` its unit, method and level are]: a tenth of the file."""
-    if isinstance(value, list):
-        return [_packed(v, how) for v in value]
-    if not isinstance(value, dict):
-        return value
-    if set(value) != {*_VALUE, *_HOW}:
-        return {k: _packed(v, how) for k, v in value.items()}
-    told = [value[k] for k in _HOW]
-    if told not in how:
-        how.append(told)
-    return {"e": [*(value[k] for k in _VALUE), how.index(told)]}
-
-
-def _unpacked(value: Any, how: Sequence[Sequence[Any]]) -> Any:
-    if isinstance(value, list):
-        return [_unpacked(v, how) for v in value]
-    if not isinstance(value, dict):
-        return value
-    if set(value) == {"e"}:
-        *numbers, at = value["e"]
-        return dict(zip((*_VALUE, *_HOW), (*numbers, *how[at])))
-    return {k: _unpacked(v, how) for k, v in value.items()}
-
-
-def _rounded(value: Any) -> Any:
-    """Five digits are more than any of these numbers is worth."""
-    if isinstance(value, float):
-        return float(f"{value:.5g}")
-    if isinstance(value, dict):
-        return {k: _rounded(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_rounded(v) for v in value]
-    return value

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from understudy.calibrate import metrics
 from understudy.calibrate.fit import fit
-from understudy.calibrate.metrics import Row
-from understudy.calibrate.table import COMMAND, read, write
+from understudy.calibrate.records import Record, read
+from understudy.calibrate.table import COMMAND, confusion_table, kinds_table, write
 from understudy.cli import options
 from understudy.diagnosis.forecast.model import find, install
 from understudy.errors import UserError
@@ -38,7 +38,7 @@ def score_command(args: Sequence[str]) -> int:
     if config.json:
         print(json.dumps(result.to_dict()))
         return 0
-    for line in [*metrics.table(result), "", *metrics.confusion_table(result)]:
+    for line in [*kinds_table(result), "", *confusion_table(result)]:
         console.print(line, markup=False)
     if result.cost_share == result.cost_share:
         console.print(f"\nthe most expensive diagnosis took {result.cost_share:.1%} of both trainings", markup=False)
@@ -114,7 +114,7 @@ def table_command(args: Sequence[str]) -> int:
     return 0
 
 
-def _rows(path: str, chosen: str) -> list[Row]:
+def _rows(path: str, chosen: str) -> list[Record]:
     if not path:
         raise UserError("rows", "", "missing: give a file such as runs/calibrate/results.jsonl")
     rows = [r for r in read(path) if not chosen or r.set == chosen]

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from understudy.calibrate import table
+from understudy.calibrate import records
 from understudy.calibrate.fit import fit, without
-from understudy.calibrate.metrics import Row, read_rows, score, write_rows
+from understudy.calibrate.metrics import score
+from understudy.calibrate.records import Record
 from understudy.cli.calibrate import calibrate_command
 from understudy.diagnosis.forecast.model import load
 from understudy.diagnosis.outcome import ANSWERS
@@ -24,11 +25,11 @@ def _est(value: float, half: float = 0.0) -> Estimate:
     return Estimate(value, value - half, value + half, 100, "accuracy", "test")
 
 
-def _row(answer: str, student: float, sft: float, opd: float, half: float = 0.0, sure: float = 0.9) -> Row:
+def _row(answer: str, student: float, sft: float, opd: float, half: float = 0.0, sure: float = 0.9) -> Record:
     rest = (1 - sure) / 3
     p = {a: sure if a == answer else rest for a in ANSWERS}
     outcome = {"student": _est(student, half), "sft": _est(sft, half), "opd": _est(opd, half)}
-    return Row("s", "k", 0, outcome, None, Verdict(answer, p, {}, ("r",), ("w",), "test"), 0.05)
+    return Record("s", "k", 0, outcome, None, Verdict(answer, p, {}, ("r",), ("w",), "test"), 0.05)
 
 
 def test_score_counts_what_it_says():
@@ -52,22 +53,22 @@ def test_score_counts_what_it_says():
 
 
 @pytest.fixture(scope="module")
-def committed() -> list[Row]:
+def committed() -> list[Record]:
     """Six diagnoses of language models with online pilots, as they are committed."""
-    rows = [r for r in table.read(str(COMMITTED)) if r.set == "set" and r.evidence]
+    rows = [r for r in records.read(str(COMMITTED)) if r.set == "set" and r.evidence]
     return [r for r in rows if any(p.kind == "opd" for p in r.evidence.pilots)][:6]
 
 
 def test_rows_survive_their_file(committed, tmp_path):
     rows = [dataclasses.replace(committed[0], verdict=_row("neither", 0.1, 0.2, 0.3).verdict)]
-    write_rows(tmp_path / "rows.jsonl", rows)
-    assert read_rows(tmp_path / "rows.jsonl") == rows
+    records.write(tmp_path / "rows.jsonl", rows)
+    assert records.read(tmp_path / "rows.jsonl") == rows
     (tmp_path / "bad.jsonl").write_text('{"scenario": "x"}\n')
     with pytest.raises(UserError):
-        read_rows(tmp_path / "bad.jsonl")
+        records.read(tmp_path / "bad.jsonl")
     (tmp_path / "bad.jsonl").write_text("{\n")
     with pytest.raises(UserError):
-        read_rows(tmp_path / "bad.jsonl")
+        records.read(tmp_path / "bad.jsonl")
 
 
 def test_a_black_box_has_no_scores_and_no_online_pilot(committed):
@@ -88,7 +89,7 @@ def test_command_line_mistakes(tmp_path):
 
 
 def test_fit_and_score_from_a_file(committed, tmp_path, capsys):
-    write_rows(tmp_path / "r.jsonl", committed)
+    records.write(tmp_path / "r.jsonl", committed)
     out = tmp_path / "m.json"
     assert calibrate_command(["fit", "--rows", str(tmp_path / "r.jsonl"), "--prior", "prior", "--out", str(out)]) == 0
     assert calibrate_command(["score", "--rows", str(tmp_path / "r.jsonl"), "--model", str(out), "--json"]) == 0

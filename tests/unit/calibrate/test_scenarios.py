@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from understudy.calibrate import run as runner
-from understudy.calibrate.metrics import Row
 from understudy.calibrate.models import COUNTDOWN, MODELS, SPLIT_SEED, vary
+from understudy.calibrate.records import Record
 from understudy.calibrate.run import FULL, QUICK, Clock, RunConfig, Size, Unit, estimate, units_of, write
 from understudy.calibrate.scenarios import SCENARIOS, Scenario
 from understudy.cli import main
@@ -185,7 +185,7 @@ def test_a_micro_calibration_from_nothing_to_results_and_again(tmp_path: Path, m
         )
         assert line["costs"]["opd"]["expert_tokens_scored"] == trained == line["costs"]["opd"]["student_tokens_sampled"]
         both = line["costs"]["sft"]["flops"] + line["costs"]["opd"]["flops"]
-        row = Row.from_dict(line)
+        row = Record.from_dict(line)
         assert row.cost_share == pytest.approx(line["costs"]["diagnosis"]["flops"] / both)
         assert row.values == tuple(ends[k].value for k in ("student", "sft", "opd"))
         parameters = json.loads((tmp_path / f"seed-400/{line['scenario']}/sft/provenance.json").read_text())
