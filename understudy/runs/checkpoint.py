@@ -8,16 +8,16 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from understudy.errors import UserError
 from understudy.runs.files import describe_os_error, dumps, files_in, new_folder, open_up, replacing, sha256
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
 
 FORMAT = 1
 
@@ -38,8 +38,6 @@ class Checkpoint:
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     """Write tensors as safetensors; tensors that share memory are copied (the format refuses them)."""
-    from safetensors.torch import save_file
-
     seen: set[int] = set()
     flat: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
@@ -57,15 +55,11 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
 
     safetensors maps the file into memory: if it were shortened later, a process that reads the mapping would die.
     """
-    from safetensors.torch import load_file
-
     return {name: tensor.clone() for name, tensor in load_file(path).items()}
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 over names, types, shapes and bytes, in alphabetical order of the names."""
-    import torch
-
     result = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
@@ -88,8 +82,6 @@ def cached_tensors(
 
 def read_cached(path: Path, note: Callable[[str], None]) -> dict[str, Tensor] | None:
     """The tensors that `write_cached` wrote; None when there are none or they are damaged (then `note` is called)."""
-    from safetensors import safe_open
-
     if path.exists():
         try:
             with safe_open(path, framework="pt") as file:
@@ -189,8 +181,6 @@ def optimizer_tensors(
     tensors=False: the description alone. `load_optimizer` restores the same optimizer, bit by bit. Tested with AdamW;
     works for any optimizer whose state is tensors and numbers.
     """
-    import torch
-
     state = optimizer.state_dict()
     out: dict[str, Tensor] = {}
     numbers: dict[str, dict[str, Any]] = {}
@@ -233,8 +223,6 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tenso
 
 def random_state() -> dict[str, Tensor]:
     """The global random state of Python, NumPy, torch and its devices, as tensors "random.NAME"."""
-    import torch
-
     _, python_words, python_gauss = random.getstate()
     numpy_state: Any = np.random.get_state()
     _, numpy_words, position, has_gauss, gauss = numpy_state
@@ -256,8 +244,6 @@ def random_state() -> dict[str, Tensor]:
 
 def set_random_state(tensors: Mapping[str, Tensor]) -> None:
     """Restore what `random_state` returned. Other entries are ignored, and devices that are absent now."""
-    import torch
-
     torch.set_rng_state(tensors["random.torch"])
     words = tuple(tensors["random.python"].tolist())
     random.setstate((3, words, _value(tensors["random.python_gauss"])))
@@ -274,8 +260,6 @@ def set_random_state(tensors: Mapping[str, Tensor]) -> None:
 
 
 def _maybe(value: float | None) -> Tensor:
-    import torch
-
     return torch.tensor([] if value is None else [value], dtype=torch.float64)
 
 

@@ -6,7 +6,7 @@ docs/run-directory.md says what each file holds. The rules:
 - one process writes a run at a time; any number of processes may read it meanwhile;
 - a run belongs to one configuration; another one is refused, and the fields that differ are named.
 
-Importing this module loads no torch.
+Readers are in understudy.runs.read, which loads no torch.
 """
 
 from __future__ import annotations
@@ -17,20 +17,17 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from torch import Tensor
 
 from understudy.errors import UserError
+from understudy.runs.checkpoint import Checkpoint, cached_tensors, read_checkpoint, write_checkpoint
 from understudy.runs.files import new_folder, os_errors_explained, plain, read_json, recover, write_json
 from understudy.runs.lock import Lock
 from understudy.runs.logs import METRICS, SAMPLES, Logs
 from understudy.runs.read import LOCK, checkpoints, differences, finite, is_done, is_run
-
-if TYPE_CHECKING:
-    from types import TracebackType
-
-    from torch import Tensor
-
-    from understudy.runs.checkpoint import Checkpoint
 
 State = Literal["running", "done", "stopped"]
 _FIRST_FILES = {LOCK, "provenance.json", "status.json"}  # written before config.json: a run of these holds no result
@@ -191,8 +188,6 @@ class RunDir:
 
         What computing them cost belongs into the tensors too: a resumed run does not compute them again.
         """
-        from understudy.runs.checkpoint import cached_tensors
-
         with self._explained():
             return cached_tensors(self.path / "data" / f"{name}.safetensors", make, self.note)
 
@@ -206,8 +201,6 @@ class RunDir:
         ledger.json and status.json.
         Raises UserError when the disk refuses; the checkpoints before this one stay.
         """
-        from understudy.runs.checkpoint import write_checkpoint
-
         folder = self.path / "checkpoints"
         target = folder / f"step-{step:08d}"
         try:
@@ -240,8 +233,6 @@ class RunDir:
 
         A damaged checkpoint is reported to the user and set aside; the one before it is used.
         """
-        from understudy.runs.checkpoint import read_checkpoint
-
         checkpoint: Checkpoint | None = None
         damaged: list[str] = []
         with os_errors_explained(self.path):

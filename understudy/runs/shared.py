@@ -10,15 +10,14 @@ import os
 import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
+
+from torch import Tensor
 
 from understudy import distributed
 from understudy.errors import UserError
 from understudy.runs.checkpoint import Checkpoint, load_tensors, read_cached, write_cached
 from understudy.runs.directory import RunDir, to_stderr
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 class SharedRun(RunDir):

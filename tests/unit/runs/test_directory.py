@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -42,7 +43,6 @@ CONFIG: dict[str, Any] = {"method": "sft", "lr": 0.001, "seed": 0, "task": {"nam
 
 
 def write_model(folder: Path) -> None:
-    import torch
 
     save_tensors(folder / "model.safetensors", {"w": torch.ones(2)})
 
@@ -331,7 +331,6 @@ def test_a_damaged_line_in_the_middle_is_named(tmp_path: Path) -> None:
 
 
 def test_what_json_takes_and_what_it_does_not() -> None:
-    import torch
 
     @dataclass
     class Point:
@@ -429,7 +428,6 @@ def documented() -> list[str]:
 def test_the_documented_way_to_write_and_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import torch
 
     reading, writing = documented()
     monkeypatch.chdir(tmp_path)
@@ -460,7 +458,7 @@ def test_the_documented_examples_are_json() -> None:
 def test_reading_runs_loads_no_torch(tmp_path: Path) -> None:
     out = finished(tmp_path / "x")
     script = (
-        "import sys; from understudy.runs.directory import RunDir; from understudy.runs.read import *;"
+        "import sys; from understudy.runs.read import *;"
         "from understudy.runs.provenance import provenance;"
         "read_metrics(sys.argv[1]); read_status(sys.argv[1]); provenance();"
         "assert not {'torch', 'transformers', 'safetensors'} & set(sys.modules)"
