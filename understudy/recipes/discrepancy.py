@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from markupsafe import Markup
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from understudy.diagnosis.types import Estimate
 from understudy.errors import UserError
@@ -16,12 +16,12 @@ from understudy.evaluation.numbers import percent
 from understudy.recipes import figures
 from understudy.recipes.recipe import Claim, Drawing, Recipe, Scale
 from understudy.recipes.texts import Discrepancy, compare, read
-from understudy.report.figures.svg import EXPERT, HAIR, SOFT, axes, drawing, figure, to_svg
+from understudy.report.figures.dots import Dot, Group, Row, chart
+from understudy.report.figures.svg import AREA, FAINT, ONLINE, drawing, panel, to_svg
 from understudy.report.text import label
 from understudy.runs.files import write_bytes
 from understudy.terminal import console
 
-BLUE = "#1f5fa8"
 FAR = 0.1
 """A lower bound on total variation that is called wide."""
 
@@ -100,11 +100,10 @@ def stand_ins(scale: Scale) -> tuple[Path, Path]:
 
 
 def draw(d: Discrepancy) -> Drawing:
-    with drawing():
-        panels = (
-            (f"Lengths: TV is at least {percent(d.length_bounds['bound'].low)}", lengths(d)),
-            (f"Words: TV is at least {percent(d.word_bound.low)}", keywords(d)),
-        )
+    panels = (
+        (f"Lengths: TV is at least {percent(d.length_bounds['bound'].low)}", lengths(d)),
+        (f"Words: TV is at least {percent(d.word_bound.low)}", keywords(d)),
+    )
     how = "paired by problem" if d.shared else "the files share no problems"
     caption = (
         f"{label(d.a.name)} (grey, {d.lengths_a.size} completions of {len(d.lengths_a)} problems) and "
@@ -126,40 +125,31 @@ def bound(says: str, what: str, e: Estimate) -> Claim:
     return Claim(says, measured, None, "shown" if e.low >= FAR else "open")
 
 
-def lengths(d: Discrepancy, width: float = 1060, height: float = 250) -> Markup:
+def lengths(d: Discrepancy) -> Markup:
     """Two histograms on common bins."""
-    fig = figure(width, height)
-    ax = axes(fig, 8, 8, 8, 40)
     both = np.concatenate([d.lengths_a.ravel(), d.lengths_b.ravel()])
     bins = np.histogram_bin_edges(both, bins=min(40, max(8, len(np.unique(both)))))
-    for values, hue, fill in ((d.lengths_a, "#c9cdd3", True), (d.lengths_b, BLUE, False)):
-        counts = np.histogram(values, bins)[0] / values.size
-        ax.stairs(counts, bins, fill=fill, color=hue, lw=2)
-    ax.yaxis.set_major_locator(NullLocator())
-    ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    ax.set_xlabel(f"{d.a.unit} a completion", size=11)
-    means = f"means {d.lengths_a.mean():.1f} and {d.lengths_b.mean():.1f}"
-    return to_svg(fig, "lengths", f"Lengths of completions, {means} {d.a.unit}")
+    with drawing():
+        ax = panel(620, 200, "", margins=(8, 8, 8, 40))
+        for values, hue, fill in ((d.lengths_a, AREA, True), (d.lengths_b, ONLINE, False)):
+            ax.stairs(np.histogram(values, bins)[0] / values.size, bins, fill=fill, color=hue, lw=2)
+        ax.yaxis.set_major_locator(NullLocator())
+        ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        ax.set_xlabel(f"{d.a.unit} per completion")
+        means = f"means {d.lengths_a.mean():.1f} and {d.lengths_b.mean():.1f}"
+        return to_svg(ax, "lengths", f"Lengths of completions, {means} {d.a.unit}")
 
 
-def keywords(d: Discrepancy, width: float = 1060) -> Markup:
-    """Share of completions with each word, one line a word, and the bound on the difference."""
-    step, foot = 30.0, 34.0
-    height = step * len(d.words) + foot + 8
-    fig = figure(width, height)
-    ax = axes(fig, 170, 8, 190, foot)
-    ax.set_ylim(len(d.words), 0)
-    ax.set_xlim(0, 1)
-    ax.yaxis.set_major_locator(NullLocator())
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.0f}%"))
-    ax.grid(axis="x", color=HAIR, lw=1)
-    for i, w in enumerate(d.words):
-        ax.plot([w.p, w.q], [i + 0.5] * 2, color=HAIR, lw=5, solid_capstyle="butt", zorder=1.5)
-        ax.plot(w.p, i + 0.5, "o", ms=9, mfc="#c9cdd3", mec=EXPERT, clip_on=False, zorder=3)
-        ax.plot(w.q, i + 0.5, "o", ms=9, color=BLUE, clip_on=False, zorder=3)
-        where = ax.get_yaxis_transform()
-        ax.annotate(label(w.word, 22), (0, i + 0.5), (-160, -4), xycoords=where, textcoords="offset points", size=13)
-        told = f"TV at least {w.low:.2f}" if w.low > 0 else "no bound"
-        ax.annotate(told, (1, i + 0.5), (20, -4), xycoords=where, textcoords="offset points", color=SOFT, size=12)
-    said = "; ".join(f"{label(w.word, 22)}: {percent(w.p)} and {percent(w.q)}" for w in d.words)
-    return to_svg(fig, "words", f"Share of completions with each word. {said}")
+def keywords(d: Discrepancy) -> Markup:
+    """Share of completions with each word, one line per word, and the bound on the difference."""
+    rows = [
+        Row(
+            label(w.word, 22),
+            [Dot(w.p, FAINT), Dot(w.q, ONLINE)],
+            f"TV at least {w.low:.2f}" if w.low > 0 else "no bound",
+        )
+        for w in d.words
+    ]
+    shares = "; ".join(f"{label(w.word, 22)}: {percent(w.p)} and {percent(w.q)}" for w in d.words)
+    aria = f"Share of completions with each word. {shares}"
+    return chart([Group(rows)], (0.0, 1.0), aria, lambda v: percent(v, 0))

@@ -13,8 +13,9 @@ from markupsafe import Markup
 from understudy.evaluation.intervals import Interval
 from understudy.evaluation.numbers import points_interval
 from understudy.recipes.recipe import Claim, Drawing, Recipe, word
+from understudy.report.comparison.figures import accuracies, panel_width
+from understudy.report.comparison.panels import curves
 from understudy.report.comparison.summary import Arm, Summary
-from understudy.report.figures import lines, plots
 from understudy.report.figures.svg import drawing, standalone
 from understudy.report.html import filled
 from understudy.report.text import OFFLINE, ONLINE, family, visible
@@ -22,7 +23,6 @@ from understudy.runs.files import write_bytes, write_json
 
 NEAR = 0.05
 """Two accuracies within this of each other count as matching."""
-WIDTH = 1060
 
 
 def offline(s: Summary, expert: str) -> Arm | None:
@@ -39,27 +39,30 @@ def claim(says: str, what: str, interval: Interval | None, direction: int, margi
     return Claim(says, told, interval, word(interval, direction, margin))
 
 
-def over_training(s: Summary, expert: str, name: str, split: str, size: float, title: str = "") -> Markup | None:
-    """Accuracy against updates of every arm on one expert, with the expert's own as a line."""
-    drawn = [(a, c) for a in s.of(expert) if (c := s.curve(a, split)) is not None]
-    if not drawn:
-        return None
-    own = s.expert_accuracy(expert, split)
-    top = max([float(c.high.max()) for _, c in drawn] + ([own.value] if own else []))
-    low = min(float(c.low.min()) for _, c in drawn)
-    marks = [("expert", own.value)] if own else []
-    with drawing():
-        return lines.curves(
-            drawn, s, name, "updates", title or expert, f"sampled accuracy, {split}", size=size,
-            ylim=(max(0.0, low - 0.05), min(1.02, top + 0.05)), marks=marks,
-        )  # fmt: skip
+def over_training(s: Summary, split: str, title: str = "") -> list[tuple[str, Markup]]:
+    """A panel per expert: accuracy of every arm against updates, with the expert's own as a line."""
+    panels = []
+    for i, expert in enumerate(s.experts):
+        drawn = [(a, c) for a in s.of(expert) if (c := s.curve(a, split)) is not None]
+        if not drawn:
+            continue
+        own = s.expert_accuracy(expert, split)
+        top = max([float(c.high.max()) for _, c in drawn] + ([own.value] if own else []))
+        low = min(float(c.low.min()) for _, c in drawn)
+        marks = [("expert", own.value)] if own else []
+        head = f"{title}: {expert}" if title else expert
+        span = max(0.0, low - 0.05), min(1.02, top + 0.05)
+        with drawing():
+            svg = curves(drawn, s, f"curve-{split}-{i}", "updates", head, f"sampled accuracy, {split}", panel_width(2),
+                         span, marks=marks)  # fmt: skip
+        panels.append(("", svg))
+    return panels
 
 
-def finals(s: Summary, name: str, split: str) -> Markup | None:
-    if not any(s.accuracy(a, split) for a in s.arms):
-        return None
-    with drawing():
-        return plots.accuracies(s, name, WIDTH, split)
+def finals(s: Summary, split: str, title: str) -> list[tuple[str, Markup]]:
+    """A panel over the whole width: accuracy of every arm after training; none where no run has finished."""
+    svg = accuracies(s, split)
+    return [] if svg is None else [(title, svg)]
 
 
 def matching(s: Summary, expert: str, split: str = "test") -> list[Claim]:
@@ -67,7 +70,7 @@ def matching(s: Summary, expert: str, split: str = "test") -> list[Claim]:
     sft, opd = offline(s, expert), online(s, expert)
     return [
         claim(f"SFT on a realizable expert matches it ({split})", f"SFT minus expert, {expert}",
-              minus_expert(s, sft, split), 0, NEAR),
+              s.minus_expert(sft, split), 0, NEAR),
         claim(f"and OPD then adds nothing ({split})", f"OPD minus SFT, {expert}", s.difference(opd, sft,
             split), 0, NEAR),
     ]  # fmt: skip
@@ -77,36 +80,11 @@ def gap(s: Summary, expert: str, split: str = "test") -> list[Claim]:
     """SFT on a non-realizable expert stays far below it; online comes closer."""
     sft, opd = offline(s, expert), online(s, expert)
     out = [claim(f"SFT on a non-realizable expert leaves a gap ({split})", f"SFT minus expert, {expert}",
-                 minus_expert(s, sft, split), -1)]  # fmt: skip
+                 s.minus_expert(sft, split), -1)]  # fmt: skip
     if opd is not None and sft is not None:
         out.append(claim(f"online imitation of it does better ({split})", f"OPD minus SFT, {expert}",
                          s.difference(opd, sft, split), 1))  # fmt: skip
     return out
-
-
-def minus_expert(s: Summary, arm: Arm | None, split: str) -> Interval | None:
-    """Paired: both were evaluated on the same problems within a seed."""
-    if arm is None:
-        return None
-    from understudy.errors import UserError
-    from understudy.evaluation import intervals
-
-    left, right, keys = [], [], []
-    for entry in arm.finished:
-        mine = (entry.run.final or {}).get(split)
-        theirs = entry.run.expert.get(split)
-        if mine is None or theirs is None:
-            continue
-        try:
-            i, j = intervals.align(mine.keys, theirs.keys)
-        except UserError:
-            continue
-        left.append(mine.sampled.mean(axis=1)[i])
-        right.append(theirs.sampled.mean(axis=1)[j])
-        keys.append(tuple(mine.keys[at] for at in i))
-    if not left:
-        return None
-    return intervals.paired_difference(left, right, len(keys) > 1 and len(set(keys)) == 1)
 
 
 # --- files -------------------------------------------------------------------------------------------------

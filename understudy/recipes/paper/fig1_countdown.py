@@ -45,14 +45,8 @@ def tiny_plan(scale: Scale) -> Plan:
 
 
 def draw(s: Summary) -> Drawing:
-    panels = []
-    for i, expert in enumerate(s.experts):
-        svg = figures.over_training(s, expert, f"curve{i}", "test", 510)
-        if svg is not None:
-            panels.append(("", svg))
-    final = figures.finals(s, "final", "test")
-    if final is not None:
-        panels.append(("After training", final))
+    panels = figures.over_training(s, "test")
+    panels += figures.finals(s, "test", "After training")
     claims = []
     for expert in s.experts:
         claims += (figures.matching if s.realizable(expert) else figures.gap)(s, expert)

@@ -26,15 +26,9 @@ def tiny_plan(scale: Scale) -> Plan:
 
 
 def draw(s: Summary) -> Drawing:
-    panels = []
-    for split, told in (("forget", "What was not trained"), ("test", "What was trained")):
-        for i, expert in enumerate(s.experts):
-            svg = figures.over_training(s, expert, f"{split}{i}", split, 510, f"{told}: {expert}")
-            if svg is not None:
-                panels.append(("", svg))
-    final = figures.finals(s, "final-forget", "forget")
-    if final is not None:
-        panels.append(("What was not trained, at the end", final))
+    panels = figures.over_training(s, "forget", "What was not trained")
+    panels += figures.over_training(s, "test", "What was trained")
+    panels += figures.finals(s, "forget", "What was not trained, at the end")
     claims = []
     for expert in s.experts:
         for arm in (figures.offline(s, expert), figures.online(s, expert)):

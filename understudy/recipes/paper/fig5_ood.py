@@ -13,11 +13,8 @@ __all__ = ["RECIPE"]
 
 
 def draw(s: Summary) -> Drawing:
-    panels = []
-    for split, told in (("test", "The usual number range"), ("ood", "Out of distribution: larger numbers")):
-        svg = figures.finals(s, f"final-{split}", split)
-        if svg is not None:
-            panels.append((told, svg))
+    panels = figures.finals(s, "test", "The usual number range")
+    panels += figures.finals(s, "ood", "Out of distribution: larger numbers")
     claims = []
     for expert in s.experts:
         sft, opd = figures.offline(s, expert), figures.online(s, expert)
@@ -27,7 +24,7 @@ def draw(s: Summary) -> Drawing:
             claims += figures.gap(s, expert, "ood")
             claims.append(
                 figures.claim("OPD matches the expert out of distribution too", f"OPD minus expert, {expert}",
-                              figures.minus_expert(s, opd, "ood"), 0, figures.NEAR)
+                              s.minus_expert(opd, "ood"), 0, figures.NEAR)
             )  # fmt: skip
             own = figures.offline(s, next((e for e in s.experts if s.realizable(e)), expert))
             claims.append(

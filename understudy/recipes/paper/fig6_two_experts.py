@@ -34,15 +34,9 @@ def tiny_plan(scale: Scale) -> Plan:
 
 
 def draw(s: Summary) -> Drawing:
-    panels = []
-    for i, expert in enumerate(s.experts):
-        svg = figures.over_training(s, expert, f"curve{i}", "test", 510)
-        if svg is not None:
-            panels.append(("", svg))
-    for split, told in (("test", "After training"), ("ood", "After training, second test set")):
-        svg = figures.finals(s, f"final-{split}", split)
-        if svg is not None:
-            panels.append((told, svg))
+    panels = figures.over_training(s, "test")
+    panels += figures.finals(s, "test", "After training")
+    panels += figures.finals(s, "ood", "After training, second test set")
     claims = []
     if len(s.experts) == 2:
         good, other = (figures.online(s, e) for e in s.experts)

@@ -11,17 +11,24 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from understudy.evaluation.intervals import Interval
-from understudy.evaluation.numbers import between, count, duration, percent, points, points_interval, with_interval
-from understudy.report.comparison import forecasts
+from understudy.evaluation.numbers import (
+    MINUS,
+    between,
+    count,
+    duration,
+    percent,
+    points,
+    points_interval,
+    with_interval,
+)
+from understudy.report.comparison import figures, forecasts
 from understudy.report.comparison.finding import discrepancies, discrepancy, finding
 from understudy.report.comparison.flags import all_flags, limits, machines, versions
 from understudy.report.comparison.load import Comparison, load
+from understudy.report.comparison.panels import curve_rows, divergence_rows, trace
 from understudy.report.comparison.samples import keyword_rows, length_panel, side_by_side
 from understudy.report.comparison.summary import LEDGER, Summary, summarise
 from understudy.report.comparison.table import Row, table
-from understudy.report.figures import plots
-from understudy.report.figures.lines import panel_width, trace
-from understudy.report.figures.panels import curve_rows, divergence_rows
 from understudy.report.figures.svg import colour, drawing
 from understudy.report.html import filled, save
 from understudy.report.runs import mapping
@@ -56,7 +63,7 @@ def _context(c: Comparison) -> dict[str, Any]:
             "headline": tinted(lines[0], s),
             "points": [_point(line, s) for line in lines[1:]],
             "n_seeds": len(s.seeds),
-            "hero": _hero(s),
+            "hero": figures.accuracies(s),
             "experts": [_expert(s, name) for name in s.experts] if not c.single else [],
             "beforehand": forecasts.section(s),
             "curve_rows": curve_rows(s),
@@ -104,12 +111,6 @@ def _point(line: str, s: Summary) -> tuple[str, Markup]:
     return (about if colon else ""), tinted(said[:1].upper() + said[1:], s)
 
 
-def _hero(s: Summary) -> list[Markup]:
-    if not any(s.accuracy(arm) for arm in s.arms):
-        return []
-    return [plots.accuracies(s, "hero", plots.WIDE), plots.accuracies(s, "hero-narrow", plots.NARROW)]
-
-
 def _expert(s: Summary, name: str) -> dict[str, Any]:
     info, own, gain = s.c.experts[name], s.expert_accuracy(name), s.expert_gain(name)
     ood = s.expert_accuracy(name, "ood")
@@ -122,7 +123,7 @@ def _expert(s: Summary, name: str) -> dict[str, Any]:
         facts.insert(0, ("spec", plain_value(info["spec"])))
     return {
         "name": label(name, 40),
-        "reach": {True: "within reach", False: "out of reach", None: "reach not known"}[s.realizable(name)],
+        "reach": s.reach(name) or "reach not known",
         "mechanism": visible(s.mechanism(name) or "No mechanism was stated for this expert.", 1200),
         "own": percent(own.value) if own else "–",
         "own_interval": between(own) if own else "",
@@ -176,19 +177,17 @@ def _cells(
     }
 
 
-def _forest(s: Summary) -> list[Markup]:
-    rows = []
+def _forest(s: Summary) -> Markup | None:
+    """The online method minus every other one: a group per pair of methods and split, a row per expert."""
+    groups: dict[tuple[str, str], list[tuple[str, Interval]]] = {}
     for expert in s.experts:
         online = s.arm(expert, s.online)
         for arm in s.of(expert):
-            if arm is online or online is None:
-                continue
-            for split, word in (("test", ""), ("ood", ", out of distribution")):
-                if (gap := s.difference(online, arm, split)) and (not word or arm.budget == 1):
-                    rows.append((expert, f"{online.name} {chr(0x2212)} {arm.name}{word}", gap))
-    if not rows:
-        return []
-    return [plots.differences(rows, "forest", plots.WIDE), plots.differences(rows, "forest-narrow", plots.NARROW)]
+            for split, note in (("test", ""), ("ood", "out of distribution")):
+                gap = s.difference(online, arm, split) if arm is not online and (arm.budget == 1 or not note) else None
+                if online and gap:
+                    groups.setdefault((f"{online.name} {MINUS} {arm.name}", note), []).append((label(expert, 40), gap))
+    return figures.differences(groups) if groups else None
 
 
 def _nats(s: Summary) -> list[dict[str, str]]:
@@ -210,27 +209,26 @@ def _nats(s: Summary) -> list[dict[str, str]]:
 
 
 def _looks(s: Summary) -> dict[str, Any]:
-    n = len(s.experts)
-    lengths = [found for i, e in enumerate(s.experts) if (found := length_panel(s, e, f"lengths-{i}", panel_width(n)))]
+    width = figures.panel_width(len(s.experts))
+    lengths = [found for i, e in enumerate(s.experts) if (found := length_panel(s, e, f"lengths-{i}", width))]
     words = []
-    for i, expert in enumerate(s.experts):
+    for expert in s.experts:
         rows = keyword_rows(s, expert)
-        shown = list(rows[-1][2] if rows else {})[:8]
-        if shown:
-            words.append(plots.keywords(shown, rows, f"words-{i}", label(expert, 30), panel_width(n)))
+        if rows and (shown := list(rows[-1][2])[:8]):
+            words.append(figures.keywords(shown, rows, label(expert, 30)))
     hues = {arm.name: colour(arm.method, s.c.methods) for arm in s.arms}
     return {"lengths": lengths, "keywords": words, "hues": hues, "dashed": [a.name for a in s.arms if a.budget != 1]}
 
 
 def _traces(s: Summary) -> list[Markup]:
     run = s.c.entries[0].run
-    figures = []
+    drawn = []
     for name, title in TRACES:
         pairs = [(x["step"], x[name]) for x in run.train if isinstance(x.get(name), (int, float))]
         if len(pairs) > 1 and len({value for _, value in pairs}) > 1:
             steps, values = (np.array(part, dtype=float) for part in zip(*pairs, strict=True))
-            figures.append(trace(steps, values, f"trace-{name}", title))
-    return figures
+            drawn.append(trace(steps, values, f"trace-{name}", title))
+    return drawn
 
 
 def _budgets(s: Summary) -> list[dict[str, Any]]:

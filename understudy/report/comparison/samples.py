@@ -9,9 +9,9 @@ import numpy as np
 from markupsafe import Markup
 
 from understudy.evaluation import intervals
+from understudy.report.comparison import figures
 from understudy.report.comparison.load import Entry
 from understudy.report.comparison.summary import Arm, Summary
-from understudy.report.figures import plots
 from understudy.report.figures.svg import EXPERT, colour
 from understudy.report.runs import finite, mapping
 from understudy.report.text import label, visible
@@ -95,7 +95,7 @@ def length_panel(s: Summary, expert: str, name: str, size: float) -> tuple[Marku
     bins = np.arange(0.0, longest + 1 + width, width)
     counts = [(arm, np.histogram(data, bins)[0].astype(float)) for arm, data in arms]
     expert_counts = np.histogram(own, bins)[0].astype(float)
-    figure = plots.lengths(bins, expert_counts, counts, s, name, label(expert, 30), size)
+    figure = figures.lengths(bins, expert_counts, counts, s, name, label(expert, 30), size)
     if not len(own):
         return figure, ""
     said = []

@@ -16,8 +16,8 @@ from understudy.diagnosis.outcome import MARGIN
 from understudy.errors import UserError
 from understudy.evaluation import intervals
 from understudy.evaluation.intervals import Floats, Interval
+from understudy.report.comparison.curves import Curve, accuracy_curve, series
 from understudy.report.comparison.load import Comparison, Entry
-from understudy.report.figures.series import Curve, accuracy_curve, series
 from understudy.report.runs import Outcome, Run, number
 from understudy.report.text import OFFLINE, ONLINE, family, method_name
 
@@ -108,6 +108,10 @@ class Summary:
         value = self.c.experts[expert].get("realizable")
         return value if isinstance(value, bool) else None
 
+    def reach(self, expert: str) -> str:
+        """Whether the student can represent the expert, in words; "" where it is not known."""
+        return {True: "within reach", False: "out of reach", None: ""}[self.realizable(expert)]
+
     # --- final numbers ---------------------------------------------------------------
 
     def accuracy(self, arm: Arm, split: str = "test", kind: Kind = "sampled") -> Interval | None:
@@ -157,6 +161,14 @@ class Summary:
         left = {entry.seed: _outcome(entry.run, split) for entry in a.finished}
         right = {entry.seed: _outcome(entry.run, split) for entry in b.finished}
         return self.paired((a, b, split, kind), left, right, kind)
+
+    def minus_expert(self, arm: Arm | None, split: str = "test") -> Interval | None:
+        """Paired: an arm minus its expert, both evaluated on the same problems within a seed."""
+        if arm is None:
+            return None
+        left = {entry.seed: _outcome(entry.run, split) for entry in arm.finished}
+        right = {entry.seed: entry.run.expert.get(split) for entry in arm.finished}
+        return self.paired((arm, "minus expert", split), left, right)
 
     def gain(self, arm: Arm, split: str = "test", kind: Kind = "sampled") -> Interval | None:
         """What training added to the base."""

@@ -145,7 +145,7 @@ def panels(
     width = width or {1: 640.0, 2: 520.0}.get(len(titles), 350.0)
     drawn = [panel(width, height, title, margins=(left, 36, right, 46)) for title in titles]
     for ax in drawn:
-        ax.grid(axis="y")
+        ax.grid(True, axis="y")
     return [figure_of(ax) for ax in drawn], drawn
 
 
@@ -172,7 +172,7 @@ def percent_axis(ax: Axes, values: Sequence[float] | None = None) -> None:
         ax.set_ylim(low if low > 0.25 else 0.0, 1.012)
     ax.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5]))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:.0f}%"))
-    ax.grid(axis="y")
+    ax.grid(True, axis="y")
 
 
 def log_axes(ax: Axes, x: bool = True, y: bool = True) -> None:

@@ -108,7 +108,7 @@ def test_ids_are_unique_and_references_resolve(full: Path, page: Page) -> None:
 
 
 def test_figures_have_words(page: Page) -> None:
-    figures = [attributes for tag, attributes in page.tags if tag == "svg"]
+    figures = [a for tag, a in page.tags if tag == "svg" and "x" not in a]  # one inside another is a part of it
     assert len(figures) > 25
     for attributes in figures:
         assert attributes.get("role") == "img"
