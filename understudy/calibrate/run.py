@@ -24,12 +24,12 @@ from understudy.config import TrainConfig
 from understudy.diagnosis.config import BUDGET
 from understudy.errors import UserError
 from understudy.experiments.diagnosis_job import FILE, diagnosis, fields_of, run_diagnosis
-from understudy.experiments.job import Job, Show, training
+from understudy.experiments.job import Job, training
 from understudy.experiments.jobs import run_all
 from understudy.randomness import seed_from
 from understudy.runs.files import dumps, read_json, write_bytes
 from understudy.runs.read import read_lines
-from understudy.terminal import Board, console
+from understudy.terminal import Board, JobProgress, console
 
 METHODS = {"sft": "sft", "opd": "opd_full"}
 """Outcome -> method of the table. Every expert here gives whole distributions."""
@@ -257,7 +257,7 @@ def write(path: Path, lines: Sequence[dict[str, Any]]) -> None:
 class Clock:
     """The time left, from what the jobs were guessed to take and how long those that ended took."""
 
-    def __init__(self, seconds: dict[str, float], workers: int, show: Show) -> None:
+    def __init__(self, seconds: dict[str, float], workers: int, show: JobProgress) -> None:
         self.seconds, self.workers, self._show = seconds, workers, show
         self.left = dict(seconds)
         self.done, self.began = 0.0, time.monotonic()

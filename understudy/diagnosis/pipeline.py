@@ -39,8 +39,8 @@ from understudy.runs.files import plain, read_json, write_json
 from understudy.runs.provenance import device_name, provenance
 from understudy.runs.read import differences, is_run, read_config
 from understudy.tasks import load_task
+from understudy.terminal import Progress
 
-Progress = Callable[[str, int, int, str], None]
 FILE = "diagnosis.json"
 MEASURING = 0.22
 """Of the budget, what samples, scores and takeovers may take; the rest is the pilots'."""

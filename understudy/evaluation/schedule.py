@@ -21,6 +21,7 @@ from understudy.evaluation.sampled import (
 from understudy.policy import Policy
 from understudy.protocols import Expert, Task
 from understudy.runs.directory import RunDir
+from understudy.terminal import Progress
 from understudy.types import Ledger, Prompt, Rollout
 
 SHOWN = 6  # prompts whose completions go to samples.jsonl
@@ -37,7 +38,7 @@ class Evaluator:
         expert: Callable[[], Expert] | None,
         run: RunDir,
         ledger: Ledger,
-        show: Callable[[str, int, int, str], None],
+        show: Progress,
     ) -> None:
         self.config, self.task, self.student = config, task, student
         self.run, self.ledger, self.show = run, ledger, show

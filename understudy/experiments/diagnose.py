@@ -12,12 +12,11 @@ from understudy.diagnosis.types import Diagnosis
 from understudy.report.diagnosis import page
 from understudy.runs.directory import to_stderr
 from understudy.specs import build
-
-Progress = Callable[[str, int, int, str], None]
+from understudy.terminal import Progress, no_progress
 
 
 def diagnose(
-    student: str = "", expert: str = "", task: str = "countdown", *, progress: Progress | None = None, **options: Any
+    student: str = "", expert: str = "", task: str = "countdown", *, progress: Progress = no_progress, **options: Any
 ) -> Diagnosis:
     """Which way to train `student` toward `expert` on `task`, before it is paid for. options: DiagnoseConfig.
 
@@ -25,7 +24,7 @@ def diagnose(
     a mistake, a failed preflight check among them.
     """
     fields = {"student": student, "expert": expert, "task": task} | options
-    return run(checked(build(DiagnoseConfig, fields, "")), progress or (lambda *_: None))
+    return run(checked(build(DiagnoseConfig, fields, "")), progress)
 
 
 def run(config: DiagnoseConfig, progress: Progress, note: Callable[[str], None] = to_stderr) -> Diagnosis:

@@ -9,9 +9,10 @@ from typing import Any
 from understudy.config import TrainConfig
 from understudy.diagnosis.config import DiagnoseConfig, checked
 from understudy.errors import UserError
-from understudy.experiments.job import Job, Note, Progress
+from understudy.experiments.job import Job, Note
 from understudy.runs.files import write_json
 from understudy.specs import build
+from understudy.terminal import Progress
 
 FILE, REFUSED = "diagnosis.json", "refused.json"
 _RECIPE = (

@@ -12,11 +12,8 @@ from typing import Any
 from understudy.config import TrainConfig
 from understudy.errors import UserError
 from understudy.runs.read import is_done
+from understudy.terminal import Progress
 
-Show = Callable[[str, str, int, int, str], None]
-"""show(job, phase, done, total, note)"""
-Progress = Callable[[str, int, int, str], None]
-"""progress(phase, done, total, note)"""
 Note = Callable[[str], None]
 Failure = tuple[str, str, str]
 """Field, value and hint of a UserError, as they cross from one process to another."""

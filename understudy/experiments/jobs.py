@@ -6,17 +6,18 @@ from collections.abc import Sequence
 
 from understudy.config import VOLATILE, TrainConfig, resolve, to_dict
 from understudy.errors import UserError
-from understudy.experiments.job import Job, Show
+from understudy.experiments.job import Job
 from understudy.experiments.local import Pool, ThisProcess
 from understudy.experiments.ray import RayCluster
 from understudy.runs.read import differences, read_config
+from understudy.terminal import JobProgress
 
 LAUNCHERS = ("local", "ray")
 Launcher = ThisProcess | Pool | RayCluster
 
 
 def run_all(
-    jobs: Sequence[Job], workers: int, show: Show, keep_going: bool = False, launcher: str = "local"
+    jobs: Sequence[Job], workers: int, show: JobProgress, keep_going: bool = False, launcher: str = "local"
 ) -> list[str]:
     """Run every job, at most `workers` at a time; the names of those that had finished before and are re-used.
 
@@ -46,7 +47,9 @@ def run_all(
     return [j.name for j in reused]
 
 
-def _run(waiting: list[Job], done: set[str], workers: int, where: Launcher, show: Show, keep_going: bool) -> None:
+def _run(
+    waiting: list[Job], done: set[str], workers: int, where: Launcher, show: JobProgress, keep_going: bool
+) -> None:
     running: set[str] = set()
     failure: UserError | None = None
     while True:

@@ -11,7 +11,8 @@ from functools import partial
 from typing import Any
 
 from understudy.errors import UserError
-from understudy.experiments.job import Job, Show, attempt
+from understudy.experiments.job import Job, attempt
+from understudy.terminal import JobProgress
 
 ENDED = "ended"
 
@@ -19,7 +20,7 @@ ENDED = "ended"
 class ThisProcess:
     """One job after the other, here (a notebook, a script without a __main__ guard)."""
 
-    def __init__(self, show: Show) -> None:
+    def __init__(self, show: JobProgress) -> None:
         self.show = show
         self.results: list[tuple[str, UserError | None]] = []
 
@@ -49,7 +50,7 @@ class Pool:
     """One process per job, forked from a clean server process that has the heavy imports done: a fraction of a second
     each."""
 
-    def __init__(self, show: Show) -> None:
+    def __init__(self, show: JobProgress) -> None:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         self.context = mp.get_context("forkserver")
         self.context.set_forkserver_preload(["understudy.training.train", "transformers.models.llama.modeling_llama"])

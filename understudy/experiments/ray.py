@@ -10,13 +10,14 @@ import os
 from typing import Any
 
 from understudy.errors import UserError
-from understudy.experiments.job import Failure, Job, Show, attempt
+from understudy.experiments.job import Failure, Job, attempt
+from understudy.terminal import JobProgress, no_progress
 
 
 class RayCluster:
     """The cluster of RAY_ADDRESS; without it, one that Ray starts on this machine."""
 
-    def __init__(self, show: Show) -> None:
+    def __init__(self, show: JobProgress) -> None:
         try:
             import ray  # an extra that most installations lack
         except ImportError as error:
@@ -64,4 +65,4 @@ def _threads(job: Job) -> int:
 def _run(job: Job) -> Failure | None:
     """One job, in Ray's process."""
     os.environ.setdefault("OMP_NUM_THREADS", str(_threads(job)))
-    return attempt(job, lambda *_: None, lambda line: print(f"note: {line}"))
+    return attempt(job, no_progress, lambda line: print(f"note: {line}"))

@@ -20,6 +20,7 @@ from understudy.policy import Policy
 from understudy.protocols import Task
 from understudy.randomness import generator
 from understudy.runs.checkpoint import cached_tensors
+from understudy.terminal import Progress, no_progress
 from understudy.training.acting import Actor, PromptStream
 from understudy.training.labels import Labelled, count_scored, expert_draws, expert_tables, label
 from understudy.types import Ledger, Prompt, Rollout
@@ -39,9 +40,7 @@ class Cache(Protocol):
 class RolloutSource:
     """The labelled rollouts of each update: a stream of prompts, an actor, and the replay cell."""
 
-    def __init__(
-        self, actor: Actor, run: Cache, ledger: Ledger, show: Callable[[str, int, int, str], None] = lambda *_: None
-    ) -> None:
+    def __init__(self, actor: Actor, run: Cache, ledger: Ledger, show: Progress = no_progress) -> None:
         self.config, self.student, self.actor = actor.config, actor.student, actor
         self.prompts = PromptStream(actor.config, actor.task, actor.student)
         self.run, self.ledger, self.show = run, ledger, show

@@ -36,6 +36,7 @@ from understudy.runs.read import is_run, read_provenance
 from understudy.runs.shared import SharedRun
 from understudy.runs.trackers import names_of, open_trackers
 from understudy.tasks import load_task
+from understudy.terminal import Progress, no_progress
 from understudy.training import state as training_state
 from understudy.training.acting import Actor
 from understudy.training.card import card, find_diagnosis
@@ -44,7 +45,6 @@ from understudy.training.server_sampler import ServerSampler
 from understudy.training.update import check_weights, learning_rate
 from understudy.types import Ledger
 
-Progress = Callable[[str, int, int, str], None]
 """progress(phase, done, total, note): called as work goes on."""
 
 
@@ -118,7 +118,7 @@ class Session:
 
 
 @contextmanager
-def open_session(config: Resolved, progress: Progress | None, note: Callable[[str], None]) -> Iterator[Session | None]:
+def open_session(config: Resolved, progress: Progress, note: Callable[[str], None]) -> Iterator[Session | None]:
     """Everything that the training of `config` needs, at the update where it goes on; None where it is finished."""
     recorded = to_dict(config)
     torch.set_num_threads(config.threads)
@@ -126,8 +126,7 @@ def open_session(config: Resolved, progress: Progress | None, note: Callable[[st
     distributed.join(config.processes)
     config = dataclasses.replace(config, device=distributed.device(config.device))
     if not distributed.is_main():  # the first process reports for all
-        progress, note = None, lambda _: None
-    show = progress or (lambda *_: None)
+        progress, note = no_progress, lambda _: None
     with ExitStack() as stack:
         run = None
         if distributed.agreed(is_run(Path(config.out))):
@@ -161,10 +160,10 @@ def open_session(config: Resolved, progress: Progress | None, note: Callable[[st
             trackers = open_trackers(config.tracker, run.path, recorded, first_step, note)
             run.listeners.append(stack.enter_context(trackers).on_record)
         run.describe(student=student.describe() | provenance_of(config.student), **facts)
-        rollouts = RolloutSource(Actor(config, task, student, expert, base, sampler), run, ledger, show)
-        evaluator = Evaluator(config, task, student, expert if config.expert else None, run, ledger, show)
+        rollouts = RolloutSource(Actor(config, task, student, expert, base, sampler), run, ledger, progress)
+        evaluator = Evaluator(config, task, student, expert if config.expert else None, run, ledger, progress)
         yield Session(
-            config, recorded, first_step, student, optimizer, rollouts, evaluator, run, ledger, show, stop_requested
+            config, recorded, first_step, student, optimizer, rollouts, evaluator, run, ledger, progress, stop_requested
         )
 
 

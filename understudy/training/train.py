@@ -8,13 +8,14 @@ from pathlib import Path
 
 from understudy.config import TrainConfig, resolve
 from understudy.runs.directory import to_stderr
-from understudy.training.session import Interrupted, Progress, open_session
+from understudy.terminal import Progress, no_progress
+from understudy.training.session import Interrupted, open_session
 from understudy.training.update import check_finite, update
 
-__all__ = ["Interrupted", "Progress", "train"]
+__all__ = ["Interrupted", "train"]
 
 
-def train(config: TrainConfig, progress: Progress | None = None, note: Callable[[str], None] = to_stderr) -> Path:
+def train(config: TrainConfig, progress: Progress = no_progress, note: Callable[[str], None] = to_stderr) -> Path:
     """Train one run to its end, or resume it, and return its directory. A finished run is returned at once.
 
     Raises UserError for a mistake that the user can correct (nothing is lost), Interrupted after Ctrl-C.

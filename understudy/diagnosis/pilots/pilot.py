@@ -17,7 +17,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -36,6 +35,7 @@ from understudy.diagnosis.types import Cost, Estimate, PilotPoint
 from understudy.policy import Policy, load_policy
 from understudy.runs.directory import RunDir
 from understudy.runs.read import read_ledger, read_metrics
+from understudy.terminal import Progress
 from understudy.training.train import train
 from understudy.types import Prompt
 
@@ -64,7 +64,7 @@ class Pilots:
 
     def __init__(
         self, setting: Setting, run: RunDir, offline: Resolved, online: Resolved | None,
-        table: Table, show: Callable[[str, int, int, str], None],
+        table: Table, show: Progress,
     ) -> None:  # fmt: skip
         self.setting, self.run, self.offline, self.online = setting, run, offline, online
         self.table, self.show = table, show
