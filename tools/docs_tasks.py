@@ -17,7 +17,7 @@ def page(text: str) -> str:
 
 def _data_sets() -> str:
     headings = ("name", "on the hub", "fields that are read", "splits: ours = official", "verifier", "what it is")
-    rows = [(f"`{n}`", _hub(d), _fields(d), _splits(d), d.verifier, d.told) for n, d in DATASETS.items()]
+    rows = [(f"`{n}`", _hub(d), _fields(d), _splits(d), d.verifier, d.about) for n, d in DATASETS.items()]
     return table(headings, rows)
 
 

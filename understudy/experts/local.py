@@ -28,7 +28,7 @@ class LocalExpert(Expert):
         self.provenance = policy.describe() | provenance_of(policy.name)
 
     def fit(self, vocabulary: int) -> LocalExpert:
-        """Speak in a student's smaller padded vocabulary, where every token of the tokenizer is in it.
+        """Use a student's smaller padded vocabulary, if every token of the tokenizer is in it.
 
         Sizes of one family are padded differently (Qwen2.5: 151,936 and 152,064 rows). What is cut off is
         padding that no text uses; distributions are renormalised, `score` is left alone (the mass there is rounding).
@@ -84,7 +84,7 @@ class _Cut(Stepper):
 
 
 def provenance_of(path: str) -> dict[str, Any]:
-    """How a checkpoint of ours was made: method, student, budgets. Empty for a foreign model."""
+    """Of a model that a run trained: its method, student and ledger. {} for any other model."""
     folder = Path(path)
     for run in (folder, folder.parent):
         if folder.is_dir() and is_run(run):
@@ -92,6 +92,6 @@ def provenance_of(path: str) -> dict[str, Any]:
                 config, ledger = read_config(run), read_ledger(run)
             except UserError:
                 return {}
-            told = {k: config[k] for k in ("method", "student", "expert", "task", "seed", "updates") if k in config}
-            return {"made_by": told, "ledger": ledger}
+            keys = ("method", "student", "expert", "task", "seed", "updates")
+            return {"made_by": {k: config[k] for k in keys if k in config}, "ledger": ledger}
     return {}

@@ -1,4 +1,4 @@
-"""What an expert wrote before, as an expert: it can only be sampled, and only on the train prompts that have a trace.
+"""Recorded completions as an expert: it can only be sampled, and only on the train prompts that have a trace.
 
 Legal wherever a row needs samples alone (sft, seq_kd; with --weight passed only the verified ones are kept).
 """
@@ -35,7 +35,7 @@ class RecordedExpert(Expert):
         self.vocabulary, self.end_ids = len(tokenizer), (tokenizer.eos_token_id,)
         self.student: Policy | None = None
         self.provenance = {
-            "mechanism": f"recorded: the traces in {task.name}, written by whoever made the data set",
+            "mechanism": f"recorded: the traces in {task.name}, written by the authors of the data set",
             "realizable": None,
         }
 
@@ -47,16 +47,13 @@ class RecordedExpert(Expert):
     def sample(self, prompts: Sequence[Prompt], samples: int, seed: int, max_new_tokens: int) -> list[Rollout]:
         """Different traces of a prompt, in an order named by (seed, key). UserError: it has fewer than `samples`."""
         if self.student is None:
-            raise UserError("expert", self.name, "its traces are tokens of a student: train one on them")
+            raise UserError("expert", self.name, "its traces are encoded for a student: train one on them")
         named = []
         for p in prompts:
             traces = self.task.traces(p)
             if len(traces) < samples:
-                raise UserError(
-                    "samples_per_prompt",
-                    samples,
-                    f"prompt {p.key} has {len(traces)} recorded completions: use at most that many",
-                )
+                hint = f"prompt {p.key} has {len(traces)} recorded completions: use at most that many"
+                raise UserError("samples_per_prompt", samples, hint)
             order = generator("recorded", seed, p.key).permutation(len(traces))
             named += [(p, s, traces[int(order[s])]) for s in range(samples)]
         ids = self.student.continuations([p for p, _, _ in named], [text for _, _, text in named])

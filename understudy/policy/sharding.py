@@ -161,10 +161,10 @@ def _quiet() -> Iterator[None]:
 
 
 def _blocks(model: Any) -> list[Any]:
-    """The transformer blocks: what Hugging Face says may not be split, or else the longest list of modules."""
+    """The transformer blocks: the modules that Hugging Face does not split, or else the longest list of modules."""
     names = set(getattr(model, "_no_split_modules", None) or ())
-    found = [m for m in model.modules() if type(m).__name__ in names]
-    if not found:
+    blocks = [m for m in model.modules() if type(m).__name__ in names]
+    if not blocks:
         lists: list[Any] = [m for m in model.modules() if isinstance(m, torch.nn.ModuleList)]
-        found = list(max(lists, key=lambda blocks: sum(1 for _ in blocks))) if lists else []
-    return found
+        blocks = list(max(lists, key=lambda modules: sum(1 for _ in modules))) if lists else []
+    return blocks

@@ -69,11 +69,11 @@ def continuation(tokenizer: Any, prompt: Prompt, text: str, name: str) -> tuple[
     tokenizer), else alone. Special tokens spelled out in `text` are text where the tokenizer allows that.
     """
     before = rendered(tokenizer, prompt, name)
-    own = prompt.ids or encode(tokenizer, prompt, name)
+    ids = prompt.ids or encode(tokenizer, prompt, name)
     together = tokenizer(before + text, add_special_tokens=not prompt.messages)["input_ids"]
     whole = _tidy(tokenizer, together, before + text)
-    if whole[: len(own)] == own and len(whole) > len(own):
-        return whole[len(own) :]
+    if whole[: len(ids)] == ids and len(whole) > len(ids):
+        return whole[len(ids) :]
     return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 

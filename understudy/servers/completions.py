@@ -1,8 +1,7 @@
-"""The completions API as vLLM serves it, token-exact: what is sent.
+"""The completions API as vLLM serves it, token-exact: requests. (Answers: responses.py.)
 
-Requests hold token ids, never text. Every sampling option is named, because vLLM takes what is left out from the
-model's generation_config.json (a temperature of 0.6, top-k 20, a repetition penalty). What of an answer is believed:
-answers.py.
+Requests hold token ids, never text. Every sampling option is set, because vLLM takes defaults from the model's
+generation_config.json (a temperature of 0.6, top-k 20, a repetition penalty).
 """
 
 from __future__ import annotations
@@ -11,17 +10,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from understudy.errors import UserError
+from understudy.servers import responses
 from understudy.servers.http import BadAnswer, Client
-from understudy.servers.responses import (
-    Drawn,
-    Scores,
-    Tokens,
-    choices,
-    prompt_rows,
-    read_samples,
-    read_scores,
-    whole_numbers,
-)
+from understudy.servers.responses import Drawn, Scores, Tokens, read_samples, read_scores
 
 
 class Completions:
@@ -38,15 +29,14 @@ class Completions:
         rows: int = 8,
         done: Callable[[int, Scores], None] = lambda i, s: None,
     ) -> list[Scores]:
-        """Scores of every completion, in order; `done(i, scores)` as each arrives. `rows` of them a request."""
+        """Scores of every completion, in order; `done(i, scores)` as each arrives. `rows` of them per request."""
         out: dict[int, Scores] = {}
 
         def run(which: list[int]) -> list[Scores]:
             part = [sequences[i] for i in which]
             body = self._body([s.ids for s in part], 1) | {"prompt_logprobs": top_k, "temperature": 1.0}
-            return self.client.post(
-                "/completions", body, lambda answer: read_scores(answer, part, top_k, self.model, self.vocabulary)
-            )
+            expected = (part, top_k, self.model, self.vocabulary)
+            return self.client.post("/completions", body, lambda answer: read_scores(answer, *expected))
 
         def arrived(which: list[int], scores: list[Scores]) -> None:
             for i, s in zip(which, scores):
@@ -73,35 +63,30 @@ class Completions:
         def run(i: int) -> list[Drawn]:
             body = self._body([list(prompts[i])], max_new_tokens) | {
                 "n": samples, "seed": seeds[i], "temperature": temperature, "top_p": top_p, "logprobs": 0,
-                "stop_token_ids": list(self.end_ids), "ignore_eos": True,  # our end tokens and no others
+                "stop_token_ids": list(self.end_ids), "ignore_eos": True,  # only the student's end tokens
             }  # fmt: skip
-            return self.client.post(
-                "/completions",
-                body,
-                lambda answer: read_samples(
-                    answer, list(prompts[i]), samples, max_new_tokens, self.end_ids, self.vocabulary, self.model
-                ),
-            )
+            expected = (list(prompts[i]), samples, max_new_tokens, self.end_ids, self.vocabulary, self.model)
+            return self.client.post("/completions", body, lambda answer: read_samples(answer, *expected))
 
         self.client.each(range(len(prompts)), run, out.__setitem__)
         return [out[i] for i in range(len(prompts))]
 
     def text_to_ids(self, text: str) -> list[int]:
-        """What the server's own tokenizer makes of `text` (no special tokens added)."""
+        """The ids that the server's own tokenizer gives `text` (no special tokens added)."""
 
         def check(answer: Any) -> list[int]:
-            (choice,) = choices(answer, 1, self.model)
-            return whole_numbers(choice.get("prompt_token_ids"), "prompt_token_ids")
+            (choice,) = responses.choices(answer, 1, self.model)
+            return responses.whole_numbers(choice.get("prompt_token_ids"), "prompt_token_ids")
 
         body = self._body([], 1) | {"prompt": text, "add_special_tokens": False, "temperature": 1.0}
         return self.client.post("/completions", body, check)
 
     def ids_to_pieces(self, ids: Sequence[int]) -> list[str | None]:
-        """What the server's tokenizer calls each of `ids` but the first."""
+        """The text that the server's tokenizer has for each of `ids` but the first."""
 
         def check(answer: Any) -> list[str | None]:
-            (choice,) = choices(answer, 1, self.model)
-            rows = prompt_rows(choice, len(ids))
+            (choice,) = responses.choices(answer, 1, self.model)
+            rows = responses.prompt_rows(choice, len(ids))
             return [row.get(str(i), {}).get("decoded_token") for i, row in zip(ids[1:], rows[1:]) if row]
 
         body = self._body([list(ids)], 1) | {"prompt_logprobs": 0, "temperature": 1.0}
@@ -128,7 +113,7 @@ def list_models(client: Client) -> list[dict[str, Any]]:
 
 
 def choose_model(models: Sequence[dict[str, Any]], wanted: str, field: str, url: str) -> dict[str, Any]:
-    """The entry of the model that is asked for; the only one, if none is."""
+    """The entry of the wanted model; with none wanted, the only one."""
     if not wanted and len(models) == 1:
         return models[0]
     for entry in models:

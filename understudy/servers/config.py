@@ -18,23 +18,23 @@ class ServerConfig:
     api: str = "completions"
     """completions (token-exact: samples and scores), or chat (a black box: samples of text, no scores)."""
     revision: str = ""
-    """Your word for which weights these are; part of the score cache's key. Change it when the weights change."""
+    """Your name for these weights; part of the score cache's key. Change it when the weights change."""
     concurrency: int = 8
-    """Requests under way at a time."""
+    """Requests at a time."""
     rows: int = 8
-    """Completions a scoring request."""
+    """Completions per scoring request."""
     timeout: float = 120.0
-    """Seconds that one request may take in all."""
+    """Seconds that one request may take in total."""
     tries: int = 6
-    """Times that a request is tried, with growing pauses."""
+    """Attempts per request, with growing pauses."""
     key_env: str = ""
     """Environment variable that holds the key. Default: UNDERSTUDY_API_KEY (OPENAI_API_KEY for openai.com)."""
     noise: float = 0.05
-    """Largest mean difference, in nats a token, between two scores of the same tokens."""
+    """Largest mean difference, in nats per token, between two scores of the same tokens."""
     local: str = ""
-    """A local copy of the same model: at the start its scores must agree with the server's. Default: not compared."""
+    """A local copy of the same model: at the start its scores must agree with the server's. Default: none."""
     wait: float = 0.5
-    """Seconds before the second try; doubles with every further one."""
+    """Seconds before the second attempt; doubles with every further one."""
     weights: str = ""
     """sampler only: a folder that this process writes and the server reads, for the student's current weights."""
 

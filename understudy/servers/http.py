@@ -1,8 +1,8 @@
-"""JSON over HTTP to a model server: pooled, bounded, patient, and silent about keys.
+"""JSON over HTTP to a model server: connection pool, limits, retries; keys are never shown.
 
-What is tried again, with exponential back-off and jitter: no connection, a dropped one, time-outs, 408, 409, 425, 429
-and 5xx (Retry-After is honoured), and bodies that are not whole JSON. An answer that is whole but wrong (BadAnswer) is
-asked for again a few times only. Everything else is the user's to mend: one line.
+Retried, with exponential back-off and jitter: no connection, a dropped one, time-outs, 408, 409, 425, 429 and 5xx
+(Retry-After is honoured), and bodies that are not whole JSON. After an answer that is whole but wrong (BadAnswer) there
+are only a few more attempts. Everything else is a UserError of one line.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from understudy.servers.urls import KEY_VARIABLES, is_loopback, is_openai
 T = TypeVar("T")
 J = TypeVar("J")
 AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
-BAD_ANSWERS = 3  # a server that answers nonsense so often in a row is not having a bad moment
+BAD_ANSWERS = 3  # give up after this many invalid answers
 LARGEST = 1 << 30  # bytes of an answer
-LONGEST_WAIT = 60.0  # seconds between two tries, whatever Retry-After says
+LONGEST_WAIT = 60.0  # seconds between two attempts at most, also with Retry-After
 
 
 class BadAnswer(Exception):
-    """The server answered, whole and with 200, but not what was asked for."""
+    """The server answered, whole and with status 200, but not as the API says."""
 
 
 class Unreachable(UserError):
-    """The server could not be reached, or had nothing but faults, in all tries."""
+    """The server could not be reached, or every attempt failed."""
 
 
 class _Again(Exception):
-    """A fault that passes by itself, maybe. `after`: seconds that the server asks us to wait."""
+    """A fault that may be temporary. `after`: seconds to wait, as the server requests."""
 
     def __init__(self, words: str, after: float = 0.0) -> None:
         super().__init__(words)
@@ -60,10 +60,10 @@ class Client:
         """url: as urls.check_url gives it. timeout: seconds a request may take in all. tries: of each request."""
         self.url, self.field, self.timeout, self.tries = url, field, timeout, max(1, tries)
         self.concurrency, self.first_wait = max(1, concurrency), first_wait
-        self.requests = self.retries = 0  # for the curious; not exact under threads
+        self.requests = self.retries = 0  # counters, not exact under threads
         self._key = find_key(key_env, field, url)
         self._stop = threading.Event()
-        self._jitter = random.Random()  # not the run's random state, which a resume repeats
+        self._jitter = random.Random()  # independent of the run's random state, which a resume repeats
         httpx = library(field, url)
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         self._httpx = httpx
@@ -71,7 +71,7 @@ class Client:
             headers=headers,
             timeout=httpx.Timeout(timeout, connect=min(10.0, timeout)),
             limits=httpx.Limits(max_connections=self.concurrency, max_keepalive_connections=self.concurrency),
-            follow_redirects=False,  # a key goes to the host that the user named, and to no other
+            follow_redirects=False,  # a key is sent only to the host that the user named
             trust_env=not is_loopback(url),
         )
 
@@ -94,7 +94,7 @@ class Client:
     def each(self, jobs: Iterable[J], run: Callable[[J], T], done: Callable[[J, T], None]) -> None:
         """`run` every job, at most `concurrency` at a time; `done` in this thread, in order of arrival.
 
-        When one fails for good, no new one is started, those under way are handed to `done` if they succeed (nothing
+        When one fails for good, no new one is started, those in progress are handed to `done` if they succeed (nothing
         that was paid for is lost), and then its error is raised.
         """
         self._stop.clear()
@@ -118,7 +118,7 @@ class Client:
                         done(job, future.result())
                     elif failed is None:
                         failed = error
-                        self._stop.set()  # whoever waits for another try gives up
+                        self._stop.set()  # stops the waiting for another attempt
         except BaseException:
             self._stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
@@ -159,7 +159,7 @@ class Client:
         raise Unreachable(self.field, self.url, hint)
 
     def _pause(self, attempt: int, after: float) -> float:
-        """Seconds: exponential, with jitter (many clients must not come back together), at least Retry-After."""
+        """Seconds: exponential, with jitter (many clients must not retry at the same time), at least Retry-After."""
         backoff = min(LONGEST_WAIT, self.first_wait * 2**attempt)
         return max(backoff * self._jitter.uniform(0.5, 1.0), min(after, LONGEST_WAIT))
 
@@ -173,7 +173,7 @@ class Client:
                 data = bytearray()
                 for chunk in response.iter_bytes():
                     data += chunk
-                    if time.monotonic() > deadline:  # drop by drop, each in time, the whole never
+                    if time.monotonic() > deadline:  # the limit is for the whole answer, however small its pieces
                         raise _Again(f"took more than {self.timeout:g} s")
                     if len(data) > LARGEST:
                         raise _Again(f"sent more than {LARGEST >> 20} MiB")
@@ -191,7 +191,7 @@ class Client:
             hint = "the key was refused" if self._key else hint
             raise self._mistake(f"answered {status}: {hint}")
         if status >= 300:
-            raise Rejected(self.field, self.url, f"answered {status}: {self._told(bytes(data))}", status)
+            raise Rejected(self.field, self.url, f"answered {status}: {self._reason(bytes(data))}", status)
         if empty and not data.strip():
             return None
         try:
@@ -199,21 +199,22 @@ class Client:
         except (ValueError, RecursionError):
             raise _Again(f"sent {len(data)} bytes that are not whole JSON") from None
 
-    def _told(self, data: bytes) -> str:
-        """What the server says is wrong, in a few words: text from outside, cut, cleaned, without our key."""
+    def _reason(self, data: bytes) -> str:
+        """The server's error message: text from outside, so shortened, cleaned and without the key."""
         try:
-            found = json.loads(data)
+            answer = json.loads(data)
         except (ValueError, RecursionError):
-            found = None
+            answer = None
         words = data.decode("utf-8", "replace")
-        if isinstance(found, dict):
-            inner = found.get("error", found)
+        if isinstance(answer, dict):
+            inner = answer.get("error", answer)
             if isinstance(inner, dict):
                 inner = inner.get("message") or inner.get("detail") or inner
             words = inner if isinstance(inner, str) else json.dumps(inner)
         return self.clean(words)[:400] or "no reason given"
 
     def clean(self, text: str) -> str:
+        """`text` on one line, without the key."""
         if self._key:
             text = text.replace(self._key, "[key]")
         return "".join(c if c.isprintable() else " " for c in text)
@@ -223,7 +224,7 @@ class Client:
 
 
 class Rejected(UserError):
-    """The server understood and said no (4xx). `status` is its number."""
+    """The server rejected the request (4xx). `status`: the code."""
 
     def __init__(self, field: str, value: object, hint: str, status: int) -> None:
         super().__init__(field, value, hint)
@@ -234,21 +235,21 @@ _END: Any = object()
 
 
 def find_key(key_env: str, field: str, url: str) -> str:
-    """The key from the environment, or "". Named explicitly it must be there.
+    """The key from the environment, or "". UserError: `key_env` is named but not set.
 
-    OPENAI_API_KEY is nobody else's business: unless it is named, it goes to openai.com alone.
+    OPENAI_API_KEY is sent to openai.com only, unless it is named.
     """
     if key_env:
         key = os.environ.get(key_env, "").strip()
         if not key:
             raise UserError(f"{field}.key_env", key_env, "is not set in the environment: export it first")
         return key
-    ours, theirs = (os.environ.get(name, "").strip() for name in KEY_VARIABLES)
-    return ours or (theirs if is_openai(url) else "")
+    general, openai = (os.environ.get(name, "").strip() for name in KEY_VARIABLES)
+    return general or (openai if is_openai(url) else "")
 
 
 def library(field: str, url: str) -> Any:
-    """httpx, by the name under which this environment has it (huggingface_hub brings one of the two)."""
+    """httpx, under either of its names (huggingface_hub depends on one of the two)."""
     try:
         import httpx2
 

@@ -1,12 +1,13 @@
-"""What of a server's answer is believed: everything is checked before it is used, and nothing is guessed.
+"""Reads a server's answers: everything is checked before it is used, and nothing is guessed.
 
 The number of choices, tokens and log-probs, the model's name, the ids sent and the ids echoed, finite log-probs, ends.
-All functions raise BadAnswer and nothing else, whatever the answer holds.
+All functions raise only BadAnswer, whatever the answer holds.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,12 +15,13 @@ from typing import Any
 from understudy.servers.http import BadAnswer
 
 SLACK = 1e-3  # a log-prob may be this far above 0: rounding
-NOTHING = -9000.0  # vLLM's word for minus infinity is -9999
+NOTHING = -9000.0  # vLLM writes minus infinity as -9999
+_NAMED_ID = re.compile(r"token_id:\d+")
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Of one completion of T tokens: its own log-probs (nats), and the top k of each place if they were asked for."""
+    """Of one completion of T tokens: their log-probs (nats), and the top k of each position if requested."""
 
     logp: tuple[float, ...]
     top_ids: tuple[tuple[int, ...], ...] = ()
@@ -37,7 +39,7 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Tokens:
-    """What is scored: a prompt and a completion of it, as ids."""
+    """A prompt and a completion of it, as ids, to be scored."""
 
     prompt: tuple[int, ...]
     completion: tuple[int, ...]
@@ -53,17 +55,18 @@ def choices(answer: Any, n: int, model: str) -> list[dict[str, Any]]:
         raise BadAnswer("the answer is not a JSON object")
     if answer.get("model") != model:
         raise BadAnswer(f"the answer is of model {str(answer.get('model'))[:80]!r}, not {model!r}")
-    found = answer.get("choices")
-    if not isinstance(found, list) or len(found) != n or not all(isinstance(c, dict) for c in found):
-        size = len(found) if isinstance(found, list) else "no"
+    items = answer.get("choices")
+    if not isinstance(items, list) or len(items) != n or not all(isinstance(c, dict) for c in items):
+        size = len(items) if isinstance(items, list) else "no"
         raise BadAnswer(f"{size} choices instead of {n}")
-    by_index = {c["index"]: c for c in found if type(c.get("index")) is int}
+    by_index = {c["index"]: c for c in items if type(c.get("index")) is int}
     if set(by_index) != set(range(n)):
         raise BadAnswer("the choices are not numbered 0, 1, ...")
     return [by_index[i] for i in range(n)]
 
 
 def whole_numbers(value: Any, name: str, below: int | None = None) -> list[int]:
+    """A list of token ids, each less than `below`."""
     if not isinstance(value, list) or not all(isinstance(i, int) and not isinstance(i, bool) for i in value):
         raise BadAnswer(f"{name} is missing or not a list of token ids")
     if any(i < 0 or (below is not None and i >= below) for i in value):
@@ -83,7 +86,7 @@ def log_prob(value: Any, where: str) -> float:
 
 
 def prompt_rows(choice: dict[str, Any], length: int) -> list[dict[str, Any] | None]:
-    """prompt_logprobs of one choice: one entry a token, the first of them None."""
+    """prompt_logprobs of one choice: one entry per token, the first of them None."""
     rows = choice.get("prompt_logprobs")
     if rows is None:
         raise BadAnswer("prompt_logprobs is missing: this server does not score given tokens (vLLM does)")
@@ -98,13 +101,13 @@ def prompt_rows(choice: dict[str, Any], length: int) -> list[dict[str, Any] | No
 
 
 def read_scores(answer: Any, sent: Sequence[Tokens], top_k: int, model: str, vocabulary: int) -> list[Scores]:
-    found = choices(answer, len(sent), model)
+    each = choices(answer, len(sent), model)
     usage = answer.get("usage")
     counted = usage.get("prompt_tokens") if isinstance(usage, dict) else None
     total = sum(len(s.ids) for s in sent)
     if counted is not None and counted != total:
         raise BadAnswer(f"the server counted {counted} prompt tokens, {total} were sent")
-    return [_scores(choice, s, top_k, vocabulary) for choice, s in zip(found, sent)]
+    return [_scores(choice, s, top_k, vocabulary) for choice, s in zip(each, sent)]
 
 
 def _scores(choice: dict[str, Any], sent: Tokens, top_k: int, vocabulary: int) -> Scores:
@@ -113,26 +116,26 @@ def _scores(choice: dict[str, Any], sent: Tokens, top_k: int, vocabulary: int) -
     if echoed is not None and echoed != ids:
         raise BadAnswer("the server scored other tokens than were sent")
     rows = prompt_rows(choice, len(ids))
-    own, top_ids, top_logp = [], [], []
+    logp, top_ids, top_logp = [], [], []
     for t in range(first, len(ids)):
         row = rows[t] or {}
         if str(ids[t]) not in row:
             raise BadAnswer(f"prompt_logprobs lacks token {ids[t]} at place {t}")
-        own.append(log_prob(row[str(ids[t])].get("logprob"), f"of token {ids[t]} at place {t}"))
+        logp.append(log_prob(row[str(ids[t])].get("logprob"), f"of token {ids[t]} at place {t}"))
         if top_k:
             best = _top(row, top_k, vocabulary, t)
             top_ids.append(tuple(i for i, _ in best))
             top_logp.append(tuple(x for _, x in best))
-    return Scores(tuple(own), tuple(top_ids), tuple(top_logp))
+    return Scores(tuple(logp), tuple(top_ids), tuple(top_logp))
 
 
 def _top(row: dict[str, Any], k: int, vocabulary: int, t: int) -> list[tuple[int, float]]:
     """The k most likely of a row, which may also hold the token that was sent, with its lower rank."""
     if not all(name.isdecimal() for name in row):
         raise BadAnswer(f"the tokens at place {t} are not named by their ids")
-    found = [(int(name), log_prob(e.get("logprob"), f"of token {name} at place {t}")) for name, e in row.items()]
-    whole_numbers([i for i, _ in found], f"prompt_logprobs at place {t}", vocabulary)
-    best = sorted(found, key=lambda pair: (-pair[1], pair[0]))[:k]
+    pairs = [(int(name), log_prob(e.get("logprob"), f"of token {name} at place {t}")) for name, e in row.items()]
+    whole_numbers([i for i, _ in pairs], f"prompt_logprobs at place {t}", vocabulary)
+    best = sorted(pairs, key=lambda pair: (-pair[1], pair[0]))[:k]
     if len(best) < min(k, vocabulary):
         raise BadAnswer(f"{len(best)} log-probs at place {t} instead of the top {k}")
     if math.fsum(math.exp(x) for _, x in best) > 1 + SLACK:
@@ -141,22 +144,17 @@ def _top(row: dict[str, Any], k: int, vocabulary: int, t: int) -> list[tuple[int
 
 
 def read_samples(
-    answer: Any,
-    prompt: list[int],
-    samples: int,
-    max_new_tokens: int,
-    end_ids: Sequence[int],
-    vocabulary: int,
+    answer: Any, prompt: list[int], samples: int, max_new_tokens: int, end_ids: Sequence[int], vocabulary: int,
     model: str,
-) -> list[Drawn]:
+) -> list[Drawn]:  # fmt: skip
     out = []
     for choice in choices(answer, samples, model):
         if choice.get("prompt_token_ids") not in (None, prompt):
             raise BadAnswer("the server continued another prompt than was sent")
-        told = choice.get("logprobs")
-        told = told if isinstance(told, dict) else {}
-        ids = whole_numbers(_sampled_ids(choice, told), "token_ids", vocabulary)
-        logps = told.get("token_logprobs")
+        logprobs = choice.get("logprobs")
+        logprobs = logprobs if isinstance(logprobs, dict) else {}
+        ids = whole_numbers(_sampled_ids(choice, logprobs), "token_ids", vocabulary)
+        logps = logprobs.get("token_logprobs")
         if not isinstance(logps, list) or len(logps) != len(ids):
             size = len(logps) if isinstance(logps, list) else "no"
             raise BadAnswer(f"{size} log-probs for {len(ids)} sampled tokens")
@@ -164,7 +162,7 @@ def read_samples(
         if not 1 <= len(ids) <= max_new_tokens:
             raise BadAnswer(f"{len(ids)} tokens instead of 1 to {max_new_tokens}")
         if any(i in end_ids for i in ids[:-1]):
-            raise BadAnswer("the completion goes on after its end token")
+            raise BadAnswer("the completion continues after its end token")
         ended = ids[-1] in end_ids
         if not ended and len(ids) < max_new_tokens:
             raise BadAnswer(
@@ -175,12 +173,11 @@ def read_samples(
     return out
 
 
-def _sampled_ids(choice: dict[str, Any], told: dict[str, Any]) -> Any:
+def _sampled_ids(choice: dict[str, Any], logprobs: dict[str, Any]) -> Any:
     """`token_ids`, or tokens named "token_id:N"; when both are there they must agree."""
-    names = told.get("tokens")
+    names = logprobs.get("tokens")
     named: list[int] | None = None
-    if isinstance(names, list) and all(isinstance(n, str) and n.removeprefix("token_id:").isdecimal() and
-                                       n.startswith("token_id:") for n in names):  # fmt: skip
+    if isinstance(names, list) and all(isinstance(n, str) and _NAMED_ID.fullmatch(n) for n in names):
         named = [int(n.removeprefix("token_id:")) for n in names]
     ids = choice.get("token_ids")
     if ids is not None and named is not None and ids != named:

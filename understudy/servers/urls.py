@@ -1,8 +1,8 @@
-"""Addresses of model servers: what is one, what is refused, and what of it may be shown. No torch, no network.
+"""Addresses of model servers: which are accepted, which are refused and why. No torch, no network.
 
 A key never belongs in an address or an option: both end up in config.json, in the process list and in the shell's
 history. So an address with a password or a query, and an option that looks like a key, are refused before anything is
-written, without being repeated.
+written, and the message does not repeat them.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from urllib.parse import urlsplit
 from understudy.errors import UserError
 
 KEY_VARIABLES = ("UNDERSTUDY_API_KEY", "OPENAI_API_KEY")
-"""Environment variables that are looked at for a key, in this order, unless `key_env` names another."""
+"""Environment variables that may hold a key, in this order, unless `key_env` names another."""
 _SECRET = re.compile(r"(^|_)(key|token|secret|password|passwd|authorization|bearer)$", re.IGNORECASE)
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
-_MEND = f"keys come from the environment only: export {KEY_VARIABLES[0]}=... and leave it out here"
+_HINT = f"keys come from the environment only: export {KEY_VARIABLES[0]}=... and leave it out here"
 
 
 def names_server(spec: str) -> bool:
@@ -25,14 +25,14 @@ def names_server(spec: str) -> bool:
 
 
 def pieces(spec: str, field: str) -> dict[str, str]:
-    """{"url": ..., option: value} of a server spec. UserError names a secret's place but never the secret."""
+    """{"url": ..., option: value} of a server spec. A UserError names the option of a secret, never the secret."""
     if not spec.startswith("server"):
         return {"url": check_url(spec, f"{field}.url")}
     out: dict[str, str] = {}
     for item in filter(None, (piece.strip() for piece in spec.partition(":")[2].split(","))):
         name, equals, value = (part.strip() for part in item.partition("="))
         if _SECRET.search(name):
-            raise UserError(f"{field}.{name}", "", _MEND)
+            raise UserError(f"{field}.{name}", "", _HINT)
         if not equals or not name or name in out:
             # the item may be the second half of a password with a comma in it: not repeated
             raise UserError(field, "", "write server:url=http://HOST:PORT/v1,option=value, each option once")
@@ -56,9 +56,9 @@ def check_url(url: str, field: str) -> str:
     except ValueError:
         raise UserError(field, "", "is not an address; give http://HOST:PORT/v1") from None
     if "@" in parts.netloc:
-        raise UserError(field, "", f"holds a user name or password: {_MEND}")
+        raise UserError(field, "", f"holds a user name or password: {_HINT}")
     if parts.query or parts.fragment:
-        raise UserError(field, "", f"has something behind ? or #: {_MEND}")
+        raise UserError(field, "", f"has a part after ? or #: {_HINT}")
     if not parts.hostname or any(c.isspace() or ord(c) < 32 for c in url):
         raise UserError(field, "", "is not an address; give http://HOST:PORT/v1")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
@@ -67,7 +67,7 @@ def check_url(url: str, field: str) -> str:
 
 
 def is_loopback(url: str) -> bool:
-    """Whether the address is this machine: no proxy has a business there."""
+    """Whether the address is this machine, which is reached without a proxy."""
     host = urlsplit(url).hostname or ""
     return host in ("localhost", "::1") or host.startswith("127.")
 

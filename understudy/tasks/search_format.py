@@ -1,10 +1,10 @@
-"""The search format: up to some attempts, one a line, each with a verdict; the first ` ok` is the answer.
+"""The search format: several attempts, one per line, each with a verdict; the first ` ok` is the answer.
 
     5-3=2+7=9 no
     3+5=8+7=15 ok
-It earns 1 iff the first ` ok` closes an attempt that is right, every line before it ends in ` no`, nothing follows it,
-and the completion ended (the caller asks). What the other lines attempted does not matter. One line of style, `~` and
-1 to 8 letters, may come first; it counts for nothing.
+The reward is 1 iff the first ` ok` ends an attempt that is right, every line before it ends in ` no`, nothing follows
+it, and the completion ended (which the caller checks). The other attempts do not matter. One line of style, `~` and 1
+to 8 letters, may come first; it is ignored.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ STYLE_TOKENS = 10  # of the longest style line
 
 
 def passes(text: str, attempts: int, longest: int, right: Callable[[str], bool]) -> bool:
-    """Whether `text` earns 1. longest: characters of one line; right: whether an attempt, without its verdict, is."""
+    """Whether the reward of `text` is 1. longest: characters per line; right(attempt without its verdict)."""
     if len(text) > (longest + 1) * attempts + STYLE_TOKENS:
         return False
     style = _STYLE.match(text)

@@ -39,7 +39,7 @@ def key(expert: str, prompt: Sequence[int], completion: Sequence[int], kind: str
 
 
 def identity_name(identity: Mapping[str, Any]) -> str:
-    """Short hash of everything that tells one expert from another."""
+    """Short hash of an expert's identity."""
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -77,11 +77,11 @@ class ScoreCache:
         with open(path, "rb") as file:
             at = 0
             for line in file:
-                found = _read(line)
-                if found is not None:
-                    self._where[bytes.fromhex(found[0])] = (path, at, len(line))
+                entry = _read(line)
+                if entry is not None:
+                    self._where[bytes.fromhex(entry[0])] = (path, at, len(line))
                 elif line.endswith(b"\n"):
-                    self.damaged += 1  # without its newline it is only cut short: a killed writer
+                    self.damaged += 1  # without its newline it is only cut short, by a killed writer
                 at += len(line)
 
     def get(self, name: str) -> dict[str, np.ndarray] | None:
@@ -93,14 +93,14 @@ class ScoreCache:
         try:
             with open(path, "rb") as file:
                 file.seek(at)
-                found = _read(file.read(size))
+                entry = _read(file.read(size))
         except OSError:
-            found = None
-        if found is None or found[0] != name:
+            entry = None
+        if entry is None or entry[0] != name:
             self.note(f"{path.name}: the entry {name[:12]} is damaged; scoring it again")
             del self._where[bytes.fromhex(name)]
             return None
-        return found[1]
+        return entry[1]
 
     def put(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Append one entry. It survives a killed process at once, a power cut after `flush`."""

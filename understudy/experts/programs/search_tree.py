@@ -1,4 +1,4 @@
-"""The machine inside the solver: a cursor that walks a completion token by token and knows what comes next.
+"""The core of the solver: a cursor that walks a completion token by token and gives the next token's distribution.
 
 `Candidates` holds the token sequences that an attempt can be, sorted, so that all candidates with a common
 beginning are one interval; a `Node` is such a beginning. `Walk` is the cursor: which attempt, which node.
@@ -87,10 +87,10 @@ class Candidates:
         if len(kids) == 1:
             node.next = (tuple(kids), (1.0,))
             return node.next
-        found = self._mixture(kids, tried)
+        following = self._mixture(kids, tried)
         if not tried:
-            node.next = found
-        return found
+            node.next = following
+        return following
 
     def _mixture(self, kids: dict[int, Node], tried: tuple[int, ...]) -> Next:
         tried_right = sum(self.right[i] for i in tried)

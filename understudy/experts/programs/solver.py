@@ -43,7 +43,7 @@ class SolverConfig:
     p_right: float = 0.995
     """Probability that an attempt is right; uniform among the right ones, else among the wrong ones."""
     lucky: bool = False
-    """Draw those others among all candidates instead, so that some are right by luck."""
+    """Draw the others among all candidates instead, so that some are right by chance."""
     false_ok: float = 0.0
     """Probability that a wrong attempt is called ok."""
     false_no: float = 0.0
@@ -146,8 +146,8 @@ class SolverExpert(ProgramExpert):
 
     def entropy(self, prompt: Prompt) -> float:
         """Exact entropy (nats) of a whole completion of the process: no smoothing, no limit on tokens."""
-        config, found = self.config, self._candidates(prompt)
-        all_right, all_wrong = found.n_right, found.n - found.n_right
+        config, candidates = self.config, self._candidates(prompt)
+        all_right, all_wrong = candidates.n_right, candidates.n - candidates.n_right
 
         @cache
         def from_attempt(k: int, right: int, wrong: int) -> float:
@@ -175,20 +175,20 @@ class SolverExpert(ProgramExpert):
 
     def _candidates(self, prompt: Prompt) -> Candidates:
         name = self.space.problem(prompt)
-        found = self._memory.get(name)
-        if found is not None:
+        candidates = self._memory.get(name)
+        if candidates is not None:
             self._memory.move_to_end(name)
-            return found
+            return candidates
         pairs = self.space.candidates(prompt)
         if not pairs:
             raise UserError("expert", self.name, f"finds nothing to attempt for prompt {prompt.key!r}")
         lines = self._encode([text for text, _ in pairs])
-        found = Candidates(self.grammar, [(line, right) for line, (_, right) in zip(lines, pairs)])
-        self._memory[name] = found
-        self._remembered += found.n
+        candidates = Candidates(self.grammar, [(line, right) for line, (_, right) in zip(lines, pairs)])
+        self._memory[name] = candidates
+        self._remembered += candidates.n
         while self._remembered > MEMORY and len(self._memory) > 1:
             self._remembered -= self._memory.popitem(last=False)[1].n
-        return found
+        return candidates
 
     def _style(self, prompt: Prompt) -> tuple[int, ...]:
         """Token ids of the secret first line. Hashes the text: the key may carry a place in a stream."""

@@ -1,7 +1,7 @@
-"""Arithmetic that a model wrote, read by a parser of our own: model text is data, never code.
+"""A parser for arithmetic that a model wrote: model text is data, never code.
 
-Whatever is not a plain expression of + - * / and parentheses over unsigned ASCII integers is no expression:
-`read` and `read_chain` return None for it, at once, and never raise. All arithmetic is exact (fractions).
+Only + - * / and parentheses over unsigned ASCII integers are an expression: for anything else `read` and `read_chain`
+return None, at once, and never raise. All arithmetic is exact (fractions).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _CHAIN_STEP = re.compile(r"([+\-*/])([0-9]+)=(-?[0-9]+)")
 
 @dataclass(frozen=True)
 class Reading:
-    """What an expression is worth and what it is made of."""
+    """The value of an expression, and its parts."""
 
     value: Fraction
     numbers: tuple[int, ...]  # in the order of appearance
@@ -61,11 +61,11 @@ class _Parser:
     def operator(self, which: str) -> str:
         """The next character if it is one of `which`, consumed; else an empty string."""
         self.skip()
-        found = self.text[self.at : self.at + 1]
-        if not found or found not in which:
+        character = self.text[self.at : self.at + 1]
+        if not character or character not in which:
             return ""
         self.at += 1
-        return found
+        return character
 
     def sum(self, depth: int) -> Fraction:
         value = self.product(depth)

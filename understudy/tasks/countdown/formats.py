@@ -1,10 +1,10 @@
-"""The two ways to ask and to answer: `search` (several checked attempts) and `answer` (the public tags).
+"""The two formats of prompts and completions: `search` (several checked attempts) and `answer` (the public tags).
 
 search, prompt `3 5 7>15`, a completion of up to `attempts` lines, each a chain and a verdict:
     5-3=2+7=9 no
     3+5=8+7=15 ok
-An attempt is right if its chain is right at every step, uses each number once and hits the target (attempts.py has
-the rest). With `check` a chain goes on to the difference from the target, which is part of what must be right:
+An attempt is right if its chain is right at every step, uses each number once and hits the target (the rest:
+search_format.py). With `check` a chain also states its difference from the target, which must be right too:
 `3+5=8+7=15-15=0 ok`.
 
 answer, an English prompt; the last `<answer> expr </answer>` counts, and may read `expr = target`.
@@ -34,7 +34,7 @@ def answer_prompt(numbers: Sequence[int], target: int, ops: str) -> str:
 
 
 def right(reading: Reading | None, numbers: Sequence[int], target: int, ops: str) -> bool:
-    """Whether it hits the target with each number once and no foreign operator."""
+    """Whether it equals the target with each number once and allowed operators only."""
     return (
         reading is not None
         and reading.value == target
@@ -44,7 +44,7 @@ def right(reading: Reading | None, numbers: Sequence[int], target: int, ops: str
 
 
 def checked(chain: str, value: int, target: int, digits: int = 0) -> str:
-    """The chain, which is worth `value`, and then its difference from the target."""
+    """The chain, whose value is `value`, followed by its difference from the target."""
     return f"{chain}-{spell(target, digits)}={spell(value - target, digits)}"
 
 
@@ -91,15 +91,15 @@ def solve(numbers: Sequence[int], target: int, ops: str) -> str | None:
         seen.add(state)
         for i, j in combinations(range(len(parts)), 2):
             rest = [part for k, part in enumerate(parts) if k not in (i, j)]
-            for (a, left), (b, right_) in ((parts[i], parts[j]), (parts[j], parts[i])):
+            for (a, left), (b, other) in ((parts[i], parts[j]), (parts[j], parts[i])):
                 for op in ops:
                     if op == "/" and b == 0:
                         continue
                     value = a + b if op == "+" else a - b if op == "-" else a * b if op == "*" else a / b
-                    found = search([*rest, (value, f"({left} {op} {right_})")])
-                    if found is not None:
-                        return found
+                    solution = search([*rest, (value, f"({left} {op} {other})")])
+                    if solution is not None:
+                        return solution
         return None
 
-    found = search([(Fraction(n), str(n)) for n in numbers])
-    return found[1:-1] if found is not None and len(numbers) > 1 else found
+    solution = search([(Fraction(n), str(n)) for n in numbers])
+    return solution[1:-1] if solution is not None and len(numbers) > 1 else solution

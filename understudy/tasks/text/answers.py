@@ -1,4 +1,4 @@
-"""What a completion answers: thoughts left out, the last box found, numbers and letters read.
+"""The answer of a completion: without its thoughts, from its last box; numbers and letters.
 
 Model text is data: it is only searched and compared, by rules that take linear time, never evaluated.
 """
@@ -14,7 +14,7 @@ EXTRACTS = ("marked", "box", "number")
 
 _TAG = re.compile(r"<answer>([^<]{0,1000})</answer>", re.I)
 _HASHES = re.compile(r"####[ \t]*([^\n]{1,1000})")
-_SAID = re.compile(r"answer[ \t]*(?:is\b|:)[ \t]*:?[ \t]*([^\n]{1,1000})", re.I)
+_STATED = re.compile(r"answer[ \t]*(?:is\b|:)[ \t]*:?[ \t]*([^\n]{1,1000})", re.I)
 _NUMBER = re.compile(r"[-+]?\$?\d[\d,]*(?:\.\d+)?(?:/\d+)?")
 _WRAPPED = re.compile(r"\\(?:text|textbf|mathrm|mathbf|mbox|rm|textit|operatorname)\s*\{([^{}]*)\}")
 _FRACTION = re.compile(r"([-+]?)\\frac\{([-+]?\d{1,200})\}\{(\d{1,200})\}")
@@ -41,8 +41,8 @@ def thought_out(text: str, tag: str, opened: bool = False) -> str:
 
 def cut(text: str, stops: tuple[str, ...]) -> str:
     """`text` before the first stop string in it."""
-    found = [at for at in (text.find(stop) for stop in stops) if at >= 0]
-    return text[: min(found)] if found else text
+    places = [at for at in (text.find(stop) for stop in stops) if at >= 0]
+    return text[: min(places)] if places else text
 
 
 def last_box(text: str) -> str | None:
@@ -81,7 +81,7 @@ def final_answer(text: str, extract: str = "marked") -> str | None:
     if extract == "box":
         return None
     best: tuple[int, str] | None = None
-    for pattern in (_TAG, _HASHES, _SAID):
+    for pattern in (_TAG, _HASHES, _STATED):
         for match in pattern.finditer(text):
             if best is None or match.start() >= best[0]:
                 best = (match.start(), match[1])

@@ -40,9 +40,9 @@ class TextConfig:
     system: str = ""
     """System prompt (chat), or first lines (plain). @FILE reads it from a file, for text with commas."""
     instruction: str | None = None
-    """Asked after each problem; @FILE reads it from a file, `none` asks nothing. Default: the data set's."""
+    """Written after each problem; @FILE reads it from a file, `none` = nothing. Default: the data set's."""
     prefill: str = ""
-    """What the completion's first words are made to be, such as a thinking tag; @FILE reads it from a file."""
+    """First words of every completion, given in the prompt, such as a thinking tag; @FILE reads it from a file."""
     thinking: str = "think"
     """Name of the tags whose contents are not graded: think for <think>...</think>. none = grade everything."""
     thinking_open: bool = False

@@ -1,4 +1,4 @@
-"""The splits of a task from files or the hub: official ones where there are, each problem once, none in two splits."""
+"""The splits of a task from files or the hub: official ones if there are any, each problem once, none in two splits."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ HELD_OUT = ("test", "ood", "forget")
 
 
 @dataclass(frozen=True)
-class Source:
-    """Where one data set lies: a file, a folder, or the hub (no path)."""
+class DataSource:
+    """Where one data set is: a file, a folder, or the hub (no path)."""
 
     data: DataSet
     path: str = ""
@@ -35,7 +35,7 @@ class Source:
 
     @property
     def is_split(self) -> bool:
-        """Whether it says which split a row belongs to: the hub does, and files that are named after splits."""
+        """Whether it names the split of each row: the hub does, and so do files that are named after splits."""
         return not self.path or bool(self._by_split())
 
     def _by_split(self) -> dict[str, list[Path]]:
@@ -96,13 +96,13 @@ class Loader:
             out["train"] = kept
         for split, items in out.items():
             if not items:
-                told = "; ".join(f"{n} {why}" for why, n in self.dropped.items()) or "too few rows"
-                raise UserError("task", self.name, f"leaves no problem for {split} ({told})")
+                reasons = "; ".join(f"{n} {why}" for why, n in self.dropped.items()) or "too few rows"
+                raise UserError("task", self.name, f"leaves no problem for {split} ({reasons})")
         return {s: out[s] for s in ("train", *HELD_OUT) if s in out}
 
     def _own(self) -> dict[str, list[Item]]:
         c = self.config
-        source = Source(self.data, c.path, c.hub, c.revision, c.limit)
+        source = DataSource(self.data, c.path, c.hub, c.revision, c.limit)
         if not source.is_split:
             only = "train" if "train" in self.data.splits else "test"
             return {only: self._items(self.name, source.everything(self._columns(self.data, only)))}
@@ -114,19 +114,18 @@ class Loader:
             if found is not None:
                 out[split] = self._items(self.name, found)
             elif split == "test" and self.name != "data":
-                raise UserError(
-                    "task.path", c.path, f"holds no file of the official split {official}: name one {official}.jsonl"
-                )
+                hint = f"holds no file of the official split {official}: name one {official}.jsonl"
+                raise UserError("task.path", c.path, hint)
         if not out.keys() & {"train", "test"}:
             raise UserError("task.path", c.path, "holds neither a train nor a test file: name one train.jsonl")
         return out
 
     def _other(self, split: str, name: str, path: str) -> list[Item]:
-        """A held-out split that comes from another data set or place."""
+        """A held-out split from another data set or path."""
         data = DATASETS[name]
         if "test" not in data.splits:
             raise UserError(f"task.{split}", name, "has no test split: choose one that has, such as math500 or aime24")
-        source = Source(data, path, limit=self.config.limit)
+        source = DataSource(data, path, limit=self.config.limit)
         columns = self._columns(data, split)
         if not source.is_split:
             return self._items(name, source.everything(columns))
@@ -140,17 +139,16 @@ class Loader:
         key = (name, split)
         if key not in self._shots:
             data, c = DATASETS[name], self.config
-            ours = name == self.name
-            if ours and data.shots_split in data.splits.values():
+            is_main = name == self.name
+            if is_main and data.shots_split in data.splits.values():
                 self._shots[key] = train
                 return train
-            path = c.path if ours else getattr(c, f"{split}_path")
-            source = Source(data, path, c.hub if ours else "", c.revision if ours else "")
+            path = c.path if is_main else getattr(c, f"{split}_path")
+            source = DataSource(data, path, c.hub if is_main else "", c.revision if is_main else "")
             found = source.official(data.shots_split, self._columns(data, "shots")) if source.is_split else None
             if found is None:
-                raise UserError(
-                    "task.shots", path, f"has no {data.shots_split} file to take examples from: add it, or use shots=0"
-                )
+                hint = f"has no {data.shots_split} file to take examples from: add it, or use shots=0"
+                raise UserError("task.shots", path, hint)
             self._shots[key] = self._items(name, found)
         return self._shots[key]
 
@@ -162,27 +160,25 @@ class Loader:
         """Each distinct problem once, in the order of the data."""
         data, traces = DATASETS[name], self.config.traces
         missing = (self.config.missing if name == self.name else "") or data.missing
-        found: dict[str, Item] = {}
-        twice = bare = 0
+        items: dict[str, Item] = {}
+        repeated = unanswered = 0
         for row in source:
             try:
                 item = SCHEMAS[data.schema].read(row, traces)
             except Unanswered as error:
                 if missing == "error":
-                    raise row.refuse(
-                        str(error), "gives no answer: mend the row, or leave such out by missing=drop"
-                    ) from None
-                bare += 1
+                    raise row.refuse(str(error), "has no answer: fix the row, or use missing=drop") from None
+                unanswered += 1
                 continue
-            first = found.setdefault(item.fingerprint(), item)
+            first = items.setdefault(item.fingerprint(), item)
             if first is not item:
-                twice += 1
+                repeated += 1
                 if traces and item.traces:
                     both = tuple(dict.fromkeys(first.traces + item.traces))
-                    found[item.fingerprint()] = replace(first, traces=both)
-        self._count("repeated", twice)
-        self._count("without an answer", bare)
-        return list(found.values())
+                    items[item.fingerprint()] = replace(first, traces=both)
+        self._count("repeated", repeated)
+        self._count("without an answer", unanswered)
+        return list(items.values())
 
     def _count(self, why: str, n: int) -> None:
         if n:
@@ -190,5 +186,5 @@ class Loader:
 
 
 def _share(item: Item) -> float:
-    """Where a problem stands in [0, 1), by its text alone: what decides when there is no official test split."""
+    """A number in [0, 1) from a problem's text alone: decides its split when there is no official test split."""
     return seed_from("held out", item.fingerprint()) / 2**64

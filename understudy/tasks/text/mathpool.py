@@ -1,7 +1,7 @@
-"""math-verify in a few persistent worker processes, killed and started again when one takes too long or dies.
+"""math-verify in a few persistent worker processes; one that takes too long or dies is replaced.
 
-Processes, not threads: math-verify's own limit is SIGALRM, which only a main thread gets, and sympy cannot be
-interrupted by anything else. Workers are plain child processes that speak JSON lines over pipes: nothing is pickled,
+Processes, not threads: math-verify's own limit is SIGALRM, which only a main thread receives, and sympy cannot be
+interrupted in another way. Workers are plain child processes that exchange JSON lines over pipes: nothing is pickled,
 nothing of this process is forked, and a script or notebook needs no guard.
 """
 
@@ -30,15 +30,12 @@ REMEMBERED = 50_000  # verdicts kept
 def require() -> None:
     """UserError unless math-verify is installed."""
     if importlib.util.find_spec("math_verify") is None:
-        raise UserError(
-            "task.verifier",
-            "math",
-            "needs math-verify: pip install 'understudy[math]', or choose verifier=number or exact",
-        )
+        hint = "needs math-verify: pip install 'understudy[math]', or choose verifier=number or exact"
+        raise UserError("task.verifier", "math", hint)
 
 
 class Worker:
-    """One child process. It answers one question at a time."""
+    """One child process. It checks one pair at a time."""
 
     def __init__(self, limit: float) -> None:
         root = str(Path(__file__).resolve().parents[3])
@@ -49,23 +46,23 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=os.environ | {"PYTHONPATH": path},
-            start_new_session=True,  # Ctrl-C is for us: the run saves, and needs its verifier until then
+            start_new_session=True,  # Ctrl-C stops this process only: the run saves, and needs its verifier until then
         )
         self.read = b""
-        self.asked: int | None = None
+        self.pair: int | None = None
         self.deadline = time.monotonic() + START
         self.ready = False
 
     def ask(self, i: int, gold: str, answer: str, limit: float) -> None:
         line = json.dumps({"gold": gold, "answer": answer}).encode() + b"\n"
-        self.asked, self.deadline = i, time.monotonic() + limit
-        with contextlib.suppress(OSError):  # it died: the pool finds its output closed
+        self.pair, self.deadline = i, time.monotonic() + limit
+        with contextlib.suppress(OSError):  # it died: the pool sees that its output is closed
             assert self.process.stdin is not None
             self.process.stdin.write(line)
             self.process.stdin.flush()
 
     def lines(self) -> list[dict[str, Any]] | None:
-        """Messages that have come; None once it has died."""
+        """Messages that have arrived; None once it has died."""
         assert self.process.stdout is not None
         data = os.read(self.process.stdout.fileno(), 65536)
         if not data:
@@ -92,7 +89,7 @@ class Pool:
         self._known: OrderedDict[tuple[str, str], bool] = OrderedDict()
 
     def check(self, pairs: Sequence[tuple[str, str]]) -> list[bool]:
-        """Whether math-verify takes each answer for its gold; False where it ran out of time, died or failed."""
+        """Whether math-verify accepts each answer for its gold; False where it ran out of time, died or failed."""
         new = [p for p in dict.fromkeys(pairs) if p not in self._known]
         for pair, verdict in zip(new, self._run(new) if new else []):
             self._known[pair] = verdict
@@ -105,21 +102,21 @@ class Pool:
         verdicts = [False] * len(pairs)
         todo = list(range(len(pairs)))[::-1]
         try:
-            while todo or any(w.asked is not None for w in self.workers):
+            while todo or any(w.pair is not None for w in self.workers):
                 while len(self.workers) < min(self.size, len(todo) + len(self.workers)) and todo:
                     self.workers.append(Worker(self.limit))
                 for worker in self.workers:
-                    if worker.ready and worker.asked is None and todo:
+                    if worker.ready and worker.pair is None and todo:
                         i = todo.pop()
                         worker.ask(i, *pairs[i], self.limit)
                 self._wait(verdicts)
-        except BaseException:  # a question that was left open would answer the next one
+        except BaseException:  # the reply to an open pair would be taken for the next one's
             self.close()
             raise
         return verdicts
 
     def _wait(self, verdicts: list[bool]) -> None:
-        busy = [w for w in self.workers if w.asked is not None or not w.ready]
+        busy = [w for w in self.workers if w.pair is not None or not w.ready]
         if not busy:
             return
         with selectors.DefaultSelector() as selector:
@@ -127,27 +124,27 @@ class Pool:
                 assert w.process.stdout is not None
                 selector.register(w.process.stdout, selectors.EVENT_READ, w)
             left = max(0.0, min(w.deadline for w in busy) - time.monotonic())
-            speaking = [key.data for key, _ in selector.select(left)]
-        for w in speaking:
-            said = w.lines()
-            if said is None:
+            ready = [key.data for key, _ in selector.select(left)]
+        for w in ready:
+            messages = w.lines()
+            if messages is None:
                 self._lost(w, "ended")
                 continue
-            for message in said:
+            for message in messages:
                 if "error" in message:
                     self._drop(w)
                     raise UserError("task.verifier", "math", f"math-verify cannot be used here ({message['error']})")
                 if message.get("ready"):
                     w.ready = True
-                elif w.asked is not None:
-                    verdicts[w.asked], w.asked = bool(message.get("right")), None
+                elif w.pair is not None:
+                    verdicts[w.pair], w.pair = bool(message.get("right")), None
         now = time.monotonic()
         for w in list(self.workers):
-            if (w.asked is not None or not w.ready) and now > w.deadline and w not in speaking:
-                self._lost(w, f"said nothing for {START:g} seconds")
+            if (w.pair is not None or not w.ready) and now > w.deadline and w not in ready:
+                self._lost(w, f"sent nothing for {START:g} seconds")
 
     def _lost(self, w: Worker, why: str) -> None:
-        """It hung or died: its question is answered wrong, and the next one gets a new process."""
+        """It hung or died: its pair counts as wrong, and the next one gets a new process."""
         self.killed += 1
         started = w.ready
         self._drop(w)
@@ -168,7 +165,7 @@ _POOLS: dict[tuple[int, int, float], Pool] = {}
 
 
 def shared(workers: int, limit: float) -> Pool:
-    """One pool a process and setting; its children end with this process."""
+    """One pool per process and setting; its children end with this process."""
     key = (os.getpid(), workers, limit)
     if key not in _POOLS:
         _POOLS[key] = Pool(workers, limit)

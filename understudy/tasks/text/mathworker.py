@@ -11,14 +11,14 @@ import signal
 import sys
 from typing import Any
 
-MEMORY = 4 << 30  # bytes of address space: a tower of powers must not take the machine down
+MEMORY = 4 << 30  # bytes of address space: a tower of powers must not exhaust the machine
 
 
 def main() -> None:
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # whatever a library prints is no verdict
+    os.dup2(2, 1)  # what a library prints is no verdict
 
-    def say(message: dict[str, Any]) -> None:
+    def send(message: dict[str, Any]) -> None:
         out.write(json.dumps(message) + "\n")
         out.flush()
 
@@ -28,24 +28,24 @@ def main() -> None:
         if not verify(parse("$\\frac{1}{2}$"), parse("$0.5$")):
             raise ValueError("it does not find 1/2 equal to 0.5")
     except BaseException as error:
-        say({"error": f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"})
+        send({"error": f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"})
         return
     _limit_memory()
-    # if the parent is gone it cannot kill us: then the system's alarm does
+    # if the parent has died it cannot kill this process: the system's alarm does
     patience = max(1, round(float(sys.argv[1]) * 4))
-    say({"ready": True})
+    send({"ready": True})
     for line in sys.stdin:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(patience)
-        say({"right": _right(parse, verify, json.loads(line))})
+        send({"right": _right(parse, verify, json.loads(line))})
         signal.alarm(0)
 
 
-def _right(parse: Any, verify: Any, asked: dict[str, str]) -> bool:
+def _right(parse: Any, verify: Any, pair: dict[str, str]) -> bool:
     try:
-        gold, answer = (parse(f"${asked[name]}$", parsing_timeout=None) for name in ("gold", "answer"))
+        gold, answer = (parse(f"${pair[name]}$", parsing_timeout=None) for name in ("gold", "answer"))
         return bool(gold) and bool(answer) and bool(verify(gold, answer, timeout_seconds=None))
-    except Exception:  # the answer is a model's: whatever it breaks, it is wrong (MemoryError and RecursionError too)
+    except Exception:  # an answer that breaks the library is wrong (MemoryError and RecursionError too)
         return False
 
 
@@ -57,7 +57,7 @@ def _limit_memory() -> None:
         if soft == resource.RLIM_INFINITY or soft > MEMORY:
             resource.setrlimit(resource.RLIMIT_AS, (MEMORY, hard))
     except (ImportError, ValueError, OSError):
-        pass  # a system without such limits still has the time limit
+        pass  # on a system without such limits the time limit remains
 
 
 if __name__ == "__main__":

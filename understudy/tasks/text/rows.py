@@ -1,7 +1,7 @@
 """Rows of a data set, from a JSON lines or parquet file, a folder of them, or the hub.
 
 JSON lines need nothing. Parquet needs pyarrow and the hub needs datasets: both are the `hub` extra, imported when used.
-Every row knows where it came from, so that whatever is wrong with it is told with file, line and field.
+Every row knows its source, so that an error names file, line and field.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ EXTRA = "pip install 'understudy[hub]'"
 
 @dataclass(frozen=True)
 class Row:
-    """One record, and where it stands: "FILE, line 3"."""
+    """One record and its source: "FILE, line 3"."""
 
     where: str
     values: Mapping[str, Any]
@@ -116,8 +116,8 @@ def by_split(folder: str, splits: Sequence[str], subset: str = "") -> dict[str, 
     """The data files under `folder` by the official split that each names; files that name none are left out.
 
     A file belongs to the split that its path below the folder names (train-00000-of-00001.parquet, main/test.jsonl):
-    the last one named counts, and the longest of the names that end there. Where a folder named like the subset is,
-    only files in it count. UserError: no data file at all.
+    the last one named counts, and the longest of the names that end there. If there is a folder named like the subset,
+    only files in it count. UserError: no data file.
     """
     root = Path(folder)
     files = data_files(root)
@@ -164,10 +164,10 @@ def _object(line: str, path: Path, number: int) -> dict[str, Any]:
     try:
         value = json.loads(line)
     except (ValueError, RecursionError):
-        whole = " (a .json file must hold one object a line too)" if path.suffix == ".json" else ""
-        raise UserError("task.data", f"{path}, line {number}", f"is not JSON: one object a line{whole}") from None
+        whole = " (a .json file must hold one object per line too)" if path.suffix == ".json" else ""
+        raise UserError("task.data", f"{path}, line {number}", f"is not JSON: one object per line{whole}") from None
     if not isinstance(value, dict):
-        raise UserError("task.data", f"{path}, line {number}", "must be a JSON object, one a line")
+        raise UserError("task.data", f"{path}, line {number}", "must be a JSON object, one per line")
     return value
 
 
@@ -186,7 +186,7 @@ def _parquet(path: Path, columns: Sequence[str]) -> Iterator[Row]:
                 for values in batch.to_pylist():
                     i += 1
                     yield Row(f"{path}, row {i}", values)
-    except (OSError, ValueError) as error:  # pyarrow's own errors are of these two kinds
+    except (OSError, ValueError) as error:  # pyarrow's errors are subclasses of these two
         raise UserError("task.path", path, f"cannot be read as parquet ({_first(error)})") from None
 
 
@@ -195,18 +195,16 @@ def read_hub(hub: str, subset: str, split: str, revision: str, columns: Sequence
     try:
         import datasets
     except ImportError:
-        raise UserError(
-            "task", hub, f"reading from the hub needs datasets: {EXTRA}, or give path=FILE_OR_FOLDER"
-        ) from None
+        hint = f"reading from the hub needs datasets: {EXTRA}, or give path=FILE_OR_FOLDER"
+        raise UserError("task", hub, hint) from None
     try:
         table = datasets.load_dataset(hub, subset or None, split=split, revision=revision or None)
         table = table.select_columns([c for c in table.column_names if c in columns] or table.column_names)
-    except Exception as error:  # a network, a name, a split: all mean that there is no such data here
-        raise UserError(
-            "task", hub, f"cannot be loaded from the hub ({_first(error)}): give path=FILE_OR_FOLDER"
-        ) from None
+    except Exception as error:  # network, name or split: the data are not available
+        hint = f"cannot be loaded from the hub ({_first(error)}): give path=FILE_OR_FOLDER"
+        raise UserError("task", hub, hint) from None
     n = min(limit, len(table)) if limit else len(table)
-    for at in range(0, n, 1024):  # a thousand rows at once are read much faster than one by one
+    for at in range(0, n, 1024):  # batches are read much faster than single rows
         part = table[at : min(at + 1024, n)]
         for i, values in enumerate(zip(*part.values()), at + 1):
             yield Row(f"{hub} {split}, row {i}", dict(zip(part, values)))

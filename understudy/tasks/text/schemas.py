@@ -1,4 +1,4 @@
-"""From a row in a public schema to an Item: the problem, its answer, and traces of an expert where there are any."""
+"""From a row in a public schema to an Item: the problem, its answer, and the traces of an expert if there are any."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ LETTERS = "ABCDEFGHIJ"
 
 @dataclass(frozen=True)
 class Item:
-    """One problem, independent of how it will be asked."""
+    """One problem, independent of the prompt it is put in."""
 
     problem: str
     """The problem alone: what makes two items the same."""
     answer: str
     """Gold answer; for a choice, its letter."""
     turns: tuple[tuple[str, str], ...] = ()
-    """(role, content) where the row brings its own conversation, else the problem is asked in the task's way."""
+    """(role, content) if the row has a conversation; () = the task writes the prompt."""
     verbatim: bool = False
-    """The problem is the whole prompt: nothing is put around it."""
+    """The problem is the whole prompt: nothing is added around it."""
     choices: tuple[str, ...] = ()
     subject: str = ""
     verifier: str = ""
     traces: tuple[str, ...] = field(default=(), repr=False)
-    """What experts wrote, thoughts and answer."""
+    """Completions of experts, thoughts and answer."""
     where: str = field(default="", compare=False)
 
     def key(self, name: str) -> str:
@@ -49,12 +49,12 @@ class Item:
 
 
 def normal(text: str) -> str:
-    """What is left of a text when case, spacing, dollars and spellings of a character are taken away."""
+    """The text without case, spacing, dollar signs and differences of Unicode spelling."""
     return re.sub(r"[\s$]+", "", unicodedata.normalize("NFKC", text).casefold())
 
 
 class Unanswered(Exception):
-    """The row has no usable answer; the task decides whether that is a mistake."""
+    """The row has no usable answer; the task decides whether that is an error."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +67,10 @@ class Schema:
 
 
 def _gsm8k(row: Row, traces: bool) -> Item:
-    told = row.text("answer")
-    solution, mark, answer = told.rpartition("####")
+    solution, mark, answer = row.text("answer").rpartition("####")
     if not mark or not answer.strip():
         raise row.refuse("answer", "must end in `#### ANSWER`")
-    # <<48/2=24>> are calls of a calculator that no student has
+    # <<48/2=24>> calls a calculator, which no student has
     trace = re.sub(r"<<[^<>]*>>", "", solution).strip() + f"\n#### {answer.strip()}"
     return Item(row.text("question"), answer.strip(), traces=(trace,), where=row.where)
 
@@ -86,10 +85,10 @@ def _solved(row: Row, traces: bool) -> Item:
         answer = row.answer("answer")
     else:
         row.get("solution")
-        found = last_box(solution)
-        if found is None:
+        box = last_box(solution)
+        if box is None:
             raise Unanswered("solution")
-        answer = found
+        answer = box
     return Item(problem, answer, traces=(solution,) if solution else (), where=row.where)
 
 
@@ -97,7 +96,7 @@ def _openr1(row: Row, traces: bool) -> Item:
     item = _solved(row, False)
     if not traces:
         return Item(item.problem, item.answer, where=row.where)
-    found: list[str] = []
+    completions: list[str] = []
     if row.has("generations"):
         texts = row.items("generations")
         marks = []
@@ -109,10 +108,10 @@ def _openr1(row: Row, traces: bool) -> Item:
                 marks.append(values)
         for i, text in enumerate(texts):
             if all(m[i] for m in marks):
-                found.append(row.as_text(f"generations[{i}]", text))
+                completions.append(row.as_text(f"generations[{i}]", text))
     elif row.has("messages"):
-        found = [content for role, content in row.messages("messages") if role == "assistant"][-1:]
-    return Item(item.problem, item.answer, traces=tuple(found), where=row.where)
+        completions = [content for role, content in row.messages("messages") if role == "assistant"][-1:]
+    return Item(item.problem, item.answer, traces=tuple(completions), where=row.where)
 
 
 _DAPO_BEFORE = re.compile(r"\s*Solve the following math problem step by step\.[^\n]*\n+")
@@ -120,17 +119,17 @@ _DAPO_AFTER = re.compile(r'\n+\s*Remember to put your answer on its own line aft
 
 
 def _dapo(row: Row, traces: bool) -> Item:
-    turns = _asked(row, row.messages("prompt"), "prompt")
+    turns = _ending_with_user(row, row.messages("prompt"), "prompt")
     model = row.inner("reward_model")
     answer = model.answer("ground_truth")
-    asked = turns[-1][1]
-    problem = _DAPO_AFTER.sub("", _DAPO_BEFORE.sub("", asked, count=1)) or asked
+    text = turns[-1][1]
+    problem = _DAPO_AFTER.sub("", _DAPO_BEFORE.sub("", text, count=1)) or text
     return Item(problem, answer, turns=tuple(turns), where=row.where)
 
 
-def _asked(row: Row, turns: list[tuple[str, str]], name: str) -> list[tuple[str, str]]:
+def _ending_with_user(row: Row, turns: list[tuple[str, str]], name: str) -> list[tuple[str, str]]:
     if turns[-1][0] != "user":
-        raise row.refuse(name, f"must end with what the user asks, not with role {turns[-1][0]!r}")
+        raise row.refuse(name, f"must end with a user's turn, not with role {turns[-1][0]!r}")
     return turns
 
 
@@ -150,25 +149,25 @@ def _mmlu(row: Row, traces: bool) -> Item:
 def _data(row: Row, traces: bool) -> Item:
     """`prompt` (text or messages) or `messages`; `answer`; optionally `verifier`, `choices`, `completions`."""
     turns: list[tuple[str, str]] = []
-    found: list[str] = []
+    completions: list[str] = []
     if row.has("messages"):
         turns = row.messages("messages")
         if turns[-1][0] == "assistant":
-            found = [turns.pop()[1]]
+            completions = [turns.pop()[1]]
         if not turns:
-            raise row.refuse("messages", "asks nothing: a user's message must come first")
-        _asked(row, turns, "messages")
+            raise row.refuse("messages", "has no user's message: one must come first")
+        _ending_with_user(row, turns, "messages")
     elif row.has("prompt") and not isinstance(row.get("prompt"), str):
-        turns = _asked(row, row.messages("prompt"), "prompt")
+        turns = _ending_with_user(row, row.messages("prompt"), "prompt")
     elif "prompt" not in row.values:
         raise row.refuse("prompt", "is missing: a row needs `prompt` or `messages`, and `answer`")
     problem = "\n\n".join(content for _, content in turns) if turns else row.text("prompt")
     if traces and row.has("completions"):
-        found += row.texts("completions")
+        completions += row.texts("completions")
     if not row.has("answer"):
         raise Unanswered("answer")
     verifier = row.text("verifier") if row.has("verifier") else ""
-    return Item(problem, row.answer("answer"), tuple(turns), not turns, (), "", verifier, tuple(found), row.where)
+    return Item(problem, row.answer("answer"), tuple(turns), not turns, (), "", verifier, tuple(completions), row.where)
 
 
 _SOLVED = ("problem", "answer", "solution")

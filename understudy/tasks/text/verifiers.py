@@ -12,7 +12,7 @@ from understudy.tasks.text.mathpool import Pool, require, shared
 
 class Verifier(Protocol):
     def bad_gold(self, gold: str) -> str:
-        """Why this verifier cannot work with such a gold answer; empty if it can."""
+        """Why this verifier cannot use such a gold answer; "" if it can."""
         ...
 
     def right(self, pairs: Sequence[tuple[str, str]]) -> list[bool]:
@@ -66,18 +66,18 @@ class Math:
 
     def right(self, pairs: Sequence[tuple[str, str]]) -> list[bool]:
         out = [_decided(g, a) for g, a in pairs]
-        open_ = [i for i, known in enumerate(out) if known is None]
-        if open_:
-            for i, verdict in zip(open_, self.pool.check([pairs[i] for i in open_])):
+        undecided = [i for i, known in enumerate(out) if known is None]
+        if undecided:
+            for i, verdict in zip(undecided, self.pool.check([pairs[i] for i in undecided])):
                 out[i] = verdict
         return [bool(known) for known in out]
 
 
 def _decided(gold: str, answer: str) -> bool | None:
-    """What needs no algebra; None = ask math-verify."""
+    """The verdict where no algebra is needed; None = math-verify must decide."""
     if not answer or len(answer) > LONGEST:
         return False
-    if letter(gold) and len(plain(gold).strip("().:")) == 1:  # math-verify mistakes lettered answers
+    if letter(gold) and len(plain(gold).strip("().:")) == 1:  # math-verify is wrong about lettered answers
         return letter(answer) == letter(gold)
     if same_text(gold, answer):
         return True
