@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from understudy.errors import UserError
-from understudy.runs.files import describe_os_error, dumps, files_in, new_folder, open_up, replacing, sha256
+from understudy.runs.files import describe_os_error, dumps, files_in, new_folder, replacing, set_default_mode, sha256
 
 FORMAT = 1
 
@@ -101,7 +101,7 @@ def write_cached(path: Path, tensors: Mapping[str, Tensor]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as tmp:
         save_tensors(tmp, tensors, {"sha256": digest(tensors)})
-        open_up(tmp, path.parent)
+        set_default_mode(tmp, path.parent)
 
 
 # ---------------------------------------------------------------- checkpoint folders

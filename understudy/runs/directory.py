@@ -27,7 +27,7 @@ from understudy.runs.checkpoint import Checkpoint, cached_tensors, read_checkpoi
 from understudy.runs.files import new_folder, os_errors_explained, plain, read_json, recover, write_json
 from understudy.runs.lock import Lock
 from understudy.runs.logs import METRICS, SAMPLES, Logs
-from understudy.runs.read import LOCK, checkpoints, differences, finite, is_done, is_run
+from understudy.runs.read import LOCK, checkpoints, differences, is_done, is_run, json_config
 
 State = Literal["running", "done", "stopped"]
 _FIRST_FILES = {LOCK, "provenance.json", "status.json"}  # written before config.json: a run of these holds no result
@@ -84,7 +84,7 @@ class RunDir:
         configuration, is being written by another process, or cannot be written.
         """
         path = Path(path)
-        run = cls(path, finite(config), keep, note)
+        run = cls(path, json_config(config), keep, note)
         with os_errors_explained(path):
             if path.is_dir() and is_run(path):
                 run._check(resume, volatile, defaults)
@@ -213,7 +213,7 @@ class RunDir:
                 self.status("stopped", str(error))
             raise
         self._step = step
-        self._show(step, state)
+        self._publish(step, state)
         self._prune(target)
         return target
 
@@ -252,7 +252,7 @@ class RunDir:
                 self.note(f"{self.path}: {line}; {instead}")
             self._logs.cut(checkpoint.logs if checkpoint else {}, self.note)
         self._step = checkpoint.step if checkpoint else None
-        self._show(checkpoint.step if checkpoint else 0, checkpoint.state if checkpoint else {})
+        self._publish(checkpoint.step if checkpoint else 0, checkpoint.state if checkpoint else {})
         self._restored = True
         return checkpoint
 
@@ -292,7 +292,7 @@ class RunDir:
         where = "from the beginning" if self._step is None else f"from step {self._step}"
         return os_errors_explained(self.path, f", then run the same command again: it resumes {where}")
 
-    def _show(self, step: int, state: Mapping[str, Any]) -> None:
+    def _publish(self, step: int, state: Mapping[str, Any]) -> None:
         """Write ledger.json and status.json as of a checkpoint."""
         if "ledger" in state:
             self._write("ledger.json", state["ledger"], durable=False)

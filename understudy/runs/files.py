@@ -186,7 +186,7 @@ def files_in(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-def open_up(path: Path, folder: Path) -> None:
+def set_default_mode(path: Path, folder: Path) -> None:
     """Give `path` the permissions of any new file in `folder` (safetensors makes its files private, 0600)."""
     os.chmod(path, folder.stat().st_mode & 0o666)
 
@@ -217,7 +217,7 @@ def new_folder(target: Path) -> Iterator[Path]:
         tmp.mkdir(parents=True)
         yield tmp
         for path in files_in(tmp):
-            open_up(path, tmp)
+            set_default_mode(path, tmp)
         sync_tree(tmp)
         if target.exists():
             shutil.rmtree(old, ignore_errors=True)

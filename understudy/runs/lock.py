@@ -25,10 +25,10 @@ class Lock:
         self.path = path
         self._handle: int | None = None
 
-    def acquire(self, patience: float = 1.0) -> None:
-        """Take the lock, or raise UserError that names the process that holds it. `patience` in seconds."""
+    def acquire(self, timeout: float = 1.0) -> None:
+        """Take the lock, or raise UserError that names the process that holds it. `timeout` in seconds."""
         handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + timeout
         while fcntl is not None:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -85,8 +85,8 @@ def _shown(fields: Mapping[str, Any], name: str) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def finite(config: Mapping[str, Any]) -> dict[str, Any]:
-    """`config` as JSON holds it; UserError at the first number that JSON cannot hold."""
+def json_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """`config` as JSON holds it. UserError at the first number that JSON cannot hold."""
     for name, value in flatten(config).items():
         if isinstance(value, float) and plain(value) is None:
             raise UserError(name, value, "must be a finite number")
