@@ -191,7 +191,7 @@ WORDS = [{**row, "answer": "#### two"} for row in MANY]
 ASSISTANT = {"prompt": [{"role": "assistant", "content": "x"}], "answer": 1}
 NO_ROLE = {"messages": [{"content": "x"}], "answer": 1}
 
-rows_case("row that is not JSON", "rows.jsonl, line 2: is not JSON: one object a line", GOOD, "{'question': 1}")
+rows_case("row that is not JSON", "rows.jsonl, line 2: is not JSON: one object per line", GOOD, "{'question': 1}")
 rows_case("row that is a list", "line 2: must be a JSON object", GOOD, [1, 2])
 rows_case(
     "row of another data set",
@@ -203,10 +203,10 @@ rows_case("row with half a character", "holds half a surrogate pair", {**GOOD, "
 rows_case("gsm8k without its mark", "field `answer`: must end in `#### ANSWER`", {**GOOD, "answer": "2"})
 rows_case("gold that is no number", "answer 'two': is not a plain number: use verifier=math or exact", *WORDS)
 rows_case(
-    "no box in the solution", "gives no answer: .*missing=drop", {"problem": "x", "solution": "y"}, spec="math:path={}"
+    "no box in the solution", "has no answer: .*missing=drop", {"problem": "x", "solution": "y"}, spec="math:path={}"
 )
 rows_case("choices out of range", "must be a whole number from 0 to 1, not 2", {**CHOICE, "answer": 2}, spec=MMLU)
-rows_case("prompt that ends with the assistant", "must end with what the user asks", ASSISTANT, spec=OWN)
+rows_case("prompt that ends with the assistant", "must end with a user.s turn", ASSISTANT, spec=OWN)
 rows_case("message without a role", r"field `messages.0.`: must be", NO_ROLE, spec=OWN)
 rows_case("row without a prompt", "a row needs `prompt` or `messages`", {"text": "x", "answer": 1}, spec=OWN)
 rows_case("unknown verifier in a row", "unknown; one of math, number", *UNSURE, spec=OWN, field="task.verifier")
