@@ -20,7 +20,7 @@ from understudy.errors import UserError
 from understudy.methods import table
 from understudy.methods.cells import Cells, Method, Sampling
 from understudy.servers import urls
-from understudy.specs import build, check, headings, option, options_of
+from understudy.specs import build, check, option, options_of, unknown
 
 DTYPES = ("float32", "bfloat16", "mixed")
 
@@ -180,9 +180,6 @@ class Resolved(Method, TrainConfig):
     """A legal training in which nothing is None."""
 
 
-SECTIONS = headings(TrainConfig)
-"""Headings of the help, each with the first field under it."""
-
 VOLATILE = frozenset(name for name, metadata in options_of(TrainConfig).items() if metadata.get("volatile"))
 """Fields that may differ when a run is resumed: they do not touch the result."""
 
@@ -191,7 +188,7 @@ def resolve(config: TrainConfig) -> Resolved:
     """Every field filled in; raises UserError for an unknown method, a value out of range or an illegal cell."""
     row = table.TABLE.get(config.method)
     if row is None:
-        raise UserError("method", config.method, f"unknown; one of {', '.join(table.TABLE)}")
+        raise UserError("method", config.method, unknown(config.method, table.TABLE))
     defaults: dict[str, Any] = {f.name: f.default for f in dataclasses.fields(Method)} | row.cells | dict(row.defaults)
     given = {f.name: getattr(config, f.name) for f in dataclasses.fields(TrainConfig)}
     if given["clip"] == math.inf:

@@ -92,18 +92,13 @@ def options_of(cls: type) -> dict[str, Mapping[str, Any]]:
     return found
 
 
-def headings(cls: type) -> dict[str, str]:
-    """Heading of the help -> the first field under it."""
-    return {metadata["heading"]: name for name, metadata in options_of(cls).items() if metadata.get("heading")}
-
-
 def check(config: Any) -> None:
     """UserError for the first field whose value is outside its choices or bounds."""
     options = options_of(type(config))
     for name, metadata in options.items():
         choices, value = metadata.get("choices"), getattr(config, name)
         if choices and value not in choices:
-            raise UserError(name, value, f"unknown; one of {', '.join(c for c in choices if c)}")
+            raise UserError(name, value, unknown(str(value), filter(None, choices)))
     for name, metadata in options.items():
         value, least, within = getattr(config, name), metadata.get("least"), metadata.get("within")
         why = f": {metadata['why']}" if metadata.get("why") else ""

@@ -24,7 +24,6 @@ def diagnose_command(args: Sequence[str]) -> int:
         "  understudy diagnose --student runs/base --expert solver --task countdown\n"
         "  understudy diagnose --student PATH_OR_HUB_ID --expert PATH_OR_HUB_ID --task countdown \\\n"
         "      --updates 2000 --set lr=1e-5 schedule=cosine --device-flops 4e14     (hours on that accelerator)",
-        sections={"models and task": "student", "the training you consider": "updates", "measurement": "controls"},
     )
     config = checked(config)
     from understudy.diagnosis.screen import show

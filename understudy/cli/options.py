@@ -12,11 +12,11 @@ import dataclasses
 import inspect
 import textwrap
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TypeVar
 
 from understudy.errors import UserError
-from understudy.specs import build, nearest
+from understudy.specs import build, nearest, options_of
 
 T = TypeVar("T")
 
@@ -29,6 +29,8 @@ class Parser(argparse.ArgumentParser):
     """argparse whose complaints are UserErrors: one line, exit status 2, like every other mistake."""
 
     def error(self, message: str) -> NoReturn:
+        if message.startswith("argument --config: expected"):
+            raise UserError("config", "", "needs a value")
         raise UserError("command line", "", f"{message}; see {self.prog} --help")
 
     def parse(self, argv: Sequence[str]) -> dict[str, Any]:
@@ -60,25 +62,23 @@ def parse(
     prog: str,
     description: str,
     epilog: str = "",
-    sections: Mapping[str, str] | None = None,
     positional: str | None = None,
     read: Callable[[str], T] | None = None,
 ) -> T:
     """The configuration that the words of `argv` give.
 
-    sections: heading -> its first field. positional: a tuple field that takes bare words. read: gives the command an
-    option --config FILE; `read(FILE)` is where fields that are not on the command line come from.
+    positional: a tuple field that takes bare words. read: gives the command an option --config FILE; `read(FILE)` is
+    where fields that are not on the command line come from.
     """
     parser = Parser(prog=prog, description=description, epilog=epilog, formatter_class=_Help, allow_abbrev=False)
-    headings = {first: heading for heading, first in (sections or {}).items()}
-    docs, hints = field_docs(cls), typing.get_type_hints(cls)
+    docs, hints, metadata = field_docs(cls), typing.get_type_hints(cls), options_of(cls)
     group: Any = parser
     if read is not None:
         text = "Start from this configuration: a run directory, its config.json, or a JSON or YAML file of options."
         parser.add_argument("--config", metavar="FILE", help=text)
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]
-        if field.name in headings:
-            group = parser.add_argument_group(headings[field.name])
+        if heading := metadata[field.name].get("heading"):
+            group = parser.add_argument_group(heading)
         _add(group, field, hints[field.name], docs.get(field.name, ""), field.name == positional)
     given = parser.parse(argv)
     start: dict[str, Any] = {}

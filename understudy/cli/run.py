@@ -23,7 +23,7 @@ from understudy.report.comparison.load import load
 from understudy.report.comparison.summary import summarise
 from understudy.runs.files import write_bytes, write_json
 from understudy.runs.read import is_done
-from understudy.specs import unknown
+from understudy.specs import option, unknown
 from understudy.tasks import load_task
 from understudy.terminal import console
 
@@ -60,7 +60,7 @@ class RunConfig:
     words: tuple[str, ...] = ()
     """fig2_discrepancy: keywords, chosen before the texts were seen. Default: the recipe's."""
 
-    device: str = "h100"
+    device: str = option("h100", heading="machine of the dry run")
     """Device for which costs are computed: a100, h100 or h200."""
     device_flops: float = 0.0
     """Dense bfloat16 FLOPs per second of one GPU. 0 = from the device's data sheet."""
@@ -84,7 +84,6 @@ def run_command(args: Sequence[str]) -> int:
         "  understudy run fig6_two_experts --tiny\n"
         "  understudy run fig2_discrepancy --a expert.jsonl --b student.jsonl\n"
         "  understudy run fig1_gsm8k --script runs/fig1_gsm8k/run.sh --gpus 8",
-        sections={"machine of the dry run": "device"},
         positional="recipe",
     )
     if len(config.recipe) != 1:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from understudy import distributed
 from understudy.cli import options
-from understudy.config import SECTIONS, TrainConfig, load
+from understudy.config import TrainConfig, load
 from understudy.errors import UserError
 from understudy.evaluation import intervals
 from understudy.runs.read import read_final, read_ledger
@@ -27,7 +27,6 @@ def train_command(args: Sequence[str]) -> int:
         "  understudy train --method sft --student PATH --expert solver --task countdown --out runs/a\n"
         "  understudy train --method opd --student PATH_OR_HUB_ID --expert PATH_OR_HUB_ID --task countdown\n"
         "  understudy train --config runs/a/config.json --out runs/a-again     (bit-identical on this machine)",
-        sections=SECTIONS,
         read=load,
     )
     distributed.launched()  # refuses a launcher whose processes do not know of each other

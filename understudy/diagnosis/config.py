@@ -8,7 +8,7 @@ from typing import Any
 
 from understudy.config import Resolved, TrainConfig, resolve
 from understudy.errors import UserError
-from understudy.specs import build
+from understudy.specs import build, option
 
 BUDGET = "9%"
 """What the rule was calibrated with: planned at that, diagnoses stay below 10% of what the trainings then cost."""
@@ -16,7 +16,7 @@ BUDGET = "9%"
 
 @dataclass(frozen=True)
 class DiagnoseConfig:
-    student: str = ""
+    student: str = option("", heading="models and task")
     """Model to train: a model directory, run directory, hub id, or `scratch:width=64,layers=2`."""
     expert: str = ""
     """Expert to imitate (= teacher): a model, or a task's programmatic expert such as `solver`."""
@@ -24,13 +24,13 @@ class DiagnoseConfig:
     """Prompts and verifier, with options, such as `countdown:max_number=9`."""
     budget: str = BUDGET
     """Largest cost, as a share of both full trainings together (FLOPs). Long trainings need a smaller share."""
-    updates: int = 200
+    updates: int = option(200, heading="the training that you consider")
     """Updates of the full training that you consider, offline or online."""
     prompts_per_update: int = 64
     """Prompts per update of the full training."""
     set: tuple[str, ...] = ()
     """field=value for the full training and its pilots (see understudy train --help): lr=1.5e-3 schedule=cosine."""
-    controls: str = "budget"
+    controls: str = option("budget", heading="measurement")
     """Controls of the pilots (twice the steps, self-retraining, capacity): budget (if they fit), all, none."""
     pilots: bool = True
     """Train the pilots. Without them, final accuracies cannot be predicted."""
