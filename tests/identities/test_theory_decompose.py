@@ -11,13 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from understudy.methods import losses
-from understudy.theory.claims.claim import Options
-from understudy.theory.claims.registry import find
 from understudy.theory.exact.decompose import (
+    Split,
     asymmetry_identity,
     conditional_divergence,
     guarantee,
-    local_excluded,
     score_reward_covariance,
     split,
     split_bandit,
@@ -25,7 +23,7 @@ from understudy.theory.exact.decompose import (
     tilt_value,
 )
 from understudy.theory.falsify.generators import GENERATORS
-from understudy.theory.falsify.search import ROUNDING
+from understudy.theory.falsify.search import ROUNDING, chosen_values, local_violations
 from understudy.theory.families.bandit import FamilyF
 from understudy.theory.families.instance import Bandit
 from understudy.theory.scalars import bernoulli_kl, logit
@@ -61,9 +59,8 @@ def test_chain_rule_and_theorem_3a(seed: int, sharp: float) -> None:
     for k in range(len(parts.value)):  # 3A with optimisation error t
         t = float(parts.reverse[k] - parts.reverse.min())
         assert float(bernoulli_kl(parts.value[k], v_e)) <= delta + t + ROUNDING
-    for eta in np.linspace(0.02, 0.6, 15):  # 3A'
-        if v_e - eta > 0 and local_excluded(parts, float(eta)):
-            assert value > v_e - eta
+    batch = Split(**{name: np.asarray(part)[None] for name, part in vars(parts).items()})
+    assert not local_violations(batch, chosen_values(batch)[0]).any()  # 3A'
 
 
 @settings(max_examples=60)
@@ -115,11 +112,6 @@ def test_theorem_3c_by_two_routes(seed: int) -> None:
     assert float(logit(online) - logit(v_e)) + d1 - d0 == pytest.approx(0, abs=1e-7)
     least = float(bernoulli_kl(online, v_e)) + online * d1 + (1 - online) * d0
     assert tilt_delta(v_e, d1, d0) == pytest.approx(least - min(d1, d0), abs=1e-9)
-
-
-def test_reference_numbers_of_3c() -> None:
-    got = [tilt_value(0.9, d) for d in range(4)]
-    assert got == pytest.approx([0.9, 0.768030683, 0.549146940, 0.309432142], abs=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -191,9 +183,3 @@ def test_the_divergences_are_the_production_ones(seed: int) -> None:
         for kind, mine in (("kl_student_expert", parts.reverse), ("kl_expert_student", parts.forward)):
             theirs = losses.divergence(student, expert, kind).numpy() @ bandit.mu
             assert mine[k] == pytest.approx(float(theirs), abs=1e-9)
-
-
-@pytest.mark.parametrize("name", ["benign", "asymmetry"])
-def test_claims_hold(name: str) -> None:
-    result = find(name).checked(Options(seed=1))
-    assert result.holds, [row for row in result.rows if not row.holds]

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from understudy.theory.exact import enumerate as brute
 from understudy.theory.families.bandit import FamilyF, rate_instance, truncated_decoding_regret
 from understudy.theory.families.horizon import HZ, KINDS
-from understudy.theory.families.information import Info
 from understudy.theory.families.learners import group_centred_regret, midrange_regret, raw_ips_regret
 from understudy.theory.families.realizable import StochasticRealizable, Unvisited
+from understudy.theory.information import Info
 
 IID = (Info.OFF_S, Info.OFF_G, Info.OFF_L, Info.ON_G)
 EXACT = 1e-12

@@ -44,7 +44,10 @@ class Parser(argparse.ArgumentParser):
 
 
 def field_docs(cls: type) -> dict[str, str]:
-    """The string literal under each field of a dataclass, and of those that it inherits from."""
+    """The help of each field of a dataclass, inherited ones too: its metadata, or the string literal under it."""
+    described = {f.name: f.metadata["help"] for f in dataclasses.fields(cls) if "help" in f.metadata}
+    if described:
+        return described
     docs = {}
     for base in filter(dataclasses.is_dataclass, reversed(cls.__mro__)):
         tree = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0]

@@ -1,7 +1,6 @@
-"""The bridge to the production code: the lab's divergences are the ones that training descends.
+"""The bridge to the production code: the divergences of the theory are the ones that training descends.
 
-Tables of probabilities (numpy, float64) go in, `losses.divergence` on float64 torch log-probs does the
-work. If the lab had formulas of its own here, it would prove things about another program.
+Tables of probabilities (numpy, float64) go in; `losses.divergence` on float64 torch log-probs computes.
 """
 
 from __future__ import annotations
@@ -21,16 +20,12 @@ def log_table(p: Array) -> Tensor:
 
 
 def kl_student_expert(student: Array, expert: Array) -> Array:
-    """KL(student || expert) over the last axis, nats: `losses.divergence` at kind kl_student_expert,
-    broadcast.
-    """
+    """KL(student || expert) over the last axis, nats: `losses.divergence` of this kind, broadcast."""
     return _divergence(student, expert, "kl_student_expert")
 
 
 def kl_expert_student(student: Array, expert: Array) -> Array:
-    """KL(expert || student) over the last axis, nats: `losses.divergence` at kind kl_expert_student,
-    broadcast.
-    """
+    """KL(expert || student) over the last axis, nats: `losses.divergence` of this kind, broadcast."""
     return _divergence(student, expert, "kl_expert_student")
 
 

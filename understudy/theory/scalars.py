@@ -1,7 +1,4 @@
-"""Scalars that every family shares: Bernoulli KL and its inverse, the error of a vote, binomial sums.
-
-Natural logs everywhere. kl(a || b) below is the divergence of two coins, with 0 log 0 = 0.
-"""
+"""Bernoulli KL and its inverse, the error of a vote, binomial sums. Natural logs; 0 log 0 = 0."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ TINY = 1e-250  # scipy's binomial overflows for probabilities near the smallest 
 
 
 def bernoulli_kl(a: ArrayLike, b: ArrayLike) -> Array:
-    """kl(a || b) of two coins, elementwise, in nats; infinite where b rules out what a does."""
+    """kl(a || b) of two coins, elementwise, in nats; infinite if a does what b rules out."""
     a, b = np.asarray(a, float), np.asarray(b, float)
     with np.errstate(divide="ignore", invalid="ignore"):
         one = np.where(a > 0, xlogy(a, a) - a * np.log(b), 0.0)
@@ -48,7 +45,7 @@ def kl_inv_lower(value_expert: float, budget: float) -> float:
 
 
 def kl_inv_upper(value_expert: float, budget: float) -> float:
-    """max{v : kl(v || value_expert) <= budget}, the mirror image of `kl_inv_lower`."""
+    """max{v : kl(v || value_expert) <= budget}."""
     return 1 - kl_inv_lower(1 - value_expert, budget)
 
 
@@ -58,11 +55,7 @@ def pinsker_lower(value_expert: float, budget: float) -> float:
 
 
 def vote_error(votes: ArrayLike, kappa: float) -> Array:
-    """e_m(kappa): error of a majority of m votes, each wrong with probability kappa, a tie settled by a
-    fair coin.
-
-    Section 0. e_0 = 1/2. Elementwise in `votes`.
-    """
+    """e_m(kappa): error of a majority of m votes, each wrong with probability kappa, ties by a fair coin; e_0 = 1/2."""
     m = np.asarray(votes)
     kappa = kappa if kappa > TINY else 0.0
     half = m // 2
@@ -71,14 +64,23 @@ def vote_error(votes: ArrayLike, kappa: float) -> Array:
 
 
 def binomial_mean(n: int, q: float, f: Callable[[Any], Array]) -> float:
-    """E f(m) for m ~ Bin(n, q). The sum stops where the tail is below 1e-30 of it: n q + 12 sqrt(n q + 1) +
-    40.
-    """
+    """E f(m) for m ~ Bin(n, q). The sum stops at n q + 12 sqrt(n q + 1) + 40: the tail is below 1e-30 of it."""
     if q < TINY:
         return float(f(np.zeros(1, dtype=np.int64))[0])
     top = min(n, math.ceil(n * q + 12 * math.sqrt(n * q + 1) + 40))
     m = np.arange(top + 1)
     return float(binom.pmf(m, n, q) @ f(m))
+
+
+def monte_carlo_tolerance(standard_error: float) -> float:
+    """The tolerance of every Monte Carlo check of the theory: 4 standard errors + 2e-4."""
+    return 4 * standard_error + 2e-4
+
+
+def softmax(logits: Array) -> Array:
+    """Over the last axis."""
+    weight = np.exp(logits - logits.max(-1, keepdims=True))
+    return np.asarray(weight / weight.sum(-1, keepdims=True))
 
 
 def gaussian_density(x: ArrayLike) -> Array:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from understudy.theory.claims.claim import Options
-from understudy.theory.claims.registry import find
 from understudy.theory.exact.decompose import split
+from understudy.theory.falsify import examine as examine_module
 from understudy.theory.falsify import search as falsify
 from understudy.theory.falsify.examine import examine
 from understudy.theory.falsify.generators import GENERATORS
@@ -28,19 +26,6 @@ def test_generators_make_distributions(kind: str) -> None:
     assert set(np.unique(batch.reward)) == {0.0, 1.0}
 
 
-def test_tallies_are_near_the_prototype() -> None:
-    """THEORY.md: generic .961, planted-tau .561, planted-noisy and -const 1.000 (other random numbers, so +-.04)."""
-    for kind, count, expected in (
-        ("generic", 20_000, 0.961),
-        ("planted-tau", 5000, 0.561),
-        ("planted-const", 5000, 1.0),
-    ):
-        tally = falsify.search(kind, count, 0.05, seed=6)
-        assert tally.violations == tally.local_violations == 0
-        assert tally.online_matches == 1.0
-        assert tally.sft_matches == pytest.approx(expected, abs=0.04)
-
-
 def test_without_the_condition_online_fails_freely() -> None:
     batch = GENERATORS["generic"](20_000, np.random.default_rng(6))
     parts = split(batch.mu, batch.students, batch.expert, batch.reward)
@@ -48,21 +33,6 @@ def test_without_the_condition_online_fails_freely() -> None:
     off_target = np.abs(online - parts.value_expert) > 0.05
     assert off_target.mean() == pytest.approx(0.776, abs=0.02)
     assert (offline >= parts.value_expert - 0.05).mean() == pytest.approx(0.615, abs=0.02)
-
-
-@pytest.mark.parametrize(("dmax", "proved"), [(0.005, 0.05), (0.02, 0.1), (0.1, 0.2236)])
-def test_hill_climb_is_tight_and_never_beyond(dmax: float, proved: float) -> None:
-    climb = falsify.hill_climb(dmax, seed=0)
-    assert climb.delta <= dmax
-    assert climb.proved == pytest.approx(proved, abs=1e-4)
-    assert 0.97 * climb.proved < climb.gap <= climb.proved
-
-
-def test_offline_learners_stay_above_the_floor() -> None:
-    rows = falsify.offline_learners(FamilyF(8, 0.05, 0.2), (64, 256), 4000, seed=2)
-    assert not any(row.refutes for row in rows)
-    coin = [row.regret for row in rows if row.learner == "coin"]
-    assert coin == pytest.approx([0.5, 0.5], abs=0.04)
 
 
 def test_a_cheating_learner_is_caught() -> None:
@@ -107,7 +77,7 @@ def test_random_instances_are_never_refuted(seed: int) -> None:
         assert not found.refuted, [f for f in found.findings if f.refuted]
 
 
-def test_a_student_outside_the_expert_is_told_and_not_refuted() -> None:
+def test_a_student_outside_the_expert_is_reported_and_not_refuted() -> None:
     students = np.array([[[0.5, 0.5, 0.0]], [[0.0, 1.0, 0.0]]])
     bandit = Bandit(np.ones(1), np.array([[0.5, 0.0, 0.5]]), students, np.array([[1.0, 0.0, 0.0]]))
     found = examine(bandit, runs=50)
@@ -116,34 +86,19 @@ def test_a_student_outside_the_expert_is_told_and_not_refuted() -> None:
     assert json.dumps([f.code for f in found.findings])
 
 
-def test_claim_holds_and_its_text_and_table_are_right() -> None:
-    result = find("falsifiers").checked(Options())
-    assert result.holds, [row for row in result.rows if not row.holds]
-    assert "35,000 random instances" in find("falsifiers").statement
-    assert min(c.gap / c.proved for c in result.data["climbs"]) > 0.994
-    assert max(c.gap / c.proved for c in result.data["climbs"]) > 0.999
-    docs = (Path(__file__).parents[3] / "docs" / "theory.md").read_text(encoding="utf-8")
-    for tally in result.data["tallies"]:  # the table of section 6
-        row = next(line for line in docs.splitlines() if line.startswith(f"| {tally.kind}"))
-        rate = "100%" if tally.sft_matches == 1 else f"{tally.sft_matches:.1%}"
-        assert f"| {tally.kept:,} | {rate} | 100% |" in row
-
-
 def _too_small_a_delta(parts: falsify.Split) -> falsify.Split:
     return dataclasses.replace(parts, nuisance=parts.nuisance + 0.9 * parts.relevant)
 
 
 def test_the_tally_and_the_verdict_report_violations(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a Delta that is too small on purpose, F2 and F3 must be counted, and an instance be called refuted."""
-    from understudy.theory.falsify import examine as sceptic
-
     monkeypatch.setattr(falsify, "split", lambda *a: _too_small_a_delta(split(*a)))
     tally = falsify.search("generic", 2000, 0.05, seed=1)
     assert tally.violations > 10
     assert tally.local_violations > 10
     assert tally.worst_slack < -1e-3
-    real = sceptic.split_bandit
-    monkeypatch.setattr(sceptic, "split_bandit", lambda b: _too_small_a_delta(real(b)))
+    real = examine_module.split_bandit
+    monkeypatch.setattr(examine_module, "split_bandit", lambda b: _too_small_a_delta(real(b)))
     climb = falsify.hill_climb(1.0, seed=0, steps=1)
     verdicts = {f.code: f.refuted for f in examine(climb.bandit, runs=20).findings}
     assert verdicts["F2"] is True

@@ -8,12 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from understudy.cli.main import main
-from understudy.cli.theory_falsify import example
 from understudy.errors import UserError
-from understudy.theory.families.instance import SCHEMA, dump, load, parse
+from understudy.theory.falsify.examine import examine
+from understudy.theory.falsify.instance_file import SCHEMA, dump, example, load, parse
+from understudy.theory.families.instance import Bandit
 
 
 def test_example_round_trips(tmp_path: Path) -> None:
@@ -106,11 +108,6 @@ def test_too_large(tmp_path: Path) -> None:
 
 
 def test_a_large_instance_with_graded_rewards_is_examined_in_little_memory() -> None:
-    import numpy as np
-
-    from understudy.theory.falsify.examine import examine
-    from understudy.theory.families.instance import Bandit
-
     rng = np.random.default_rng(0)
     x, y, k = 10, 400, 4
     policies = rng.dirichlet(np.ones(y), (k + 1, x))

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 
 from understudy.errors import UserError
-from understudy.theory.claims.claim import Options
-from understudy.theory.claims.registry import find
-from understudy.theory.families.information import Info
 from understudy.theory.families.realizable import (
     ONLINE_RATIO_LIMIT,
     StochasticRealizable,
@@ -20,6 +15,7 @@ from understudy.theory.families.realizable import (
     online_ratio,
     unvisited_lower_bound,
 )
+from understudy.theory.information import Info
 
 
 @pytest.mark.parametrize(
@@ -62,7 +58,8 @@ def test_token_classes_are_distributions_and_contain_the_expert() -> None:
         tokens = TokenClass.random(16, horizon, 2, rng)
         assert tokens.policies.sum(-1) == pytest.approx(np.ones((16, 2)))
         assert tokens.hellinger2()[0] == 0
-        assert (tokens.tv() <= np.sqrt(tokens.hellinger2()) + 1e-12).all()
+        tv = 0.5 * np.abs(tokens.policies - tokens.policies[0]).sum(-1) @ tokens.mu
+        assert (tv <= np.sqrt(tokens.hellinger2()) + 1e-12).all()
 
 
 def test_mle_picks_the_expert_with_enough_data() -> None:
@@ -71,17 +68,6 @@ def test_mle_picks_the_expert_with_enough_data() -> None:
     far = np.flatnonzero(tokens.hellinger2() > 0.02)
     picked = tokens.sample_mle(20_000, 50, rng)
     assert not np.isin(picked, far).any()
-
-
-@pytest.mark.parametrize("name", ["realizable", "scores", "constant"])
-def test_claims_hold(name: str) -> None:
-    result = find(name).checked(Options(seed=1))
-    assert result.holds, [row for row in result.rows if not row.holds]
-
-
-def test_claim_texts_state_the_computed_constant() -> None:
-    assert "2e ln 2 = 3.77" in find("constant").statement
-    assert round(2 * math.e * math.log(2), 2) == 3.77
 
 
 def test_bad_parameters() -> None:

@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 
 from understudy.errors import UserError
-from understudy.theory.claims.claim import Options
-from understudy.theory.claims.registry import find
 from understudy.theory.exact.decompose import guarantee, split_bandit
 from understudy.theory.families.trap import Trap
 
@@ -37,14 +35,6 @@ def test_mle_by_enumeration_of_all_data_sets() -> None:
         assert Trap().mle_picks_second(n) == pytest.approx(total, abs=1e-12)
     assert Trap().mle_picks_second(1) == pytest.approx(0.951, abs=1e-12)
     assert Trap().mle_picks_second(5) > 0.99999
-
-
-def test_claim_holds_and_its_text_is_right() -> None:
-    claim = find("trap")
-    result = claim.checked(Options())
-    assert result.holds
-    assert "loses .68" in claim.title
-    assert ".956" in claim.statement
 
 
 def test_bad_parameters() -> None:

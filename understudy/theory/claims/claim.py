@@ -1,20 +1,20 @@
-"""What a claim is: something computed, compared with a bound, and a plain-words account of what it does not
-say.
-"""
+"""What a claim is: texts, and a function that computes rows, each compared with its bound."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any, Literal, TypeVar
 
 import numpy as np
 
 from understudy.errors import UserError
 from understudy.randomness import generator
-from understudy.theory.falsify.search import monte_carlo_tolerance
+from understudy.theory.families.bandit import FamilyF
+from understudy.theory.scalars import monte_carlo_tolerance
 
 EXACT = 1e-9
 N_GRID = (1, 8, 16, 64, 256, 1024, 4096)
@@ -25,9 +25,9 @@ Number = TypeVar("Number", int, float)
 
 @dataclass(frozen=True)
 class Options:
-    """Parameters of a claim; None means the claim's own default or grid."""
+    """Parameters of a claim; None means the claim's default or grid."""
 
-    l: int | None = None  # noqa: E741
+    l: int | None = None
     eps: float | None = None
     kappa: float | None = None
     n: int | None = None
@@ -35,10 +35,10 @@ class Options:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, low, high in (("l", 2, 10**6), ("n", 1, 10**6), ("H", 1, 10**6)):
+        for name, low in (("l", 2), ("n", 1), ("H", 1)):
             value = getattr(self, name)
-            if value is not None and not low <= value <= high:
-                raise UserError(name, value, f"from {low} to {high}")
+            if value is not None and not low <= value <= 10**6:
+                raise UserError(name, value, f"from {low} to {10**6}")
         if self.eps is not None and not 0 < self.eps <= 1:
             raise UserError("eps", self.eps, "a probability in (0, 1]")
         if self.kappa is not None and not 0 <= self.kappa < 0.5:
@@ -47,13 +47,17 @@ class Options:
     def given(self) -> set[str]:
         return {f.name for f in dataclasses.fields(self) if f.name != "seed" and getattr(self, f.name) is not None}
 
+    def words(self) -> list[str]:
+        """The given parameters as options of the command line, without the seed."""
+        return [f"--{name} {getattr(self, name):g}" for name in sorted(self.given())]
+
     def rng(self, name: str) -> np.random.Generator:
         """Random numbers of one claim: a function of (claim, seed) alone."""
         return generator("theory", name, self.seed)
 
     def value(self, name: str, default: Number) -> Number:
-        got = getattr(self, name)
-        return default if got is None else got
+        given = getattr(self, name)
+        return default if given is None else given
 
     def positive_kappa(self, default: float) -> float:
         """kappa of a claim that takes its logarithm."""
@@ -63,8 +67,12 @@ class Options:
 
     def grid(self, name: str, default: tuple[Number, ...]) -> tuple[Number, ...]:
         """The default grid, or just the value that was given."""
-        got = getattr(self, name)
-        return default if got is None else (got,)
+        given = getattr(self, name)
+        return default if given is None else (given,)
+
+    def family(self) -> FamilyF:
+        """Family F at these parameters; by default l = 8, eps = .01, kappa = .1."""
+        return FamilyF(self.value("l", 8), self.value("eps", 0.01), self.value("kappa", 0.1))
 
 
 @dataclass(frozen=True)
@@ -77,7 +85,6 @@ class Row:
     observed: float
     tolerance: float = EXACT
     headline: bool = False
-    note: str = ""
 
     @property
     def holds(self) -> bool:
@@ -92,11 +99,8 @@ class Row:
     @property
     def bound_text(self) -> str:
         """'≤ 0.5', or '= 0.469223 ± 0.03' where the tolerance is more than rounding."""
-        sign = {"=": "=", "<=": "≤", ">=": "≥"}[self.relation]
-        slack = f" ± {self.tolerance:.1g}" if self.tolerance > 1e-5 else ""
-        if slack and self.relation != "=":
-            slack = f" {'+' if self.relation == '<=' else '−'} {self.tolerance:.1g}"
-        return f"{sign} {number(self.bound)}{slack}"
+        sign, slack = {"=": ("=", "±"), "<=": ("≤", "+"), ">=": ("≥", "−")}[self.relation]
+        return f"{sign} {number(self.bound)}" + (f" {slack} {self.tolerance:.1g}" if self.tolerance > 1e-5 else "")
 
 
 def number(x: float) -> str:
@@ -113,26 +117,31 @@ def number(x: float) -> str:
     return f"{mantissa}·10{power}".replace("-", "−")
 
 
-def equal(computed: str, bound: float, observed: float, tolerance: float = EXACT, **more: Any) -> Row:
-    return Row(computed, "=", float(bound), float(observed), tolerance, **more)
+def equal(computed: str, bound: float, observed: float, tolerance: float = EXACT, headline: bool = False) -> Row:
+    return Row(computed, "=", float(bound), float(observed), tolerance, headline)
 
 
-def at_most(computed: str, bound: float, observed: float, tolerance: float = EXACT, **more: Any) -> Row:
-    return Row(computed, "<=", float(bound), float(observed), tolerance, **more)
+def at_most(computed: str, bound: float, observed: float, tolerance: float = EXACT, headline: bool = False) -> Row:
+    return Row(computed, "<=", float(bound), float(observed), tolerance, headline)
 
 
-def at_least(computed: str, bound: float, observed: float, tolerance: float = EXACT, **more: Any) -> Row:
-    return Row(computed, ">=", float(bound), float(observed), tolerance, **more)
+def at_least(computed: str, bound: float, observed: float, tolerance: float = EXACT, headline: bool = False) -> Row:
+    return Row(computed, ">=", float(bound), float(observed), tolerance, headline)
 
 
-def monte_carlo(computed: str, exact: float, mean: float, error: float, **more: Any) -> Row:
+def monte_carlo(computed: str, exact: float, mean: float, error: float, headline: bool = False) -> Row:
     """A simulation against its exact value: 4 standard errors + 2e-4."""
-    return Row(computed, "=", float(exact), float(mean), monte_carlo_tolerance(error), **more)
+    return equal(computed, exact, mean, monte_carlo_tolerance(error), headline)
+
+
+def curve(last: int = 4096, points: int = 60) -> list[int]:
+    """Whole numbers from 1 to `last`, about evenly spaced on a log scale: the n of a figure."""
+    return sorted({round(x) for x in np.geomspace(1, last, points)})
 
 
 @dataclass(frozen=True)
 class Result:
-    """The rows of one claim and what its figures draw."""
+    """The rows of one claim and the data of its figure."""
 
     rows: list[Row]
     data: dict[str, Any] = field(default_factory=dict)
@@ -149,7 +158,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement of docs/theory.md, what computes it, and how a sceptic would break it."""
+    """A statement of docs/theory.md, what computes it, and what would refute it."""
 
     name: str
     title: str
@@ -160,6 +169,9 @@ class Claim:
     test: str
     run: Callable[[Options], Result]
     options: frozenset[str] = frozenset()
+    figure: str = ""
+    """Caption of its figure; empty if it has none."""
+    alt: str = ""
 
     def check(self, options: Options) -> None:
         """UserError for an option that this claim does not read."""
@@ -171,3 +183,17 @@ class Claim:
     def checked(self, options: Options) -> Result:
         self.check(options)
         return self.run(options)
+
+    def record(self, result: Result) -> dict[str, Any]:
+        """For claims.json: every row in full precision; an infinite or undefined number is null."""
+        rows = []
+        for row in result.rows:
+            numbers = {k: getattr(row, k) if math.isfinite(getattr(row, k)) else None for k in ("bound", "observed")}
+            record = {"computed": row.computed, "relation": row.relation} | numbers
+            rows.append(record | {"tolerance": row.tolerance, "holds": row.holds})
+        return {"name": self.name, "section": self.section, "holds": result.holds, "rows": rows}
+
+
+def largest_difference(one: Callable[..., float], two: Callable[..., float], *grids: Iterable[Any]) -> float:
+    """max |one(...) - two(...)| over the product of the grids: a brute-force number against its closed form."""
+    return max(abs(one(*point) - two(*point)) for point in product(*grids))

@@ -6,19 +6,18 @@ import dataclasses
 
 import numpy as np
 
-from understudy.theory.claims.claim import Options, Result, at_least, at_most, equal, monte_carlo
-from understudy.theory.claims.offline import curve
+from understudy.theory.claims.claim import Options, Result, at_least, at_most, curve, equal, monte_carlo
 from understudy.theory.exact.decompose import guarantee, split_bandit
 from understudy.theory.families.gaussian import Bottleneck, Fig3
-from understudy.theory.families.information import Info
 from understudy.theory.families.trap import Trap
+from understudy.theory.information import Info
 from understudy.theory.scalars import gaussian_cdf, gaussian_density, kl_inv_lower
 
 
 def trap(o: Options) -> Result:
     """Example T: mass covering costs SFT .68 with unlimited data."""
-    example = Trap()
-    parts = split_bandit(example.bandit())
+    example, b = Trap(), Trap().bandit()
+    parts = split_bandit(b)
     online, offline = parts.value[int(parts.online())], parts.value[int(parts.offline())]
     promise = guarantee(float(parts.value_expert), float(parts.delta))
     rows = [
@@ -28,13 +27,10 @@ def trap(o: Options) -> Result:
         at_least("P(MLE takes student 2), n = 1", 0.95, example.mle_picks_second(1)),
         at_least("P(MLE takes student 2), n = 5", 0.999999, example.mle_picks_second(5)),
     ]
-    b = example.bandit()
     share = np.linspace(0, 1, 201)
     hull = np.stack([(1 - w) * b.students[0] + w * b.students[1] for w in share])
     on_hull = split_bandit(dataclasses.replace(b, students=hull))
-    data = {"w": share, "L": on_hull.reverse, "F": on_hull.forward, "V": on_hull.value, "parts": parts}
-    ns = (1, 2, 3, 5, 10, 20)
-    return Result(rows, data | {"n": ns, "picks": [example.mle_picks_second(n) for n in ns]})
+    return Result(rows, {"w": share, "L": on_hull.reverse, "F": on_hull.forward, "V": on_hull.value, "parts": parts})
 
 
 def gaussian(o: Options) -> Result:
@@ -42,8 +38,8 @@ def gaussian(o: Options) -> Result:
     rng, rows = o.rng("gaussian"), []
     for distance, n in ((4.0, 10), (6.0, 100), (10.0, 1000), (10.0, 100_000)):
         family = Bottleneck(distance)
-        exact = family.regret(Info.OFF_S, n)
-        rows.append(at_least(f"exact Bayes OFF-S regret, M = {distance:g}, n = {n}", family.lower_bound(n), exact))
+        name = f"exact Bayes OFF-S regret, M = {distance:g}, n = {n}"
+        rows.append(at_least(name, family.lower_bound(n), family.regret(Info.OFF_S, n)))
     near = Bottleneck(4.0)
     mean, error = near.simulate(10, 200_000, rng)
     exact = near.regret(Info.OFF_S, 10)
@@ -52,7 +48,7 @@ def gaussian(o: Options) -> Result:
     ns = curve(100_000, 80)
     lines = {m: [Bottleneck(m).regret(Info.OFF_S, n) for n in ns] for m in (2.0, 4.0, 6.0, 8.0)}
     bounds = {m: [Bottleneck(m).lower_bound(n) for n in ns] for m in lines}
-    online = [Bottleneck(4.0).regret(Info.ON_G, n) for n in ns]
+    online = [near.regret(Info.ON_G, n) for n in ns]
     return Result(rows, {"n": ns, "lines": lines, "bounds": bounds, "online": online})
 
 
@@ -71,9 +67,8 @@ def figure3(o: Options) -> Result:
     worst = 0.0
     for cls in (a, b):
         for t in (-1.5, -0.75, 0.0, 0.5, 1.3, 2.0):
-            numeric = cls.quadrature(t)
             exact = {"L": cls.reverse_kl(t), "V": cls.value(t), "R": cls.relevant(t), "N": cls.nuisance(t)}
-            worst = max(worst, *(abs(numeric[key] - exact[key]) for key in exact))
+            worst = max(worst, *(abs(number - exact[key]) for key, number in cls.quadrature(t).items()))
     rows.append(equal("largest difference of L, V, R, N from quadrature, both classes", 0.0, worst, 1e-9))
     for cls, points in ((a, (0.0, 1.0)), (b, (-1.0, -0.5))):
         for t in points:
@@ -84,14 +79,5 @@ def figure3(o: Options) -> Result:
     rows.append(at_least("class B at 0: raw Cov(r, A) is positive", 0.79, b.raw_covariance(0.0)))
     rows.append(equal("class B at 0: projected covariance", 0.0, b.natural_step(0.0), headline=True))
     ts = np.linspace(-3, 4, 281)
-    data: dict[str, object] = {"t": ts} | {
-        cls.cls: {
-            "L": [cls.reverse_kl(u) for u in ts],
-            "V": [cls.value(u) for u in ts],
-            "N": [cls.nuisance(u) for u in ts],
-            "R": [cls.relevant(u) for u in ts],
-            "guarantee": kl_inv_lower(v_e, cls.delta("r")),
-        }
-        for cls in (a, b)
-    }
-    return Result(rows, data)
+    curves = {cls.cls: {"L": [cls.reverse_kl(u) for u in ts], "V": [cls.value(u) for u in ts]} for cls in (a, b)}
+    return Result(rows, {"t": ts} | curves)

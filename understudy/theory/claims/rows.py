@@ -17,8 +17,8 @@ from torch import nn
 
 from understudy.theory.claims.claim import Options, Result, Row, equal, monte_carlo
 from understudy.theory.families.bandit import FamilyF
-from understudy.theory.families.information import Info
 from understudy.theory.families.trap import Trap
+from understudy.theory.information import Info
 from understudy.theory.production import kl_expert_student, kl_student_expert
 from understudy.theory.scalars import Array
 from understudy.theory.tabular import FreeTable, MixtureTable, SmoothedTable, TablePolicy, expected_flow, train_row
@@ -128,7 +128,7 @@ def _finite_data_rows(o: Options) -> list[Row]:
     """The bottleneck through the real rows. 256 contexts are 256 repetitions; what counts is each one's
     best bit.
     """
-    l, n, family = 256, 2048, FamilyF(256, 0.05, 0.2)  # noqa: E741
+    l, n, family = 256, 2048, FamilyF(256, 0.05, 0.2)
     theta, out = o.rng("rows").integers(0, 2, l), []
     cases: tuple[tuple[str, nn.Module, Info, int, dict[str, Any]], ...] = (
         ("sft", SmoothedTable(l), Info.OFF_S, 8, {"prompt_pool": n}),  # 8 passes over n expert samples

@@ -1,11 +1,9 @@
-"""Misspecification relative to the reward (section 3): the split L = R + N, Delta, and Theorems 3A to 3C.
+"""Misspecification relative to the reward (docs/theory.md, section 3): the split L = R + N, Delta, Theorems 3A to 3C.
 
-L(pi) = KL(pi || e) is the loss of online imitation, F(pi) = KL(e || pi) that of SFT. A statistic phi of the
-action that decides the reward splits L into R (what the reward can see) and N (nuisance). Delta = inf L -
-inf N is all that online imitation can lose, however large inf L is.
+L(pi) = KL(pi || e) is the loss of online imitation, F(pi) = KL(e || pi) that of SFT. A statistic phi of the action that
+determines the reward splits L into R (what the reward depends on) and N (nuisance). Delta = inf L - inf N.
 
-Arrays: mu (..., X), students (..., K, X, Y), expert and reward (..., X, Y); leading dimensions are batches
-of instances.
+Arrays: mu (..., X), students (..., K, X, Y), expert, reward (..., X, Y); leading dimensions are batches of instances.
 """
 
 from __future__ import annotations
@@ -17,7 +15,7 @@ from numpy.typing import NDArray
 
 from understudy.theory.families.instance import Bandit
 from understudy.theory.production import kl_expert_student, kl_student_expert
-from understudy.theory.scalars import Array, bernoulli_kl, kl_inv_lower, logistic, logit, pinsker_lower
+from understudy.theory.scalars import Array, kl_inv_lower, logistic, logit, pinsker_lower
 
 
 @dataclass(frozen=True)
@@ -33,10 +31,9 @@ class Split:
 
     @property
     def eligible_nuisance(self) -> Array:
-        """N of the students that online imitation could pick at all: infinite where L is.
+        """N of the students that online imitation could pick: infinite where L is.
 
-        Where the expert rules out a whole reward level, N is not even defined (a condition on an impossible
-        event).
+        Where the expert rules out a whole reward level, N is a condition on an impossible event, so not defined.
         """
         return np.where(np.isfinite(self.reverse), self.nuisance, np.inf)
 
@@ -55,17 +52,15 @@ class Split:
         return self.reverse.argmin(-1)
 
     def offline(self) -> NDArray[np.int64]:
-        """Index of the forward-KL minimiser: what SFT picks with unlimited data (first one if all are
-        infinite).
-        """
+        """Index of the forward-KL minimiser: what SFT picks with unlimited data (the first if all are infinite)."""
         return self.forward.argmin(-1)
 
 
 def split(mu: Array, students: Array, expert: Array, reward: Array, phi: NDArray[np.int64] | None = None) -> Split:
     """The chain rule of section 3. `phi` (..., X, Y) are integer labels that determine the reward.
 
-    By default phi = r, per context (one label per distinct reward value). R and N are computed each from its
-    own definition, so that L = R + N is a check and not a definition.
+    By default phi = r, per context (one label per distinct reward value). R and N are each computed from the
+    definition, so that L = R + N is a check.
     """
     if phi is None:
         phi = _levels(reward)
@@ -116,7 +111,7 @@ def _mean(weight: Array, per_context: Array) -> Array:
     return np.where(weight > 0, weight * np.where(weight > 0, per_context, 0.0), 0.0).sum(-1)
 
 
-# --- Theorem 3A and 3A' ----------------------------------------------------------------------------
+# --- Theorem 3A --------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -134,26 +129,11 @@ def guarantee(value_expert: float, delta: float, excess: float = 0.0) -> Guarant
     return Guarantee(delta, excess, kl_inv_lower(value_expert, budget), pinsker_lower(value_expert, budget))
 
 
-def local_excluded(parts: Split, eta: float) -> bool:
-    """Theorem 3A': does inf L < m(eta) + kl(V_e - eta || V_e) hold, so that V(pi_hat) > V_e - eta is
-    promised?
-
-    m(eta) = inf{N(pi) : V(pi) <= V_e - eta} over students of finite L; infinite if none is that bad. One
-    instance (no batch).
-    """
-    v_e = float(parts.value_expert)
-    bad = parts.value <= v_e - eta
-    cheapest = parts.eligible_nuisance[bad].min() if bad.any() else np.inf
-    return bool(parts.reverse.min() < cheapest + bernoulli_kl(max(v_e - eta, 0.0), v_e))
-
-
-# --- Theorem 3B and 3C -----------------------------------------------------------------------------
+# --- Theorem 3B and 3C -------------------------------------------------------------------------------------
 
 
 def conditional_divergence(policy: Array, expert: Array, reward: Array, level: int) -> Array:
-    """D_k = KL(pi(.|r = k) || e(.|r = k)) per context, (..., Y) -> (...); binary reward, both sides
-    positive.
-    """
+    """D_k = KL(pi(.|r = k) || e(.|r = k)) per context, (..., Y) -> (...); binary reward, both sides positive."""
     member = reward == level
     p, e = policy * member, expert * member
     return kl_student_expert(p / p.sum(-1, keepdims=True), e / e.sum(-1, keepdims=True))

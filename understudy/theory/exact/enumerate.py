@@ -15,8 +15,8 @@ import numpy as np
 
 from understudy.theory.families.bandit import FamilyF
 from understudy.theory.families.horizon import HZ
-from understudy.theory.families.information import Info
 from understudy.theory.families.realizable import StochasticRealizable, Unvisited
+from understudy.theory.information import Info
 from understudy.theory.scalars import Array
 
 Law = Mapping[Hashable, float]

@@ -1,5 +1,4 @@
-"""When moving toward the expert improves the reward: Theorems 3D and 3E and identity 3F (section 3). All
-exact.
+"""When moving toward the expert improves the reward: Theorems 3D and 3E, identity 3F (docs/theory.md, section 3).
 
 Tables: mu (X,), policies, expert and reward (X, Y). A = log e - log pi is the expert's advantage in nats.
 """
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from understudy.theory.production import kl_student_expert
-from understudy.theory.scalars import Array
+from understudy.theory.scalars import Array, softmax
 
 
 def value(mu: Array, policy: Array, reward: Array) -> float:
@@ -33,9 +32,7 @@ def expectation(mu: Array, policy: Array, f: Array) -> float:
 
 @dataclass(frozen=True)
 class Alignment:
-    """V(pi0) - V(pi1) = beta (entropy + imitation + misalignment), Theorem 3D, for log e = r/beta + log nu
-    - a + xi.
-    """
+    """V(pi0) - V(pi1) = beta (entropy + imitation + misalignment) for log e = r/beta + log nu - a + xi (Theorem 3D)."""
 
     beta: float
     entropy: float  # KL(pi0 || nu) - KL(pi1 || nu)
@@ -50,10 +47,9 @@ class Alignment:
 def alignment(
     mu: Array, policies: tuple[Array, Array], expert: Array, reward: Array, beta: float, reference: Array, offset: Array
 ) -> Alignment:
-    """Theorem 3D's terms for pi0, pi1 = `policies`; `reference` nu (X, Y) positive, `offset` a(x) (X,)
-    arbitrary.
+    """Theorem 3D's terms for pi0, pi1 = `policies`; `reference` nu (X, Y) positive, `offset` a(x) (X,) arbitrary.
 
-    xi is whatever is left of log e: that is a definition, so the identity holds for every beta, nu and a.
+    xi is the rest of log e by definition, so the identity holds for every beta, nu and a.
     """
     with np.errstate(divide="ignore"):
         xi = np.log(expert) - reward / beta - np.log(reference) + offset[:, None]
@@ -79,8 +75,7 @@ def path(policy: Array, expert: Array, t: float) -> Array:
     """pi_t proportional to pi^(1-t) e^t on the support of pi; (..., Y) -> (..., Y). pi_1 = e(. | supp pi)."""
     with np.errstate(divide="ignore", invalid="ignore"):
         logits = np.where(policy > 0, (1 - t) * np.log(policy) + t * np.log(expert), -np.inf)
-    weight = np.exp(logits - logits.max(-1, keepdims=True))
-    return np.asarray(weight / weight.sum(-1, keepdims=True))
+    return softmax(logits)
 
 
 def covariance(policy: Array, f: Array, g: Array) -> Array:
@@ -90,9 +85,7 @@ def covariance(policy: Array, f: Array, g: Array) -> Array:
 
 
 def path_derivatives(policy: Array, expert: Array, reward: Array, t: float) -> tuple[Array, Array]:
-    """(dV/dt, d2V/dt2) per context along the path: Cov_t(r, A) and E_t[(r - V_t)(A - E_t A)^2], Theorem 3E
-    (a).
-    """
+    """(dV/dt, d2V/dt2) per context along the path: Cov_t(r, A) and E_t[(r - V_t)(A - E_t A)^2], Theorem 3E (a)."""
     a, now = advantage(policy, expert), path(policy, expert, t)
     centred_r = reward - (now * reward).sum(-1, keepdims=True)
     centred_a = a - (now * a).sum(-1, keepdims=True)
@@ -100,9 +93,7 @@ def path_derivatives(policy: Array, expert: Array, reward: Array, t: float) -> t
 
 
 def path_value_gain(policy: Array, expert: Array, reward: Array, nodes: int = 64) -> Array:
-    """The integral of Cov_{pi_t}(r, A) over t in [0, 1] per context (Gauss-Legendre): V(e | supp pi) -
-    V(pi).
-    """
+    """The integral of Cov_{pi_t}(r, A) over t in [0, 1] per context (Gauss-Legendre): V(e | supp pi) - V(pi)."""
     t, weight = np.polynomial.legendre.leggauss(nodes)
     total = np.zeros(policy.shape[:-1])
     for s, w in zip((t + 1) / 2, weight / 2):
@@ -119,9 +110,7 @@ class Softmax:
 
     @property
     def policy(self) -> Array:
-        logits = self.features @ self.theta
-        weight = np.exp(logits - logits.max())
-        return np.asarray(weight / weight.sum())
+        return softmax(self.features @ self.theta)
 
     @property
     def scores(self) -> Array:
@@ -161,18 +150,21 @@ def tabular_vanilla_step(policy: Array, expert: Array, reward: Array) -> float:
 # --- identity 3F: best of two by a score ---------------------------------------------------------
 
 
+def _higher(score: Array) -> Array:
+    """(..., Y, Y) is the first score higher? A tie counts one half."""
+    return np.asarray((score[..., :, None] > score[..., None, :]) + 0.5 * (score[..., :, None] == score[..., None, :]))
+
+
 def pair_probabilities(policy: Array, score: Array, reward: Array) -> tuple[Array, Array]:
     """(P(concordant), P(discordant rewards)) per context for two i.i.d. draws; score ties count one half."""
-    higher = (score[..., :, None] > score[..., None, :]) + 0.5 * (score[..., :, None] == score[..., None, :])
+    higher = _higher(score)
     pair = policy[..., :, None] * policy[..., None, :]
     better = (reward[..., :, None] > reward[..., None, :]) * pair
     return 2 * (better * higher).sum((-1, -2)), 2 * better.sum((-1, -2))
 
 
 def auc_pair(mu: Array, policy: Array, score: Array, reward: Array) -> float:
-    """P(concordant) / P(discordant rewards), same-prompt pairs; binary reward. nan if no pair is
-    discordant.
-    """
+    """P(concordant) / P(discordant rewards), same-prompt pairs; binary reward. nan if no pair is discordant."""
     concordant, discordant = pair_probabilities(policy, score, reward)
     total = float(mu @ discordant)
     return float(mu @ concordant) / total if total > 0 else float("nan")
@@ -180,7 +172,7 @@ def auc_pair(mu: Array, policy: Array, score: Array, reward: Array) -> float:
 
 def best_of_two_gain(mu: Array, policy: Array, score: Array, reward: Array) -> float:
     """V_bo2 - V by going through all pairs: draw two, keep the higher score (a tie by a fair coin)."""
-    higher = (score[..., :, None] > score[..., None, :]) + 0.5 * (score[..., :, None] == score[..., None, :])
+    higher = _higher(score)
     pair = policy[..., :, None] * policy[..., None, :]
     kept = reward[..., :, None] * higher + reward[..., None, :] * (1 - higher)
     return float(mu @ (pair * kept).sum((-1, -2))) - value(mu, policy, reward)

@@ -1,11 +1,7 @@
-"""Theorem 4 (section 4): online imitation from data of a fixed base policy, finite sample.
+"""Theorem 4 (docs/theory.md, section 4): online imitation from data of a fixed base policy, finite sample.
 
-Data: n i.i.d. rounds of ON-G, (x, y ~ b(.|x), g = log e(y|x)). w = pi / b. A learner picks the student with
-the smallest estimated L. Only the within-prompt range B of the centred log ratio matters, so L itself may
-be huge.
-
-'OFF-G' is the same thing with base b = e: coverage of the students by the expert is then the bottleneck.
-Never use importance weights without a baseline ('raw'): it is here to show why.
+Data: n i.i.d. rounds of ON-G, (x, y ~ b(.|x), g = log e(y|x)). w = pi / b. A learner picks the student with the
+smallest estimated L. OFF-G is the case b = e. Importance weights without a baseline ('raw ips') are a bad example.
 """
 
 from __future__ import annotations
@@ -28,9 +24,7 @@ RAW = "raw ips"
 
 @dataclass(frozen=True)
 class Online:
-    """One instance with its sampling base: what the learner may know (B, hi, coverage) and the truth to
-    compare.
-    """
+    """One instance with its sampling base: what the learner may know (B, hi, coverage), and the truth."""
 
     bandit: Bandit
 
@@ -90,22 +84,14 @@ class Online:
         """(K,) L_c = L + E c, what Lhat estimates."""
         return self.loss + float(self.bandit.mu @ self.baseline)
 
-    # --- Theorem 4a and 4b ------------------------------------------------------------------------
+    # --- Theorem 4a and 4b
     def bonus(self, n: int, delta: float) -> Array:
         """(K,) bon(pi) = B sqrt(2 C_pi lam / n) + 2 B C lam / (3 n), lam = log(2 K / delta). Theorem 4a."""
         lam = math.log(2 * len(self.loss) / delta)
         leading = self.bound * np.sqrt(2 * self.coverage * lam / n)
         return np.asarray(leading + 2 * self.bound * self.worst_weight * lam / (3 * n))
 
-    def ips_bound(self, n: int, delta: float) -> float:
-        """Theorem 4a: L(argmin Lhat) - inf L <= 2 max bon."""
-        return 2 * float(self.bonus(n, delta).max())
-
-    def pessimistic_bound(self, n: int, delta: float) -> float:
-        """Theorem 4b: L(argmin Lhat + bon) - inf L <= min over pi of [L + 2 bon] - inf L."""
-        return float((self.loss + 2 * self.bonus(n, delta)).min() - self.loss.min())
-
-    # --- Theorem 4c -------------------------------------------------------------------------------
+    # --- Theorem 4c
     def gamma(self, n: int, delta: float) -> float:
         return math.sqrt(math.log(2 * len(self.loss) / delta) / n)
 
@@ -126,19 +112,19 @@ class Online:
         rho = (self.top[:, None] - self.log_ratio) / self.spread
         return np.where(self.bandit.students > 0, rho, 0.0)
 
-    def ix_bound(self, n: int, delta: float, comparator: int | None = None) -> float:
+    def ix_bound(self, n: int, delta: float) -> float:
         """Theorem 4c: L(pi_hat) - L(pi0) <= B' [lam/(2 gamma n) + gamma C_g + sqrt(2 C_g log(2/delta)/n)].
 
-        pi0 is `comparator` (default: the best student); C_g = E_pi0[w / (1 + gamma w)].
+        pi0 is the best student; C_g = E_pi0[w / (1 + gamma w)].
         """
-        k = int(self.loss.argmin()) if comparator is None else comparator
+        k = int(self.loss.argmin())
         gamma, lam = self.gamma(n, delta), math.log(2 * len(self.loss) / delta)
         w = self.weights[k]
         c_gamma = float(self.bandit.mu @ (self.bandit.students[k] * w / (1 + gamma * w)).sum(-1))
         tail = math.sqrt(2 * c_gamma * math.log(2 / delta) / n)
         return self.spread * (lam / (2 * gamma * n) + gamma * c_gamma + tail)
 
-    # --- simulation -------------------------------------------------------------------------------
+    # --- simulation
     def sample(self, n: int, runs: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """(runs, X, Y) counts of n rounds of (x ~ mu, y ~ b); the scores g are functions of (x, y)."""
         joint = (self.bandit.mu[:, None] * self.base).ravel()
@@ -168,12 +154,13 @@ class Online:
         raise ValueError(f"unknown estimator {estimator!r}: one of {(*ESTIMATORS, RAW)}")
 
     def bounds(self, n: int, delta: float) -> Mapping[str, float]:
-        """The certified excess of L, for the estimators that have one."""
-        return {
-            "ips": self.ips_bound(n, delta),
-            "pessimistic": self.pessimistic_bound(n, delta),
-            "ix": self.ix_bound(n, delta),
-        }
+        """The certified excess of L over inf L, for the estimators that have one.
+
+        4a: L(argmin Lhat) <= inf L + 2 max bon. 4b: L(argmin Lhat + bon) <= min over pi of [L + 2 bon].
+        """
+        bonus = self.bonus(n, delta)
+        pessimistic = float((self.loss + 2 * bonus).min() - self.loss.min())
+        return {"ips": 2 * float(bonus.max()), "pessimistic": pessimistic, "ix": self.ix_bound(n, delta)}
 
 
 def _mean(counts: NDArray[np.int64], table: Array) -> Array:
@@ -184,9 +171,7 @@ def _mean(counts: NDArray[np.int64], table: Array) -> Array:
 def random_instance(
     rng: np.random.Generator, contexts: int = 3, playable: int = 5, reserved: int = 2, k: int = 64
 ) -> Bandit:
-    """Section 4's simulation: `reserved` actions only the expert plays (mass about .99), K students on the
-    rest.
-    """
+    """Section 4's simulation: `reserved` actions only the expert plays (mass about .99), K students on the rest."""
     own = 0.9 * rng.dirichlet(np.ones(playable), contexts) + 0.1 / playable
     style = rng.dirichlet(np.ones(reserved), contexts)
     mass = rng.uniform(0.005, 0.02, (contexts, 1))

@@ -1,4 +1,4 @@
-"""Random instances for the falsifier search (section 6): one without structure, three with a planted style.
+"""Random instances for the search (docs/theory.md, section 6): one kind without structure, three with a planted style.
 
 Every generator returns a batch: mu (M, X), students (M, K, X, Y), expert (M, X, Y), binary reward (M, X, Y).
 """
@@ -31,9 +31,7 @@ class Instances:
 
 
 def generic(m: int, rng: np.random.Generator, x: int = 2, y: int = 6, k: int = 8) -> Instances:
-    """No structure: Dirichlet(1/2) policies mixed with 1e-4, fair-coin rewards (not all equal in a
-    context).
-    """
+    """No structure: Dirichlet(1/2) policies mixed with 1e-4, fair-coin rewards (not all equal in a context)."""
 
     def policies(*shape: int) -> Array:
         p = rng.dirichlet(np.full(y, 0.5), shape) + 1e-4
@@ -45,17 +43,16 @@ def generic(m: int, rng: np.random.Generator, x: int = 2, y: int = 6, k: int = 8
 
 
 def planted_tau(m: int, rng: np.random.Generator, x: int = 2, k: int = 8) -> Instances:
-    """The expert's reward bit and style are independent; students differ in how much of its style they can
-    fake.
+    """The expert's reward bit and style are independent; students differ in how much of its style they can imitate.
 
-    Style 0 has expert mass 1 - eps, eps ~ 10^U(-3, -.5); student k gives it tau_k ~ 10^U(-9, -1.5). v_e ~
-    U(.6, .99); student 0 has a reward rate near v_e, the others U(.05, .95).
+    Style 0 has expert mass 1 - eps, eps ~ 10^U(-3, -.5); student k gives it tau_k ~ 10^U(-9, -1.5). v_e ~ U(.6, .99);
+    student 0 has a reward rate near v_e, the others U(.05, .95).
     """
     return _planted(m, rng, x, k, 10 ** rng.uniform(-9, -1.5, (m, k, 1)), jitter=0.0)
 
 
 def planted_const(m: int, rng: np.random.Generator, x: int = 2, k: int = 8) -> Instances:
-    """planted-tau with tau_k = 1e-3 for all: no student can fake more style than another."""
+    """planted-tau with tau_k = 1e-3 for all: no student can imitate more style than another."""
     return _planted(m, rng, x, k, np.full((m, k, 1), 1e-3), jitter=0.0)
 
 
@@ -83,9 +80,7 @@ def _planted(m: int, rng: np.random.Generator, x: int, k: int, tau_MK1: Array, j
 
 
 def _product(v: Array, style: Array) -> Array:
-    """(..., X) reward rates and (..., X, 2 or 1, S) styles given the bit -> (..., X, 2 S) action
-    probabilities.
-    """
+    """(..., X) reward rates and (..., X, 2 or 1, S) styles given the bit -> (..., X, 2 S) action probabilities."""
     bit = np.stack([1 - v, v], -1)[..., None]
     joint = bit * style
     return np.asarray(joint.reshape(*joint.shape[:-2], -1))

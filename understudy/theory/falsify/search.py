@@ -1,13 +1,12 @@
-"""What would refute the theory, and a search for it (section 6).
+"""What would refute the theory, and a search for it (docs/theory.md, section 6).
 
 F1  an offline learner whose regret, averaged over a family, is below the exact Bayes regret R_off(n);
 F2  a Delta-benign instance on which online imitation breaks its guarantee: kl(V || V_e) > Delta;
 F3  an instance that Theorem 3A' excludes and that happens;
 F4  violations of Theorem 4's bounds more often than delta.
 
-What is NOT a refutation: one instance on which SFT matches the expert. The lower bound is about the average
-(or the worst) over a family; benign instances where offline imitation does as well are common, and `search`
-counts them.
+One instance on which SFT matches the expert is no refutation: the lower bound is about the average (or the worst) over
+a family. `search` counts such instances.
 """
 
 from __future__ import annotations
@@ -19,23 +18,17 @@ import numpy as np
 
 from understudy.theory.exact.decompose import Split, split
 from understudy.theory.exact.online import Online, random_instance
-from understudy.theory.falsify.generators import GENERATORS, Instances
+from understudy.theory.falsify.generators import GENERATORS
 from understudy.theory.families.bandit import FamilyF
-from understudy.theory.families.information import Info
 from understudy.theory.families.instance import Bandit
 from understudy.theory.families.learners import OFFLINE_LEARNERS, simulate_regret
-from understudy.theory.scalars import Array, bernoulli_kl
+from understudy.theory.information import Info
+from understudy.theory.scalars import Array, bernoulli_kl, monte_carlo_tolerance, softmax
 
 ROUNDING = 1e-9
 ETAS = tuple(np.round(np.arange(0.01, 0.6, 0.01), 2))
 
-
-def monte_carlo_tolerance(standard_error: float) -> float:
-    """The tolerance of every Monte Carlo check in this package: 4 standard errors + 2e-4."""
-    return 4 * standard_error + 2e-4
-
-
-# --- F2 and F3: search over instances -------------------------------------------------------------
+# --- F2 and F3: search over instances ----------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -58,35 +51,21 @@ class Tally:
 
 
 def search(kind: str, count: int, dmax: float, seed: int, tol: float | None = None) -> Tally:
-    """Draw `count` instances, keep the Delta-benign ones, tally who matches the expert. tol = sqrt(dmax /
-    2).
-    """
-    return tally(GENERATORS[kind](count, np.random.default_rng(seed)), kind, dmax, tol)
-
-
-def tally(instances: Instances, kind: str, dmax: float, tol: float | None = None) -> Tally:
+    """Draw `count` instances, keep the Delta-benign ones, count who matches. tol: by default sqrt(dmax / 2)."""
     tol = math.sqrt(dmax / 2) if tol is None else tol
-    parts = split(instances.mu, instances.students, instances.expert, instances.reward)
+    batch = GENERATORS[kind](count, np.random.default_rng(seed))
+    parts = split(batch.mu, batch.students, batch.expert, batch.reward)
     online, offline = chosen_values(parts)
     v_e = parts.value_expert
     slack = parts.delta - bernoulli_kl(online, v_e)
     kept = parts.delta <= dmax
     events = (offline >= v_e - tol, online >= v_e - tol, offline > online + tol, online > offline + tol)
-    shares = [float(np.mean(event[kept])) if kept.any() else math.nan for event in events]
+    sft, on, sft_better, on_better = (float(np.mean(e[kept])) if kept.any() else math.nan for e in events)
+    violations, local = int((slack < -ROUNDING).sum()), int(local_violations(parts, online).sum())
+    gaps = np.stack([v_e - online, v_e - offline], -1)[kept]
+    worst = float(slack.min())
     return Tally(
-        kind,
-        len(instances),
-        dmax,
-        tol,
-        int(kept.sum()),
-        shares[0],
-        shares[1],
-        shares[2],
-        shares[3],
-        violations=int((slack < -ROUNDING).sum()),
-        local_violations=int(local_violations(parts, online).sum()),
-        worst_slack=float(slack.min()),
-        value_gaps=np.stack([v_e - online, v_e - offline], -1)[kept],
+        kind, len(batch), dmax, tol, int(kept.sum()), sft, on, sft_better, on_better, violations, local, worst, gaps
     )
 
 
@@ -102,8 +81,8 @@ def local_violations(parts: Split, online_value: Array) -> Array:
     best = parts.reverse.min(-1)
     broken = np.zeros(v_e.shape, dtype=bool)
     for eta in ETAS:
-        bad = parts.value <= (v_e - eta)[..., None]
-        cheapest = np.where(bad, parts.eligible_nuisance, np.inf).min(-1)
+        low = parts.value <= (v_e - eta)[..., None]
+        cheapest = np.where(low, parts.eligible_nuisance, np.inf).min(-1)
         price = bernoulli_kl(np.maximum(v_e - eta, 0), v_e)
         broken |= (best + ROUNDING < cheapest + price) & (online_value <= v_e - eta) & (v_e > eta)
     return broken
@@ -111,7 +90,7 @@ def local_violations(parts: Split, online_value: Array) -> Array:
 
 @dataclass(frozen=True)
 class Climb:
-    """The worst Delta-benign instance a hill climb found: V_e - V_online against what Theorem 3A allows."""
+    """The worst Delta-benign instance of a hill climb: V_e - V_online against what Theorem 3A allows."""
 
     dmax: float
     gap: float
@@ -121,22 +100,17 @@ class Climb:
 
 
 def hill_climb(dmax: float, seed: int, steps: int = 400, chains: int = 128) -> Climb:
-    """Maximise V_e - V_online subject to Delta <= dmax, by parallel random walks on logits. X = 1, Y = 4, K
-    = 3.
-    """
+    """Maximise V_e - V_online subject to Delta <= dmax by parallel random walks on logits. X = 1, Y = 4, K = 3."""
     rng = np.random.default_rng(seed)
     mu, reward = np.ones((chains, 1)), np.tile([1.0, 1.0, 0.0, 0.0], (chains, 1, 1))
     expert_logits = rng.normal(0, 1, (chains, 1, 4))
     student_logits = expert_logits[:, None] + rng.normal(0, 0.3, (chains, 3, 1, 4))
     best_gap, best_delta = np.full(chains, -np.inf), np.full(chains, np.inf)
-    best = (_softmax(student_logits), _softmax(expert_logits))
-    scale = 0.3
     for step in range(steps):
-        size = scale * 0.99**step + 1e-3 if step else 0.0
+        size = 0.3 * 0.99**step + 1e-3 if step else 0.0
         tried_e = expert_logits + size * rng.normal(size=expert_logits.shape)
         tried_s = student_logits + size * rng.normal(size=student_logits.shape)
-        students, expert = _softmax(tried_s), _softmax(tried_e)
-        parts = split(mu, students, expert, reward)
+        parts = split(mu, softmax(tried_s), softmax(tried_e), reward)
         gap = parts.value_expert - chosen_values(parts)[0]
         better = (parts.delta <= dmax) & (gap > best_gap)
         closer = (best_delta > dmax) & (parts.delta < best_delta)  # first find a benign instance at all
@@ -145,18 +119,13 @@ def hill_climb(dmax: float, seed: int, steps: int = 400, chains: int = 128) -> C
         best_delta = np.where(take, parts.delta, best_delta)
         expert_logits = np.where(take[:, None, None], tried_e, expert_logits)
         student_logits = np.where(take[:, None, None, None], tried_s, student_logits)
-        best = (_softmax(student_logits), _softmax(expert_logits))
     i = int(best_gap.argmax())
-    found = Bandit(mu[i], best[1][i], best[0][i], reward[i], name=f"worst found at Delta <= {dmax}")
-    return Climb(dmax, float(best_gap[i]), math.sqrt(dmax / 2), float(best_delta[i]), found)
+    expert, students = softmax(expert_logits)[i], softmax(student_logits)[i]
+    worst = Bandit(mu[i], expert, students, reward[i], name=f"worst found at Delta <= {dmax}")
+    return Climb(dmax, float(best_gap[i]), math.sqrt(dmax / 2), float(best_delta[i]), worst)
 
 
-def _softmax(logits: Array) -> Array:
-    weight = np.exp(logits - logits.max(-1, keepdims=True))
-    return np.asarray(weight / weight.sum(-1, keepdims=True))
-
-
-# --- F1: offline learners against the Bayes regret ------------------------------------------------
+# --- F1: offline learners against the Bayes regret ---------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -172,22 +141,17 @@ class LearnerRow:
         return self.regret < self.bayes - monte_carlo_tolerance(self.standard_error)
 
 
-def offline_learners(
-    family: FamilyF, rounds: tuple[int, ...], runs: int, seed: int, only: tuple[str, ...] = ()
-) -> list[LearnerRow]:
+def offline_learners(family: FamilyF, rounds: tuple[int, ...], runs: int, seed: int) -> list[LearnerRow]:
     """F1 on Family F: the family-average regret of simple offline learners, none below R_off(n)."""
     rng = np.random.default_rng(seed)
-    out = []
-    for n in rounds:
-        bayes = family.regret(Info.OFF_S, n)
-        for name, learner in OFFLINE_LEARNERS.items():
-            if not only or name in only:
-                mean, error = simulate_regret(family, learner, n, runs, rng)
-                out.append(LearnerRow(name, n, mean, error, bayes))
-    return out
+    return [
+        LearnerRow(name, n, *simulate_regret(family, learner, n, runs, rng), family.regret(Info.OFF_S, n))
+        for n in rounds
+        for name, learner in OFFLINE_LEARNERS.items()
+    ]
 
 
-# --- F4: violations of Theorem 4 ------------------------------------------------------------------
+# --- F4: violations of Theorem 4 ---------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -215,11 +179,11 @@ def theorem4_violations(instances: list[Bandit], n: int, runs: int, delta: float
         for theorem, estimator in (("4a", "ips"), ("4b", "pessimistic"), ("4c", "ix")):
             excess = problem.loss[problem.choose(counts, estimator, delta)] - problem.loss.min()
             ratios[theorem].append(excess / max(certified[estimator], 1e-300))
-    rows = []
-    for theorem, all_ratios in ratios.items():
-        ratio = np.concatenate(all_ratios)
-        rows.append(ViolationRow(theorem, delta, float((ratio > 1 + ROUNDING).mean()), len(ratio), float(ratio.max())))
-    return rows
+    pooled = {theorem: np.concatenate(parts) for theorem, parts in ratios.items()}
+    return [
+        ViolationRow(theorem, delta, float((ratio > 1 + ROUNDING).mean()), len(ratio), float(ratio.max()))
+        for theorem, ratio in pooled.items()
+    ]
 
 
 def random_instances(count: int, seed: int) -> list[Bandit]:

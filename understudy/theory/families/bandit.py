@@ -1,8 +1,8 @@
-"""Family F: the offline bottleneck at H = 1 (section 2 of docs/theory.md), every regret in closed form.
+"""Family F: the offline bottleneck at H = 1 (docs/theory.md, section 2), every regret in closed form.
 
-A contextual bandit whose expert mixes two styles. With probability 1 - eps it acts in a style that no
-student can play ('+' right, '-' wrong); with probability eps it acts in the students' own style, and only
-there does its sample say anything about the hidden bit theta_i of context i.
+A contextual bandit whose expert mixes two styles. With probability 1 - eps it acts in a style that no student can play
+('+' right, '-' wrong). With probability eps it acts in the students' style, and only then does its sample depend on
+the hidden bit theta_i of context i.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from understudy.errors import UserError
-from understudy.theory.families.information import Info
+from understudy.theory.families.instance import Bandit
+from understudy.theory.information import Info
 from understudy.theory.scalars import Array, binomial_mean, vote_error
 
-ACTIONS = ("0", "1", "+", "-")  # the students play the first two
-PLAYABLE = 2
+Bits = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class FamilyF:
-    """F(l, p, eps, kappa): l contexts with law p, playable mass eps, expert error kappa.
+    """F(l, p, eps, kappa): l contexts with law p, playable mass eps, expert error kappa. Actions 0, 1, +, -.
 
-    e(+|i) = (1-eps)(1-kappa), e(-|i) = (1-eps) kappa, e(theta_i|i) = eps(1-kappa), e(1-theta_i|i) = eps
-    kappa. r = 1 on '+' and on theta_i. theta is uniform on the `active` contexts (all, by default) and
-    known elsewhere. students 'D': the 2^l deterministic maps to {0, 1}; V* = 1, gap 1. students 'S': the
-    soft ones, pi_b(b_i|i) = 1 - kappa; V* = 1 - kappa = V_e, gap 1 - 2 kappa.
+    e(+|i) = (1-eps)(1-kappa), e(-|i) = (1-eps) kappa, e(theta_i|i) = eps(1-kappa), e(1-theta_i|i) = eps kappa. r = 1 on
+    '+' and on theta_i. theta is uniform on the `active` contexts (all, by default) and known elsewhere. students 'D':
+    the 2^l deterministic maps to {0, 1}; V* = 1, gap 1. students 'S': the soft ones, pi_b(b_i|i) = 1 - kappa;
+    V* = 1 - kappa = V_e, gap 1 - 2 kappa.
     """
 
-    l: int = 8  # noqa: E741  (the paper's letter)
+    l: int = 8
     eps: float = 0.01
     kappa: float = 0.0
     students: Literal["D", "S"] = "D"
@@ -78,9 +78,8 @@ class FamilyF:
         """What playing the wrong bit costs in a context."""
         return 1.0 if self.students == "D" else 1 - 2 * self.kappa
 
-    # --- tables, for enumeration, training and the identities --------------------------------------
-    def expert(self, theta: NDArray[np.int64]) -> Array:
-        """(l, 4) e(y|x) over ACTIONS."""
+    def expert(self, theta: Bits) -> Array:
+        """(l, 4) e(y|x)."""
         table = np.empty((self.l, 4))
         rows = np.arange(self.l)
         table[rows, theta] = self.eps * (1 - self.kappa)
@@ -89,41 +88,35 @@ class FamilyF:
         table[:, 3] = (1 - self.eps) * self.kappa
         return table
 
-    def reward(self, theta: NDArray[np.int64]) -> Array:
-        """(l, 4) r(x, y) over ACTIONS."""
+    def reward(self, theta: Bits) -> Array:
+        """(l, 4) r(x, y)."""
         table = np.zeros((self.l, 4))
         table[np.arange(self.l), theta] = 1
         table[:, 2] = 1
         return table
 
-    def student(self, bits: NDArray[np.int64]) -> Array:
-        """(l, 4) pi_b(y|x) over ACTIONS."""
+    def student(self, bits: Bits) -> Array:
+        """(l, 4) pi_b(y|x)."""
         right = 1.0 if self.students == "D" else 1 - self.kappa
         table = np.zeros((self.l, 4))
         table[np.arange(self.l), bits] = right
         table[np.arange(self.l), 1 - bits] = 1 - right
         return table
 
-    def bits(self) -> NDArray[np.int64]:
+    def bits(self) -> Bits:
         """(2^l, l) every theta, or every student's b."""
         return (np.arange(2**self.l)[:, None] >> np.arange(self.l)) & 1
 
-    def sample(
-        self, theta: NDArray[np.int64], n: int, rng: np.random.Generator
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """n rounds of OFF-S: contexts (n,) and indices into ACTIONS (n,)."""
-        x = rng.choice(self.l, n, p=self.law)
-        y = (rng.random((n, 1)) > np.cumsum(self.expert(theta), -1)[x]).sum(-1)
-        return x, np.minimum(y, len(ACTIONS) - 1)
+    def bandit(self, theta: Bits, students: Bits | None = None) -> Bandit:
+        """The instance at theta; students (K, l) are rows of bits, all by default."""
+        rows = self.bits() if students is None else students
+        return Bandit(self.law, self.expert(theta), np.stack([self.student(b) for b in rows]), self.reward(theta))
 
-    # --- Theorem 2 ---------------------------------------------------------------------------------
     def regret(self, info: Info, n: int, coverage: float = 1.0) -> float:
-        """Least Bayes regret V* - V over learners, n rounds of `info`: Theorem 2, (i) to (iii), and
-        corollary C6.
+        """Least Bayes regret V* - V over learners, n rounds of `info`: Theorem 2, (i) to (iii), and corollary C6.
 
-        Exact for every (randomised) learner whose policy mixes students context by context; for 'D' that is
-        every policy supported on {0, 1}. `coverage` C: the base policy of ON-G puts mass 1/C on {0, 1} (1:
-        all of it).
+        Exact for every (randomised) learner whose policy mixes students context by context; for 'D' that is every
+        policy on {0, 1}. `coverage` C: the base policy of ON-G puts mass 1/C on {0, 1} (1: all of it).
         """
         check_rounds(n)
         if coverage < 1:
@@ -153,16 +146,16 @@ def miss(q: float, n: int) -> float:
     return math.exp(n * math.log1p(-q)) if q < 1 else float(n == 0)
 
 
-# --- corollaries of Theorem 2 ----------------------------------------------------------------------
+# --- corollaries of Theorem 2 ------------------------------------------------------------------------------
 
 
-def samples_needed(regret: float, l: int, eps: float) -> float:  # noqa: E741
+def samples_needed(regret: float, l: int, eps: float) -> float:
     """C1: OFF-S rounds for a regret of `regret` (uniform p, kappa 0, gap 1); eps = 1 gives the ON-G count."""
     return math.log(2 * regret) / math.log1p(-eps / l)
 
 
-def rate_instance(l: int, eps: float, n: int, kappa: float = 0.0) -> FamilyF:  # noqa: E741
-    """C4: the law (zeta, ..., zeta, heavy) with zeta = 1/(eps (n+1)) that makes regret scale as log|Pi| / n.
+def rate_instance(l: int, eps: float, n: int, kappa: float = 0.0) -> FamilyF:
+    """C4: the law (zeta, ..., zeta, heavy) with zeta = 1/(eps (n+1)), for which regret scales as log|Pi| / n.
 
     The last context is heavy and its bit is known. Needs l - 1 <= eps (n + 1).
     """
@@ -176,18 +169,16 @@ def rate_instance(l: int, eps: float, n: int, kappa: float = 0.0) -> FamilyF:  #
     return FamilyF(l=l, eps=eps, kappa=kappa, p=(zeta,) * (l - 1) + (heavy,), active=tuple(range(l - 1)))
 
 
-def rate_lower_bound(l: int, eps: float, n: int) -> float:  # noqa: E741
+def rate_lower_bound(l: int, eps: float, n: int) -> float:
     """C4: (l - 1) / (2 e eps (n + 1)), where l = log2 |Pi|."""
     return (l - 1) / (2 * math.e * eps * (n + 1))
 
 
 def truncated_decoding_regret(family: FamilyF, info: Info, n: int) -> float:
-    """C3: the expert's *samples* come from its truncated law e(.|{+,-}) (top-p, greedy), its scores from e
-    itself.
+    """C3: the expert's samples come from its truncated law e(.|{+,-}) (top-p, greedy), its scores from e.
 
-    Samples then do not depend on theta at all, so OFF-S and OFF-G stay at gap/2 of the active mass for
-    every n, while ON-G (own actions, scores from e) is what it was. A different observation model from y ~
-    e: labelled so. OFF-L is given the untruncated distributions, so it too is what it was.
+    The samples do not depend on theta, so OFF-S and OFF-G stay at gap/2 of the active mass for every n. ON-G (scores of
+    own actions) and OFF-L (untruncated distributions) are unchanged.
     """
     if info in (Info.OFF_S, Info.OFF_G):
         return family.gap / 2 * float(family.active_law.sum())
@@ -197,8 +188,7 @@ def truncated_decoding_regret(family: FamilyF, info: Info, n: int) -> float:
 def le_cam(separation: float, hellinger2: float, n: int) -> float:
     """C5: max_j E regret_j >= (s/2)(1 - sqrt(1 - (1 - D2/2)^(2n))) for any OFF-S learner into Pi.
 
-    `separation` s = min over pi in Pi of regret_0 + regret_1; `hellinger2` D2 = E_x sum_y (sqrt e0 - sqrt
-    e1)^2.
+    separation: s = min over pi in Pi of regret_0 + regret_1. hellinger2: D2 = E_x sum_y (sqrt e0 - sqrt e1)^2.
     """
     overlap = max(0.0, 1 - hellinger2 / 2) ** (2 * n)
     return separation / 2 * (1 - math.sqrt(max(0.0, 1 - overlap)))

@@ -1,15 +1,12 @@
-"""The two Gaussian examples, closed forms and quadrature: Figure 3 (section 3) and the bottleneck (section
-2).
+"""The two Gaussian examples, closed forms and quadrature: Figure 3 and the bottleneck (docs/theory.md, sections 3, 2).
 
-Figure 3 shows benign against harmful misspecification and does NOT separate online from offline: all
-covariances are equal, so forward and reverse projections coincide. The bottleneck does.
+Figure 3 does not separate online from offline: all covariances are equal, so forward and reverse projections coincide.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from scipy.integrate import quad
@@ -18,18 +15,17 @@ from scipy.stats import norm
 
 from understudy.errors import UserError
 from understudy.theory.families.bandit import check_rounds
-from understudy.theory.families.information import Info
+from understudy.theory.information import Info
 from understudy.theory.scalars import Array, bernoulli_kl, binomial_mean, gaussian_cdf, gaussian_density
 
 EXPERT = (-2.0, 2.0)  # mean of the expert of Figure 3; r = 1[y >= 0]
-Statistic = Literal["y", "r"]
 
 
 @dataclass(frozen=True)
 class Fig3:
     """Students N(mean(t), I) on R^2: class 'A' has mean (0, t), class 'B' (t, t). Expert N((-2, 2), I)."""
 
-    cls: Literal["A", "B"]
+    cls: str
 
     def __post_init__(self) -> None:
         if self.cls not in ("A", "B"):
@@ -46,13 +42,13 @@ class Fig3:
     def value(self, t: float) -> float:
         return float(gaussian_cdf(t))
 
-    def relevant(self, t: float, phi: Statistic = "r") -> float:
+    def relevant(self, t: float, phi: str = "r") -> float:
         """R: the part of L that phi = y, or phi = r, can see."""
         if phi == "y":
             return (t - EXPERT[1]) ** 2 / 2
         return float(bernoulli_kl(gaussian_cdf(t), gaussian_cdf(EXPERT[1])))
 
-    def nuisance(self, t: float, phi: Statistic = "r") -> float:
+    def nuisance(self, t: float, phi: str = "r") -> float:
         return self.reverse_kl(t) - self.relevant(t, phi)
 
     @property
@@ -60,12 +56,12 @@ class Fig3:
         """The reverse-KL (and forward-KL) projection: t = 2 in class A, 0 in class B."""
         return EXPERT[1] if self.cls == "A" else (EXPERT[0] + EXPERT[1]) / 2
 
-    def least_nuisance(self, phi: Statistic = "r") -> tuple[float, float]:
+    def least_nuisance(self, phi: str = "r") -> tuple[float, float]:
         """(inf N, the t that attains it)."""
         best = minimize_scalar(lambda t: self.nuisance(t, phi), bracket=(-1.5, 1.0), method="brent", tol=1e-12)
         return float(best.fun), float(best.x)
 
-    def delta(self, phi: Statistic = "r") -> float:
+    def delta(self, phi: str = "r") -> float:
         """Delta_phi = inf L - inf N."""
         return self.reverse_kl(self.minimiser) - self.least_nuisance(phi)[0]
 
@@ -77,8 +73,7 @@ class Fig3:
     def raw_covariance(self, t: float) -> float:
         """Cov_pi(r, log e - log pi) without projecting on the class: the y-part of A alone moves with r.
 
-        In class B at t = 0 it is 2 phi(0) > 0 although no step in the class helps: alignment must be
-        projected.
+        In class B at t = 0 it is 2 phi(0) > 0 although no step in the class helps.
         """
         return float((EXPERT[1] - t) * gaussian_density(t))
 
@@ -108,11 +103,10 @@ def _kl_line(student: float, expert: float, low: float, high: float) -> float:
 
 @dataclass(frozen=True)
 class Bottleneck:
-    """Expert: x ~ N(-M, 1), y | x ~ N(2 s(x), 1), s = +1 if x < -M/2 else theta in {-1, 1}; r = 1[s(x) y >=
-    0].
+    """Expert: x ~ N(-M, 1), y | x ~ N(2 s(x), 1), s = +1 if x < -M/2 else theta in {-1, 1}; r = 1[s(x) y >= 0].
 
-    Students N((0, m), I), m in {-2, 2}. eps = Phi(-M/2) is both the chance that an expert sample says
-    anything about theta, and the student mass left of -M/2. V_e = Phi(2). theta is uniform.
+    Students N((0, m), I), m in {-2, 2}. eps = Phi(-M/2) is the probability that an expert sample depends on theta, and
+    the student mass left of -M/2. V_e = Phi(2). theta is uniform.
     """
 
     M: float = 4.0
@@ -124,10 +118,6 @@ class Bottleneck:
     @property
     def eps(self) -> float:
         return float(gaussian_cdf(-self.M / 2))
-
-    @property
-    def value_expert(self) -> float:
-        return float(gaussian_cdf(2.0))
 
     def value(self, m: float, theta: int) -> float:
         """V(m; theta) = eps Phi(m) + (1 - eps) Phi(theta m)."""
@@ -153,9 +143,7 @@ class Bottleneck:
         raise UserError("info", info, "a real-valued action has no token distribution: OFF-S, OFF-G or ON-G")
 
     def _regret_given(self, k: Array) -> Array:
-        """E min over m of posterior cost, given k informative samples: threshold the sum S at log(g- / g+)
-        / 4.
-        """
+        """E min over m of posterior cost, given k informative samples: threshold the sum S at log(g- / g+) / 4."""
         minus, plus = self.gaps()
         k = np.asarray(k, float)
         root = np.sqrt(np.maximum(k, 1e-300))

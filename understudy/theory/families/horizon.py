@@ -1,15 +1,11 @@
-"""Horizon (section 5): exact Bayes regrets of sequence families, to see what H does and does not do.
+"""Horizon (docs/theory.md, section 5): exact Bayes regrets of sequence families.
 
-x is uniform on l contexts; a completion has H content tokens; the reward is 1 iff no token is wrong; the
-hidden bits are one per context ('shared') or one per context and step ('indep'). The number of expert
-samples n is fixed as H grows.
+x is uniform on l contexts; a completion has H content tokens; the reward is 1 iff no token is wrong; the hidden bits
+are one per context ('shared') or one per context and step ('indep'). Students cannot emit filler.
 
 R-*        the expert always emits the right token: realizable.
 M-mode-*   a leading style token: with probability eps it plays like a student, else its H tokens are filler.
 M-token-*  at every step, filler with probability 1 - eps (it counts as correct), else the right token.
-
-Students cannot emit filler. The realizable regret is within a factor 2 of its H = 1 value for every H; the
-misspecified gap is there in full at H = 1 and may grow, stay or shrink with H. Horizon is not what decides.
 """
 
 from __future__ import annotations
@@ -20,7 +16,7 @@ import numpy as np
 
 from understudy.errors import UserError
 from understudy.theory.families.bandit import check_rounds, miss
-from understudy.theory.families.information import Info
+from understudy.theory.information import Info
 from understudy.theory.scalars import binomial_mean, vote_error
 
 KINDS = ("R-shared", "R-indep", "M-mode-shared", "M-mode-indep", "M-token-shared", "M-token-indep")
@@ -30,12 +26,12 @@ KINDS = ("R-shared", "R-indep", "M-mode-shared", "M-mode-indep", "M-token-shared
 class HZ:
     """One family. `kappa` > 0 (content noise) is defined for the kinds R-shared and M-mode-shared only.
 
-    With content noise the reward is the fraction correct and a wrong bit costs `gap`: 1 - 2 kappa for
-    R-shared (soft students), 1 for M-mode-shared (the regret is then the probability of the wrong bit).
+    With content noise the reward is the fraction correct and a wrong bit costs `gap`: 1 - 2 kappa for R-shared (soft
+    students), 1 for M-mode-shared (the regret is then the probability of the wrong bit).
     """
 
     kind: str = "R-shared"
-    l: int = 8  # noqa: E741
+    l: int = 8
     eps: float = 0.01
     kappa: float = 0.0
     H: int = 1
@@ -66,10 +62,9 @@ class HZ:
     def regret(self, info: Info, n: int) -> float:
         """Exact Bayes regret after n rounds.
 
-        ON-G gives token scores along the student's own completions, which settle every bit of a visited
-        context. OFF-L (distributions along the expert's own completions) does that for M-token, where each
-        prefix is shared; for M-mode it shows nothing about the content after a filler style token, so it is
-        no better than OFF-S. That needs the separate style token, hence at least two tokens.
+        ON-G (token scores along the student's completions) shows every bit of a visited context. So does OFF-L
+        (distributions along the expert's completions) for M-token, where prefixes are shared. For M-mode it shows
+        nothing about the content after a filler style token, and equals OFF-S.
         """
         check_rounds(n)
         if info is Info.ON_G_STAR:

@@ -1,30 +1,17 @@
-"""A finite imitation instance, and the JSON file in which a sceptic hands us theirs.
-
-The schema is `SCHEMA` below (`understudy theory falsify --schema` prints it); `load` gives one clear line
-for each way in which a file can be wrong.
-"""
+"""A finite imitation problem: contexts, actions, an expert, a class of students, a reward."""
 
 from __future__ import annotations
 
-import json
-import math
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
-from understudy.errors import UserError
 from understudy.theory.scalars import Array
-
-FORMAT = "understudy-instance/1"
-LIMIT = 1_000_000  # numbers in the table of students
-CELLS = 20_000  # contexts x actions
 
 
 @dataclass(frozen=True)
 class Bandit:
-    """Contexts X, actions Y, a finite student class: section 0. A whole sequence may be one action."""
+    """Contexts X, actions Y, K students (docs/theory.md, section 0). A whole sequence may be one action."""
 
     mu: Array  # (X,) law of the contexts
     expert: Array  # (X, Y) e(y|x)
@@ -33,7 +20,7 @@ class Bandit:
     base: Array | None = None  # (X, Y) the policy that samples for Theorem 4
     alternatives: tuple[tuple[Array, Array], ...] = ()  # (expert, reward) hypotheses for F1, the first one included
     name: str = "instance"
-    student_names: tuple[str, ...] = field(default=())
+    student_names: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -49,186 +36,8 @@ class Bandit:
         return self.student_names[k] if self.student_names else f"student {k}"
 
     def sampling_base(self) -> Array:
-        """`base`, or the uniform law on the actions that some student plays."""
+        """`base`, or the uniform law on the actions that at least one student plays."""
         if self.base is not None:
             return self.base
         played = (self.students > 0).any(0).astype(float)
         return played / played.sum(-1, keepdims=True)
-
-
-_ROW = {"type": "array", "items": {"type": "number", "minimum": 0}}
-_TABLE = {"type": "array", "items": _ROW}
-SCHEMA: dict[str, Any] = {
-    "$schema": "https://json-schema.org/draft/2020-12/schema",
-    "title": "A finite imitation instance for `understudy theory falsify --instance`",
-    "type": "object",
-    "required": ["format", "expert", "reward", "students"],
-    "additionalProperties": False,
-    "properties": {
-        "format": {"const": FORMAT},
-        "name": {"type": "string"},
-        "mu": {**_ROW, "description": "law of the X contexts; uniform if absent"},
-        "expert": {**_TABLE, "description": "X rows of Y probabilities: e(y|x)"},
-        "reward": {**_TABLE, "description": "X rows of Y rewards in [0, 1]"},
-        "students": {"type": "array", "items": _TABLE, "description": "K tables of X rows of Y probabilities"},
-        "student_names": {"type": "array", "items": {"type": "string"}},
-        "base": {
-            **_TABLE,
-            "description": "the policy that samples for Theorem 4; must cover every student. "
-            "Uniform on the actions some student plays if absent",
-        },
-        "alternatives": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["expert", "reward"],
-                "additionalProperties": False,
-                "properties": {"expert": _TABLE, "reward": _TABLE},
-            },
-            "description": "for falsifier F1: other worlds with the same contexts, actions and students. "
-            "The learner does not know which world it is in (this one and these are equally likely)",
-        },
-    },
-}
-
-
-def load(path: str | Path) -> Bandit:
-    """Read and check an instance file; a UserError naming field, value and mend for anything wrong."""
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError("instance", path, f"cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise UserError("instance", path, "is not UTF-8 text: give a JSON file") from None
-    try:
-        data = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        where = f"line {error.lineno}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else "nesting"
-        raise UserError("instance", path, f"is not JSON ({where})") from None
-    return parse(data, path.stem)
-
-
-def parse(data: object, name: str = "instance") -> Bandit:
-    """A checked Bandit from decoded JSON."""
-    if not isinstance(data, dict):
-        raise UserError("instance", type(data).__name__, "the file must hold one JSON object")
-    if unknown := sorted(set(data) - set(SCHEMA["properties"])):
-        raise UserError("instance", unknown[0], f"unknown field; known: {', '.join(SCHEMA['properties'])}")
-    for required in SCHEMA["required"]:
-        if required not in data:
-            raise UserError("instance", "", f"the field '{required}' is missing (--schema prints the format)")
-    if data["format"] != FORMAT:
-        raise UserError("format", data["format"], f"write {FORMAT!r}")
-    expert = _table(data["expert"], "expert")
-    x, y = expert.shape
-    if x * y > CELLS:
-        raise UserError("expert", f"{x} x {y}", f"at most {CELLS} cells: pool contexts or actions")
-    expert = _policy(expert, "expert")
-    reward = _reward(data["reward"], (x, y), "reward")
-    mu = np.full(x, 1 / x)
-    if "mu" in data:
-        mu = _array(data["mu"], 1, "mu")
-        if mu.shape != (x,):
-            raise UserError("mu", f"{len(mu)} numbers", f"give one for each of the {x} contexts of 'expert'")
-        mu = _policy(mu[None], "mu")[0]
-    students = _students(data["students"], (x, y))
-    base = None
-    if "base" in data:
-        base = _policy(_table(data["base"], "base", (x, y)), "base")
-        if bool(((students > 0).any(0) & (base == 0) & (mu > 0)[:, None]).any()):
-            raise UserError("base", "0", "must be positive wherever some student plays (Theorem 4)")
-    names = data.get("student_names", [])
-    if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
-        raise UserError("student_names", type(names).__name__, "give a list of strings")
-    if names and len(names) != len(students):
-        raise UserError("student_names", f"{len(names)} names", f"there are {len(students)} students")
-    title = data.get("name", name)
-    if not isinstance(title, str):
-        raise UserError("name", title, "give a string")
-    alternatives = _alternatives(data.get("alternatives", []), expert, reward)
-    return Bandit(mu, expert, students, reward, base, alternatives, title, tuple(names))
-
-
-def dump(bandit: Bandit) -> dict[str, Any]:
-    """The JSON object that `parse` reads back; floats in full precision."""
-    data: dict[str, Any] = {
-        "format": FORMAT,
-        "name": bandit.name,
-        "mu": bandit.mu.tolist(),
-        "expert": bandit.expert.tolist(),
-        "reward": bandit.reward.tolist(),
-        "students": bandit.students.tolist(),
-    }
-    if bandit.student_names:
-        data["student_names"] = list(bandit.student_names)
-    if bandit.base is not None:
-        data["base"] = bandit.base.tolist()
-    if bandit.alternatives:
-        data["alternatives"] = [{"expert": e.tolist(), "reward": r.tolist()} for e, r in bandit.alternatives[1:]]
-    return data
-
-
-def _students(data: object, shape: tuple[int, int]) -> Array:
-    if not isinstance(data, list) or not data:
-        raise UserError("students", data, "give a non-empty list of tables")
-    if len(data) * shape[0] * shape[1] > LIMIT:
-        raise UserError("students", f"{len(data)} tables of {shape}", f"at most {LIMIT} numbers in all")
-    names = [f"students[{k}]" for k in range(len(data))]
-    return np.stack([_policy(_table(one, n, shape), n) for one, n in zip(data, names)])
-
-
-def _alternatives(data: object, expert: Array, reward: Array) -> tuple[tuple[Array, Array], ...]:
-    if not isinstance(data, list):
-        raise UserError("alternatives", type(data).__name__, "give a list of {expert, reward}")
-    worlds = [(expert, reward)]
-    shape = (expert.shape[0], expert.shape[1])
-    for i, one in enumerate(data):
-        name = f"alternatives[{i}]"
-        if not isinstance(one, dict) or set(one) != {"expert", "reward"}:
-            raise UserError(name, "", "give an object with exactly the fields 'expert' and 'reward'")
-        other = _policy(_table(one["expert"], f"{name}.expert", shape), f"{name}.expert")
-        worlds.append((other, _reward(one["reward"], shape, f"{name}.reward")))
-    return tuple(worlds) if data else ()
-
-
-def _array(data: object, ndim: int, name: str) -> Array:
-    """Nested lists of finite numbers as an array; anything else is named by its position."""
-    if ndim == 0:
-        if isinstance(data, bool) or not isinstance(data, int | float) or not math.isfinite(data):
-            raise UserError(name, data, "give a finite number")
-        return np.asarray(float(data))
-    if not isinstance(data, list) or not data:
-        raise UserError(name, data, "give a non-empty list")
-    rows = [_array(one, ndim - 1, f"{name}[{i}]") for i, one in enumerate(data)]
-    for i, row in enumerate(rows):
-        if row.shape != rows[0].shape:
-            raise UserError(f"{name}[{i}]", f"{len(row)} numbers", f"the first row has {len(rows[0])}")
-    return np.stack(rows)
-
-
-def _table(data: object, name: str, shape: tuple[int, int] | None = None) -> Array:
-    table = _array(data, 2, name)
-    if shape is not None and table.shape != shape:
-        got = f"{table.shape[0]} x {table.shape[1]}"
-        raise UserError(name, got, f"must be {shape[0]} contexts x {shape[1]} actions, like 'expert'")
-    return table
-
-
-def _policy(table: Array, name: str) -> Array:
-    for i, row in enumerate(table):
-        where = f"{name}[{i}]" if name != "mu" else "mu"
-        if row.min() < 0:
-            raise UserError(where, row.min(), "a probability cannot be negative")
-        if abs(row.sum() - 1) > 1e-6:
-            raise UserError(where, f"sums to {row.sum():.9g}", "probabilities must sum to 1 (within 1e-6)")
-    return np.asarray(table / table.sum(-1, keepdims=True))
-
-
-def _reward(data: object, shape: tuple[int, int], name: str) -> Array:
-    table = _table(data, name, shape)
-    bad = np.argwhere((table < 0) | (table > 1))
-    if len(bad):
-        i, j = bad[0]
-        raise UserError(f"{name}[{i}][{j}]", table[i, j], "rewards lie in [0, 1]")
-    return table

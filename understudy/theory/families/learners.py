@@ -1,7 +1,4 @@
-"""Concrete learners in Family F: online ones in closed form, offline ones by simulation (sections 2 and 6).
-
-The bounds of Theorem 2 are about every learner; these are the ones a reader will think of first.
-"""
+"""Concrete learners in Family F: online ones in closed form, offline ones by simulation (docs/theory.md, 2 and 6)."""
 
 from __future__ import annotations
 
@@ -9,15 +6,11 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import binom
 
 from understudy.errors import UserError
-from understudy.theory.families.bandit import FamilyF, check_rounds, miss
+from understudy.theory.families.bandit import Bits, FamilyF, check_rounds, miss
 from understudy.theory.scalars import Array, binomial_mean, vote_error
-
-Bits = NDArray[np.int64]
-
 
 # --- ON-G, uniform base on {0, 1}. Importance-weighted loss of action a: sum_j 2 * 1[y_j = a] (c - g_j)
 
@@ -38,15 +31,13 @@ def group_centred_regret(family: FamilyF, n: int) -> float:
 
 
 def raw_ips_regret(family: FamilyF, n: int) -> float:
-    """No baseline (c = 0): it confuses 'drawn often' with 'scored low'. The baseline is essential."""
+    """No baseline (c = 0): it confuses 'drawn often' with 'scored low'."""
     check_rounds(n)
     loss_right = -(math.log(family.eps) + math.log1p(-family.kappa))
     loss_wrong = -(math.log(family.eps) + math.log(family.kappa)) if family.kappa > 0 else math.inf
 
     def wrong(m: Bits) -> Array:
-        """P(the wrong action has the smaller summed loss), after m draws in this context, k of the right
-        action.
-        """
+        """P(the wrong action has the smaller summed loss) after m draws in this context."""
         if math.isinf(loss_wrong):  # it is avoided once drawn; never drawn, it looks free
             cost = 1.0 if loss_right > 0 else 0.5
             return np.where(m == 0, 0.5, cost * 0.5 ** m.astype(float))
@@ -63,10 +54,9 @@ def raw_ips_regret(family: FamilyF, n: int) -> float:
 
 
 def perfect_run(family: FamilyF, n: int) -> float:
-    """P(one OFF-S run of majority vote gets every bit right). Section 6: a single lucky run proves nothing.
+    """P(one OFF-S run of majority vote gets every bit right): a single lucky run proves nothing.
 
-    Exact for the uniform law: N ~ Bin(n, eps) informative samples, spread over contexts one context at a
-    time.
+    Exact for the uniform law: N ~ Bin(n, eps) informative samples, spread over contexts one context at a time.
     """
     if family.p is not None or family.active is not None:
         raise UserError("p", family.p, "perfect_run is for the uniform law with every bit hidden")
@@ -82,64 +72,34 @@ def perfect_run(family: FamilyF, n: int) -> float:
     return float(binom.pmf(np.arange(top + 1), n, family.eps) @ all_right)
 
 
-def _majority(votes: Array, coin: Array) -> Array:
-    return np.where(votes == 0, coin, votes > 0)
+def _majority(votes_RN: Array, coin_R: Array) -> Array:
+    votes = votes_RN.sum(1)
+    return np.where(votes == 0, coin_R, votes > 0)
 
 
-def vote_majority(votes_RN: Array, coin_R: Array) -> Array:
-    """The Bayes rule: majority of all votes (+1 for bit 1, -1 for bit 0, 0 for an uninformative sample)."""
-    return _majority(votes_RN.sum(1), coin_R)
-
-
-def vote_first(votes_RN: Array, coin_R: Array) -> Array:
-    """Believe the first informative sample."""
-    return _majority(_nth_informative(votes_RN, 1).sum(1), coin_R)
-
-
-def vote_last(votes_RN: Array, coin_R: Array) -> Array:
-    """Believe the last informative sample."""
-    return _majority(_nth_informative(votes_RN[:, ::-1], 1).sum(1), coin_R)
-
-
-def vote_latest3(votes_RN: Array, coin_R: Array) -> Array:
-    """Majority of the latest three informative samples."""
-    return _majority(_nth_informative(votes_RN[:, ::-1], 3).sum(1), coin_R)
-
-
-def vote_biased(votes_RN: Array, coin_R: Array) -> Array:
-    """Bit 1 unless bit 0 leads by two or more."""
-    return (votes_RN.sum(1) > -2).astype(float)
-
-
-def vote_coin(votes_RN: Array, coin_R: Array) -> Array:
-    """Ignore the data."""
-    return coin_R
-
-
-def _nth_informative(votes_RN: Array, count: int) -> Array:
-    """Keep the first `count` non-zero votes of each row."""
+def _first(votes_RN: Array, count: int) -> Array:
+    """The first `count` informative (non-zero) votes of each row."""
     return np.where(np.cumsum(votes_RN != 0, axis=1) <= count, votes_RN, 0)
 
 
+# votes (runs, samples): +1 for bit 1, -1 for bit 0, 0 for an uninformative sample; coin (runs,); -> bit (runs,)
 OFFLINE_LEARNERS: dict[str, Callable[[Array, Array], Array]] = {
-    "majority": vote_majority,
-    "first": vote_first,
-    "last": vote_last,
-    "latest 3": vote_latest3,
-    "biased": vote_biased,
-    "coin": vote_coin,
+    "majority": _majority,  # the Bayes rule
+    "first": lambda votes, coin: _majority(_first(votes, 1), coin),
+    "last": lambda votes, coin: _majority(_first(votes[:, ::-1], 1), coin),
+    "latest 3": lambda votes, coin: _majority(_first(votes[:, ::-1], 3), coin),
+    "biased": lambda votes, coin: (votes.sum(1) > -2).astype(float),  # bit 1 unless bit 0 leads by two or more
+    "coin": lambda votes, coin: coin,
 }
 
 
 def simulate_regret(
     family: FamilyF, learner: Callable[[Array, Array], Array], n: int, runs: int, rng: np.random.Generator
 ) -> tuple[float, float]:
-    """(mean, standard error) of an OFF-S learner's regret, theta uniform: the family average that F1 is
-    about.
+    """(mean, standard error) of an OFF-S learner's regret, theta uniform: the family average that F1 is about.
 
-    A learner maps the informative votes of one context, (runs, most) in {-1, 0, 1} padded with 0, and a
-    fair coin (runs,) to a bit (runs,). Only the active contexts of one probability are simulated, one
-    context a run: contexts are exchangeable given p.
+    A learner maps the informative votes of one context, (runs, most) in {-1, 0, 1} padded with 0, and a fair coin
+    (runs,) to a bit (runs,). One context per run is simulated for each probability: contexts are exchangeable given p.
     """
     mean = variance = 0.0
     values, counts = np.unique(family.active_law, return_counts=True)
@@ -151,4 +111,4 @@ def simulate_regret(
         wrong = learner(votes.astype(float), rng.integers(0, 2, runs).astype(float)) != theta
         mean += family.gap * count * q * wrong.mean()
         variance += (family.gap * count * q) ** 2 * wrong.var() / runs
-    return mean, math.sqrt(variance)
+    return float(mean), math.sqrt(variance)

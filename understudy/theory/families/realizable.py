@@ -1,7 +1,5 @@
-"""The realizable case (section 1): offline imitation is horizon-free, and what scores add when the expert
-is random.
-
-Rates are upper bounds for finite classes of size K; the two families below have exact Bayes regrets.
+"""The realizable case (docs/theory.md, section 1): rates for finite classes of size K, two families with exact regrets,
+and random classes over token sequences.
 """
 
 from __future__ import annotations
@@ -13,14 +11,14 @@ import numpy as np
 
 from understudy.errors import UserError
 from understudy.theory.families.bandit import check_rounds, miss
-from understudy.theory.families.information import Info
+from understudy.theory.information import Info
 from understudy.theory.scalars import Array, binomial_mean, logistic, vote_error
 
 ONLINE_RATIO_LIMIT = 2 * math.e * math.log(2)  # 3.768...: Theorem 1c with 1a, as K and n grow
 
 
 def mle_hellinger_bound(k: int, n: int, delta: float) -> float:
-    """Theorem 1a: with probability 1 - delta, D2(MLE, e) <= 2 log(K / delta) / n, whatever the horizon."""
+    """Theorem 1a: with probability 1 - delta, D2(MLE, e) <= 2 log(K / delta) / n, for every horizon."""
     return 2 * math.log(k / delta) / n
 
 
@@ -35,16 +33,12 @@ def deterministic_mean_bound(k: int, n: int) -> float:
 
 
 def score_bound(k: int, n: int, delta: float) -> float:
-    """Theorem 1b (OFF-G): with probability 1 - delta every consistent policy is within TV log(K / delta) /
-    n.
-    """
+    """Theorem 1b (OFF-G): with probability 1 - delta every consistent policy is within TV log(K / delta) / n."""
     return math.log(k / delta) / n
 
 
 def online_ratio(k: int, n: int) -> float:
-    """Best proved sup-regret offline (1a) over the lower bound online (1c) on deterministic realizable
-    classes.
-    """
+    """Best proved offline sup-regret (1a) over the online lower bound (1c), deterministic realizable classes."""
     return deterministic_mean_bound(k, n) / ((math.log2(k) - 1) / (2 * math.e * (n + 1)))
 
 
@@ -52,12 +46,11 @@ def online_ratio(k: int, n: int) -> float:
 class Unvisited:
     """Theorem 1c's family: l - 1 rare contexts of mass zeta hide one bit each; the expert always plays it.
 
-    Every information model, even the expert's whole vector at each i.i.d. prompt, has the same exact Bayes
-    regret, (zeta/2)(l-1)(1-zeta)^n: only a visit helps, and a visit tells everything. Chosen prompts
-    (ON-G*) end it.
+    Every information model with i.i.d. prompts has the same exact Bayes regret, (zeta/2)(l-1)(1-zeta)^n: only a visit
+    helps, and one visit shows the bit.
     """
 
-    l: int = 8  # noqa: E741
+    l: int = 8
     zeta: float = 1 / 65
 
     def __post_init__(self) -> None:
@@ -72,12 +65,8 @@ class Unvisited:
             return self.zeta / 2 * max(0, self.l - 1 - n)
         return self.zeta / 2 * (self.l - 1) * miss(self.zeta, n)
 
-    @property
-    def log_class_size(self) -> float:
-        return self.l * math.log(2)
 
-
-def unvisited_lower_bound(l: int, n: int) -> float:  # noqa: E741
+def unvisited_lower_bound(l: int, n: int) -> float:
     """Theorem 1c at zeta = 1/(n+1): regret >= (l - 1) / (2 e (n + 1))."""
     return (l - 1) / (2 * math.e * (n + 1))
 
@@ -86,11 +75,10 @@ def unvisited_lower_bound(l: int, n: int) -> float:  # noqa: E741
 class StochasticRealizable:
     """Family R-stoch: e(theta_i|i) = 1/2 + g, students of the same form, so e is in the class. Gap 2 g.
 
-    The caveat that must not be hidden: with a *stochastic* realizable expert, ON-G beats OFF-S by more than a
-    constant. But OFF-G equals ON-G exactly, so what helps is the score, not the interaction.
+    ON-G beats OFF-S by more than a constant here, but OFF-G equals ON-G: the score helps, not the interaction.
     """
 
-    l: int = 8  # noqa: E741
+    l: int = 8
     g: float = 0.1
 
     def __post_init__(self) -> None:
@@ -117,18 +105,15 @@ class StochasticRealizable:
 
 @dataclass(frozen=True)
 class TokenClass:
-    """K random policies over sequences of H binary tokens at X contexts; the expert is policy 0
-    (realizable).
-    """
+    """K random policies over sequences of H binary tokens at X contexts; the expert is policy 0 (realizable)."""
 
     policies: Array  # (K, X, 2^H) sequence probabilities
     mu: Array  # (X,)
 
     @classmethod
     def random(cls, k: int, horizon: int, contexts: int, rng: np.random.Generator) -> TokenClass:
-        """Autoregressive: a coin at every prefix. Policy j is the expert with its coins' logits jittered by
-        s_j / sqrt(H), s_j log-uniform on [.05, 1.5], so that a whole sequence moves about as much for
-        every H. X contexts, uniform mu.
+        """Autoregressive: a coin at every prefix, uniform mu. Policy j is the expert with its coins' logits jittered by
+        s_j / sqrt(H), s_j log-uniform on [.05, 1.5]: a whole sequence moves about as much for every H.
         """
         table = np.ones((k, contexts, 1))
         scale = np.exp(rng.uniform(np.log(0.05), np.log(1.5), (k, 1, 1))) / math.sqrt(horizon)
@@ -142,10 +127,6 @@ class TokenClass:
     def hellinger2(self) -> Array:
         """(K,) D2 of every policy to the expert."""
         return ((np.sqrt(self.policies) - np.sqrt(self.policies[0])) ** 2).sum(-1) @ self.mu
-
-    def tv(self) -> Array:
-        """(K,) E_x TV of every policy to the expert."""
-        return 0.5 * np.abs(self.policies - self.policies[0]).sum(-1) @ self.mu
 
     def sample_mle(self, n: int, runs: int, rng: np.random.Generator) -> Array:
         """(runs,) index of the MLE on n OFF-S samples, ties to the lowest index that is not the expert's."""

@@ -1,9 +1,8 @@
-"""Example T (section 2): a mass-covering trap for SFT that no amount of data mends. Specific to SFT.
+"""Example T (docs/theory.md, `trap`): mass covering costs SFT .68 with unlimited data. Specific to SFT.
 
-Actions are (c, s), a reward bit and a style bit, r = c. The expert is good (1 - rho) and almost always in
-its own style s = 1 (1 - eps). Student 1 is as good but can hardly fake the style; student 2 fakes it a
-thousand times better but is right only with probability v2. SFT (forward KL) pays for the style and takes
-student 2.
+Actions are (c, s), a reward bit and a style bit, r = c. The expert is right with probability 1 - rho and almost always
+in its own style s = 1 (probability 1 - eps). Student 1 is as good but can hardly imitate the style; student 2 imitates
+it far more often but is right only with probability v2. SFT (forward KL) takes student 2 because of the style.
 """
 
 from __future__ import annotations
@@ -29,9 +28,9 @@ class Trap:
     v2: float = 0.3
 
     def __post_init__(self) -> None:
-        for name in ("rho", "eps", "t1", "t2", "v2"):
-            if not 0 < getattr(self, name) < 1:
-                raise UserError(name, getattr(self, name), "a probability strictly between 0 and 1")
+        for name, value in vars(self).items():
+            if not 0 < value < 1:
+                raise UserError(name, value, "a probability strictly between 0 and 1")
 
     @property
     def value_expert(self) -> float:
@@ -40,12 +39,8 @@ class Trap:
     def bandit(self) -> Bandit:
         """One context, actions (c, s) = 00, 01, 10, 11, students (pi_1, pi_2)."""
         students = np.stack([_product(1 - self.rho, self.t1), _product(self.v2, self.t2)])[:, None]
-        return Bandit(
-            mu=np.ones(1),
-            expert=_product(1 - self.rho, 1 - self.eps)[None],
-            students=students,
-            reward=np.array([[0.0, 0.0, 1.0, 1.0]]),
-        )
+        expert = _product(1 - self.rho, 1 - self.eps)[None]
+        return Bandit(np.ones(1), expert, students, reward=np.array([[0.0, 0.0, 1.0, 1.0]]))
 
     def mle_picks_second(self, n: int) -> float:
         """P(the MLE on n OFF-S samples is student 2), exactly; a tie counts one half."""

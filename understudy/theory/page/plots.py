@@ -9,9 +9,8 @@ import html
 import io
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
@@ -55,15 +54,6 @@ _RC = {
     "lines.solid_capstyle": "round",
     "figure.dpi": 72,
 }
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """One figure of a claim: `draw` turns the claim's data into a Figure."""
-
-    caption: str
-    alt: str
-    draw: Callable[[dict[str, Any]], Figure]
 
 
 @contextmanager

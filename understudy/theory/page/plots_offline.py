@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from understudy.theory.families.information import Info
+from understudy.theory.information import Info
 from understudy.theory.page.plots import (
     COOL,
     FAINT,

@@ -159,8 +159,8 @@ def base_policy(d: dict[str, Any]) -> Figure:
         ax.set_xlabel("rounds n")
         _spread_labels(ax, d["n"][-1], {k: v[-1] for k, v in lines.items()}, colours)
     if len(d["n"]) > 1:
-        a.plot(d["n"], d["certified"]["ips"], color=FAINT, lw=1.4)
-        end_label(a, d["n"][0], d["certified"]["ips"][0], "certified for ips (Theorem 4a)", SOFT, dx=2, dy=10)
+        a.plot(d["n"], d["certified"], color=FAINT, lw=1.4)
+        end_label(a, d["n"][0], d["certified"][0], "certified for ips (Theorem 4a)", SOFT, dx=2, dy=10)
     a.axhline(d["spread"], color=FAINT, lw=0.9, ls=":")
     end_label(a, d["n"][0], d["spread"], "spread of L over the class", SOFT, dx=2, dy=7)
     a.set_ylabel("mean excess reverse KL (nats)")

@@ -1,7 +1,4 @@
-"""The information models: what a learner is shown. Most confusion in this area comes from mixing them.
-
-Section 0 of the derivation (docs/theory.md). Every regret in this package is indexed by one of these.
-"""
+"""The information models: what a learner is shown (docs/theory.md, section 0). Every regret names one of them."""
 
 from __future__ import annotations
 
@@ -11,9 +8,7 @@ from understudy.errors import UserError
 
 
 class Info(StrEnum):
-    """What n rounds of data consist of. x ~ mu unless said otherwise; g = log e(y | x) is the expert's
-    score.
-    """
+    """What n rounds of data consist of; x ~ mu unless stated otherwise."""
 
     OFF_S = "OFF-S"
     OFF_G = "OFF-G"
@@ -31,18 +26,20 @@ class Info(StrEnum):
         return self in (Info.ON_G, Info.ON_G_STAR)
 
 
+IID = (Info.OFF_S, Info.OFF_G, Info.OFF_L, Info.ON_G)  # i.i.d. prompts
+
 _SEES = {
     Info.OFF_S: "n i.i.d. prompts, each with one expert sample y ~ e(.|x): the data of SFT",
     Info.OFF_G: "OFF-S plus the score g = log e(y|x) of each expert sample",
     Info.OFF_L: "OFF-S plus the expert's full next-token distribution at every prefix of its own sample "
     "(logit distillation)",
-    Info.ON_G: "n i.i.d. prompts; the learner draws y from its own base policy b(.|x) and is told g = log e(y|x)",
+    Info.ON_G: "n i.i.d. prompts; the learner draws y from its own base policy b(.|x) and is given g = log e(y|x)",
     Info.ON_G_STAR: "ON-G, but the learner chooses the prompts too",
 }
 
 
 def parse_info(text: str, field: str = "info") -> Info:
-    """The information model named `text`; a UserError that lists them otherwise."""
+    """The information model of that name. UserError lists them otherwise."""
     try:
         return Info(text.upper())
     except ValueError:
