@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from understudy import __version__
 from understudy.cli import options
 from understudy.errors import UserError
 from understudy.terminal import Board, console
@@ -154,9 +155,10 @@ def _claims(argv: Sequence[str]) -> int:
         out.mkdir(parents=True, exist_ok=True)
         (out / "claims.json").write_text(json.dumps({"seed": config.seed, "claims": record}, indent=1) + "\n")
         if config.page:
-            from understudy.theory.page.page import write_page
+            from understudy.report.html import save
+            from understudy.theory.page.page import render
 
-            page = write_page(out / "theory.html", results, requested)
+            page = save(render(results, requested, __version__), out / "theory.html", "theory.html")
             console.print(f"page with figures: {page}", markup=False)
     except OSError as error:
         raise UserError("out", out, f"cannot be written ({error.strerror}): give another directory") from None

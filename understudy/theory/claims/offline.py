@@ -17,25 +17,11 @@ from understudy.theory.claims.claim import (
     equal,
     largest_difference,
     monte_carlo,
-)  # fmt: skip
+)
 from understudy.theory.exact import enumerate as brute
-from understudy.theory.families.bandit import (
-    FamilyF,
-    hellinger2,
-    le_cam,
-    rate_instance,
-    rate_lower_bound,
-    samples_needed,
-    truncated_decoding_regret,
-)  # fmt: skip
+from understudy.theory.families import bandit, learners
+from understudy.theory.families.bandit import FamilyF
 from understudy.theory.families.horizon import HZ
-from understudy.theory.families.learners import (
-    OFFLINE_LEARNERS,
-    group_centred_regret,
-    midrange_regret,
-    raw_ips_regret,
-    simulate_regret,
-)  # fmt: skip
 from understudy.theory.information import IID, Info
 
 TINY = FamilyF(2, 0.3, 0.2, "D", (0.3, 0.7))  # small enough to enumerate
@@ -47,7 +33,7 @@ def bottleneck(o: Options) -> Result:
     l, eps, kappa = family.l, family.eps, family.kappa
     for n in o.grid("n", (16, 64, 256, 1024)):
         exact = family.regret(Info.OFF_S, n)
-        mean, error = simulate_regret(family, OFFLINE_LEARNERS["majority"], n, 4000, rng)
+        mean, error = learners.simulate_regret(family, learners.OFFLINE_LEARNERS["majority"], n, 4000, rng)
         name = f"OFF-S regret by simulated majority vote, n = {n}"
         rows.append(monte_carlo(name, exact, mean, error, headline=n == 64))
         rows.append(at_most(f"ON-G minus OFF-S regret, n = {n}", 0.0, family.regret(Info.ON_G, n) - exact))
@@ -56,7 +42,7 @@ def bottleneck(o: Options) -> Result:
     name = "largest difference from enumeration (l = 2, n <= 3, all models)"
     rows.append(equal(name, 0.0, worst, 1e-12, headline=True))
     for e in (0.1, 0.01, 0.001):
-        ratio = samples_needed(0.05, 8, e) / samples_needed(0.05, 8, 1.0)
+        ratio = bandit.samples_needed(0.05, 8, e) / bandit.samples_needed(0.05, 8, 1.0)
         name = f"C1: OFF-S over ON-G samples for regret .05, eps = {e}"
         rows.append(at_least(name, 1 / e, ratio, headline=e == 0.001))
     far = FamilyF(l, 1e-9, 0.0)
@@ -78,13 +64,13 @@ def truncated(o: Options) -> Result:
     """C3: expert samples restricted to the expert's style, as with top-p or greedy decoding."""
     family, rows = o.family(), []
     for n in o.grid("n", (64, 4096, 10**6)):
-        off = truncated_decoding_regret(family, Info.OFF_S, n)
+        off = bandit.truncated_decoding_regret(family, Info.OFF_S, n)
         rows.append(equal(f"OFF-S regret on truncated samples, n = {n}", family.gap / 2, off, headline=n == 10**6))
-    on = truncated_decoding_regret(family, Info.ON_G, 64)
+    on = bandit.truncated_decoding_regret(family, Info.ON_G, 64)
     rows.append(equal("ON-G regret, n = 64, is what it was", family.regret(Info.ON_G, 64), on))
     worst = largest_difference(
         lambda info, n: brute.family_regret(TINY, info, n, truncated=True),
-        lambda info, n: truncated_decoding_regret(TINY, info, n),
+        lambda info, n: bandit.truncated_decoding_regret(TINY, info, n),
         (Info.OFF_S, Info.OFF_G),
         range(4),
     )
@@ -99,8 +85,8 @@ def rate(o: Options) -> Result:
     if o.given():
         cases = ((o.value("l", 8), o.value("eps", 0.01), o.value("n", 1024)),)
     for l, eps, n in cases:
-        family = rate_instance(l, eps, n)
-        regret, bound = family.regret(Info.OFF_S, n), rate_lower_bound(l, eps, n)
+        family = bandit.rate_instance(l, eps, n)
+        regret, bound = family.regret(Info.OFF_S, n), bandit.rate_lower_bound(l, eps, n)
         name = f"OFF-S regret, l = {l}, eps = {eps}, n = {n}"
         rows.append(at_least(name, bound, regret, headline=l == 8 and eps == 0.01))
         for factor in (0.9, 1.1):
@@ -109,12 +95,14 @@ def rate(o: Options) -> Result:
                 law = (other,) * (l - 1) + (1 - (l - 1) * other,)
                 moved = dataclasses.replace(family, p=law).regret(Info.OFF_S, n)
                 rows.append(at_most(f"the same at {factor} zeta (zeta maximises)", regret, moved))
-    worst = largest_difference(brute.family_regret, FamilyF.regret, [rate_instance(3, 0.5, 5)], [Info.OFF_S], range(4))
+    worst = largest_difference(
+        brute.family_regret, FamilyF.regret, [bandit.rate_instance(3, 0.5, 5)], [Info.OFF_S], range(4)
+    )
     rows.append(equal("largest difference from enumeration", 0.0, worst, 1e-12))
     eps = o.value("eps", 0.01)
     ns = {size: [n for n in curve(100_000, 80) if size - 1 <= eps * (n + 1)] for size in (4, 8, 16, 32)}
-    exact = {size: [rate_instance(size, eps, n).regret(Info.OFF_S, n) for n in at] for size, at in ns.items()}
-    lower = {size: [rate_lower_bound(size, eps, n) for n in at] for size, at in ns.items()}
+    exact = {size: [bandit.rate_instance(size, eps, n).regret(Info.OFF_S, n) for n in at] for size, at in ns.items()}
+    lower = {size: [bandit.rate_lower_bound(size, eps, n) for n in at] for size, at in ns.items()}
     return Result(rows, {"n": ns, "exact": exact, "lower": lower, "eps": eps})
 
 
@@ -134,14 +122,14 @@ def two_point(o: Options) -> Result:
         laws = brute.observation_laws(Info.OFF_S, mu, experts)
         # the mean over the two worlds is below the larger one, so this is the harder check
         bayes = brute.bayes_regret(laws, payoff, mu, best, n)
-        ratios.append(bayes / le_cam(separation, hellinger2(mu, experts[0], experts[1]), n))
+        ratios.append(bayes / bandit.le_cam(separation, bandit.hellinger2(mu, experts[0], experts[1]), n))
     name = f"Bayes regret over Le Cam bound, smallest of 60 random pairs, n = {n}"
     rows = [at_least(name, 1.0, min(ratios), headline=True)]
     family = dataclasses.replace(o.family(), l=1)
-    d2 = hellinger2(family.law, family.expert(np.array([0])), family.expert(np.array([1])))
+    d2 = bandit.hellinger2(family.law, family.expert(np.array([0])), family.expert(np.array([1])))
     for m in o.grid("n", (64, 1024)):
         name = f"Family F (l = 1) OFF-S regret, n = {m}"
-        rows.append(at_least(name, le_cam(family.gap, d2, m), family.regret(Info.OFF_S, m)))
+        rows.append(at_least(name, bandit.le_cam(family.gap, d2, m), family.regret(Info.OFF_S, m)))
     return Result(rows)
 
 
@@ -184,7 +172,11 @@ def coverage(o: Options) -> Result:
 def baseline(o: Options) -> Result:
     """Importance-weighted ON-G learners need a baseline."""
     family, rows = o.family(), []
-    exact = {"midrange": midrange_regret, "group": group_centred_regret, "none": raw_ips_regret}
+    exact = {
+        "midrange": learners.midrange_regret,
+        "group": learners.group_centred_regret,
+        "none": learners.raw_ips_regret,
+    }
     for n in o.grid("n", (16, 64, 256)):
         best = family.regret(Info.ON_G, n)
         midrange, centred, raw = (formula(family, n) for formula in exact.values())

@@ -17,20 +17,10 @@ from understudy.theory.claims.claim import (
     curve,
     equal,
     largest_difference,
-)  # fmt: skip
+)
 from understudy.theory.exact import enumerate as brute
-from understudy.theory.families.realizable import (
-    ONLINE_RATIO_LIMIT,
-    StochasticRealizable,
-    TokenClass,
-    Unvisited,
-    deterministic_mean_bound,
-    mle_hellinger_bound,
-    mle_hellinger_mean_bound,
-    online_ratio,
-    score_bound,
-    unvisited_lower_bound,
-)  # fmt: skip
+from understudy.theory.families import realizable as bounds
+from understudy.theory.families.realizable import StochasticRealizable, TokenClass, Unvisited, online_ratio
 from understudy.theory.information import IID, Info
 from understudy.theory.scalars import Array
 
@@ -54,15 +44,15 @@ def realizable(o: Options) -> Result:
         for n in ns:
             picked = tokens.sample_mle(n, runs, rng)
             means[horizon].append(float(d2[picked].mean()))
-            broken += int((d2[picked] > mle_hellinger_bound(k, n, DELTA)).sum())
+            broken += int((d2[picked] > bounds.mle_hellinger_bound(k, n, DELTA)).sum())
             headline = n == ns[-1] and horizon in (horizons[0], horizons[-1])
-            name, bound = f"mean D2(MLE, expert), H = {horizon}, n = {n}", mle_hellinger_mean_bound(k, n)
+            name, bound = f"mean D2(MLE, expert), H = {horizon}, n = {n}", bounds.mle_hellinger_mean_bound(k, n)
             rows.append(at_most(name, bound, means[horizon][-1], headline=headline))
         name = f"share of runs with D2 > 2 log(K/.05)/n, H = {horizon}"
         rows.append(at_most(name, DELTA, broken / (runs * len(ns))))
         excess = np.abs(value - value[0]) - np.sqrt(d2)
         rows.append(at_most(f"|V - V_e| - sqrt(D2) over the class, H = {horizon}", 0.0, excess.max()))
-    return Result(rows, {"n": ns, "means": means, "bound": [mle_hellinger_mean_bound(k, n) for n in ns]})
+    return Result(rows, {"n": ns, "means": means, "bound": [bounds.mle_hellinger_mean_bound(k, n) for n in ns]})
 
 
 def scores(o: Options) -> Result:
@@ -82,7 +72,7 @@ def scores(o: Options) -> Result:
     rows.append(equal("largest difference from enumeration (l = 2, n <= 3)", 0.0, worst, 1e-12))
     k, n, runs, broken = 64, 32, 4000, 0
     for _ in range(runs // 400):
-        broken += int((_worst_survivor(k, n, 400, rng) > score_bound(k, n, DELTA)).sum())
+        broken += int((_worst_survivor(k, n, 400, rng) > bounds.score_bound(k, n, DELTA)).sum())
     rows.append(at_most("share of OFF-G runs with TV > log(K/.05)/n, K = 64, n = 32", DELTA, broken / runs))
     curves = {
         g: {info: [family.regret(info, m) for m in curve()] for info in (Info.OFF_S, Info.OFF_G)}
@@ -107,21 +97,21 @@ def constant(o: Options) -> Result:
     for n in o.grid("n", tuple(n for n in N_GRID if n + 1 >= l - 1)):
         if l - 1 > n + 1:
             raise UserError("n", n, f"zeta = 1/(n+1) needs l - 1 <= n + 1: at least {l - 2}")
-        regret, lower = Unvisited(l, 1 / (n + 1)).regret(Info.ON_G, n), unvisited_lower_bound(l, n)
+        regret, lower = Unvisited(l, 1 / (n + 1)).regret(Info.ON_G, n), bounds.unvisited_lower_bound(l, n)
         rows.append(at_least(f"best ON-G regret, zeta = 1/(n+1), n = {n}", lower, regret, headline=n == 64))
         rows.append(
-            at_most(f"MLE (OFF-S) regret on the same family, n = {n}", deterministic_mean_bound(2**l, n), regret)
+            at_most(f"MLE (OFF-S) regret on the same family, n = {n}", bounds.deterministic_mean_bound(2**l, n), regret)
         )
     worst = largest_difference(brute.unvisited_regret, Unvisited.regret, [Unvisited(3, 0.2)], IID, range(4))
     rows.append(equal("largest difference from enumeration, all four models", 0.0, worst, 1e-12))
     ratio = online_ratio(2 ** (10**6), 10**12)
     name = "offline upper / online lower bound, log2 K = 1e6 (limit 2 e ln 2)"
-    rows.append(equal(name, ONLINE_RATIO_LIMIT, ratio, 1e-4, headline=True))
+    rows.append(equal(name, bounds.ONLINE_RATIO_LIMIT, ratio, 1e-4, headline=True))
     ns = [n for n in curve() if l - 1 <= n + 1]
     data = {
         "n": ns,
         "exact": [Unvisited(l, 1 / (n + 1)).regret(Info.ON_G, n) for n in ns],
-        "lower": [unvisited_lower_bound(l, n) for n in ns],
+        "lower": [bounds.unvisited_lower_bound(l, n) for n in ns],
         "upper": [(l * math.log(2) + 1) / n for n in ns],
         "l": l,
     }

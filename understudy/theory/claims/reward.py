@@ -8,17 +8,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 
 from understudy.theory.claims.claim import Options, Result, Row, at_least, at_most, equal
-from understudy.theory.exact import improvement
-from understudy.theory.exact.decompose import (
-    asymmetry_identity,
-    conditional_divergence,
-    guarantee,
-    score_reward_covariance,
-    split,
-    split_bandit,
-    tilt_delta,
-    tilt_value,
-)  # fmt: skip
+from understudy.theory.exact import decompose, improvement
 from understudy.theory.falsify.generators import GENERATORS, generic
 from understudy.theory.falsify.search import chosen_values, hill_climb
 from understudy.theory.families.bandit import FamilyF
@@ -33,8 +23,8 @@ def benign(o: Options) -> Result:
     rows: list[Row] = []
     for eps, kappa in ((0.01, 0.1), (1e-6, 0.01)):
         family = FamilyF(3, o.value("eps", eps), o.value("kappa", kappa))
-        parts = split_bandit(family.bandit(np.array([0, 1, 0])))
-        promise = guarantee(family.value_expert, float(parts.delta))
+        parts = decompose.split_bandit(family.bandit(np.array([0, 1, 0])))
+        promise = decompose.guarantee(family.value_expert, float(parts.delta))
         name = f"Family F, eps = {family.eps:g}, kappa = {family.kappa:g}"
         expected = -math.log1p(-family.kappa)
         rows.append(equal(f"{name}: Delta (inf L is {parts.reverse.min():.4g} nats)", expected, float(parts.delta)))
@@ -47,7 +37,7 @@ def benign(o: Options) -> Result:
     rng, points = o.rng("benign"), {}
     for kind, make in GENERATORS.items():
         batch = make(4000, rng)
-        parts = split(batch.mu, batch.students, batch.expert, batch.reward)
+        parts = decompose.split(batch.mu, batch.students, batch.expert, batch.reward)
         online, offline = chosen_values(parts)
         excess = bernoulli_kl(online, parts.value_expert) - parts.delta
         rows.append(at_most(f"kl(V_online || V_e) - Delta, worst of 4000 {kind} instances", 0.0, excess.max()))
@@ -59,7 +49,7 @@ def _named() -> dict[str, tuple[float, float, float]]:
     """(Delta, what online loses, what SFT loses with unlimited data) of the worked examples."""
     fig = Fig3("B")
     lost = fig.value(2.0) - fig.value(fig.minimiser)  # forward and reverse projections coincide
-    parts = split_bandit(Trap().bandit())
+    parts = decompose.split_bandit(Trap().bandit())
     online, offline = (float(parts.value[int(k)]) for k in (parts.online(), parts.offline()))
     v_e = float(parts.value_expert)
     return {"Figure 3, B": (fig.delta("r"), lost, lost), "Example T": (float(parts.delta), v_e - online, v_e - offline)}
@@ -69,17 +59,17 @@ def asymmetry(o: Options) -> Result:
     """Theorems 3B and 3C: reward-asymmetric nuisance decides where online imitation ends."""
     batch = generic(500, o.rng("asymmetry"), x=1, y=6, k=1)
     pi, e, r = batch.students[:, 0, 0], batch.expert[:, 0], batch.reward[:, 0]
-    residual = np.abs(score_reward_covariance(pi, e, r) - asymmetry_identity(pi, e, r))
+    residual = np.abs(decompose.score_reward_covariance(pi, e, r) - decompose.asymmetry_identity(pi, e, r))
     rows = [equal("3B: largest residual over 500 random instances", 0.0, residual.max(), headline=True)]
-    d1, d0 = conditional_divergence(pi, e, r, 1), conditional_divergence(pi, e, r, 0)
+    d1, d0 = decompose.conditional_divergence(pi, e, r, 1), decompose.conditional_divergence(pi, e, r, 0)
     v_e = (e * r).sum(-1)
     worst = np.zeros(3)
     for i in range(40):
         v, one, zero = float(v_e[i]), float(d1[i]), float(d0[i])
         value, loss = _tilt_minimum(v, one, zero)
         differences = (
-            value - tilt_value(v, float(d1[i] - d0[i])),
-            loss - min(one, zero) - tilt_delta(v, one, zero),
+            value - decompose.tilt_value(v, float(d1[i] - d0[i])),
+            loss - min(one, zero) - decompose.tilt_delta(v, one, zero),
             _tilt_forward(pi[i], e[i], r[i]) - v,
         )
         worst = np.maximum(worst, np.abs(differences))
@@ -88,9 +78,9 @@ def asymmetry(o: Options) -> Result:
     rows.append(equal("3C: SFT's value in the tilt-closed class against v_e", 0.0, worst[2], 1e-6))
     for gap in (0.0, 1.0, 2.0, 3.0):
         name = f"online value at v_e = .9, D1 - D0 = {gap:g} (SFT keeps .9)"
-        rows.append(at_most(name, 0.9, tilt_value(0.9, gap), headline=gap == 2))
+        rows.append(at_most(name, 0.9, decompose.tilt_value(0.9, gap), headline=gap == 2))
     gaps = np.linspace(-4, 6, 101)
-    lines = {v: [tilt_value(v, float(g)) for g in gaps] for v in (0.6, 0.9, 0.98)}
+    lines = {v: [decompose.tilt_value(v, float(g)) for g in gaps] for v in (0.6, 0.9, 0.98)}
     return Result(rows, {"gap": gaps, "lines": lines})
 
 
@@ -169,7 +159,9 @@ def gradient(o: Options) -> Result:
         free = improvement.Softmax(np.eye(6), np.log(pi[i]))
         exact = free.vanilla_step(e[i], r[i])
         tabular = max(tabular, abs(improvement.tabular_vanilla_step(pi[i], e[i], r[i]) - exact))
-        plain = max(plain, abs(free.natural_step(e[i], r[i]) - float(score_reward_covariance(pi[i], e[i], r[i]))))
+        plain = max(
+            plain, abs(free.natural_step(e[i], r[i]) - float(decompose.score_reward_covariance(pi[i], e[i], r[i])))
+        )
     rows += [
         equal("(b) natural step against the tangent-projected covariance", 0.0, natural, headline=True),
         equal("(b) plain step against a small real step, relative", 0.0, vanilla, 1e-4),

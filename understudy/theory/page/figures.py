@@ -1,15 +1,19 @@
-"""Which figure belongs to which claim: claim -> the function that draws its data."""
+"""Which figure belongs to which claim: claim -> its panels as inline SVG."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+from markupsafe import Markup
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
+from understudy.report.figures.svg import drawing, to_svg
 from understudy.theory.page import plots_offline, plots_reward
+from understudy.theory.page.typeset import greek
 
-FIGURES: dict[str, Callable[[dict[str, Any]], Figure]] = {
+FIGURES: dict[str, Callable[[dict[str, Any]], list[Figure]]] = {
     function.__name__.replace("_", "-"): function
     for function in (
         plots_offline.realizable, plots_offline.constant, plots_offline.scores, plots_offline.bottleneck,
@@ -18,3 +22,14 @@ FIGURES: dict[str, Callable[[dict[str, Any]], Figure]] = {
         plots_reward.base_policy, plots_reward.horizon, plots_reward.falsifiers, plots_reward.rows,
     )
 }  # fmt: skip
+
+
+def panels(claim: str, data: dict[str, Any], alt: str) -> list[Markup]:
+    """The panels of a claim's figure. Plain-text Greek in them ('eps') becomes letters."""
+    drawn = []
+    with drawing():
+        for i, figure in enumerate(FIGURES[claim](data)):
+            for text in figure.findobj(Text):
+                text.set_text(greek(text.get_text()))
+            drawn.append(to_svg(figure, f"fig-{claim}-{i}", alt))
+    return drawn
