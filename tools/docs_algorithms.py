@@ -156,11 +156,18 @@ def _row(row: Row) -> str:
     if row.defaults:
         lines.append("- Its other defaults: " + ", ".join(f"{k} {_shown(v)}" for k, v in row.defaults.items()) + ".")
     lines.append(f"- Expert's capabilities that it needs: {', '.join(needs) if needs else 'none; it needs no expert'}.")
+    places = ", ".join(f"{name} [`{place}`]({_source(place)})" for name, place in row.computed.items())
+    lines.append(f"- Computed in: {places}.")
     lines.append(f"- Source: {_linked(row.source)}.")
     lines.append(f"- Deviations: {_linked(row.deviations)}.")
     if changes := _legal_changes(row):
         lines.append(f"- Legal changes of one cell: {', '.join(changes)}.")
     return "\n".join(lines)
+
+
+def _source(place: str) -> str:
+    """The link to "FILE: FUNCTION" from a page in docs/."""
+    return f"../understudy/{place.partition(':')[0]}"
 
 
 def _legal_changes(row: Row) -> list[str]:

@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from understudy.config import TrainConfig
+    from understudy.config import ExpertSpec, TrainConfig
     from understudy.experiments.compare import CompareConfig, compare
     from understudy.experiments.diagnose import diagnose
     from understudy.experts import load_expert
@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from understudy.training.train import train
 
 __version__ = "0.1.0"
-__all__ = ["CompareConfig", "TrainConfig", "compare", "diagnose", "load_expert", "load_task", "train"]
+__all__ = ["CompareConfig", "ExpertSpec", "TrainConfig", "compare", "diagnose", "load_expert", "load_task", "train"]
 
 _HOME = {
     "CompareConfig": "experiments.compare",
+    "ExpertSpec": "config",
     "TrainConfig": "config",
     "compare": "experiments.compare",
     "diagnose": "experiments.diagnose",

@@ -54,7 +54,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Optimization:
-    """How an update is made."""
+    """How an update is computed."""
 
     lr: float = option(1e-3, heading="optimizer", within="[0, 1e30]", why="beyond it a step overflows float32")
     """Peak learning rate of AdamW."""
@@ -131,11 +131,11 @@ class Machine:
     """Curves in tensorboard, wandb or trackio too, by comma. Default: none; metrics.jsonl has everything."""
     processes: int = option(0, least=0, volatile=True)
     """How many torchrun must have started (docs/scaling.md). 0 = as many as there are."""
-    threads: int = option(1, least=1)
+    threads: int = option(1, least=1, recipe=True)
     """CPU threads. One per process is the safe default (FAQ in docs/concepts.md)."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:0, mps."""
-    dtype: str = option("float32", choices=DTYPES)
+    dtype: str = option("float32", choices=DTYPES, recipe=True)
     """Weights while training: float32, bfloat16, or mixed (float32 weights, bfloat16 products). For GPUs."""
     trust_remote_code: bool = False
     """Run code that comes with a model. Off unless you ask for it."""
@@ -182,6 +182,13 @@ class Resolved(Method, TrainConfig):
 
 VOLATILE = frozenset(name for name, metadata in options_of(TrainConfig).items() if metadata.get("volatile"))
 """Fields that may differ when a run is resumed: they do not touch the result."""
+
+
+RECIPE = tuple(
+    name for name, metadata in options_of(TrainConfig).items()
+    if metadata.get("recipe") or name in Optimization.__dataclass_fields__
+)  # fmt: skip
+"""Fields that say how the student learns, in every method."""
 
 
 def resolve(config: TrainConfig) -> Resolved:

@@ -69,27 +69,28 @@ def require(config: object, prefix: str, *rules: tuple[str, bool, str]) -> None:
 
 def option(
     default: Any, *, choices: Iterable[str] = (), least: float | None = None, within: str = "", why: str = "",
-    volatile: bool = False, heading: str = "",
+    volatile: bool = False, recipe: bool = False, heading: str = "",
 ) -> Any:  # fmt: skip
     """A dataclass field with what `check` asks of its value.
 
     choices: the legal texts. least: the smallest number. within: an interval such as "(0, 1]". why: added to the
-    message about it. volatile: a run may be resumed with another value. heading: the field begins a part of the help.
+    message about it. volatile: a run may be resumed with another value. recipe: it says how the student learns,
+    whatever the method. heading: the field begins a part of the help.
     """
     metadata = {
         "choices": tuple(choices), "least": least, "within": within, "why": why, "volatile": volatile,
-        "heading": heading,
+        "recipe": recipe, "heading": heading,
     }  # fmt: skip
     return dataclasses.field(default=default, metadata=metadata)
 
 
 def options_of(cls: type) -> dict[str, Mapping[str, Any]]:
     """Field name -> the metadata that `option` gave it; a field that a subclass declares again keeps it."""
-    found: dict[str, Mapping[str, Any]] = {}
+    options: dict[str, Mapping[str, Any]] = {}
     for base in reversed(cls.__mro__):
         for field in getattr(base, "__dataclass_fields__", {}).values():
-            found[field.name] = field.metadata or found.get(field.name, {})
-    return found
+            options[field.name] = field.metadata or options.get(field.name, {})
+    return options
 
 
 def check(config: Any) -> None:

@@ -51,7 +51,7 @@ def look(model: str, task_text: str, prompts: int, samples: int, seed: int, out:
     """A model on the held-out prompts, as the last evaluation of a run of this seed sees it; kept in `out`."""
     import torch
 
-    from understudy.evaluation.sampled import eval_seed, held_out, sample_policy
+    from understudy.evaluation.sampled import held_out, sample_policy, sampling_seed
     from understudy.policy import load_policy
     from understudy.tasks import load_task
 
@@ -59,7 +59,7 @@ def look(model: str, task_text: str, prompts: int, samples: int, seed: int, out:
     task = load_task(task_text)
     policy = load_policy(model, "student", task.tokenizer())
     chosen = held_out(task, policy, "test", prompts, 0, task.max_new_tokens)
-    done = sample_policy(policy, task, chosen, samples, eval_seed(seed, 0), task.max_new_tokens, greedy=False)
+    done = sample_policy(policy, task, chosen, samples, sampling_seed(seed, 0), task.max_new_tokens, greedy=False)
     Path(out).parent.mkdir(parents=True, exist_ok=True)
     write_json(Path(out), {"model": Path(model).name, "task": task_text} | done.outcome())
 

@@ -9,31 +9,36 @@ import numpy as np
 from understudy.errors import UserError
 from understudy.evaluation import intervals
 from understudy.evaluation.config import EvalConfig
-from understudy.evaluation.sampled import Sampled, eval_seed, held_out, sample_expert, sample_policy
+from understudy.evaluation.sampled import Sampled, held_out, sample_expert, sample_policy, sampling_seed
 from understudy.experts import is_programmatic, load_expert
 from understudy.policy import load_policy
 from understudy.tasks import load_task
 
 
-def evaluate_model(o: EvalConfig) -> dict[str, Any]:
+def evaluate_model(config: EvalConfig) -> dict[str, Any]:
     """{"measures": {name: {"value", "low", "high"}}, "prompts", "samples", "length", "ended"}; 95% intervals."""
-    task = load_task(o.task)
-    if o.split not in task.splits:
-        raise UserError("split", o.split, f"unknown; one of {', '.join(task.splits)}")
-    room = o.max_new_tokens or task.max_new_tokens
-    seed = eval_seed(o.seed, o.eval_seed)
-    if is_programmatic(o.model) and not o.model.startswith("scratch"):
+    task = load_task(config.task)
+    if config.split not in task.splits:
+        raise UserError("split", config.split, f"unknown; one of {', '.join(task.splits)}")
+    room = config.max_new_tokens or task.max_new_tokens
+    seed = sampling_seed(config.seed, config.eval_seed)
+    if is_programmatic(config.model) and not config.model.startswith("scratch"):
         scratch = load_policy("scratch", "model", task.tokenizer())  # only for its tokenizer and context
-        expert = load_expert(o.model, task, scratch)
-        prompts = held_out(task, scratch, o.split, o.prompts, o.eval_seed, room)
-        done = sample_expert(expert, task, prompts, o.samples, seed, room)
+        expert = load_expert(config.model, task, scratch)
+        prompts = held_out(task, scratch, config.split, config.prompts, config.eval_seed, room)
+        done = sample_expert(expert, task, prompts, config.samples, seed, room)
     else:
         policy = load_policy(
-            o.model, "model", task.tokenizer(), o.seed, o.device, trust_remote_code=o.trust_remote_code
+            config.model,
+            "model",
+            task.tokenizer(),
+            config.seed,
+            config.device,
+            trust_remote_code=config.trust_remote_code,
         ).add_stop_tokens(task.stop)
-        prompts = held_out(task, policy, o.split, o.prompts, o.eval_seed, room)
-        done = sample_policy(policy, task, prompts, o.samples, seed, room)
-    return summary(done, o.k)
+        prompts = held_out(task, policy, config.split, config.prompts, config.eval_seed, room)
+        done = sample_policy(policy, task, prompts, config.samples, seed, room)
+    return summary(done, config.k)
 
 
 def summary(done: Sampled, ks: tuple[int, ...]) -> dict[str, Any]:

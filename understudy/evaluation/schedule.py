@@ -11,13 +11,13 @@ from understudy import distributed
 from understudy.config import Resolved
 from understudy.evaluation.sampled import (
     Sampled,
-    divergence_per_prompt,
-    eval_seed,
     held_out,
     sample_expert,
     sample_policy,
+    sampling_seed,
+    sequence_kl,
     splits_of,
-)
+)  # fmt: skip
 from understudy.policy import Policy
 from understudy.protocols import Expert, Task
 from understudy.runs.directory import RunDir
@@ -28,7 +28,7 @@ SHOWN = 6  # prompts whose completions go to samples.jsonl
 
 
 class Evaluator:
-    """Held-out evaluations of one run. What the expert does there is sampled once and kept."""
+    """Held-out evaluations of one run. The expert is sampled once per split and kept."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Evaluator:
         self.run, self.ledger, self.show = run, ledger, show
         self._load = expert if config.eval_expert else None
         self.room = config.max_new_tokens or task.max_new_tokens
-        self.seed = eval_seed(config.seed, config.eval_seed)
+        self.seed = sampling_seed(config.seed, config.eval_seed)
         self._experts: dict[tuple[str, int, int], Sampled | None] = {}
 
     @cached_property
@@ -56,7 +56,7 @@ class Evaluator:
         c = self.config
         for split in filter(None, c.eval_during.split(",")):
             shown = step == 0 and split == "test"
-            self._evaluate(step, split, c.eval_prompts, c.eval_samples, greedy=True, shown=shown)
+            self._evaluate(step, split, c.eval_prompts, c.eval_samples, shown)
 
     def final(self, step: int) -> dict[str, Any]:
         """The last evaluation, on every split: what final.json holds."""
@@ -67,7 +67,7 @@ class Evaluator:
         names = splits_of(c.eval_splits, self.task)
         for i, split in enumerate(names):
             self.show("final evaluation", i, len(names), split)
-            student, table = self._evaluate(step, split, c.final_prompts, c.final_samples, greedy=True, shown=True)
+            student, table = self._evaluate(step, split, c.final_prompts, c.final_samples, shown=True)
             splits[split] = student.outcome()
             expert = self._expert_on(split, c.final_prompts, c.final_samples)
             if expert is not None:
@@ -77,12 +77,11 @@ class Evaluator:
         self.show("final evaluation", len(names), len(names), "")
         return {"splits": splits, "expert": experts or None, "divergences": divergences, "step": step}
 
-    def _evaluate(
-        self, step: int, split: str, n: int, k: int, greedy: bool, shown: bool
-    ) -> tuple[Sampled, dict[str, list[float]]]:
+    def _evaluate(self, step: int, split: str, n: int, k: int, shown: bool) -> tuple[Sampled, dict[str, list[float]]]:
+        """One eval line: (the student's completions, its divergences from the expert per prompt)."""
         began = time.perf_counter()
         prompts = held_out(self.task, self.student, split, n, self.config.eval_seed, self.room)
-        student = self._sample(self.student, prompts, k, greedy)
+        student = self._sample(self.student, prompts, k)
         expert = self._expert_on(split, n, k)
         table = self._divergences(student, expert)
         if shown:
@@ -102,23 +101,21 @@ class Evaluator:
         if name not in self._experts:
             prompts = held_out(self.task, self.student, split, n, self.config.eval_seed, self.room)
             policy = self.expert.policy
-            self._experts[name] = (
-                self._sample(policy, prompts, k, True, "expert")  # as the student is sampled
-                if policy is not None
-                else sample_expert(self.expert, self.task, prompts, k, self.seed, self.room)
-            )
+            if policy is not None:  # sampled as the student is
+                self._experts[name] = self._sample(policy, prompts, k, "expert")
+            else:
+                self._experts[name] = sample_expert(self.expert, self.task, prompts, k, self.seed, self.room)
         return self._experts[name]
 
-    def _sample(self, policy: Policy, prompts: list[Prompt], k: int, greedy: bool, actor: str = "student") -> Sampled:
+    def _sample(self, policy: Policy, prompts: list[Prompt], k: int, actor: str = "student") -> Sampled:
         c = self.config
         return sample_policy(
-            policy, self.task, prompts, k, self.seed, self.room, greedy, c.eval_temperature, c.eval_top_p, actor
+            policy, self.task, prompts, k, self.seed, self.room, True, c.eval_temperature, c.eval_top_p, actor
         )
 
     def _divergences(self, student: Sampled, expert: Sampled | None) -> dict[str, list[float]]:
-        """Both KLs in nats a sequence, per prompt; one sample a prompt is enough for a running estimate."""
-        told = self.config.eval_divergences
-        if not told or self.expert is None or "distribution" not in self.expert.capabilities:
+        """Both KLs in nats per sequence, per prompt; one sample per prompt is enough for a running estimate."""
+        if not self.config.eval_divergences or self.expert is None or "distribution" not in self.expert.capabilities:
             return {}
         first = [r for r in student.rollouts if r.sample == 0]
         out = {"kl_student_expert": self._divergence(self.student, self.expert, first)}
@@ -128,23 +125,16 @@ class Evaluator:
         return out
 
     def _divergence(self, first: Any, second: Any, rollouts: list[Rollout]) -> list[float]:
-        return distributed.spread(lambda part: divergence_per_prompt(first, second, part, 1), rollouts)
+        return distributed.spread(lambda part: sequence_kl(first, second, part), rollouts)
 
     def _show_samples(self, step: int, split: str, student: Sampled, expert: Sampled | None) -> None:
-        rows: list[Rollout] = [r for s in (student, expert) if s for r in s.rollouts if r.sample == 0]
         keys = {p.key for p in student.prompts[:SHOWN]}
-        self.run.samples(
-            {
-                "step": step,
-                "split": split,
-                "prompt": r.prompt.text,
-                "completion": r.text,
-                "reward": r.reward,
-                "actor": r.actor,
-                "key": r.prompt.key,
-                "sample": r.sample,
-                "ended": r.ended,
-            }
-            for r in rows
-            if r.prompt.key in keys
-        )
+        rollouts = [r for sampled in (student, expert) if sampled for r in sampled.rollouts]
+        self.run.samples(_record(step, split, r) for r in rollouts if r.sample == 0 and r.prompt.key in keys)
+
+
+def _record(step: int, split: str, r: Rollout) -> dict[str, Any]:
+    return {
+        "step": step, "split": split, "prompt": r.prompt.text, "completion": r.text, "reward": r.reward,
+        "actor": r.actor, "key": r.prompt.key, "sample": r.sample, "ended": r.ended,
+    }  # fmt: skip

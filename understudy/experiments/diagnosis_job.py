@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from understudy.config import TrainConfig
+from understudy.config import RECIPE, TrainConfig
 from understudy.diagnosis.config import DiagnoseConfig, checked
 from understudy.errors import UserError
 from understudy.experiments.job import Job, Note
@@ -15,18 +15,12 @@ from understudy.specs import build
 from understudy.terminal import Progress
 
 FILE, REFUSED = "diagnosis.json", "refused.json"
-_RECIPE = (
-    "top_k", "top_k_of", "reduction", "prompt_pool", "max_new_tokens", "temperature", "top_p", "lr", "schedule",
-    "warmup", "weight_decay", "adam_beta2", "grad_clip", "micro_batch", "micro_tokens", "logit_chunk", "drift_limit",
-    "lora_rank", "lora_alpha", "lora_dropout", "lora_targets", "activation_checkpointing", "threads", "dtype",
-)  # fmt: skip
-"""Fields that say how the student learns, in every method."""
 
 
 def fields_of(train: TrainConfig, budget: str, out: str) -> dict[str, Any]:
     """Fields of the DiagnoseConfig that asks about `train`: same start, expert, task, size and recipe."""
     plain = TrainConfig(method=train.method)
-    values = {name: getattr(train, name) for name in _RECIPE}
+    values = {name: getattr(train, name) for name in RECIPE}
     recipe = tuple(f"{name}={value}" for name, value in values.items() if value != getattr(plain, name))
     return {
         "student": train.student, "expert": train.expert, "task": train.task, "seed": train.seed,

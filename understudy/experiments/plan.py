@@ -12,11 +12,11 @@ from understudy.config import TrainConfig, resolve, to_dict
 from understudy.experiments.diagnosis_job import diagnosis, fields_of
 from understudy.experiments.job import Job, training
 from understudy.experiments.jobs import run_all
+from understudy.methods.cells import CELLS
 from understudy.runs.files import write_json
 from understudy.terminal import Board, console
 
 STUDIED = frozenset({"method", "expert", "seed", "out", "student"})
-CELLS = frozenset({"behavior", "target", "weight", "replay", "importance", "divergence"})
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Plan:
                 "title": self.title, "axis": self.axis, "experts": self.experts,
                 "methods": list(dict.fromkeys(r.method for r in self.runs)),
                 "runs": [entry(r, r.config.out) | {"method": r.method, "budget": r.budget} for r in self.runs],
-                "base": self.base, "settings": {k: v for k, v in config.items() if k not in STUDIED | CELLS},
+                "base": self.base, "settings": {k: v for k, v in config.items() if k not in STUDIED | CELLS.keys()},
                 "command": list(self.command), "flags": flags(self.runs),
                 "diagnoses": [entry(r, place) for r, place in self.diagnoses()],
             },
@@ -115,7 +115,7 @@ def flags(runs: Iterable[PlannedRun]) -> list[str]:
     for expert, group in groups.items():
         for name in group[0][1]:
             values = {str(config[name]): r.name for r, config in group}
-            if name not in STUDIED | CELLS and len(values) > 1:
+            if name not in STUDIED | CELLS.keys() and len(values) > 1:
                 listed = "; ".join(f"{run}: {value}" for value, run in values.items())
                 out.append(f"{expert}: runs differ in {name} ({listed})")
     return out

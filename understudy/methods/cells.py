@@ -53,9 +53,29 @@ CELLS: dict[str, Mapping[str, str]] = {
     "divergence": DIVERGENCES,
 }  # fmt: skip
 """Cell -> its values, each with its meaning."""
+COMPUTED: dict[str, dict[str, str]] = {
+    "behavior": dict.fromkeys(BEHAVIORS, "training/acting.py: Actor.act"),
+    "target": {
+        "token": "training/labels.py: label",
+        "expert_token": "training/labels.py: expert_draws",
+        "distribution": "training/labels.py: expert_tables",
+    },
+    "weight": {
+        "one": "training/labels.py: weights",
+        "log_ratio": "methods/divergences.py: discounted_to_go",
+        "advantage": "methods/divergences.py: group_advantages",
+        "passed": "training/rollouts.py: RolloutSource.labels",
+    },
+    "replay": {name: f"training/rollouts.py: RolloutSource.{name}" for name in REPLAYS},
+    "importance": {
+        "none": "",
+        "token": "methods/losses.py: surrogate",
+        "prefix": "methods/divergences.py: prefix_log_ratio",
+    },
+    "divergence": {"": ""} | dict.fromkeys(DIVERGENCES, "methods/losses.py: divergence"),
+}
+"""Cell -> value -> the function of the package that computes it."""
 REDUCTIONS = ("token_mean", "sequence_mean", "sequence_sum")
-
-_NUCLEUS = "a nucleus of no mass holds no token"
 
 
 @dataclass(frozen=True)
@@ -90,11 +110,11 @@ class Cells:
     """mixture_token: probability, to the power of the round, that the expert picks a token. Default: 0.5."""
     round_updates: int | None = option(None, least=1)
     """Updates per round for replay aggregate and round. Default: 20."""
-    top_k: int = option(0, least=0)
+    top_k: int = option(0, least=0, recipe=True)
     """Coarsen both distributions to this many top tokens plus one tail bucket. 0 = the whole vocabulary."""
-    top_k_of: str = option("student", choices=("student", "expert"))
+    top_k_of: str = option("student", choices=("student", "expert"), recipe=True)
     """Whose top tokens: student or expert."""
-    reduction: str = option("token_mean", choices=REDUCTIONS)
+    reduction: str = option("token_mean", choices=REDUCTIONS, recipe=True)
     """token_mean, sequence_mean (reweights states by 1/length) or sequence_sum."""
 
 
@@ -114,13 +134,13 @@ class Sampling:
     """Completions per prompt. Default: 1 (grpo 8, rft 4)."""
     updates_per_rollout: int = option(1, least=1)
     """Updates on the same fresh rollouts (needs the token ratio)."""
-    prompt_pool: int | None = option(None, least=0)
+    prompt_pool: int | None = option(None, least=0, recipe=True)
     """Distinct training prompts, cycled. 0 = never repeat. Default: 0 (base_opd 512)."""
-    max_new_tokens: int = option(0, least=0)
+    max_new_tokens: int = option(0, least=0, recipe=True)
     """Longest completion, in tokens. 0 = what the task asks for."""
-    temperature: float = option(1.0, within="(0, inf)", why="greedy accuracy is always evaluated")
+    temperature: float = option(1.0, within="(0, inf)", why="greedy accuracy is always evaluated", recipe=True)
     """Sampling temperature of the behavior policy."""
-    top_p: float = option(1.0, within="(0, 1]", why=_NUCLEUS)
+    top_p: float = option(1.0, within="(0, 1]", why="a nucleus of no mass holds no token", recipe=True)
     """Nucleus of the behavior policy."""
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from understudy.methods.cells import CELLS, Method
+from understudy.methods.cells import CELLS, COMPUTED, Method
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,12 @@ class Row:
     def cells(self) -> dict[str, str]:
         """Cell -> its value."""
         return {name: getattr(self, name) for name in CELLS}
+
+    @property
+    def computed(self) -> dict[str, str]:
+        """Cell -> the function that computes it, for the cells that this row uses."""
+        places = {name: COMPUTED[name][value] for name, value in self.cells.items()}
+        return {name: place for name, place in places.items() if place}
 
 
 _ROWS = (

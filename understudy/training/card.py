@@ -1,7 +1,7 @@
 """The model card (README.md) of a trained model: what was done, with what, for how much, and what came out.
 
 Everything in it comes from the run's own records. Names and paths are data: shown in code spans, so that nothing in
-them is taken as Markdown, HTML or YAML; folders of this machine are named without their place.
+them is taken as Markdown, HTML or YAML; folders of this machine are named without their path.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from understudy.evaluation import intervals
 from understudy.runs.files import read_json
 from understudy.types import Ledger
 
-_MACHINE = VOLATILE | {"device", "threads", "tracker"}
+_MACHINE = VOLATILE | {"device", "threads"}
 
 
 def card(
@@ -109,13 +109,13 @@ def _evaluation(config: Mapping[str, Any], final: Mapping[str, Any]) -> list[str
     for split, outcome in final.get("splits", {}).items():
         i = intervals.bootstrap_prompts(outcome["sampled"])
         greedy = outcome.get("greedy")
-        told = f"{sum(greedy) / len(greedy):.3f}" if greedy else "-"
+        best = f"{sum(greedy) / len(greedy):.3f}" if greedy else "-"
         expert = "-"
         if split in experts:
             e = intervals.bootstrap_prompts(experts[split]["sampled"])
             expert = f"{e.value:.3f} [{e.low:.3f}, {e.high:.3f}]"
         size = f"{i.n_prompts} x {len(outcome['sampled'][0])}"
-        out.append(f"| {cell(split)} | {i.value:.3f} [{i.low:.3f}, {i.high:.3f}] | {told} | {size} | {expert} |")
+        out.append(f"| {cell(split)} | {i.value:.3f} [{i.low:.3f}, {i.high:.3f}] | {best} | {size} | {expert} |")
     return out
 
 
@@ -130,8 +130,8 @@ def _made_with(provenance: Mapping[str, Any]) -> list[str]:
     versions = provenance.get("versions") or {}
     git = provenance.get("git") or {}
     source = f" (commit {span(git['commit'][:12])}{', changed' if git.get('dirty') else ''})" if git else ""
-    told = ", ".join(f"{n} {v}" for n, v in versions.items() if v)
-    return [f"{escaped(told)}{source}; {escaped(str(provenance.get('device', '')))}."]
+    names = ", ".join(f"{n} {v}" for n, v in versions.items() if v)
+    return [f"{escaped(names)}{source}; {escaped(str(provenance.get('device', '')))}."]
 
 
 def find_diagnosis(run: Path, config: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -140,11 +140,11 @@ def find_diagnosis(run: Path, config: Mapping[str, Any]) -> dict[str, Any] | Non
         if not file.is_file():
             continue
         try:
-            found = read_json(file)
-            setting = found["setting"]
+            diagnosis = read_json(file)
+            setting = diagnosis["setting"]
             if all(setting.get(name) == config.get(name) for name in ("student", "expert", "task")):
-                _verdict(found)  # a file of another make is no diagnosis
-                return found
+                _verdict(diagnosis)  # raises for a file that is no diagnosis
+                return diagnosis
         except (UserError, KeyError, TypeError, ValueError, AttributeError):
             continue
     return None
@@ -154,7 +154,7 @@ def find_diagnosis(run: Path, config: Mapping[str, Any]) -> dict[str, Any] | Non
 
 
 def shown(value: Any) -> str:
-    """A value as text; a folder without its place on this machine."""
+    """A value as text; a folder without its path on this machine."""
     text = value if isinstance(value, str) else json.dumps(value)
     path = text.rstrip("/")
     return Path(path).name if os.path.isabs(path) or path.startswith(("~", "..")) else text

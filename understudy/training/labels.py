@@ -1,6 +1,6 @@
 """Rollouts -> what the loss kernels read: per completion token a target, a weight, and the recorded behavior.
 
-Each function here fills one cell of the table; nothing here knows a method's name.
+Each function computes one cell of the table; none knows a method's name.
 """
 
 from __future__ import annotations
@@ -63,10 +63,10 @@ def label(
     if config.target == "expert_token" and targets is None:
         targets = expert_draws(rollouts, _expert(expert), config.seed)
         count_scored(ledger, rollouts)
-    weights = _weights(rollouts, behavior, config, student, expert, ledger)
+    weight = weights(rollouts, behavior, config, student, expert, ledger)
     tables = [None] * len(rollouts) if distributions is None else distributions
     return [
-        Labelled(r, acted[i] if targets is None else targets[i], weights[i], behavior[i], tables[i])
+        Labelled(r, acted[i] if targets is None else targets[i], weight[i], behavior[i], tables[i])
         for i, r in enumerate(rollouts)
     ]
 
@@ -76,7 +76,7 @@ def expert_tables(expert: Expert, rollouts: Sequence[Rollout], method: Method) -
     return expert.supervise(rollouts).table(method.top_k if method.top_k_of == "expert" else 0)
 
 
-def _weights(
+def weights(
     rollouts: Sequence[Rollout],
     behavior: list[Tensor],
     method: Method,
@@ -84,6 +84,7 @@ def _weights(
     expert: Expert | None,
     ledger: Ledger,
 ) -> list[Tensor]:
+    """Per rollout (T,) weights: 1, the log-ratio to go or the group advantage, times a base's importance ratio."""
     lengths = [len(r.ids) for r in rollouts]
     row_N = torch.arange(len(rollouts)).repeat_interleave(torch.tensor(lengths))
     weight_N = torch.ones(len(row_N))
@@ -121,12 +122,13 @@ def expert_draws(rollouts: Sequence[Rollout], expert: Expert, seed: int) -> list
 
 
 def count_scored(ledger: Ledger, rollouts: Sequence[Rollout]) -> None:
+    """Add to the ledger what it costs that the expert scores these."""
     ledger.expert_calls += len(rollouts)
     ledger.expert_tokens_scored += sum(len(r.ids) for r in rollouts)
 
 
 def batches(parts: Sequence[Sequence[Labelled]], student: Policy) -> Iterator[Batch]:
-    """What the loss kernels read, one batch a part (see `split`)."""
+    """What the loss kernels read, one batch per part (see `split`)."""
     for part in parts:
         padded = pad([x.rollout for x in part], student.pad_id, student.device)
         tables = [x.expert_logp for x in part if x.expert_logp is not None]

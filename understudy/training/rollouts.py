@@ -61,13 +61,13 @@ class RolloutSource:
     def _unpack(self, tensors: dict[str, Tensor], prompts: Sequence[Prompt]) -> list[Rollout]:
         return unpack(tensors, prompts, self.config.samples_per_prompt, self.student, self.config.behavior)
 
-    def _labels(
+    def labels(
         self,
         rollouts: Sequence[Rollout],
         targets: Sequence[Tensor] | None = None,
         distributions: Sequence[Tensor] | None = None,
     ) -> list[Labelled]:
-        """Labels of this process's share; the groups of a group advantage stay together."""
+        """Labels of this process's share, without what weight `passed` drops; groups of an advantage stay together."""
         c = self.config
         # what is cached is cached for every rollout: drop its rows together with the failed completions
         kept = [i for i, r in enumerate(rollouts) if r.reward or c.weight != "passed"]
@@ -91,7 +91,7 @@ class RolloutSource:
         if self._reused[0] != first or reuse == 1:
             rollouts = self._act(self.prompts.take(first // reuse * n, n), first)
             self.actor.count(rollouts, self.ledger)
-            self._reused = (first, self._labels(rollouts))
+            self._reused = (first, self.labels(rollouts))
         return self._reused[1]
 
     # -- replay fixed -------------------------------------------------------------------------------------------
@@ -104,10 +104,10 @@ class RolloutSource:
         # paid for when first used; a pool's later passes are free
         self.actor.count(rollouts[: max(0, len(self.prompts) * samples - step * n * samples)], self.ledger)
         if self._fixed_tables is None:
-            return self._labels(rollouts)
+            return self.labels(rollouts)
         if step == 0:
             count_scored(self.ledger, self._fixed_rollouts)
-        return self._labels(rollouts, distributions=[self._fixed_tables[i] for i in where])
+        return self.labels(rollouts, distributions=[self._fixed_tables[i] for i in where])
 
     @cached_property
     def _fixed_rollouts(self) -> list[Rollout]:
@@ -153,7 +153,7 @@ class RolloutSource:
         passed = [i for i, r in enumerate(rollouts) if r.reward or c.weight != "passed"]
         order = generator("deal", c.seed, round_).permutation(len(passed))
         dealt = [passed[i] for i in order[step % c.round_updates :: c.round_updates]]
-        return self._labels([rollouts[i] for i in dealt], targets=targets and [targets[i] for i in dealt])
+        return self.labels([rollouts[i] for i in dealt], targets=targets and [targets[i] for i in dealt])
 
     def aggregate(self, step: int) -> list[Labelled]:
         """A uniform draw from all rounds so far."""
@@ -165,9 +165,9 @@ class RolloutSource:
         which = generator("aggregate", c.seed, step).choice(len(everything), size, replace=False)
         rollouts = [everything[i] for i in which]
         if parts[0][1] is None:
-            return self._labels(rollouts)
+            return self.labels(rollouts)
         targets = [t for _, ts in parts for t in ts or []]
-        return self._labels(rollouts, targets=[targets[i] for i in which])
+        return self.labels(rollouts, targets=[targets[i] for i in which])
 
     def _of_round(self, round_: int) -> tuple[list[Rollout], list[Tensor] | None]:
         """What round `round_` sampled (with DAgger's labels), from the cache when a killed run has been there."""

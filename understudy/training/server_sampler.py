@@ -4,8 +4,8 @@ Before each draw the server gets the student's current weights: they are written
 read, then /collective_rpc reload_weights, then /reset_prefix_cache (old keys and values would be used silently). These
 endpoints exist where vLLM was started with VLLM_SERVER_DEV_MODE=1; keep such a server off open networks.
 
-Believed is only what is measured: a refresh that did not arrive is found by scoring the last completions again, and the
-recorded log-probs of every draw are compared with the student's own.
+Nothing is assumed: a refresh that did not arrive is detected by scoring the last completions again, and the recorded
+log-probs of every draw are compared with the student's own.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,14 +26,12 @@ from understudy.errors import UserError
 from understudy.experts.server.check import PROMPTS, preflight, same_tokens
 from understudy.experts.server.expert import ServerExpert
 from understudy.policy import Policy
+from understudy.protocols import Task
 from understudy.runs.checkpoint import load_tensors, save_tensors
 from understudy.runs.files import describe_os_error, new_folder, read_json, write_json
 from understudy.servers.config import parse_server
 from understudy.servers.http import Rejected, Unreachable
 from understudy.types import Prompt, Rollout
-
-if TYPE_CHECKING:
-    from understudy.protocols import Task
 
 PROBES = 4  # completions of each draw that the student scores too
 
@@ -52,7 +50,7 @@ class ServerSampler:
         self.folder = Path(os.path.abspath(options.weights or os.path.join(config.out, "data", "sampler")))
         self.prompts = student.encode(task.prompts("train", PROMPTS, config.seed))
         self.facts: dict[str, Any] = dict(self.server.provenance) | {"kind": "vllm sampler"}
-        self.noise: float | None = None  # nats a token, measured at the first refresh
+        self.noise: float | None = None  # nats per token, measured at the first refresh
         self._probes: list[Rollout] = []
         self._before: list[Tensor] = []
         same_tokens(self.server)
@@ -61,7 +59,7 @@ class ServerSampler:
     def sample(
         self, prompts: Sequence[Prompt], samples: int, seed: int, max_new_tokens: int, actor: str
     ) -> list[Rollout]:
-        """As sampler.draw, from the student's weights of this moment."""
+        """As policy.sampling.draw, from the student's weights of this moment."""
         self.refresh()
         drawn = self.server.sample(prompts, samples, seed, max_new_tokens)
         out = [dataclasses.replace(r, actor=actor) for r in drawn]
@@ -81,18 +79,18 @@ class ServerSampler:
         self._call("/collective_rpc", {"method": "reload_weights", "kwargs": {"weights_path": str(self.folder)}})
         self._can_reset()
         if self.noise is None:
-            told = preflight(self.server, self.prompts, self.student)
-            self.facts["preflight"] = told
-            self.noise = max(told["noise"]["again_mean"], told["noise"]["local_mean"])
+            measured = preflight(self.server, self.prompts, self.student)
+            self.facts["preflight"] = measured
+            self.noise = max(measured["noise"]["again_mean"], measured["noise"]["local_mean"])
         elif self._probes:
             self._check_arrived()
 
     def _check_arrived(self) -> None:
         """The server must score the last completions as the new weights do, not as the old ones did."""
         now = [x.cpu() for x in self.student.score(self._probes)]
-        theirs = self.server.score(self._probes)
+        served = self.server.score(self._probes)
         moved = _mean([a - b for a, b in zip(now, self._before)])
-        off = _mean([a - b for a, b in zip(now, theirs)])
+        off = _mean([a - b for a, b in zip(now, served)])
         if not off <= self.limit:
             self._differ("after it was given new weights, its scores", off)
         if moved > 4 * max(self.noise or 0.0, 1e-6) and off > 0.5 * moved:
@@ -122,8 +120,8 @@ class ServerSampler:
 
     def _differ(self, what: str, gap: float) -> None:
         hint = (
-            f"{what} differ from the student's by {gap:.4f} nats a token, more than {self.limit:g}: other weights, "
-            "precision or sampling; mend the server, or allow it with server:url=...,noise=X"
+            f"{what} differ from the student's by {gap:.4f} nats per token, more than {self.limit:g}: other weights, "
+            "precision or sampling; correct the server, or allow it with server:url=...,noise=X"
         )
         raise UserError("sampler", self.url, hint)
 

@@ -45,8 +45,6 @@ from understudy.training.server_sampler import ServerSampler
 from understudy.training.update import check_weights, learning_rate
 from understudy.types import Ledger
 
-"""progress(phase, done, total, note): called as work goes on."""
-
 
 class Interrupted(Exception):
     """Ctrl-C: everything is saved; str() says how to resume."""

@@ -54,13 +54,13 @@ def save(run: RunDir, step: int, student: Policy, optimizer: torch.optim.Optimiz
     run.save(step, write_model, whole | others, state | {"optimizer": meta})
 
 
-def load(found: Checkpoint, student: Policy, optimizer: torch.optim.Optimizer, seed: int) -> None:
+def load(checkpoint: Checkpoint, student: Policy, optimizer: torch.optim.Optimizer, seed: int) -> None:
     """Put back what `save` wrote, with any number of processes then and now."""
-    meta = found.state["optimizer"]
-    shards = found.path / FOLDER
-    tensors = dict(found.tensors)
+    meta = checkpoint.state["optimizer"]
+    shards = checkpoint.path / FOLDER
+    tensors = dict(checkpoint.tensors)
     if not shards.is_dir():
-        student.load_weights(found.path)
+        student.load_weights(checkpoint.path)
         if student.shards is not None:
             parameters = list(student.trained().values())
             for name, tensor in tensors.items():
@@ -84,7 +84,7 @@ def load(found: Checkpoint, student: Policy, optimizer: torch.optim.Optimizer, s
     elif f"{own}random.torch" in tensors:
         set_random_state({n.removeprefix(own): t for n, t in tensors.items() if n.startswith(own)})
     else:  # fewer processes wrote it: this one begins with random numbers of its own
-        seed_all(seed_from(seed, found.step) % 2**62)
+        seed_all(seed_from(seed, checkpoint.step) % 2**62)
 
 
 def _weights(student: Policy) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from understudy.diagnosis.cost import Sizes
 from understudy.diagnosis.measures import evidence
 from understudy.diagnosis.measures.collect import Setting, Table, collect, compared, prompts, takeover
 from understudy.diagnosis.types import MEASURES
-from understudy.evaluation.sampled import divergence_per_prompt
+from understudy.evaluation.sampled import sequence_kl
 from understudy.experts import LocalExpert, load_expert
 from understudy.policy import load_policy
 from understudy.protocols import Expert
@@ -50,7 +50,7 @@ def test_both_sides_are_scored_as_one_by_one(setting: Setting, tmp_path: Path) -
             slow = [float(policy.score([r])[0].sum()) for r in table.rollouts]
             np.testing.assert_allclose(getattr(table, name).ravel(), slow, atol=1e-3)
         first, second = (setting.student, setting.expert)[:: 1 if actor == "student" else -1]
-        slow = divergence_per_prompt(first, second, table.rollouts, 1)
+        slow = sequence_kl(first, second, table.rollouts)
         np.testing.assert_allclose(table.kl.ravel(), slow, rtol=1e-4)
 
 

@@ -14,7 +14,8 @@ from tiny import config
 
 from understudy.cli.main import main
 from understudy.errors import UserError
-from understudy.evaluation.sampled import choose, held_out, sample_policy, splits_of
+from understudy.evaluation.choices import choose
+from understudy.evaluation.sampled import held_out, sample_policy, splits_of
 from understudy.experts.local import LocalExpert
 from understudy.experts.recorded import RecordedExpert
 from understudy.policy import load_policy, make_scratch
