@@ -1,4 +1,4 @@
-"""What a diagnosis is told: one frozen dataclass, the same for the command line and the library. Needs no torch."""
+"""Configuration of a diagnosis, the same for the command line and the library. Needs no torch."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def share(text: str) -> float:
 
 
 def full_training(config: DiagnoseConfig, method: str) -> Resolved:
-    """The training that the diagnosis speaks about, resolved; UserError for one that could not run."""
+    """The training that the diagnosis is about, resolved; UserError for one that could not run."""
     fields: dict[str, Any] = {
         "method": method, "student": config.student, "expert": config.expert, "task": config.task,
         "seed": config.seed, "updates": config.updates, "prompts_per_update": config.prompts_per_update,
@@ -87,8 +87,8 @@ def full_training(config: DiagnoseConfig, method: str) -> Resolved:
     for item in config.set:
         name, equals, value = item.partition("=")
         if not equals or name in _FIXED:
-            told = "write field=value of the recipe; who, what, seed, updates and prompts have options of their own"
-            raise UserError("set", item, told)
+            hint = "write field=value of the recipe; models, task, seed, updates and prompts have options of their own"
+            raise UserError("set", item, hint)
         fields[name] = value
     return resolve(build(TrainConfig, fields, "set"))
 

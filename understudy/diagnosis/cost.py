@@ -9,7 +9,7 @@ the context is left out, as it is small next to the weights at the lengths here)
 
     flops = 2 N_expert (sampled + scored) + 2 N_student sampled + 6 N_student trained
 
-A programmatic expert has no weights: it counts 0, and its tokens are told. What the student scores (its own
+A programmatic expert has no weights: it counts 0, and its tokens are reported. What the student scores (its own
 likelihood of the expert's text) counts as if it were sampled: the same forward pass.
 """
 
@@ -43,7 +43,7 @@ class Sizes:
         )
 
     def of_ledger(self, ledger: dict[str, Any]) -> Cost:
-        """What a run has spent on training, by its own account."""
+        """What a run has spent on training, from its ledger."""
         a, b, c, d = (float(ledger.get(name, 0)) for name in LEDGER)
         return self.cost(a, b, c, d, float(ledger.get("train_seconds", 0)))
 
@@ -61,7 +61,7 @@ class Sizes:
 def timed(cost: Cost, measured: Cost | None, device_flops: float) -> Cost:
     """`cost` with its seconds: at `device_flops` if that is given, else at the measured pace of the same work.
 
-    nan where neither is known. The pace is seconds a trained token, sampling and labelling included.
+    nan where neither is known. The pace is seconds per trained token, sampling and labelling included.
     """
     if device_flops > 0:
         seconds = cost.flops / device_flops

@@ -12,86 +12,89 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from understudy.config import Resolved
-from understudy.diagnosis import preflight as preflight_
 from understudy.diagnosis.config import VOLATILE, DiagnoseConfig, full_training, share
 from understudy.diagnosis.cost import Sizes, timed
 from understudy.diagnosis.forecast import judge
 from understudy.diagnosis.glossary import MEANINGS, assumptions
 from understudy.diagnosis.measures import evidence
-from understudy.diagnosis.measures.collect import Setting, Table, can_continue, collect, prompts, takeover
+from understudy.diagnosis.measures.collect import Setting, Table, can_continue, collect, draw_prompts, takeover
 from understudy.diagnosis.outcome import MARGIN
 from understudy.diagnosis.pilots.controls import controls, prices
-from understudy.diagnosis.pilots.estimates import ahead, floor, start
+from understudy.diagnosis.pilots.estimates import start
+from understudy.diagnosis.pilots.learning_curve import ahead, floor
 from understudy.diagnosis.pilots.pilot import Pilots
-from understudy.diagnosis.types import VERSION, Check, Control, Cost, Diagnosis, Evidence, PilotPoint
+from understudy.diagnosis.preflight import FEW, block, preflight
+from understudy.diagnosis.types import FILE, VERSION, Check, Control, Cost, Diagnosis, Estimate, Evidence, PilotPoint
 from understudy.errors import UserError
 from understudy.experts import load_expert
 from understudy.policy import load_policy, resolve_device
 from understudy.runs.directory import RunDir, to_stderr
-from understudy.runs.files import plain, read_json, write_json
+from understudy.runs.files import plain, write_json
 from understudy.runs.provenance import device_name, provenance
 from understudy.runs.read import differences, is_run, read_config
 from understudy.tasks import load_task
 from understudy.terminal import Progress
 
-FILE = "diagnosis.json"
 MEASURING = 0.22
-"""Of the budget, what samples, scores and takeovers may take; the rest is the pilots'."""
+"""Share of the budget that samples, scores and takeovers may take; the rest is for the pilots."""
 LEAST = 24
 """Prompts to measure on, however small the budget."""
 
 
-def run(config: DiagnoseConfig, show: Progress, note: Callable[[str], None] = to_stderr) -> Diagnosis:
-    """`config` as `checked` gives it."""
-    path = Path(config.out)
-    found = read(path, config) if (path / FILE).is_file() else None
-    if found is None:
-        found = _made(config, show, note)
+def run(config: DiagnoseConfig, progress: Progress, note: Callable[[str], None] = to_stderr) -> Diagnosis:
+    """Writes diagnosis.json to config.out; a finished diagnosis is read, and only its hours are worked out again.
+
+    config: as `checked` returns it. UserError for a failed preflight check, and where config.out holds another
+    diagnosis.
+    """
+    directory = Path(config.out)
+    if (directory / FILE).is_file():
+        result = _finished(directory, config)
     else:
-        costs = _timed(found.costs, found.setting["paces"], config.device_flops)
-        found = dataclasses.replace(found, costs=costs, setting=found.setting | _machine(config))
-    write_json(path / FILE, found.to_dict())
-    return found
+        result = _diagnosed(config, progress, note)
+    write_json(directory / FILE, result.to_dict())
+    return result
 
 
-def read(path: Path, config: DiagnoseConfig | None = None) -> Diagnosis:
-    """A finished diagnosis; UserError if it is damaged, or not of `config`."""
-    if config is not None and is_run(path):
-        changed = differences(read_config(path), asdict(config), VOLATILE, asdict(DiagnoseConfig()))
+def _finished(directory: Path, config: DiagnoseConfig) -> Diagnosis:
+    if is_run(directory):
+        changed = differences(read_config(directory), asdict(config), VOLATILE, asdict(DiagnoseConfig()))
         if changed:
             hint = f"holds another diagnosis: {', '.join(changed[:6])}; choose another --out"
-            raise UserError("out", path, hint)
-    return Diagnosis.from_dict(read_json(path / FILE, "diagnosis"))
+            raise UserError("out", directory, hint)
+    result = Diagnosis.load(directory)
+    costs = _timed(result.costs, result.setting["paces"], config.device_flops)
+    return dataclasses.replace(result, costs=costs, setting=result.setting | _machine(config))
 
 
-def _made(config: DiagnoseConfig, show: Progress, note: Callable[[str], None]) -> Diagnosis:
+def _diagnosed(config: DiagnoseConfig, progress: Progress, note: Callable[[str], None]) -> Diagnosis:
     torch.set_num_threads(1)
     offline = full_training(config, "sft")
     setting, online = _loaded(config, offline)
-    show("preflight", 0, 1, "")
-    checks = preflight_.preflight(setting, config.expert)
-    preflight_.block(checks)
+    progress("preflight", 0, 1, "")
+    checks = preflight(setting, config.expert)
+    block(checks)
 
-    def made() -> dict[str, Any]:
+    def origin() -> dict[str, Any]:
         return provenance(device=str(resolve_device(config.device)))
 
     with RunDir.open(
-        config.out, asdict(config), made, volatile=VOLATILE, defaults=asdict(DiagnoseConfig()), note=note
+        config.out, asdict(config), origin, volatile=VOLATILE, defaults=asdict(DiagnoseConfig()), note=note
     ) as directory:
-        done = _Stages(config, setting, offline, online, directory, show).diagnosis(checks)
+        result = _Stages(config, setting, offline, online, directory, progress).diagnosis(checks)
         directory.status("done")
-    return done
+    return result
 
 
 def _loaded(config: DiagnoseConfig, offline: Resolved) -> tuple[Setting, Resolved | None]:
-    """(who and what, the online training or None where the expert's capabilities allow none)."""
+    """(models and task, the online training or None where the expert's capabilities allow none)."""
     task = load_task(config.task)
     student = load_policy(
         config.student, "student", task.tokenizer(), config.seed, offline.device, offline.dtype,
@@ -106,11 +109,22 @@ def _loaded(config: DiagnoseConfig, offline: Resolved) -> tuple[Setting, Resolve
         weights = expert.policy.describe()["parameters"]
     sizes = Sizes(student.describe()["parameters"], weights)
     room = offline.max_new_tokens or task.max_new_tokens
-    reward = config.verifier and task.verified
     online = None
     if "score" in expert.capabilities:
         online = full_training(config, "opd_full" if "distribution" in expert.capabilities else "opd")
-    return Setting(task, student, expert, sizes, room, config.seed, reward), online
+    return Setting(task, student, expert, sizes, room, config.seed, config.verifier and task.verified), online
+
+
+@dataclass
+class _PilotResults:
+    """full: costs of the full trainings; facts: what Evidence.budget says of the pilots."""
+
+    full: dict[str, Cost]
+    points: list[PilotPoint] = field(default_factory=list)
+    controls: dict[str, Control] = field(default_factory=dict)
+    measures: dict[str, Estimate] = field(default_factory=dict)
+    rewards: list[list[float]] | None = None
+    facts: dict[str, float] = field(default_factory=dict)
 
 
 class _Stages:
@@ -118,9 +132,9 @@ class _Stages:
 
     def __init__(
         self, config: DiagnoseConfig, setting: Setting, offline: Resolved, online: Resolved | None,
-        directory: RunDir, show: Progress,
+        directory: RunDir, progress: Progress,
     ) -> None:  # fmt: skip
-        self.config, self.setting, self.directory, self.show = config, setting, directory, show
+        self.config, self.setting, self.directory, self.progress = config, setting, directory, progress
         self.offline, self.online, self.share = offline, online, share(config.budget)
         self.sequences = offline.updates * offline.prompts_per_update
         self.spent = Cost()
@@ -128,59 +142,46 @@ class _Stages:
     def diagnosis(self, checks: tuple[Check, ...]) -> Diagnosis:
         config, setting = self.config, self.setting
         most = math.ceil(min(1.0, 2 * self.share) * self.sequences)  # training prompts that a pilot may see
-        self.show("measures", 0, 3, "student samples")
-        some, shared = prompts(setting, self._affordable(), most)
-        student = collect(setting, self.directory, some, config.samples, "student", "student")
-        self.show("measures", 1, 3, "expert samples")
-        expert = collect(setting, self.directory, some, config.expert_samples, "expert", "expert")
-        self.show("measures", 2, 3, "takeover")
-        taken, took = takeover(setting, self.directory, student)
-        self.spent += student.cost + expert.cost + took + self._preflight_cost(student)
-        self.show("measures", 3, 3, "")
-        measures = evidence.measures(student, expert, taken)
-        stopped = judge.NO_HEADROOM if judge.no_headroom(measures) else ""
+        self.progress("measures", 0, 3, "student samples")
+        prompts, shared = draw_prompts(setting, self._affordable(), most)
+        student = collect(setting, self.directory, prompts, config.samples, "student", "student")
+        self.progress("measures", 1, 3, "expert samples")
+        expert = collect(setting, self.directory, prompts, config.expert_samples, "expert", "expert")
+        self.progress("measures", 2, 3, "takeover")
+        continuations, cost = takeover(setting, self.directory, student)
+        self.spent += student.cost + expert.cost + cost + self._preflight_cost(student)
+        self.progress("measures", 3, 3, "")
+        measures = evidence.measures(student, expert, continuations)
         series = evidence.series(setting.task, student, expert)
-        full = self._full(expert, float(student.length.mean()))
-        points: list[PilotPoint] = []
-        checked_: dict[str, Control] = {}
-        paces: dict[str, Cost] = {}
-        budget = {"updates": self.offline.updates, "sequences": self.sequences / self.offline.updates,
-                  "share": self.share}  # fmt: skip
+        stopped = judge.NO_HEADROOM if judge.no_headroom(measures) else ""
+        pilots = _PilotResults(self._full(expert, float(student.length.mean())))
         if not stopped and config.pilots:
-            points, checked_, full, found = self._pilots(student, expert, full, most)
-            paces = {p.kind: p.cost for p in points if p.label == "curve"}
-            series["online_reward"] = found.pop("rewards")
-            measures |= found.pop("at_work")
-            series["floor_curve"] = ahead(points, self.sequences)
-            budget |= found
+            pilots = self._pilots(student, expert, pilots.full, most)
+            series |= {"online_reward": pilots.rewards, "floor_curve": ahead(pilots.points, self.sequences)}
+        budget = {"updates": self.offline.updates, "sequences": self.sequences / self.offline.updates,
+                  "share": self.share} | pilots.facts  # fmt: skip
         seen = Evidence(
-            measures,
-            tuple(points),
-            floor(points),
-            checked_,
-            {k: float(v) for k, v in budget.items()},
-            setting.reward,
-            tuple(sorted(setting.expert.capabilities)),
-        )
-        known = {
+            measures | pilots.measures, tuple(pilots.points), floor(pilots.points), pilots.controls,
+            {k: float(v) for k, v in budget.items()}, setting.reward, tuple(sorted(setting.expert.capabilities)),
+        )  # fmt: skip
+        paces = {p.kind: p.cost for p in pilots.points if p.label == "curve"} | {"diagnosis": self.spent}
+        facts = {
             "offline": self.offline.method, "online": self.online.method if self.online else None,
-            "prompts_measured": len(some), "stopped": stopped, "margin": MARGIN,
-            "paces": {k: v.to_dict() for k, v in (paces | {"diagnosis": self.spent}).items()},
+            "prompts_measured": len(prompts), "stopped": stopped, "margin": MARGIN,
+            "paces": {k: v.to_dict() for k, v in paces.items()},
             "parameters": {"student": setting.sizes.student, "expert": setting.sizes.expert},
             "mechanism": setting.expert.provenance.get("mechanism", ""), "meanings": plain(MEANINGS),
         }  # fmt: skip
-        costs = _timed({"diagnosis": self.spent} | full, known["paces"], config.device_flops)
         return Diagnosis(
-            VERSION, plain(asdict(config)) | known | _machine(config), checks, seen,
-            judge.judge(seen), costs, series,
-            assumptions(config, seen, shared, len(some), can_continue(setting.expert)),
+            VERSION, plain(asdict(config)) | facts | _machine(config), checks, seen, judge.judge(seen),
+            _timed({"diagnosis": self.spent} | pilots.full, facts["paces"], config.device_flops), series,
+            assumptions(config, seen, shared, len(prompts), can_continue(setting.expert)),
         )  # fmt: skip
 
     def _affordable(self) -> int:
-        """Prompts to measure on. Lengths of student and expert are taken to be alike, as nothing is known yet."""
+        """Prompts to measure on. Student and expert are assumed to write texts of one length: nothing is known yet."""
         c, n, e = self.config, self.setting.sizes.student, self.setting.sizes.expert
-        caps = self.setting.expert.capabilities
-        score = e if "score" in caps else 0.0
+        score = e if "score" in self.setting.expert.capabilities else 0.0
         each = c.samples * (4 * n + 2 * score) + c.expert_samples * (2 * n + 2 * e + 2 * score)
         if can_continue(self.setting.expert) and self.setting.reward:
             each += 6 * (e + n)
@@ -189,27 +190,25 @@ class _Stages:
         return int(min(c.prompts, max(LEAST, n_prompts)))
 
     def _preflight_cost(self, student: Table) -> Cost:
-        tokens = preflight_.FEW * float(student.length.mean())
+        tokens = FEW * float(student.length.mean())
         return self.setting.sizes.cost(expert_scored=2 * tokens, sampled=tokens)
 
     def _full(self, expert: Table, student_length: float) -> dict[str, Cost]:
-        """Both full trainings: offline at the expert's length, online at so many tokens a completion."""
+        """Both full trainings: offline at the expert's length, online at `student_length` tokens per completion."""
         sizes = self.setting.sizes
         out = {"sft": sizes.sft(self.sequences, float(expert.length.mean()), self.offline.prompt_pool)}
         if self.online is not None:
             out["opd"] = sizes.opd(self.sequences, student_length)
         return out
 
-    def _pilots(
-        self, student: Table, expert: Table, full: dict[str, Cost], most: int
-    ) -> tuple[list[PilotPoint], dict[str, Control], dict[str, Cost], dict[str, Any]]:
-        """(points, controls, full trainings as priced after the online pilot, {rewards, at_work, ...})."""
-        pilots = Pilots(self.setting, self.directory, self.offline, self.online, expert, self.show)
+    def _pilots(self, student: Table, expert: Table, full: dict[str, Cost], most: int) -> _PilotResults:
+        """`full` is priced again after the online pilot, which shows how long online completions become."""
+        pilots = Pilots(self.setting, self.directory, self.offline, self.online, expert, self.progress)
         count, length = len(student.reward), float(student.length.mean())
-        wanted = self.config.controls != "none" and "score" in self.setting.expert.capabilities
+        controlled = self.config.controls != "none" and "score" in self.setting.expert.capabilities
 
-        def reserve(n: int, some: int) -> float:
-            return sum(prices(pilots, n, some).values()) if wanted else 0.0
+        def reserve(sequences: int, prompts: int) -> float:
+            return sum(prices(pilots, sequences, prompts).values()) if controlled else 0.0
 
         def flops() -> float:
             spent = self.spent.flops + pilots.spent.flops
@@ -223,24 +222,18 @@ class _Stages:
             points = [start(kind, student, expert, size.prompts) for kind in kinds]
             online = pilots.online_point(size, length)
             if online:
-                gain = _gain(points[-1], online[-1])
-                length = pilots.online_length(size, length, gain)
+                length = pilots.online_length(size, length, _gain(points[-1], online[-1]))
                 full = self._full(expert, length)
                 size = pilots.prices(length).fit(flops(), most, count, reserve, size)
             points += pilots.offline_points(size) + online
-        found = controls(pilots, size, self.config.controls)
+        results = controls(pilots, size, self.config.controls)
         self.spent += pilots.spent
-        facts = {
-            "rewards": pilots.rewards(size),
-            "at_work": pilots.at_work(size),
-            "pilot_batch": size.batch,
-            "pilot_sequences": size.sequences,
-        }
-        return points, found, full, facts
+        facts: dict[str, float] = {"pilot_batch": size.batch, "pilot_sequences": size.sequences}
+        return _PilotResults(full, points, results, pilots.at_work(size), pilots.rewards(size), facts)
 
 
 def _gain(before: PilotPoint, after: PilotPoint) -> float:
-    """In accuracy; 0 where no verifier tells."""
+    """In accuracy; 0 without a verifier."""
     if before.accuracy is None or after.accuracy is None:
         return 0.0
     return after.accuracy.value - before.accuracy.value
@@ -253,7 +246,7 @@ def _timed(costs: dict[str, Cost], paces: dict[str, Any], device_flops: float) -
         pace = Cost.from_dict(paces[name]) if name in paces else None
         out[name] = timed(cost, pace, device_flops)
         if name == "diagnosis" and not device_flops and pace is not None:
-            out[name] = dataclasses.replace(cost, seconds=pace.seconds)  # as it was
+            out[name] = dataclasses.replace(cost, seconds=pace.seconds)  # measured
     return out
 
 

@@ -14,9 +14,8 @@ from understudy import experts
 from understudy.cli.main import main
 from understudy.diagnosis.glossary import MEANINGS
 from understudy.diagnosis.outcome import ANSWERS
-from understudy.diagnosis.pipeline import FILE
 from understudy.diagnosis.screen import SHORT, show
-from understudy.diagnosis.types import CHECKS, MEASURES, Diagnosis
+from understudy.diagnosis.types import CHECKS, FILE, MEASURES, Diagnosis
 from understudy.errors import UserError
 from understudy.runs.read import read_config
 

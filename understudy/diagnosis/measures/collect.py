@@ -1,7 +1,7 @@
-"""Stages 1 and 2: what student and expert write on the same prompts, the reward of it, and what each thinks of it.
+"""Stages 1 and 2: what student and expert write on the same prompts, its reward, and its likelihood under both.
 
 The prompts are drawn from the task's `train` stream under a seed of their own; those that the pilots will train on are
-left out. The test split is never touched: a diagnosis must not know the answer.
+left out. The test split is never used.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ CELLS = 64_000_000  # entries of one table of log-probs that exist at a time
 
 @dataclass(frozen=True)
 class Setting:
-    """Who is diagnosed, on what. `reward`: whether the verifier may be asked."""
+    """The models and the task. room: most tokens per completion. reward: whether the verifier may be used."""
 
     task: Task
     student: Policy
@@ -49,9 +49,9 @@ class Setting:
 
 @dataclass(frozen=True)
 class Table:
-    """Completions of one actor, prompt-major, `samples` a prompt. All arrays are (P, K); nan = not known.
+    """Completions of one actor, prompt-major, `samples` per prompt. All arrays are (P, K); nan = not known.
 
-    kl: nats a sequence, the exact KL(actor, other) of the next-token distributions summed along the completion.
+    kl: nats per sequence, the exact KL(actor, other) of the next-token distributions summed along the completion.
     """
 
     rollouts: list[Rollout]
@@ -73,7 +73,7 @@ class Table:
         return np.array(values, dtype=np.float64).reshape(-1, self.samples)
 
 
-def prompts(setting: Setting, n: int, trained: int) -> tuple[list[Prompt], int]:
+def draw_prompts(setting: Setting, n: int, trained: int) -> tuple[list[Prompt], int]:
     """(n prompts, how many of them the first `trained` training prompts contain).
 
     Independent draws from the law of the train stream. Those in the training part are replaced while the task has
@@ -81,8 +81,8 @@ def prompts(setting: Setting, n: int, trained: int) -> tuple[list[Prompt], int]:
     """
     task, student, seed = setting.task, setting.student, setting.seed
     seen = {p.text for p in task.prompts("train", trained, seed)}
-    own = seed_from("diagnose prompts", seed) % 2**31
-    drawn = task.prompts("train", 4 * n, own)
+    draw_seed = seed_from("diagnose prompts", seed) % 2**31
+    drawn = task.prompts("train", 4 * n, draw_seed)
     fresh = [p for p in drawn if p.text not in seen][:n]
     kept = fresh if len(fresh) == n else drawn[:n]
     placed = [dataclasses.replace(p, key=f"{p.key}@diagnose-{i}") for i, p in enumerate(kept)]
@@ -96,8 +96,8 @@ def sampling_seed(setting: Setting) -> int:
     return seed_from("diagnose samples", setting.seed)
 
 
-def sample_student(setting: Setting, policy: Policy, some: Sequence[Prompt], samples: int) -> list[Rollout]:
-    args = (policy.start, policy.decode, policy.end_ids, some, samples, sampling_seed(setting), setting.room)
+def sample_student(setting: Setting, policy: Policy, prompts: Sequence[Prompt], samples: int) -> list[Rollout]:
+    args = (policy.start, policy.decode, policy.end_ids, prompts, samples, sampling_seed(setting), setting.room)
     return _rewarded(setting, draw(*args, "student"))
 
 
@@ -108,7 +108,7 @@ def _rewarded(setting: Setting, rollouts: list[Rollout]) -> list[Rollout]:
 def compared(
     setting: Setting, policy: Policy, expert: Expert, rollouts: Sequence[Rollout], actor: str
 ) -> dict[str, Floats]:
-    """Per rollout, what both think of it: student_logp, expert_logp, kl(actor, other); nan = not known."""
+    """Per rollout: student_logp, expert_logp and kl(actor, other), in nats per sequence; nan = not known."""
     out = {name: np.full(len(rollouts), math.nan) for name in ("student_logp", "expert_logp", "kl")}
     if "distribution" not in expert.capabilities:
         out["student_logp"][:] = [float(x.double().sum()) for x in policy.score(rollouts)]
@@ -129,17 +129,17 @@ def compared(
     return out
 
 
-def collect(setting: Setting, run: RunDir, some: list[Prompt], samples: int, actor: str, name: str) -> Table:
-    """Completions of student or expert with everything that is known of them, from the cache when resumed."""
+def collect(setting: Setting, run: RunDir, prompts: list[Prompt], samples: int, actor: str, name: str) -> Table:
+    """Completions of student or expert with all their scores, from the cache when resumed."""
     student, expert, sizes = setting.student, setting.expert, setting.sizes
 
     def make() -> dict[str, Tensor]:
         began = time.perf_counter()
         if actor == "student":
-            rollouts = sample_student(setting, student, some, samples)
+            rollouts = sample_student(setting, student, prompts, samples)
         else:
             seed = seed_from("diagnose expert", setting.seed)
-            rollouts = _rewarded(setting, expert.sample(some, samples, seed, setting.room))
+            rollouts = _rewarded(setting, expert.sample(prompts, samples, seed, setting.room))
         known = compared(setting, student, expert, rollouts, actor)
         tokens = sum(len(r.ids) for r in rollouts)
         scored = tokens if "score" in expert.capabilities else 0
@@ -150,7 +150,7 @@ def collect(setting: Setting, run: RunDir, some: list[Prompt], samples: int, act
         return pack(rollouts) | tensors | {"cost": cost_tensor(cost)}
 
     cached = run.cache(name, make)
-    rollouts = unpack(cached, some, samples, student, actor)
+    rollouts = unpack(cached, prompts, samples, student, actor)
     if not setting.reward:
         rollouts = [dataclasses.replace(r, reward=None) for r in rollouts]
     grid = {k: cached[k].numpy().reshape(-1, samples) for k in ("student_logp", "expert_logp", "kl")}

@@ -1,8 +1,8 @@
-"""Does the expert's advice help from where the student really is? Takeover: the student begins, another goes on.
+"""Takeover: the student begins a completion, the expert or the student goes on. Does the expert help from there?
 
 The student's own completions are cut at 25, 50 and 75% of their tokens, and the expert continues each to its end,
-within the same room. The student continues the same prefixes with the same random numbers, so the two are paired, and
-what a prefix of a completion that was going to be long (or short) has in it is in both.
+within the same number of tokens. The student continues the same prefixes with the same random numbers: the two are
+paired, and what a prefix itself contributes (one of a completion that was going to be long, say) is in both.
 """
 
 from __future__ import annotations
@@ -59,14 +59,14 @@ def continued(
     max_new_tokens: int,
     actor: str,
 ) -> list[Rollout]:
-    """One completion for each rollout: its own first `depth` percent, then whoever `start` is.
+    """One completion per rollout: its first `depth` percent, then draws from the policy that `start` begins.
 
     The random numbers are named by (seed, prompt, sample, depth), the same for every actor.
     """
     prompts = [dataclasses.replace(r.prompt, key=f"{r.prompt.key}/{r.sample}/cut-{depth}") for r in rollouts]
     prefixes = {p.key: cut(r, depth) for p, r in zip(prompts, rollouts)}
 
-    def begin(some: Sequence[Prompt]) -> Forced:
-        return Forced(start(some), [prefixes[p.key] for p in some])
+    def begin(batch: Sequence[Prompt]) -> Forced:
+        return Forced(start(batch), [prefixes[p.key] for p in batch])
 
     return draw(begin, decode, end_ids, prompts, 1, seed, max_new_tokens, actor)

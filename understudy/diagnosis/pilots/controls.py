@@ -1,7 +1,7 @@
-"""Controls of the pilots: is a floor the student's, the optimiser's, or only too little data?
+"""Controls of the pilots: is a floor due to the student, the optimizer, or too little data?
 
 All at the middle of the offline curve, where they are affordable, each compared with the pilot there, prompt by prompt.
-None certifies that an expert is out of reach (THEORY.md, E8); they say what else could explain a floor.
+None certifies that an expert is out of reach; they say what else could explain a floor.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def controls(pilots: Pilots, size: Size, choice: str) -> dict[str, Control]:
 
 
 def prices(pilots: Pilots, n: int, prompts: int) -> dict[str, float]:
-    """FLOPs of each control on n sequences, looked at on so many prompts; in the order in which they are run."""
+    """FLOPs of each control on n sequences, measured on so many prompts; in the order in which they are run."""
     sizes, length = pilots.setting.sizes, float(pilots.table.length.mean())
     look = prompts * look_cost(sizes, length, length, few=True).flops
     out = {
@@ -70,12 +70,12 @@ def _stability(pilots: Pilots, size: Size, n: int) -> Control:
     path = pilots.train(pilots.offline, n, size.batch, f"sft-{n}-twice", updates=twice, prompt_pool=n)
     fall = intervals.mean(before - pilots.measure(path, few=True).forward, NATS)
     steady = fall.value <= SMALL * float(before.mean())
-    told = (
-        "twice the steps on the same data change little: not the optimiser's floor"
+    outcome = (
+        "twice the steps on the same data change little: not the optimizer's floor"
         if steady
-        else "twice the steps on the same data still lower it: part of the floor is the optimiser's"
+        else "twice the steps on the same data still lower it: part of the floor is the optimizer's"
     )
-    return Control(True, told, (pilots.point(path, "sft", n, "twice the steps", few=True),), fall, steady)
+    return Control(True, outcome, (pilots.point(path, "sft", n, "twice the steps", few=True),), fall, steady)
 
 
 def _self_retraining(pilots: Pilots, size: Size, n: int) -> Control:
@@ -85,25 +85,25 @@ def _self_retraining(pilots: Pilots, size: Size, n: int) -> Control:
     path = pilots.train(pilots.offline, n, size.batch, f"sft-{n}-self", alike, expert=str(middle))
     expert = LocalExpert(pilots.load(middle))
     rollouts = expert.sample(pilots.few, 1, seed_from("diagnose self", setting.seed), setting.room)
-    own = divergence(compared(setting, pilots.load(path), expert, rollouts, "expert"), "expert")
+    reachable = divergence(compared(setting, pilots.load(path), expert, rollouts, "expert"), "expert")
     tokens = sum(len(r.ids) for r in rollouts)
     pilots.spent += alike.cost(tokens, tokens, tokens)
-    harder = intervals.mean(_middle(pilots, n) - own, NATS)
+    harder = intervals.mean(_middle(pilots, n) - reachable, NATS)
     near = harder.low <= 0
-    told = (
+    outcome = (
         "from here the expert is no harder to imitate than one that is certainly in reach"
         if near
         else "the expert stays further away than one that is certainly in reach, trained alike; "
         "under-trained pilots can show this too"
     )
-    return Control(True, told, (), harder, near)
+    return Control(True, outcome, (), harder, near)
 
 
 def _capacity_ladder(pilots: Pilots, size: Size, n: int) -> Control:
     """The same data, a larger student."""
-    found = larger(pilots.offline)
-    assert found is not None  # else it has no price
-    changes, label = found
+    grown = larger(pilots.offline)
+    assert grown is not None  # else it has no price
+    changes, label = grown
     name = f"sft-{n}-{label.replace(' ', '-')}"
     sizes = Sizes(GROWTH * pilots.setting.sizes.student, pilots.setting.sizes.expert)
     path = pilots.train(pilots.offline, n, size.batch, name, sizes, **changes)

@@ -1,10 +1,10 @@
-"""Where a learning curve ends: y(n) = a + b n^-c fitted to few points, and how sure one can be of a (THEORY.md E8).
+"""Where a learning curve ends: y(n) = a + b n^-c fitted to few points, and the interval of a.
 
 y is a held-out loss (KL(expert || student), nats) after training on n sequences, with its standard error. c lies in
 [0.25, 1.5] and b >= 0: the curve falls, neither slower nor faster than learning curves do. For each c the fit is
 linear; the interval of a is the range over c of the a whose best fit has a chi-square within 3.84 of the best of all
-(profile likelihood). A floor above 0 is no proof that the student cannot hold the expert: it may be optimisation's
-(run twice the steps) or capacity's (run a larger student).
+(profile likelihood). A floor above 0 is no proof that the student cannot hold the expert: it may be the optimizer's
+(run twice the steps) or the capacity's (run a larger student).
 
 `extrapolate` asks the same of the curve at any n, such as that of the full training.
 """
@@ -12,6 +12,7 @@ linear; the interval of a is the range over c of the a whose best fit has a chi-
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,7 +22,7 @@ from scipy.special import chdtri
 from understudy.diagnosis.measures import intervals
 from understudy.diagnosis.measures.estimators import NATS
 from understudy.diagnosis.measures.intervals import Floats
-from understudy.diagnosis.types import Estimate, Floor
+from understudy.diagnosis.types import Estimate, Floor, PilotPoint
 from understudy.errors import UserError
 
 EXPONENTS = np.linspace(0.25, 1.5, 51)
@@ -48,14 +49,27 @@ def extrapolate(n: ArrayLike, y: ArrayLike, se: ArrayLike, at: float, unit: str 
     return _fit(n, y, se, at, unit)[0]
 
 
-def tells(floor: Floor) -> str:
-    """In words: what the fit says, or that it cannot tell."""
-    a = floor.a
-    if math.isnan(a.value):
-        return a.method
-    if floor.rejects_zero:
-        return f"levels off at {a.value:.3g} {a.unit} ({a.low:.3g} to {a.high:.3g}): more data alone will not reach 0"
-    return f"cannot tell a floor from none: anything from 0 to {a.high:.3g} {a.unit} fits"
+def floor(points: Sequence[PilotPoint]) -> Floor | None:
+    """`fit_floor` of the SFT pilots' held-out KL(expert, student); None where no pilot measured it."""
+    n, y, se = _losses(points)
+    return fit_floor(n, y, se) if n else None
+
+
+def ahead(points: Sequence[PilotPoint], at: float, steps: int = 16) -> dict[str, list[float]]:
+    """{n, value, low, high}: that curve with its interval from the largest pilot to `at` sequences; or {}."""
+    n, y, se = _losses(points)
+    if len(set(n)) < 3 or at <= max(n):
+        return {}
+    ns = [float(max(n)), *np.geomspace(max(n), at, steps).tolist()[1:-1], float(at)]
+    curve = [extrapolate(n, y, se, x) for x in ns]
+    return {"n": ns} | {name: [float(getattr(e, name)) for e in curve] for name in ("value", "low", "high")}
+
+
+def _losses(points: Sequence[PilotPoint]) -> tuple[list[int], list[float], list[float]]:
+    """Sequences, KL(expert, student) and its standard error, of the offline curve."""
+    seen = [(p.samples, p.kl_expert_student) for p in points if (p.kind, p.label) == ("sft", "curve")]
+    known = [(n, e) for n, e in seen if e and math.isfinite(e.value) and e.high > e.low]
+    return [n for n, _ in known], [e.value for _, e in known], [(e.high - e.low) / 4 for _, e in known]
 
 
 @dataclass(frozen=True)
@@ -113,8 +127,8 @@ def _fit(n: ArrayLike, y: ArrayLike, se: ArrayLike, at: float, unit: str) -> tup
     sizes, k = len(np.unique(n_k)), len(n_k)
     if sizes < 3:
         high = max(0.0, float((y_k + 1.96 * se_k).min()))
-        told = f"cannot tell: {sizes} training sizes, and a floor needs three"
-        return Estimate(math.nan, 0.0, high, k, unit, told), math.nan, math.nan
+        method = f"cannot tell: {sizes} training sizes, and a floor needs three"
+        return Estimate(math.nan, 0.0, high, k, unit, method), math.nan, math.nan
     scale = float(n_k.min())  # n / scale: powers stay near 1, and b is put back at the end
     base = [(n_k / scale) ** -c - (at / scale) ** -c for c in EXPONENTS]
     weights = se_k**-2.0

@@ -3,7 +3,7 @@
 A pilot is the full training's recipe (schedule, reduction, ...) on fewer sequences. Its updates have 1/BATCH of the
 sequences, so that it gets further with as many. Their learning rate is lower by LR only: the rule for Adam under which
 smaller updates follow the same path (sqrt(BATCH), arXiv 2205.10287) would have them see no further than the same share
-of the full training; these see further, at the price of noisier steps (LAB_LOG.md).
+of the full training; these see further, at the price of noisier steps.
 
 An offline sequence is cheaper than an online one, and SFT learns late: its largest pilot gets more of them. The online
 pilot needs fewer, as every update of it is also a measurement: its samples are fresh, and each is verified.
@@ -42,16 +42,16 @@ from understudy.types import Prompt
 LR = 0.6
 """A pilot's learning rate, as a share of the full training's."""
 WARM = 8
-"""A pilot warms up for at least 1/WARM of its updates: a short run would otherwise mostly show their harm."""
+"""A pilot warms up for at least 1/WARM of its updates: the first steps at full rate would harm a short run."""
 STRETCH = 1.5
 """The online pilot ends early once it has trained on so many times the tokens that it was planned for."""
 BELIEVED = 0.05
-"""Gain of the online pilot from which longer completions are believed to stay."""
+"""Gain of the online pilot from which longer completions are taken as lasting."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A pilot's run on the held-out prompts, an array each; the divergences on Pilots.few. nan = not known."""
+    """A pilot on the held-out prompts, one value per prompt; the divergences on Pilots.few. nan = not known."""
 
     reward: Floats
     forward: Floats
@@ -60,14 +60,14 @@ class Measured:
 
 
 class Pilots:
-    """Runs and measures pilots. `some`: the held-out prompts; `table`: the expert's completions of them."""
+    """Trains and measures pilots. `prompts`: held out; `table`: the expert's completions of them."""
 
     def __init__(
         self, setting: Setting, run: RunDir, offline: Resolved, online: Resolved | None,
-        table: Table, show: Progress,
+        table: Table, progress: Progress,
     ) -> None:  # fmt: skip
         self.setting, self.run, self.offline, self.online = setting, run, offline, online
-        self.table, self.show = table, show
+        self.table, self.progress = table, progress
         self.prompts: list[Prompt] = []
         self.spent = Cost()
         self.measured: dict[str, Measured] = {}
@@ -96,16 +96,16 @@ class Pilots:
             prompt_pool=full.prompt_pool if full.prompt_pool < sequences else 0,
         )  # fmt: skip
         config = dataclasses.replace(config, **changes)
-        path = train(config, lambda phase, done, total, note: self.show(f"{name}: {phase}", done, total, note))
+        path = train(config, lambda phase, done, total, note: self.progress(f"{name}: {phase}", done, total, note))
         self.spent += (sizes or self.setting.sizes).of_ledger(read_ledger(path))
         return path
 
     def point(self, path: Path, kind: Any, sequences: int, label: str, few: bool = False) -> PilotPoint:
         """The trained pilot, measured."""
-        found, ledger = self.measure(path, few), read_ledger(path)
+        measured, ledger = self.measure(path, few), read_ledger(path)
         return PilotPoint(
-            kind, sequences, int(ledger["updates"]), accuracy(found.reward), nats(found.forward), nats(found.reverse),
-            label, self.setting.sizes.of_ledger(ledger),
+            kind, sequences, int(ledger["updates"]), accuracy(measured.reward), nats(measured.forward),
+            nats(measured.reverse), label, self.setting.sizes.of_ledger(ledger),
         )  # fmt: skip
 
     def measure(self, path: Path, few: bool = False) -> Measured:
@@ -120,20 +120,20 @@ class Pilots:
 
     def _look(self, path: Path, few: bool) -> dict[str, Tensor]:
         began = time.perf_counter()
-        setting, some = self.setting, self.few if few else self.prompts
+        setting, prompts = self.setting, self.few if few else self.prompts
         policy = self.load(path)
-        rollouts = sample_student(setting, policy, some, EVAL_SAMPLES)
+        rollouts = sample_student(setting, policy, prompts, EVAL_SAMPLES)
         firsts = [r for r in rollouts if r.sample == 0][:: 1 if few else EVAL_HALF]
         forward = self.forward(policy)
         reverse = divergence(compared(setting, policy, setting.expert, firsts, "student"), "student")
         if setting.reward:
             reward = np.array([float(r.reward or 0) for r in rollouts]).reshape(-1, EVAL_SAMPLES).mean(1)
         else:
-            reward = np.full(len(some), math.nan)
-        own, theirs = sum(len(r.ids) for r in rollouts), self._expert_tokens
+            reward = np.full(len(prompts), math.nan)
+        sampled, given = sum(len(r.ids) for r in rollouts), self._expert_tokens
         first = sum(len(r.ids) for r in firsts)
-        scored = first + theirs if "score" in setting.expert.capabilities else 0
-        cost = setting.sizes.cost(0, scored, own + first + theirs, 0, time.perf_counter() - began)
+        scored = first + given if "score" in setting.expert.capabilities else 0
+        cost = setting.sizes.cost(0, scored, sampled + first + given, 0, time.perf_counter() - began)
         arrays = {"reward": reward, "forward": forward, "reverse": reverse}
         return {k: torch.tensor(v, dtype=torch.float64) for k, v in arrays.items()} | {"cost": cost_tensor(cost)}
 
@@ -169,7 +169,7 @@ class Pilots:
         return points
 
     def online_point(self, size: Size, student_length: float) -> list[PilotPoint]:
-        """The online pilot; none where the expert allows none. Completions that explode do not explode its price."""
+        """The online pilot; none where the expert allows none. A token budget caps what long completions may cost."""
         if self.online is None:
             return []
         cap: dict[str, Any] = {
@@ -180,11 +180,11 @@ class Pilots:
         return [self.point(path, "opd", int(read_ledger(path)["updates"]) * size.batch, "curve")]
 
     def online_length(self, size: Size, student_length: float, gain: float) -> float:
-        """Tokens a completion to expect of full online training, by what the online pilot wrote in its last third.
+        """Tokens per completion to expect of full online training, from the last third of the online pilot.
 
-        Shorter ones are believed to stay; longer ones by half, and only if they came with more right answers (gain: of
-        the pilot). Others are taken for a passing disorder: then half-way to the expert, if that is shorter, so that
-        the price of the trainings is not overrated.
+        Shorter ones are taken as lasting; longer ones by half, and only if they came with more right answers (gain: of
+        the pilot). Other growth is taken as passing: then half-way to the expert's length, if that is shorter, so
+        that the price of the trainings is not overrated.
         """
         lines = read_metrics(self.run.path / "pilots" / f"opd-{size.online}", "train")
         lengths = [float(x["length"]) for x in lines if x.get("length") is not None]
@@ -198,8 +198,8 @@ class Pilots:
         """`at_work` and `online_level` of the largest pilots."""
         if not size.sequences or not self.setting.reward:
             return {}
-        found = at_work(self.run.path / "pilots" / f"sft-{size.curve[-1]}")
-        return found | online_level(self.rewards(size), size.batch)
+        measures = at_work(self.run.path / "pilots" / f"sft-{size.curve[-1]}")
+        return measures | online_level(self.rewards(size), size.batch)
 
     def rewards(self, size: Size) -> list[list[float]]:
         """[sequences seen, share right] of each update of the online pilot: fresh prompts, not yet trained on."""

@@ -12,7 +12,7 @@ from tiny import CountingExpert
 
 from understudy.diagnosis.cost import Sizes
 from understudy.diagnosis.measures import evidence
-from understudy.diagnosis.measures.collect import Setting, Table, collect, compared, prompts, takeover
+from understudy.diagnosis.measures.collect import Setting, Table, collect, compared, draw_prompts, takeover
 from understudy.diagnosis.types import MEASURES
 from understudy.evaluation.sampled import sequence_kl
 from understudy.experts import LocalExpert, load_expert
@@ -36,7 +36,7 @@ def directory(path: Path) -> RunDir:
 
 def tables(setting: Setting, path: Path, n: int = 10) -> tuple[Table, Table]:
     with directory(path) as run:
-        some, _ = prompts(setting, n, 32)
+        some, _ = draw_prompts(setting, n, 32)
         return (
             collect(setting, run, some, 3, "student", "student"),
             collect(setting, run, some, 2, "expert", "expert"),
@@ -67,7 +67,7 @@ def test_an_expert_that_only_scores_gives_the_same_scores(setting: Setting, tmp_
 
 def test_prompts_leave_out_what_pilots_train_on(setting: Setting) -> None:
     seen = {p.text for p in setting.task.prompts("train", 200, setting.seed)}
-    some, shared = prompts(setting, 40, 200)
+    some, shared = draw_prompts(setting, 40, 200)
     assert shared == 0
     assert not seen & {p.text for p in some}
     assert len({p.key for p in some}) == 40
@@ -77,7 +77,7 @@ def test_prompts_leave_out_what_pilots_train_on(setting: Setting) -> None:
 
 def test_a_task_of_few_problems_keeps_its_law_and_says_so(setting: Setting) -> None:
     small = dataclasses.replace(setting, task=load_task("coin:n_numbers=2,max_number=3"))
-    some, shared = prompts(small, 40, 200)
+    some, shared = draw_prompts(small, 40, 200)
     assert shared > 0
     assert len({p.key for p in some}) == 40  # the same problem twice is drawn from twice
 
@@ -133,7 +133,7 @@ def test_without_reward_or_scores_nothing_is_made_up(setting: Setting, tmp_path:
 
 def test_the_sampled_kl_and_the_exact_one_agree(setting: Setting, tmp_path: Path) -> None:
     with directory(tmp_path) as run:
-        some, _ = prompts(setting, 60, 32)
+        some, _ = draw_prompts(setting, 60, 32)
         table = collect(setting, run, some, 8, "student", "student")
     sampled = table.student_logp - table.expert_logp
     gap = sampled.mean(1) - table.kl.mean(1)

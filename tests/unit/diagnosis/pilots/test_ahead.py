@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from diagnosis_by_hand import diagnosis
 
-from understudy.diagnosis.pilots.estimates import ahead, floor
-from understudy.diagnosis.pilots.learning_curve import extrapolate
+from understudy.diagnosis.pilots.learning_curve import ahead, extrapolate, floor
 from understudy.diagnosis.types import Diagnosis, PilotPoint
 
 
