@@ -8,6 +8,7 @@ is left out with one sentence why.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,13 @@ import numpy as np
 from markupsafe import Markup
 
 from understudy.diagnosis.codec import finite
-from understudy.diagnosis.forecast.explain import ROUTES, chances, explain
+from understudy.diagnosis.forecast.explain import ROUTES, chance, chances, explain
 from understudy.diagnosis.types import FILE, Check, Diagnosis
 from understudy.evaluation.numbers import count, duration, large, percent, with_bounds
-from understudy.report.diagnosis import curves, words
-from understudy.report.diagnosis import plots as figures
+from understudy.report.comparison.figures import keywords
+from understudy.report.diagnosis import curves, figures, words
 from understudy.report.diagnosis.series import columns, mapping, rows
-from understudy.report.figures import plots
-from understudy.report.figures.svg import EXPERT, drawing
+from understudy.report.figures.svg import EXPERT, STUDENT, drawing
 from understudy.report.html import filled, save
 from understudy.report.text import flat, label, visible
 
@@ -63,7 +63,8 @@ def context(d: Diagnosis, path: Path) -> dict[str, Any]:
         "title": f"Diagnosis: {student} → {expert} on {task}",
         "headline": e.title + (f", with a probability of {e.probability}" if e.probability else ""),
         "advice": visible(e.advice, 2000),
-        "dial": _pair(lambda name, width: figures.dial(p, d.verdict.answer, name, width), "dial") if p else [],
+        "dial": figures.dial(p, d.verdict.answer) if p else "",
+        "answers": _answers(p, d.verdict.answer),
         "margin": e.margin,
         "rule": label(d.verdict.rule, 80),
         "routes": _routes(d),
@@ -87,9 +88,12 @@ def context(d: Diagnosis, path: Path) -> dict[str, Any]:
     }
 
 
-def _pair(draw: Any, name: str) -> list[Markup]:
-    """For a screen, and for a phone."""
-    return [draw(name, plots.WIDE), draw(f"{name}-narrow", plots.NARROW)]
+def _answers(p: Mapping[str, float], chosen: str) -> list[dict[str, Any]]:
+    """The list beside the dial."""
+    return [
+        {"answer": answer, "name": answer.replace(" ", "-"), "chance": chance(share), "means": words.MEANS[answer],
+         "chosen": answer == chosen} for answer, share in p.items()
+    ]  # fmt: skip
 
 
 def _name(value: Any) -> str:
@@ -107,7 +111,7 @@ def _sentence(line: str) -> str:
 # --- routes --------------------------------------------------------------------------------------------------------
 
 
-def _routes(d: Diagnosis) -> list[Markup]:
+def _routes(d: Diagnosis) -> Markup | None:
     found = []
     for who, name in ROUTES.items():
         e = d.verdict.expected.get(who)
@@ -115,7 +119,7 @@ def _routes(d: Diagnosis) -> list[Markup]:
             e = e or d.evidence.measures.get(f"{who}_accuracy")
         if e is not None and (who != "opd" or d.has_online_route):
             found.append((who, name, e, who in ("sft", "opd")))
-    return _pair(lambda name, width: figures.routes(found, name, width), "routes") if found else []
+    return figures.routes(found) if found else None
 
 
 def _costs(d: Diagnosis) -> list[dict[str, Any]]:
@@ -194,29 +198,28 @@ def _ranking(d: Diagnosis) -> Panels:
     m = d.evidence.measures
     points = rows(d.series.get("scatter"), 3) if d.evidence.has_verifier else []
     if len(points) > 1:
-        figure, seen = figures.scatter(points, "scatter", curves.SIZE)
+        figure, seen = figures.scatter(points)
         panels.append((figure, _scatter_words(d, seen)))
     else:
         why.append(words.missing(d, "Score against reward"))
     curve = columns(d.series.get("tilt"), "t", "value", "low", "high")
     if len(curve) > 1:
-        figure = figures.tilt(curve, m.get("tilt_ceiling"), m.get("expert_accuracy"), "tilt", curves.SIZE)
-        panels.append((figure, _tilt_words(d)))
+        panels.append((figures.tilt(curve, m.get("tilt_ceiling"), m.get("expert_accuracy")), _tilt_words(d)))
     else:
         why.append(words.missing(d, "The tilt curve"))
     return panels, why
 
 
-def _scatter_words(d: Diagnosis, seen: dict[str, float]) -> str:
+def _scatter_words(d: Diagnosis, seen: dict[str, int]) -> str:
     note = (
-        f"One dot per answer of the student. {seen['mixed']:.0f} of {seen['prompts']:.0f} prompts have answers of "
+        f"One dot per answer of the student. {seen['mixed']} of {seen['prompts']} prompts have answers of "
         "different reward (large dots; bars are their means); only these can say whether the expert ranks right above "
         "wrong."
     )
     if auc := d.evidence.measures.get("auc"):
         note += f" It does in {percent(auc.value, 0)} of pairs [{100 * auc.low:.0f}, {100 * auc.high:.0f}]."
     if seen["outside"]:
-        note += f" {seen['outside']:.0f} dots lie further out and are drawn at the edge."
+        note += f" {seen['outside']} dots lie further out and are drawn at the edge."
     return note
 
 
@@ -238,8 +241,7 @@ def _looks(d: Diagnosis) -> Panels:
     counts = mapping(d.series.get("lengths"))
     student, expert = (_counts(counts.get(who)) for who in ("student", "expert"))
     if student.sum() > 0 or expert.sum() > 0:
-        figure = figures.lengths(student, expert, "lengths", curves.SIZE)
-        panels.append((figure, "Area: the expert. Line: the student."))
+        panels.append((figures.lengths(student, expert), "Area: the expert. Line: the student."))
     else:
         why.append(words.missing(d, "Lengths", False, False))
     known = {}
@@ -251,10 +253,11 @@ def _looks(d: Diagnosis) -> Panels:
     if shown:
         lines = [
             ("expert", EXPERT, {w: known[w][1] for w in shown}),
-            ("student", figures.STUDENT, {w: known[w][0] for w in shown}),
+            ("student", STUDENT, {w: known[w][0] for w in shown}),
         ]
-        figure = plots.keywords(shown, lines, "keywords", "Keywords", curves.SIZE)
-        panels.append((figure, "Mean count. Upper dots, black: the expert; lower ones: the student."))
+        panels.append(
+            (keywords(shown, lines, "Keywords"), "Mean count. Upper dots, black: the expert; lower ones: the student.")
+        )
     else:
         why.append("Keywords cannot be shown: the task names none.")
     return panels, why

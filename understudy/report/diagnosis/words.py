@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from understudy.diagnosis.codec import finite
+from understudy.diagnosis.outcome import NEITHER, OFFLINE, ONLINE, UNDECIDED
 from understudy.diagnosis.types import Diagnosis, Estimate
 from understudy.evaluation.numbers import percent, points, with_bounds
 from understudy.report.text import label
@@ -18,6 +19,12 @@ CONTROLS = {
         "An expert in reach",
         "Would any expert look as hard? The trained pilot as expert, which the student can certainly be.",
     ),
+}
+MEANS: dict[str, str] = {
+    OFFLINE: "SFT gains, and OPD does not end clearly higher",
+    NEITHER: "no route ends clearly above the student now",
+    UNDECIDED: "too close to call, or the evidence does not reach",
+    ONLINE: "OPD ends clearly higher than SFT",
 }
 GAINS = ("headroom", "takeover_gain")
 """Measures that are differences of accuracies."""

@@ -31,7 +31,7 @@ from understudy.diagnosis.forecast.explain import chances
 from understudy.diagnosis.types import Diagnosis
 from understudy.errors import UserError
 from understudy.report.diagnosis import page
-from understudy.report.diagnosis.plots import dial
+from understudy.report.diagnosis.figures import dial
 from understudy.report.diagnosis.words import command, measure
 from understudy.report.figures.svg import INK, drawing
 
@@ -112,7 +112,7 @@ def test_what_each_section_shows(full: Page) -> None:
     for told in (
         "online (OPD), an estimate",
         "85.0%",
-        "[75, 95]",
+        "[75.0, 95.0]",
         "60.0%",
         "12,345",
         "2.35M",
@@ -364,7 +364,7 @@ def test_the_dial_is_cut_in_proportion(tmp_path: Path) -> None:
     d = Diagnosis.load(write(tmp_path, diagnosis()), tolerant=True)
 
     with drawing():
-        svg = str(dial(chances(d.verdict), d.verdict.answer, "dial", 1060))
+        svg = str(dial(chances(d.verdict), d.verdict.answer))
     root = ElementTree.fromstring(svg)
     outlined = [
         e for e in root.iter() if e.tag.endswith("path") and f"stroke: {INK}; stroke-width: 2" in e.get("style", "")
