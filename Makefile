@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 help:
 	@echo "make run      install what is needed, then run the demo     (ARGS='--quick' for the short one)"
 	@echo "make test     the whole test suite on two cores, no GPU     (ARGS='tests/unit -k maths' for a part)"
-	@echo "make check    format, lint, types, import direction"
+	@echo "make check    format, lint, types, import direction, structure"
 	@echo "make format   rewrite the source as make check wants it"
 	@echo "make docs     write the generated pages of docs/ again"
 	@echo "make install  only make .venv                               (PYTHON=python3.12 to choose)"
@@ -35,6 +35,7 @@ check: $(STAMP)
 	@echo "lint"; $(BIN)/ruff check --quiet --output-format concise .
 	@echo "types"; $(BIN)/mypy --no-error-summary
 	@echo "imports"; $(BIN)/lint-imports --no-logo
+	@echo "structure"; $(BIN)/python -m tools.structure
 
 format: $(STAMP)
 	@$(BIN)/ruff check --fix-only --quiet . && $(BIN)/ruff format .

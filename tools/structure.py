@@ -1,4 +1,4 @@
-"""Print the structure of the package, and exit with 1 where it breaks a rule: `python tools/structure.py`.
+"""Print the structure of the package, and exit with 1 where it breaks a rule: `python -m tools.structure`.
 
 Rules: no import circle (imports inside functions and under TYPE_CHECKING count), neither between modules nor between
 the parts of any folder; at most 10 modules in the root; no module over 400 lines.
