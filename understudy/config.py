@@ -27,29 +27,29 @@ DTYPES = ("float32", "bfloat16", "mixed")
 
 @dataclass(frozen=True)
 class Setting:
-    """Who is trained, by which method, toward whom, on what."""
+    """Method, student, expert and task."""
 
-    method: str = option("opd", heading="who and what")
+    method: str = option("opd", heading="method, models and task")
     """Row of the table: sft, seq_kd, word_kd, gkd, dagger, opd, opd_full, base_opd, grpo, rft (docs/algorithms.md)."""
     student: str = ""
-    """What is trained: a Hugging Face model directory or hub id, or `scratch:width=64,layers=2` for a new tiny one."""
+    """Student to train: a Hugging Face model directory or hub id, or `scratch:width=64,layers=2` for a new tiny one."""
     expert: str = ""
-    """Who is imitated (= teacher): a model directory or hub id, a task's programmatic expert such as `solver`, its
+    """Expert to imitate (= teacher): a model directory or hub id, a task's programmatic expert such as `solver`, its
     traces (`recorded`, docs/tasks.md), or a server: http://HOST:PORT/v1 (docs/servers.md)."""
     base: str = ""
     """Frozen reference for behavior=base. Default: the student before training."""
     score_cache: str = option("", volatile=True)
-    """Folder of expert scores: read, and added to. With it an expert that is not here can have scored before
-    (`understudy score`)."""
+    """Folder of stored expert scores: read, and extended. `understudy score` fills one, so that training need not
+    load the expert."""
     sampler: str = "local"
-    """Who draws the student's completions: local, or a vLLM server that is given the new weights before each draw:
+    """Sampler of the student's completions: local, or a vLLM server that receives the new weights before each use:
     http://HOST:PORT/v1 (docs/servers.md)."""
     task: str = "countdown"
     """Prompts and verifier, with options: `countdown:max_number=9,n_numbers=3`."""
     out: str = option("", volatile=True)
     """Run directory. Default: runs/METHOD-SEED. The same command again resumes it."""
     seed: int = 0
-    """Everything random derives from it: prompts, samples, coins, the scratch model."""
+    """Seed of everything random: prompts, samples, coin flips, the scratch model."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Optimization:
     micro_tokens: int = option(0, least=0)
     """Tokens per forward pass, padding included: as many rows as fit. 0 = all. Same gradient up to rounding."""
     logit_chunk: int = option(0, least=0)
-    """Tokens whose logits exist at a time. 0 = all. For large vocabularies."""
+    """Tokens whose logits are in memory at the same time. 0 = all. For large vocabularies."""
     drift_limit: float = option(0.5, least=0)
     """Stop when recomputed and recorded log-probs of fresh samples differ by more than this (mean, nats per token)."""
 
@@ -84,7 +84,7 @@ class Optimization:
     lora_dropout: float = option(0.0, within="[0, 1)")
     """Dropout in front of the adapter while training."""
     lora_targets: str = "all-linear"
-    """Layers that get one: all-linear, or the last part of their names, by comma: q_proj,v_proj."""
+    """Layers with an adapter: all-linear, or the last parts of their names, separated by commas: q_proj,v_proj."""
     activation_checkpointing: bool = False
     """Compute activations again in the backward pass instead of keeping them: less memory, about a third more time."""
 
@@ -106,15 +106,15 @@ class Evaluation:
     final_samples: int = option(4, least=1)
     """Samples per prompt in the last evaluation (avg@k and pass@k)."""
     eval_splits: str = "test,ood"
-    """Splits of the last evaluation, by comma. `ood` is left out where the task has none."""
+    """Splits of the last evaluation, separated by commas. `ood` is left out where the task has none."""
     eval_seed: int = 0
-    """Picks the held-out prompts; the same for runs to be compared."""
+    """Selects the held-out prompts; equal in runs that are compared."""
     eval_temperature: float = option(1.0, within="(0, inf)")
     """Sampling temperature of evaluations, of the student and of a model as expert. Programs sample at 1."""
     eval_top_p: float = option(1.0, within="(0, 1]", why="a nucleus of no mass holds no token")
     """Nucleus of evaluations, likewise."""
     eval_during: str = "test"
-    """Splits of the evaluations while training, by comma."""
+    """Splits of the evaluations while training, separated by commas."""
     eval_divergences: bool = True
     """Measure both KLs from the expert when evaluating: the whole vocabulary at every token, so for small models."""
 
@@ -126,11 +126,11 @@ class Machine:
     save_every: int = option(50, heading="checkpoints and machine", least=0)
     """Updates between checkpoints. 0 = only at the end."""
     keep: int = option(2, least=1, volatile=True)
-    """Checkpoints kept."""
+    """Number of checkpoints to keep."""
     tracker: str = option("", volatile=True)
-    """Curves in tensorboard, wandb or trackio too, by comma. Default: none; metrics.jsonl has everything."""
+    """Also send curves to tensorboard, wandb or trackio, separated by commas. Default: none; metrics.jsonl has all."""
     processes: int = option(0, least=0, volatile=True)
-    """How many torchrun must have started (docs/scaling.md). 0 = as many as there are."""
+    """Number of processes that torchrun must have started (docs/scaling.md). 0 = any number."""
     threads: int = option(1, least=1, recipe=True)
     """CPU threads. One per process is the safe default (FAQ in docs/concepts.md)."""
     device: str = "auto"
@@ -138,7 +138,7 @@ class Machine:
     dtype: str = option("float32", choices=DTYPES, recipe=True)
     """Weights while training: float32, bfloat16, or mixed (float32 weights, bfloat16 products). For GPUs."""
     trust_remote_code: bool = False
-    """Run code that comes with a model. Off unless you ask for it."""
+    """Run code that comes with a model. Off by default."""
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ REPLAYS = {
     "fixed": "sampled once, before training, and cached in the run directory",
     "fresh": "sampled anew for every update",
     "aggregate": "each round adds to all earlier rounds",
-    "round": "sampled once a round from the current student, replacing the last round",
+    "round": "sampled once per round from the current student, replacing the last round",
 }
 IMPORTANCES = {
     "none": "no ratio",
@@ -113,7 +113,7 @@ class Cells:
     top_k: int = option(0, least=0, recipe=True)
     """Coarsen both distributions to this many top tokens plus one tail bucket. 0 = the whole vocabulary."""
     top_k_of: str = option("student", choices=("student", "expert"), recipe=True)
-    """Whose top tokens: student or expert."""
+    """Model whose top tokens are kept: student or expert."""
     reduction: str = option("token_mean", choices=REDUCTIONS, recipe=True)
     """token_mean, sequence_mean (reweights states by 1/length) or sequence_sum."""
 
@@ -127,7 +127,7 @@ class Sampling:
     budget_axis: str = option("updates", choices=LEDGER_AXES)
     """Ledger column that `budget` limits, such as train_seconds or expert_tokens_scored."""
     budget: float = option(0.0, least=0)
-    """Stop once that column has reached this much, or at `updates`, whichever comes first. 0 = no limit."""
+    """Stop when that column has reached this value, or at `updates`, whichever comes first. 0 = no limit."""
     prompts_per_update: int = option(64, least=1)
     """Prompts per update."""
     samples_per_prompt: int | None = option(None, least=1)
@@ -137,7 +137,7 @@ class Sampling:
     prompt_pool: int | None = option(None, least=0, recipe=True)
     """Distinct training prompts, cycled. 0 = never repeat. Default: 0 (base_opd 512)."""
     max_new_tokens: int = option(0, least=0, recipe=True)
-    """Longest completion, in tokens. 0 = what the task asks for."""
+    """Longest completion, in tokens. 0 = as the task sets it."""
     temperature: float = option(1.0, within="(0, inf)", why="greedy accuracy is always evaluated", recipe=True)
     """Sampling temperature of the behavior policy."""
     top_p: float = option(1.0, within="(0, 1]", why="a nucleus of no mass holds no token", recipe=True)
