@@ -123,3 +123,16 @@ def flat(value: Any, prefix: str = "") -> list[tuple[str, str]]:
     if isinstance(value, dict):
         return [pair for key, sub in value.items() for pair in flat(sub, f"{prefix}.{key}" if prefix else key)]
     return [(label(prefix), plain_value(value))]
+
+
+# --- JSON of any shape, as a damaged file or one of an earlier version may hold it --------------------------
+
+
+def mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def number(value: Any) -> float | None:
+    """A finite number, or None."""
+    known = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if known else None

@@ -24,7 +24,7 @@ def is_run(path: Path) -> bool:
     """Whether `path` holds a run. (A model folder has a config.json too, but none of the others.)"""
     # os.path instead of Path.is_file: a name that is too long for the system is no run, not an error
     return os.path.isfile(path / "config.json") and any(
-        os.path.isfile(path / name) for name in ("provenance.json", "status.json")
+        os.path.isfile(path / name) for name in ("provenance.json", "status.json", "metrics.jsonl")
     )
 
 
@@ -140,26 +140,48 @@ def read_samples(path: Path | str) -> list[dict[str, Any]]:
     return read_lines(_run(path) / "samples.jsonl")
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
+def read_lines(path: Path, notes: list[str] | None = None) -> list[dict[str, Any]]:
     """JSON lines; [] when the file is absent. A last line without its newline (half written) is ignored.
 
-    Raises UserError with the line number at a damaged line.
+    Raises UserError with the line number at a damaged line; with `notes`, skips it and says so there.
     """
     try:
-        data = path.read_bytes()
-    except FileNotFoundError:
+        *lines, last = path.read_bytes().split(b"\n")
+    except OSError as error:
+        if notes is None and not isinstance(error, FileNotFoundError):
+            raise
         return []
     records = []
-    for number, line in enumerate(data.split(b"\n")[:-1], start=1):
+    for number, line in enumerate(lines if notes is None else [*lines, last], start=1):
+        if notes is not None and not line.strip():
+            continue
         try:
             record = json.loads(line)
         except (ValueError, RecursionError):
             record = None
-        if not isinstance(record, dict):
-            hint = "is not a JSON object; restore or delete the line"
-            raise UserError("run", f"{path} line {number}", hint)
-        records.append(record)
+        if isinstance(record, dict):
+            records.append(record)
+        elif notes is None:
+            raise UserError("run", f"{path} line {number}", "is not a JSON object; restore or delete the line")
+        else:
+            damage = "half written" if number > len(lines) else "damaged"
+            notes.append(f"{path.name} line {number} is {damage} and was skipped")
     return records
+
+
+def read_or_note(path: Path, notes: list[str], required: bool = True) -> dict[str, Any]:
+    """The JSON object in `path`; {} where it is damaged or missing, and a line in `notes` that says so.
+
+    required: whether a missing file is worth a line.
+    """
+    try:
+        return read_json(path)
+    except UserError:
+        if os.path.exists(path):
+            notes.append(f"{path.name} cannot be read and was skipped")
+        elif required:
+            notes.append(f"{path.name} is missing")
+        return {}
 
 
 def _run(path: Path | str) -> Path:

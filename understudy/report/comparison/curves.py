@@ -11,7 +11,8 @@ import numpy as np
 
 from understudy.evaluation import intervals
 from understudy.evaluation.intervals import Floats
-from understudy.report.runs import Run, mapping, number
+from understudy.report.comparison.runs import Run
+from understudy.report.text import mapping, number
 
 _Z = 1.96  # half of a normal 95% interval, in standard errors
 _DRAWS = 500  # a band is looked at, not quoted

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from understudy.evaluation.numbers import count
 from understudy.report.comparison.summary import Summary
-from understudy.report.runs import mapping
-from understudy.report.text import label, listed, method_name, visible
+from understudy.report.text import label, listed, mapping, method_name, visible
 
 
 def all_flags(s: Summary) -> list[str]:

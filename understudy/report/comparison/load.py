@@ -11,8 +11,9 @@ from typing import Any
 
 from understudy.errors import UserError
 from understudy.report.comparison.diagnoses import Made, read
-from understudy.report.runs import Outcome, Run, is_run, load_run, mapping, number, outcomes, read_json
-from understudy.report.text import label, plain_value
+from understudy.report.comparison.runs import Outcome, Run, load_run, outcomes
+from understudy.report.text import label, mapping, number, plain_value
+from understudy.runs.read import is_run, read_or_note
 
 # what a row of the table brings along: runs of different methods may differ in these
 _OF_THE_METHOD = frozenset(
@@ -185,7 +186,7 @@ def _base(root: Path, raw: Any, seeds: set[int], notes: list[str]) -> dict[int, 
         path = item.get("path") if isinstance(item, dict) else item
         if not isinstance(path, str):
             continue
-        final = read_json(root / path.replace("{seed}", str(seed)) / "final.json", notes, required=False)
+        final = read_or_note(root / path.replace("{seed}", str(seed)) / "final.json", notes, required=False)
         found_here = outcomes(final.get("splits"), f"base of seed {seed}", notes)
         if found_here:
             found[seed] = found_here

@@ -31,8 +31,7 @@ from understudy.report.comparison.summary import LEDGER, Summary, summarise
 from understudy.report.comparison.table import Row, table
 from understudy.report.figures.svg import colour, drawing
 from understudy.report.html import filled, save
-from understudy.report.runs import mapping
-from understudy.report.text import flat, label, method_name, plain_value, visible
+from understudy.report.text import flat, label, mapping, method_name, plain_value, visible
 
 PAGE = "report.html"
 TRACES = (

@@ -13,8 +13,7 @@ from understudy.report.comparison import figures
 from understudy.report.comparison.load import Entry
 from understudy.report.comparison.summary import Arm, Summary
 from understudy.report.figures.svg import EXPERT, colour
-from understudy.report.runs import finite, mapping
-from understudy.report.text import label, visible
+from understudy.report.text import label, mapping, number, visible
 
 SHOWN = 3  # prompts an expert
 LONGEST = 1500  # characters of a completion
@@ -134,7 +133,7 @@ def _expert_keywords(arms: list[Arm], words: list[str]) -> dict[str, float]:
     for run in runs:
         lines = [mapping(line.get("expert")) for line in run.evaluations("test")]
         for measured in [mapping(line.get("keywords")) for line in reversed(lines)]:
-            if found := {w: float(measured[w]) for w in words if finite(measured.get(w))}:
+            if found := {w: float(measured[w]) for w in words if number(measured.get(w)) is not None}:
                 return found
     texts = [r["completion"] for run in runs for r in run.samples if r.get("actor") == "expert"]
     return {w: float(np.mean([text.count(w) for text in texts])) for w in words} if texts else {}

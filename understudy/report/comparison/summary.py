@@ -18,8 +18,8 @@ from understudy.evaluation import intervals
 from understudy.evaluation.intervals import Floats, Interval
 from understudy.report.comparison.curves import Curve, accuracy_curve, series
 from understudy.report.comparison.load import Comparison, Entry
-from understudy.report.runs import Outcome, Run, number
-from understudy.report.text import OFFLINE, ONLINE, family, method_name
+from understudy.report.comparison.runs import Outcome, Run
+from understudy.report.text import OFFLINE, ONLINE, family, method_name, number
 
 Kind = Literal["sampled", "greedy"]
 LEDGER = (

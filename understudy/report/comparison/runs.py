@@ -6,8 +6,6 @@ run, a half-written line is skipped, and everything skipped is said in `notes`. 
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +15,8 @@ import numpy as np
 
 from understudy.errors import UserError
 from understudy.evaluation.intervals import Floats
-from understudy.report.text import label
-from understudy.runs.read import read_status
+from understudy.report.text import label, mapping, number
+from understudy.runs.read import read_lines, read_or_note, read_status
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,22 +54,15 @@ class Run:
         return [line for line in self.evals if line["split"] == split]
 
 
-def is_run(path: Path) -> bool:
-    # a model directory also holds a config.json
-    return (path / "config.json").is_file() and any(
-        (path / name).is_file() for name in ("provenance.json", "status.json", "metrics.jsonl")
-    )
-
-
 def load_run(path: Path, name: str) -> Run:
     """One run directory, whatever state it is in."""
     notes: list[str] = []
-    lines = _read_lines(path / "metrics.jsonl", notes)
+    lines = read_lines(path / "metrics.jsonl", notes)
     train = _last_of([x for x in lines if x.get("kind") == "train"], ("step",))
     evals = [x for x in lines if x.get("kind") == "eval" and isinstance(x.get("split"), str)]
-    evals = _last_of([x for x in evals if finite(x.get("sampled"))], ("step", "split"))
-    final = read_json(path / "final.json", notes, required=False)
-    ledger = read_json(path / "ledger.json", notes, required=False)
+    evals = _last_of([x for x in evals if number(x.get("sampled")) is not None], ("step", "split"))
+    final = read_or_note(path / "final.json", notes, required=False)
+    ledger = read_or_note(path / "ledger.json", notes, required=False)
     for line in reversed(lines):
         ledger = ledger or mapping(line.get("ledger"))
     final_outcomes = outcomes(final.get("splits"), "final.json", notes)
@@ -83,13 +74,13 @@ def load_run(path: Path, name: str) -> Run:
         notes.append(f"unfinished at step {at} ({state}: {reason}); left out of the final numbers")
     return Run(
         name=name,
-        config=read_json(path / "config.json", notes),
-        provenance=read_json(path / "provenance.json", notes, required=False),
+        config=read_or_note(path / "config.json", notes),
+        provenance=read_or_note(path / "provenance.json", notes, required=False),
         status=status,
         train=train,
         evals=evals,
         ledger=ledger,
-        samples=[x for x in _read_lines(path / "samples.jsonl", notes) if isinstance(x.get("completion"), str)],
+        samples=[x for x in read_lines(path / "samples.jsonl", notes) if isinstance(x.get("completion"), str)],
         final=final_outcomes or None,
         expert=outcomes(final.get("expert"), "final.json", notes),
         divergences=_divergences(final.get("divergences")),
@@ -101,7 +92,7 @@ def _status(path: Path, notes: list[str]) -> dict[str, Any]:
     try:
         return read_status(path)  # knows that a run nobody writes any more is not running
     except UserError:
-        return read_json(path / "status.json", notes, required=False)
+        return read_or_note(path / "status.json", notes, required=False)
 
 
 def outcomes(raw: Any, where: str, notes: list[str]) -> dict[str, Outcome]:
@@ -126,7 +117,7 @@ def outcomes(raw: Any, where: str, notes: list[str]) -> dict[str, Outcome]:
 def _divergences(raw: Any) -> dict[str, Floats]:
     found = {}
     for name, item in mapping(raw).items():
-        values = [float(x) for x in mapping(item).get("per_prompt") or [] if finite(x)]
+        values = [float(x) for x in mapping(item).get("per_prompt") or [] if number(x) is not None]
         if values:
             found[str(name)] = np.array(values)
     return found
@@ -134,50 +125,5 @@ def _divergences(raw: Any) -> dict[str, Floats]:
 
 def _last_of(lines: Iterable[dict[str, Any]], fields: tuple[str, ...]) -> list[dict[str, Any]]:
     """In order of steps; of lines with the same step (written again after a resume) the last one."""
-    last = {tuple(line.get(name) for name in fields): line for line in lines if finite(line.get("step"))}
+    last = {tuple(line.get(name) for name in fields): line for line in lines if number(line.get("step")) is not None}
     return sorted(last.values(), key=lambda line: float(line["step"]))
-
-
-def read_json(path: Path, notes: list[str], required: bool = True) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        if required:
-            notes.append(f"{path.name} is missing")
-        return {}
-    except (OSError, ValueError, RecursionError):
-        notes.append(f"{path.name} cannot be read and was skipped")
-        return {}
-    return mapping(value)
-
-
-def _read_lines(path: Path, notes: list[str]) -> list[dict[str, Any]]:
-    try:
-        lines = path.read_bytes().split(b"\n")
-    except OSError:
-        return []
-    found = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line)
-        except (ValueError, RecursionError):
-            last = number == len(lines)  # no newline after it: the writer died, or is writing right now
-            notes.append(f"{path.name} line {number} is {'half written' if last else 'damaged'} and was skipped")
-            continue
-        if isinstance(value, dict):
-            found.append(value)
-    return found
-
-
-def mapping(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def finite(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def number(value: Any) -> float | None:
-    return float(value) if finite(value) else None
