@@ -1,13 +1,14 @@
 """The verdict's coefficients, from diagnoses whose outcome is known.
 
 Maximum a posteriori: the likelihood of the outcomes under `forecast`'s t errors, times a normal prior of the slopes
-and a log-normal one of the spreads (prior.py). A dozen numbers a line from a hundred rows need it.
+and a log-normal one of the spreads (prior.py): a hundred rows do not fix a dozen numbers per forecast.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from scipy.optimize import minimize
@@ -28,7 +29,7 @@ MISSING: dict[str, tuple[str, ...]] = {
 BLACK_BOX = ("accuracy", "headroom", "takeover", "length", "keyword")
 """Words in the names of measures that need samples only, no scores."""
 CLIP = 2.5
-"""Residuals, in scales, beyond which an outlier no longer sways the correlation."""
+"""Residuals are cut off here, in scales, so that no outlier decides the correlation."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,13 @@ class Case:
     sft: float
     opd: float
 
+    @cached_property
+    def inputs(self) -> dict[str, tuple[dict[str, Floats], dict[str, Floats]]]:
+        """Variant of the evidence -> the terms and the sizes of both forecasts; without the variants that the evidence
+        is too little for."""
+        reduced = {kind: features(without(self.evidence, *MISSING[kind])) for kind in VARIANTS}
+        return {kind: (terms(f), sizes(f)) for kind, f in reduced.items() if f is not None}
+
 
 def fit(
     cases: Sequence[Case], prior: VerdictModel, weight: float = 1.0, name: str = "fitted", source: str = ""
@@ -48,34 +56,33 @@ def fit(
     """Coefficients from cases of known outcome. weight: of the prior (1: as stated in prior.py)."""
     if not cases:
         raise UserError("rows", 0, "no cases with both outcomes: nothing to fit")
-    outcome = {"sft": np.array([c.sft - c.student for c in cases]), "lead": np.array([c.opd - c.sft for c in cases])}
     lines: dict[str, dict[str, Line]] = {}
     correlation = {}
     for kind in VARIANTS:
-        less = [features(without(c.evidence, *MISSING[kind])) for c in cases]
-        known = [i for i, q in enumerate(less) if q is not None]
+        known = [c for c in cases if kind in c.inputs]
+        outcome = {"sft": [c.sft - c.student for c in known], "lead": [c.opd - c.sft for c in known]}
         lines[kind], residuals = {}, []
         for which in TERMS:
-            term = np.stack([terms(less[i])[which] for i in known])  # type: ignore[arg-type]
-            size = np.stack([sizes(less[i])[which] for i in known])  # type: ignore[arg-type]
-            y = outcome[which][known]
+            term, size = (np.stack([c.inputs[kind][i][which] for c in known]) for i in (0, 1))
+            y = np.array(outcome[which])
             line = _line(term, size, y, prior.lines[kind][which], prior.freedom, weight)
             lines[kind][which] = line
             scale = np.array([line.scale(s) for s in size])
             residuals.append(np.clip((y - term @ np.array(line.slopes)) / scale, -CLIP, CLIP))
         a, b = residuals
-        found = float(a @ b / np.sqrt((a @ a) * (b @ b) + 1e-12))
-        correlation[kind] = found * len(known) / (len(known) + 10 * weight)
+        seen = float(a @ b / np.sqrt((a @ a) * (b @ b) + 1e-12))
+        correlation[kind] = seen * len(known) / (len(known) + 10 * weight)
     return replace(prior, name=name, source=source, lines=lines, correlation=correlation)
 
 
 def _line(term: Floats, size: Floats, y: Floats, prior: Line, freedom: float, weight: float) -> Line:
+    """The most probable slopes and spreads of one forecast of one variant."""
     k, slopes, spreads = term.shape[1], np.array(prior.slopes), np.log(np.array(prior.spreads))
-    sizes_ = np.concatenate([np.ones((len(y), 1)), size], 1)
+    size = np.concatenate([np.ones((len(y), 1)), size], 1)
 
     def loss(p: Floats) -> tuple[float, Floats]:
         """Minus the log-posterior, and its gradient."""
-        parts2 = (np.exp(p[k:]) * sizes_) ** 2
+        parts2 = (np.exp(p[k:]) * size) ** 2
         var = LEAST**2 + parts2.sum(1)
         r = y - term @ p[:k]
         t = 1 + r * r / var / freedom
@@ -88,8 +95,8 @@ def _line(term: Floats, size: Floats, y: Floats, prior: Line, freedom: float, we
         gradient += weight * np.concatenate([away / SLOPE_ERROR, wide / SPREAD_ERROR])
         return float(value), gradient
 
-    found = minimize(loss, np.concatenate([slopes, spreads]), jac=True, method="L-BFGS-B").x
-    return Line(tuple(map(float, found[:k])), tuple(map(float, np.exp(found[k:]))))
+    best = minimize(loss, np.concatenate([slopes, spreads]), jac=True, method="L-BFGS-B").x
+    return Line(tuple(map(float, best[:k])), tuple(map(float, np.exp(best[k:]))))
 
 
 def without(evidence: Evidence, *missing: str) -> Evidence:

@@ -52,8 +52,9 @@ def write(records: Sequence[Record], out: Path) -> Path:
 def left_out(records: Sequence[Record]) -> list[Record]:
     """Every scenario judged by coefficients fitted to the others."""
     model, out = load(), []
+    cases = [r.case() for r in records]
     for scenario in dict.fromkeys(r.scenario for r in records):
-        others = [r.case() for r in records if r.scenario != scenario]
+        others = [c for c in cases if c.scenario != scenario]
         fitted = fit(others, load("prior")) if others else load("prior")
         same = [r for r in records if r.scenario == scenario]
         out += rejudged(same, replace(fitted, confidence=model.confidence))
