@@ -1,4 +1,4 @@
-"""The models of the calibration: bases and experts, small, each made from nothing by one run."""
+"""The models of the calibration: small bases and experts, each made by one run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SPLIT_SEED = 2029  # problems of which no setting was chosen
 
 Where = Callable[[str], str]
 """Model name -> its run directory."""
-Recipe = Callable[[str, int, Where], TrainConfig]
+Maker = Callable[[str, int, Where], TrainConfig]
 """(out, seed, where) -> the run that makes a model."""
 
 
@@ -23,18 +23,18 @@ Recipe = Callable[[str, int, Where], TrainConfig]
 class Model:
     """How one model is made: its run, once the models in `needs` are there."""
 
-    config: Recipe
+    config: Maker
     needs: tuple[str, ...] = ()
     seconds: float = 60.0
-    """About what it takes on one core, for the time left; nothing depends on it."""
+    """About what it takes on one core; only the time left is computed from it."""
 
 
 def vary(task: str, **changes: Any) -> str:
     """A task's text with some options set; None drops one."""
     spec = parse_spec(task, "task")
     options: Mapping[str, Any] = {**spec.args, **changes}
-    told = ",".join(f"{k}={v}" for k, v in options.items() if v is not None)
-    return f"{spec.name}:{told}" if told else spec.name
+    text = ",".join(f"{k}={v}" for k, v in options.items() if v is not None)
+    return f"{spec.name}:{text}" if text else spec.name
 
 
 COUNTDOWN = demo.countdown(SPLIT_SEED)
@@ -54,8 +54,8 @@ _USUAL = "scratch:width=64,layers=2,heads=4"
 _SMALL = "scratch:width=24,layers=1,heads=2"
 
 
-def _pretrain(task: str, expert: str, updates: int, lr: float = 4e-3, student: str = _USUAL) -> Recipe:
-    """A base of a task other than the demo's: supervised, from nothing."""
+def _pretrain(task: str, expert: str, updates: int, lr: float = 4e-3, student: str = _USUAL) -> Maker:
+    """A base of a task other than the demo's: supervised, from random weights."""
 
     def make(out: str, seed: int, where: Where) -> TrainConfig:
         return TrainConfig(
@@ -67,17 +67,17 @@ def _pretrain(task: str, expert: str, updates: int, lr: float = 4e-3, student: s
     return make
 
 
-def _base(task: str, seed_shift: int = 0, **changes: Any) -> Recipe:
-    """The demo's base, so that its recipe is followed."""
+def _base(task: str, seed_shift: int = 0, **changes: Any) -> Maker:
+    """A base by the demo's recipe."""
     return lambda out, seed, where: replace(demo.base(Path(out), seed + seed_shift, task), **changes)
 
 
-def _rl(task: str, base: str, **changes: Any) -> Recipe:
+def _rl(task: str, base: str, **changes: Any) -> Maker:
     return lambda out, seed, where: replace(demo.rl_expert(Path(out), seed, task, where(base)), **changes)
 
 
-def _imitator(method: str, student: str, expert: str) -> Recipe:
-    """A student that has imitated before, as the scenarios' trainings do."""
+def _imitator(method: str, student: str, expert: str) -> Maker:
+    """A student that an imitation as in the scenarios has trained."""
 
     def make(out: str, seed: int, where: Where) -> TrainConfig:
         return TrainConfig(

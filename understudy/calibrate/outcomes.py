@@ -1,4 +1,4 @@
-"""What really happened in a scenario: outcomes with intervals and costs, from finished run directories."""
+"""Outcomes of a scenario with intervals, and costs, from finished run directories."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from understudy.diagnosis.cost import Sizes
 from understudy.diagnosis.types import Cost, Estimate
 from understudy.errors import UserError
 from understudy.evaluation import intervals
+from understudy.experiments.job import Note
 from understudy.runs.files import read_json, write_json
 from understudy.runs.read import read_final, read_ledger, read_provenance
+from understudy.terminal import Progress
 
 GAPS = (("opd_minus_sft", "opd", "sft"), ("sft_gain", "sft", "student"), ("opd_gain", "opd", "student"))
 
@@ -30,26 +32,28 @@ def outcomes(sft: str, online: str, student: str) -> dict[str, Estimate]:
     right_PK = {name: np.array(run["splits"]["test"]["sampled"], dtype=float) for name, run in runs.items()}
     right_PK["student"] = np.array(start["sampled"], dtype=float)
     right_PK["expert"] = np.array(runs["sft"]["expert"]["test"]["sampled"], dtype=float)
-    found = {
+    ends = {
         name: _estimate(intervals.bootstrap_prompts(values), "bootstrap over prompts")
         for name, values in right_PK.items()
     }
     for name, one, other in GAPS:
         gap = intervals.paired_difference([right_PK[one]], [right_PK[other]])
-        found[name] = _estimate(gap, "paired bootstrap over prompts")
-    return found
+        ends[name] = _estimate(gap, "paired bootstrap over prompts")
+    return ends
 
 
 def cost(run: str) -> Cost:
     """What one training spent, by its own ledger, counted as a diagnosis counts."""
-    told = read_provenance(run)
-    expert = told.get("expert", {}).get("provenance", {}).get("parameters", 0)  # a program has none
-    return Sizes(float(told["student"]["parameters"]), float(expert)).of_ledger(read_ledger(run))
+    provenance = read_provenance(run)
+    expert = provenance.get("expert", {}).get("provenance", {}).get("parameters", 0)  # a program has none
+    return Sizes(float(provenance["student"]["parameters"]), float(expert)).of_ledger(read_ledger(run))
 
 
-def look(model: str, task_text: str, prompts: int, samples: int, seed: int, out: str, progress: Any, note: Any) -> None:
-    """A model on the held-out prompts, as the last evaluation of a run of this seed sees it; kept in `out`."""
-    import torch
+def look(
+    model: str, task_text: str, prompts: int, samples: int, seed: int, out: str, progress: Progress, note: Note
+) -> None:
+    """Write to `out` the outcomes of a model on the prompts of the last evaluation of a run of this seed."""
+    import torch  # here and below: the other functions, and `calibrate table`, need no torch
 
     from understudy.evaluation.sampled import held_out, sample_policy, sampling_seed
     from understudy.policy import load_policy
@@ -67,7 +71,7 @@ def look(model: str, task_text: str, prompts: int, samples: int, seed: int, out:
 def _final(run: str) -> dict[str, Any]:
     final = read_final(run)
     if final is None:
-        raise UserError("run", run, "has not finished: the same command goes on")
+        raise UserError("run", run, "has not finished: the same command resumes it")
     return final
 
 

@@ -1,12 +1,12 @@
-"""understudy calibrate run: train the truth of every scenario, diagnose it from a few percent, and keep both.
+"""understudy calibrate run: diagnose every scenario from a few percent of its trainings, then train both to their end.
 
 runs/calibrate/
-  results.jsonl                  a line for each finished (scenario, seed): outcomes, evidence, verdict, costs
+  results.jsonl                  a line per finished (scenario, seed): outcomes, evidence, verdict, costs
   seed-400/models/NAME/          bases and experts, shared between scenarios: run directories
   seed-400/looks/...json         the students before training, on the held-out prompts
-  seed-400/SCENARIO/sft/ opd/    both full trainings; diagnosis/: what was said before them
+  seed-400/SCENARIO/sft/ opd/    both full trainings; diagnosis/: the diagnosis made before them
 
-Killed at any time, the same command goes on. What is finished is never done twice.
+Killed at any time, the same command resumes. Finished work is not repeated.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from understudy.experiments.jobs import run_all
 from understudy.randomness import seed_from
 from understudy.runs.files import dumps, read_json, write_bytes
 from understudy.runs.read import read_lines
-from understudy.terminal import Board, JobProgress, console
+from understudy.terminal import Board, JobProgress
 
 METHODS = {"sft": "sft", "opd": "opd_full"}
 """Outcome -> method of the table. Every expert here gives whole distributions."""
@@ -37,71 +37,72 @@ RESULTS = "results.jsonl"
 
 
 @dataclass(frozen=True)
-class RunConfig:
+class CalibrateConfig:
     only: tuple[str, ...] = ()
-    """Names of scenarios (see understudy calibrate list). Default: all."""
+    """Scenarios, by name (see understudy calibrate list). Default: all."""
     seeds: int = 3
     """Independent repetitions, each with its own models."""
     first_seed: int = 0
-    """Seeds are first_seed, first_seed + 1, ... 0 = as each scenario has it."""
+    """Seeds are first_seed, first_seed + 1, ... 0: as each scenario has it."""
     budget: str = BUDGET
-    """Largest cost of a diagnosis, as a share of both full trainings (FLOPs)."""
+    """What a diagnosis may cost, as a share of both full trainings (FLOPs)."""
     quick: bool = False
-    """A trial run: a quarter of the updates, fewer prompts. Its numbers mean nothing."""
+    """A rehearsal: a quarter of the updates, fewer prompts. Its numbers mean nothing."""
     out: str = ""
-    """Output directory. Default: runs/calibrate, or runs/calibrate-quick."""
+    """Where everything goes. Default: runs/calibrate, runs/calibrate-quick."""
     diagnose: bool = True
-    """Diagnose too. --no-diagnose: only the trainings; the same command without it adds the diagnoses."""
+    """Without it, only the trainings: the same command without --no-diagnose adds the diagnoses."""
     launcher: str = "local"
-    """Where trainings are started: local processes, or a ray cluster (docs/scaling.md)."""
+    """Where trainings go: local processes, or a ray cluster (docs/scaling.md)."""
     workers: int = 2
-    """Runs at the same time: one per core."""
+    """Runs at a time: one per core."""
 
 
 @dataclass(frozen=True)
-class Size:
-    """How much of everything. share: of all updates."""
+class Effort:
+    """How much of everything. share: of all updates; diagnosis: more options of the diagnosis."""
 
     share: float = 1.0
     prompts: int = 240
     samples: int = 4
     diagnosis: tuple[tuple[str, Any], ...] = ()
-    """More options of the diagnosis."""
-
-    def updates(self, n: int) -> int:
-        return max(2, round(n * self.share))
 
     def shrunk(self, config: TrainConfig) -> TrainConfig:
         if self.share == 1:
             return config
         pool = max(64, round(config.prompt_pool * self.share)) if config.prompt_pool else config.prompt_pool
-        return replace(config, updates=self.updates(config.updates), prompt_pool=pool,
-                       warmup=round(config.warmup * self.share))  # fmt: skip
+        updates = max(2, round(config.updates * self.share))
+        return replace(config, updates=updates, prompt_pool=pool, warmup=round(config.warmup * self.share))
 
 
-FULL, QUICK = Size(), Size(0.25, 64, 2, (("prompts", 48),))
+FULL, QUICK = Effort(), Effort(0.25, 64, 2, (("prompts", 48),))
 
 
 @dataclass(frozen=True)
 class Unit:
-    """One scenario with one seed: its runs and where they are."""
+    """One scenario with one seed: its runs and where they are. Models are shared by the units of one root."""
 
     scenario: Scenario
     seed: int
     root: Path
-    size: Size
+    size: Effort
     budget: str
 
-    def model(self, name: str) -> str:
-        return str(self.root / f"seed-{self.seed}" / "models" / name)
+    @property
+    def folder(self) -> Path:
+        """Of everything of this seed."""
+        return self.root / f"seed-{self.seed}"
 
     @property
     def place(self) -> Path:
-        return self.root / f"seed-{self.seed}" / self.scenario.name
+        return self.folder / self.scenario.name
 
     @property
     def name(self) -> str:
         return f"{self.scenario.name}, seed {self.seed}"
+
+    def model(self, name: str) -> str:
+        return str(self.folder / "models" / name)
 
     @property
     def expert(self) -> str:
@@ -109,12 +110,12 @@ class Unit:
         return self.model(spec[1:]) if spec.startswith("@") else spec
 
     def training(self, outcome: str) -> TrainConfig:
-        """Full training `sft` or `opd`. Looked at once, at its end; the expert is looked at by one of the two."""
-        s, fields = self.scenario, self.scenario.imitate
+        """Full training `sft` or `opd`. Evaluated once, at its end; `sft` evaluates the expert too."""
+        s = self.scenario
         config = TrainConfig(
             method=METHODS[outcome], student=self.model(s.student), expert=self.expert, task=s.task, seed=self.seed,
             out=str(self.place / outcome), eval_every=0, eval_splits="test", eval_expert=outcome == "sft",
-            final_prompts=self.size.prompts, final_samples=self.size.samples, keep=1, **fields,
+            final_prompts=self.size.prompts, final_samples=self.size.samples, keep=1, **s.imitate,
         )  # fmt: skip
         return self.size.shrunk(config)
 
@@ -122,16 +123,16 @@ class Unit:
     def look(self) -> str:
         """The file about the student before training; scenarios of one student and task share it."""
         s, size = self.scenario, self.size
-        what = seed_from(s.student, s.task, size.prompts, size.samples, self.seed)
-        return str(self.root / f"seed-{self.seed}" / "looks" / f"{s.student}-{what:016x}.json")
+        key = seed_from(s.student, s.task, size.prompts, size.samples, self.seed)
+        return str(self.folder / "looks" / f"{s.student}-{key:016x}.json")
 
     def diagnosis(self) -> dict[str, Any]:
-        """Fields of the DiagnoseConfig: the same training, told before it is paid for."""
+        """Fields of the DiagnoseConfig that asks about this training."""
         fields = fields_of(self.training("sft"), self.budget, str(self.place / "diagnosis"))
         return fields | dict(self.size.diagnosis)
 
     def jobs(self) -> Iterator[Job]:
-        """Its models first; jobs of one name are one job."""
+        """Its models first. Jobs of one name are the same job."""
         s = self.scenario
         for name in s.models():
             model = MODELS[name]
@@ -165,25 +166,25 @@ class Unit:
         return all(job.is_done() for job in self.jobs())
 
     def line(self) -> dict[str, Any]:
-        """What results.jsonl says about it. Only once it is done."""
+        """Its line of results.jsonl, once it is done."""
         s = self.scenario
-        found = read_json(self.place / "diagnosis" / FILE, "diagnosis")
+        before = read_json(self.place / "diagnosis" / FILE, "diagnosis")
         trained = {outcome: str(self.place / outcome) for outcome in METHODS}
         ends = outcomes.outcomes(trained["sft"], trained["opd"], self.look)
-        costs = found["costs"] | {outcome: outcomes.cost(path).to_dict() for outcome, path in trained.items()}
+        costs = before["costs"] | {outcome: outcomes.cost(path).to_dict() for outcome, path in trained.items()}
         full = self.training("sft")
         return {
             "scenario": s.name, "kind": s.kind, "set": s.set, "seed": self.seed, "task": s.task, "student": s.student,
             "expert": s.expert, "updates": full.updates, "prompts_per_update": full.prompts_per_update,
             "share": self.size.share, "budget": self.budget,
             "outcome": {name: value.to_dict() for name, value in ends.items()},
-            "evidence": found["evidence"], "verdict": found["verdict"], "costs": costs,
+            "evidence": before["evidence"], "verdict": before["verdict"], "costs": costs,
             "cost_share": costs["diagnosis"]["flops"] / sum(costs[outcome]["flops"] for outcome in METHODS),
         }  # fmt: skip
 
 
-def units_of(config: RunConfig, size: Size | None = None) -> list[Unit]:
-    """Everything that is to be done, seed by seed. UserError for an unknown scenario."""
+def units_of(config: CalibrateConfig, size: Effort | None = None) -> list[Unit]:
+    """All work, seed by seed. UserError: an unknown scenario."""
     unknown = [name for name in config.only if name not in SCENARIOS]
     if unknown:
         raise UserError("only", unknown[0], f"unknown; one of {', '.join(SCENARIOS)}")
@@ -192,18 +193,17 @@ def units_of(config: RunConfig, size: Size | None = None) -> list[Unit]:
             raise UserError(name, getattr(config, name), "must be at least 1")
     root = Path(config.out or ("runs/calibrate-quick" if config.quick else "runs/calibrate"))
     size = size or (QUICK if config.quick else FULL)
-    names = config.only or tuple(SCENARIOS)
-    found = [SCENARIOS[name] for name in names]
+    scenarios = [SCENARIOS[name] for name in config.only or SCENARIOS]
     return [
         Unit(s, (config.first_seed or s.first_seed) + i, root, size, config.budget)
-        for i in range(config.seeds) for s in found
+        for i in range(config.seeds) for s in scenarios
     ]  # fmt: skip
 
 
-def run(config: RunConfig, size: Size | None = None, quiet: bool = False) -> Path:
+def run(config: CalibrateConfig, size: Effort | None = None, quiet: bool = False) -> Path:
     """Train and diagnose what is not finished; the path of results.jsonl, which holds every unit that is done.
 
-    A unit that fails leaves the others going; its mistake is raised at the end, when their results are written.
+    A unit that fails does not stop the others; its error is raised at the end, when their results are written.
     """
     units = units_of(config, size)
     jobs: dict[str, Job] = {}
@@ -255,7 +255,7 @@ def write(path: Path, lines: Sequence[dict[str, Any]]) -> None:
 
 
 class Clock:
-    """The time left, from what the jobs were guessed to take and how long those that ended took."""
+    """The time left, from the estimates of the jobs and the time that the finished ones took."""
 
     def __init__(self, seconds: dict[str, float], workers: int, show: JobProgress) -> None:
         self.seconds, self.workers, self._show = seconds, workers, show
@@ -263,34 +263,35 @@ class Clock:
         self.done, self.began = 0.0, time.monotonic()
 
     def show(self, job: str, phase: str, done: int, total: int, note: str) -> None:
+        """`show` with the time left in the note."""
         if phase == "note" or job not in self.seconds:
             self._show(job, phase, done, total, note)
             return
         if phase in ("done", "finished before", "failed"):
-            guessed = self.left.pop(job, 0.0)
-            self.done += guessed if phase == "done" else 0.0
-        self._show(job, phase, done, total, f"{note} {self.told()}".strip())
+            estimated = self.left.pop(job, 0.0)
+            self.done += estimated if phase == "done" else 0.0
+        self._show(job, phase, done, total, f"{note} {self.time_left()}".strip())
 
-    def told(self) -> str:
-        spent = time.monotonic() - self.began
-        pace = spent / self.done if self.done > 30 else 1 / self.workers
+    def time_left(self) -> str:
+        pace = (time.monotonic() - self.began) / self.done if self.done > 30 else 1 / self.workers
         ended = len(self.seconds) - len(self.left)
         minutes = pace * sum(self.left.values()) / 60
         return f"({ended} of {len(self.seconds)} jobs, about {minutes:.0f} min left in all)"
 
 
 def estimate(units: Sequence[Unit]) -> float:
-    """Core seconds of what is not finished, by the guesses in the table."""
-    seconds = {job.name: unit.seconds(job.name) for unit in units for job in unit.jobs() if not job.is_done()}
-    return sum(seconds.values())
+    """Core seconds of the unfinished jobs."""
+    return sum(
+        {job.name: unit.seconds(job.name) for unit in units for job in unit.jobs() if not job.is_done()}.values()
+    )
 
 
-def told(config: RunConfig) -> None:
+def outline(config: CalibrateConfig) -> list[str]:
     """Before a long run: what will be done, and about how long it takes."""
     units = units_of(config)
     minutes = estimate(units) / 60 / config.workers
     names = {u.scenario.name for u in units}
-    what = f"{len(names)} scenarios x {config.seeds} seeds in {units[0].root}: each diagnosed, and trained both ways"
-    console.print(what, markup=False)
-    pace = "up to three times as long on a slow machine"
-    console.print(f"about {minutes:.0f} minutes, {pace}; {config.workers} runs at a time", markup=False)
+    return [
+        f"{len(names)} scenarios x {config.seeds} seeds in {units[0].root}: each diagnosed, and trained both ways",
+        f"about {minutes:.0f} minutes, up to three times as long on a slow machine; {config.workers} runs at a time",
+    ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from understudy.calibrate.run import RunConfig, run, told
+from understudy.calibrate.run import CalibrateConfig, outline, run
 from understudy.calibrate.scenarios import SCENARIOS
 from understudy.cli import options
 from understudy.terminal import console
@@ -29,7 +29,7 @@ def list_command(args: Sequence[str]) -> int:
 def run_command(args: Sequence[str]) -> int:
     """understudy calibrate run"""
     config = options.parse(
-        RunConfig,
+        CalibrateConfig,
         args,
         "understudy calibrate run",
         "Diagnose every scenario at a few percent of the cost of its trainings, then train it to the end: full SFT\n"
@@ -39,6 +39,7 @@ def run_command(args: Sequence[str]) -> int:
         "  understudy calibrate run --only rl search label-secret --seeds 1\n"
         "  understudy calibrate run --quick",
     )
-    told(config)
+    for line in outline(config):
+        console.print(line, markup=False)
     console.print(f"results: {run(config)}", markup=False)
     return 0

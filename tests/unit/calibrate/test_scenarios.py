@@ -12,7 +12,7 @@ import pytest
 from understudy.calibrate import run as runner
 from understudy.calibrate.models import COUNTDOWN, MODELS, SPLIT_SEED, vary
 from understudy.calibrate.records import Record
-from understudy.calibrate.run import FULL, QUICK, Clock, RunConfig, Size, Unit, estimate, units_of, write
+from understudy.calibrate.run import FULL, QUICK, CalibrateConfig, Clock, Effort, Unit, estimate, units_of, write
 from understudy.calibrate.scenarios import SCENARIOS, Scenario
 from understudy.cli import main
 from understudy.config import resolve
@@ -39,7 +39,7 @@ each_scenario = pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCEN
 loaded = cache(load_task)
 
 
-def unit(scenario: Scenario, root: Path = Path("runs/x"), size: Size = FULL) -> Unit:
+def unit(scenario: Scenario, root: Path = Path("runs/x"), size: Effort = FULL) -> Unit:
     return Unit(scenario, 7, root, size, "5%")
 
 
@@ -62,7 +62,7 @@ def test_the_problems_are_not_the_demos() -> None:
 
 @each_scenario
 @pytest.mark.parametrize("size", [FULL, QUICK], ids=["full", "quick"])
-def test_everything_that_will_run_is_legal(scenario: Scenario, size: Size) -> None:
+def test_everything_that_will_run_is_legal(scenario: Scenario, size: Effort) -> None:
     u = unit(scenario, size=size)
     jobs = list(u.jobs())
     assert len({j.name for j in jobs}) == len(jobs)
@@ -95,7 +95,7 @@ def test_the_diagnosis_is_of_the_training_that_follows(scenario: Scenario) -> No
 
 def test_models_of_one_name_are_one_run() -> None:
     jobs: dict[str, Any] = {}
-    for u in units_of(RunConfig()):
+    for u in units_of(CalibrateConfig()):
         for job in u.jobs():
             same = jobs.setdefault(job.name, job)
             assert same == job
@@ -104,14 +104,14 @@ def test_models_of_one_name_are_one_run() -> None:
 
 
 def test_the_whole_of_it_is_guessed_to_fit_in_three_hours_on_two_cores() -> None:
-    assert estimate(units_of(RunConfig(out="runs/none"))) / 2 / 60 <= 180
+    assert estimate(units_of(CalibrateConfig(out="runs/none"))) / 2 / 60 <= 180
 
 
 def test_mistakes_are_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UserError, match="only: nothing"):
-        units_of(RunConfig(only=("nothing",)))
+        units_of(CalibrateConfig(only=("nothing",)))
     with pytest.raises(UserError, match="seeds: 0"):
-        units_of(RunConfig(seeds=0))
+        units_of(CalibrateConfig(seeds=0))
     assert main.main(["calibrate", "fly"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
     assert main.main(["calibrate", "list"]) == 0
@@ -136,18 +136,18 @@ def test_a_line_is_replaced_and_lines_stand_in_the_order_of_the_table(tmp_path: 
 
 def test_the_clock_counts_what_is_left() -> None:
     clock = Clock({"a": 60.0, "b": 180.0}, 2, lambda *_: None)
-    assert "0 of 2 jobs, about 2 min" in clock.told()
+    assert "0 of 2 jobs, about 2 min" in clock.time_left()
     clock.show("a", "done", 1, 1, "")
-    assert "1 of 2 jobs" in clock.told()
+    assert "1 of 2 jobs" in clock.time_left()
     clock.show("b", "finished before", 1, 1, "")
-    assert "2 of 2 jobs, about 0 min" in clock.told()
+    assert "2 of 2 jobs, about 0 min" in clock.time_left()
 
 
-MICRO = Size(share=0.02, prompts=16, samples=2, diagnosis=(("prompts", 16),))
+MICRO = Effort(share=0.02, prompts=16, samples=2, diagnosis=(("prompts", 16),))
 
 
 def test_a_micro_calibration_from_nothing_to_results_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = RunConfig(only=("label-coin", "label-secret"), seeds=1, out=str(tmp_path), workers=1)
+    config = CalibrateConfig(only=("label-coin", "label-secret"), seeds=1, out=str(tmp_path), workers=1)
     # killed once the first unit is complete
     real = runner.run_all
 
@@ -205,7 +205,7 @@ def test_one_failure_leaves_the_others_going(tmp_path: Path, monkeypatch: pytest
         )
 
     monkeypatch.setattr(diagnosis_job, "run_diagnosis", broken)
-    config = RunConfig(only=("label-coin", "label-secret"), seeds=1, out=str(tmp_path), workers=1)
+    config = CalibrateConfig(only=("label-coin", "label-secret"), seeds=1, out=str(tmp_path), workers=1)
     with pytest.raises(UserError, match="on purpose"):
         runner.run(config, MICRO, quiet=True)
     assert [line["scenario"] for line in read_lines(tmp_path / "results.jsonl")] == ["label-secret"]
