@@ -105,7 +105,7 @@ def test_noisy_horizon_families(kind: str) -> None:
 
 
 def test_soft_students_an_improper_learner_does_better() -> None:
-    """Where THEORY.md is too generous: with soft students, Theorem 2 is about mixtures of students. A learner that may
+    """With soft students, Theorem 2 is about mixtures of students. A learner that may
     play any policy on {0, 1} plays outright and has regret (votes' error) - kappa, which is smaller."""
     soft, hard = FamilyF(2, 0.3, 0.2, "S", (0.3, 0.7)), FamilyF(2, 0.3, 0.2, "D", (0.3, 0.7))
     laws, _, mu, best = brute.family_worlds(soft, Info.OFF_S)

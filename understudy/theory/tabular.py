@@ -1,13 +1,12 @@
-"""Tabular softmax students for the real training rows, so that the theory is about the program that trains.
+"""Tabular softmax students for the rows of the method table, trained by the production code.
 
-One-token completions: a prompt is a context x, the completion is one action. `train_row` runs the real
-configuration, rollouts (`RolloutSource`), labels and `update` of the train loop; `expected_flow` feeds the same
-labels' kernel every action with its exact probability, so that it must converge to the exact projection.
+A prompt is a context x, a completion is one action. `train_row` uses the configuration, rollouts, labels and update of
+a training; `expected_flow` gives the same loss kernel every action with its exact probability, so that it must converge
+to the exact projection.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -32,24 +31,20 @@ from understudy.types import Batch, Ledger, Prompt, Rollout
 
 
 class FreeTable(nn.Module):
-    """Free softmax logits per context on the actions where `playable` (Y,) is true; probability 0
-    elsewhere.
-    """
+    """Free softmax logits per context on the actions where `playable` (Y,) is true; probability 0 elsewhere."""
 
     def __init__(self, contexts: int, playable: Sequence[bool]) -> None:
         super().__init__()
         self.logits = nn.Parameter(torch.zeros(contexts, len(playable), dtype=torch.float64))
-        self.register_buffer("mask", torch.tensor([0.0 if p else -torch.inf for p in playable]).double())
+        self.mask = torch.tensor([0.0 if p else -torch.inf for p in playable]).double()
 
     def forward(self) -> Tensor:
         """(X, Y) log-probs."""
-        return (self.logits + cast(Tensor, self.mask)).log_softmax(-1)
+        return (self.logits + self.mask).log_softmax(-1)
 
 
 class SmoothedTable(nn.Module):
-    """Family F's students smoothed: fixed mass tau shared by '+' and '-', free softmax on {0, 1}. SFT needs
-    tau > 0.
-    """
+    """Family F's students smoothed: mass tau > 0 shared by '+' and '-', free softmax on {0, 1}. SFT needs this."""
 
     def __init__(self, contexts: int, tau: float = 0.01) -> None:
         super().__init__()
@@ -57,8 +52,8 @@ class SmoothedTable(nn.Module):
         self.tau = tau
 
     def forward(self) -> Tensor:
-        own = self.logits.log_softmax(-1) + float(np.log1p(-self.tau))
-        return torch.cat([own, torch.full_like(own, float(np.log(self.tau / 2)))], -1)
+        playable = self.logits.log_softmax(-1) + float(np.log1p(-self.tau))
+        return torch.cat([playable, torch.full_like(playable, float(np.log(self.tau / 2)))], -1)
 
 
 class MixtureTable(nn.Module):
@@ -67,11 +62,10 @@ class MixtureTable(nn.Module):
     def __init__(self, students: Array) -> None:
         super().__init__()
         self.logits = nn.Parameter(torch.zeros(len(students), dtype=torch.float64))
-        self.register_buffer("log_students", log_table(students))
+        self.log_students = log_table(students)
 
     def forward(self) -> Tensor:
-        weight = self.logits.log_softmax(-1)[:, None, None]
-        return (weight + cast(Tensor, self.log_students)).logsumexp(0)
+        return (self.logits.log_softmax(-1)[:, None, None] + self.log_students).logsumexp(0)
 
 
 class TablePolicy:
@@ -81,19 +75,19 @@ class TablePolicy:
     end_ids: tuple[int, ...] = ()  # one action and stop: no end token
     shards = None  # one process holds it whole
 
-    def __init__(self, model: nn.Module, name: str = "student") -> None:
+    def __init__(self, model: Callable[[], Tensor], name: str = "student") -> None:
         self.model, self.name, self.device = model, name, torch.device("cpu")
         self.vocabulary: int = int(self.log_probs().shape[1])
 
     def trained(self) -> dict[str, Tensor]:
-        return dict(self.model.named_parameters())
+        return dict(cast(nn.Module, self.model).named_parameters())
 
     def losses(self, batch: Batch, goal: Objective, chunk: int = 0) -> tuple[Tensor, Tensor]:
         return token_losses(self.hidden(batch), self.head, batch, goal, chunk)
 
     @torch.no_grad()
     def log_probs(self) -> Tensor:
-        return cast(Tensor, self.model())
+        return self.model()
 
     def probabilities(self) -> Array:
         return np.asarray(self.log_probs().exp().numpy())
@@ -112,11 +106,11 @@ class TablePolicy:
 
     def hidden(self, batch: Any) -> Tensor:
         """(N, Y) log-probs of each row's context; `head` leaves them as they are."""
-        return cast(Tensor, self.model())[batch.input_ids_BS[:, 0]]
+        return self.model()[batch.input_ids_BS[:, 0]]
 
-    @property
-    def head(self) -> Callable[[Tensor], Tensor]:
-        return _identity
+    @staticmethod
+    def head(hidden: Tensor) -> Tensor:
+        return hidden
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Tensor]:
         table = self.log_probs()
@@ -133,7 +127,7 @@ class TableExpert(TablePolicy, Expert):
     capabilities = frozenset({"sample", "score", "distribution"})
 
     def __init__(self, table: Array) -> None:
-        super().__init__(_Fixed(table), "table")
+        super().__init__(lambda: log_table(table), "table")
         self.provenance = {"made": "a table of probabilities (theory lab)"}
         self.tokenizer = None
 
@@ -150,11 +144,12 @@ class TableTask(Task):
     max_new_tokens: int = 1
 
     def prompts(self, split: str, n: int, seed: int, start: int = 0) -> list[Prompt]:
-        stream = [
-            (i, int(generator("context", seed, i).choice(len(self.mu), p=self.mu))) for i in range(start, start + n)
-        ]
+        def context(i: int) -> int:
+            return int(generator("context", seed, i).choice(len(self.mu), p=self.mu))
+
         # the key names the draw, not the context: samples at one context must be independent
-        return [Prompt(f"{split}{i}", str(x), {"x": x}) for i, x in stream]
+        drawn = [(i, context(i)) for i in range(start, start + n)]
+        return [Prompt(f"{split}{i}", str(x), {"x": x}) for i, x in drawn]
 
     def verify(self, prompt: Prompt, text: str, ended: bool) -> float:
         return float(self.reward[prompt.ids[0], int(text)])
@@ -169,10 +164,9 @@ def train_row(
     watch: Callable[[int, TablePolicy], None] | None = None,
     **settings: Any,
 ) -> TablePolicy:
-    """Train a table by the real row `method`: resolve, RolloutSource, label and update of the train loop.
+    """Train a table by the row `method`. Caches stay in memory, nothing is evaluated.
 
-    `settings` are fields of TrainConfig. No run directory: caches stay in memory, nothing is evaluated;
-    `watch(step, policy)` is called before every update and after the last one.
+    settings: fields of TrainConfig. watch(step, policy) is called before every update and after the last one.
     """
     config = resolve(TrainConfig(method=method, student="table", expert="table", max_new_tokens=1, **settings))
     policy, teacher = TablePolicy(student), TableExpert(expert)
@@ -196,11 +190,10 @@ def train_row(
 def expected_flow(
     method: str, student: nn.Module, mu: Array, expert: Array, steps: int = 600, lr: float = 0.2
 ) -> TablePolicy:
-    """Adam on a row's loss kernel in exact expectation over contexts and actions (no sampling
-    noise).
+    """Adam on a row's loss kernel in exact expectation over contexts and actions (no sampling noise).
 
-    Every (x, y) is one row of a Batch whose weight is its probability under the row's behavior policy times
-    the row's weight. Rows of the table with behavior expert or student and a token or distribution target.
+    Every (x, y) is one row of a Batch, weighted by its probability under the row's behavior policy times the row's
+    weight. For rows with behavior expert or student and a token or distribution target.
     """
     config = resolve(TrainConfig(method=method, student="table", expert="table", max_new_tokens=1))
     goal, policy = objective(config), TablePolicy(student)
@@ -218,36 +211,23 @@ def expected_flow(
         weight = mu_N[acted] * behavior.exp()
         if config.weight == "log_ratio":
             weight = weight * (log_expert - log_student)[x, y]
-        batch = _every_action(x, y, weight, behavior, log_expert)
+        inputs = torch.stack([x, y], 1)
+        batch = Batch(
+            input_ids_BS=inputs,
+            attention_mask_BS=torch.ones_like(inputs),
+            position_ids_BS=torch.zeros_like(inputs),
+            completion_mask_BT=torch.ones(len(x), 1, dtype=torch.bool),
+            target_ids_N=y,
+            row_N=torch.arange(len(x)),
+            weight_N=weight,
+            behavior_logp_N=behavior,
+            expert_logp_NV=log_expert[x],
+        )
         loss_N, _ = policy.losses(batch, goal)
         optimizer.zero_grad()
         loss_N.sum().backward()
         optimizer.step()
     return policy
-
-
-def _every_action(x_N: Tensor, y_N: Tensor, weight_N: Tensor, behavior_N: Tensor, log_expert: Tensor) -> Batch:
-    inputs = torch.stack([x_N, y_N], 1)
-    return Batch(
-        input_ids_BS=inputs,
-        attention_mask_BS=torch.ones_like(inputs),
-        position_ids_BS=torch.zeros_like(inputs),
-        completion_mask_BT=torch.ones(len(x_N), 1, dtype=torch.bool),
-        target_ids_N=y_N,
-        row_N=torch.arange(len(x_N)),
-        weight_N=weight_N,
-        behavior_logp_N=behavior_N,
-        expert_logp_NV=log_expert[x_N],
-    )
-
-
-class _Fixed(nn.Module):
-    def __init__(self, table: Array) -> None:
-        super().__init__()
-        self.register_buffer("table", log_table(table))
-
-    def forward(self) -> Tensor:
-        return cast(Tensor, self.table)
 
 
 class _Step(Stepper):
@@ -267,26 +247,12 @@ class _Memory:
     """A run directory's cache, in memory."""
 
     def __init__(self) -> None:
-        self.made: dict[str, dict[str, Tensor]] = {}
+        self.tensors: dict[str, dict[str, Tensor]] = {}
 
     def cache(self, name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        if name not in self.made:
-            self.made[name] = make()
-        return self.made[name]
+        if name not in self.tensors:
+            self.tensors[name] = make()
+        return self.tensors[name]
 
     def describe(self, **facts: object) -> None:
         """Nothing to keep."""
-
-
-def _identity(x: Tensor) -> Tensor:
-    return x
-
-
-def settings_of(config: TrainConfig) -> dict[str, Any]:
-    """The non-default fields of a configuration, for the report."""
-    default = TrainConfig()
-    return {
-        f.name: getattr(config, f.name)
-        for f in dataclasses.fields(config)
-        if getattr(config, f.name) != getattr(default, f.name)
-    }

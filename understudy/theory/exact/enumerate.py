@@ -1,8 +1,7 @@
-"""Brute force: the exact Bayes regret by going through every possible data set. Guards every closed form.
+"""Brute force: the exact Bayes regret by going through every possible data set; no formula of docs/theory.md is used.
 
-Nothing here knows a formula of section 1, 2 or 5. A world (hypothesis) is a law of one round's observation
-and a payoff table; the learner sees n rounds and then plays, per context, the action with the largest
-posterior payoff.
+A world (hypothesis) is a law of one round's observation and a payoff table. The learner sees n rounds and then plays,
+per context, the action with the largest posterior payoff.
 """
 
 from __future__ import annotations
@@ -24,10 +23,9 @@ LIMIT = 40_000_000  # entries of the likelihood table
 
 
 def observation_laws(info: Info, mu: Array, experts: Array, base: Array | None = None) -> list[Law]:
-    """One round's observation under each world of a bandit: what each information model shows, and no more.
+    """One round's observation under each world of a bandit, as the information model shows it.
 
-    mu (X,), experts (J, X, Y), base (X, Y) for ON-G. Scores are rounded to 1e-12 so that equal ones are
-    equal.
+    mu (X,), experts (J, X, Y), base (X, Y) for ON-G. Scores are rounded to 1e-12 so that equal ones are equal.
     """
     laws: list[Law] = []
     for expert in experts:
@@ -50,34 +48,30 @@ def _score(p: float) -> float:
     return round(float(np.log(p)), 12) if p > 0 else -np.inf
 
 
-def bayes_regret(
-    laws: Sequence[Law], payoff: Array, mu: Array, best: Array, n: int, prior: Array | None = None
-) -> float:
-    """min over learners of E[V* - V], by enumeration of all data sets of n rounds.
+def bayes_regret(laws: Sequence[Law], payoff: Array, mu: Array, best: Array, n: int) -> float:
+    """min over learners of E[V* - V] under a uniform prior, by enumeration of all data sets of n rounds.
 
-    `payoff` (J, X, A): expected reward of playable action a (or of playable policy a) in context x of world
-    j; `best` (J,): V* of the class in world j. Uniform prior by default.
+    `payoff` (J, X, A): expected reward of playable action a (or of playable policy a) in context x of world j; `best`
+    (J,): V* of the class in world j.
     """
-    likelihood = _likelihoods(laws, n) * _prior(laws, prior)[:, None]
+    likelihood = _likelihoods(laws, n) * _prior(laws)[:, None]
     value = 0.0
     for x in range(len(mu)):
         value += mu[x] * (payoff[:, x, :].T @ likelihood).max(0).sum()
-    return float(_prior(laws, prior) @ best - value)
+    return float(_prior(laws) @ best - value)
 
 
 def learner_regret(
     laws: Sequence[Law], payoff: Array, mu: Array, best: Array, n: int, decide: Callable[[tuple[Any, ...]], Array]
 ) -> float:
-    """E[V* - V] of one learner: `decide` maps a data set (n observations) to a policy (X, A) over playable
-    actions.
-    """
+    """E[V* - V] of one learner: `decide` maps a data set (n observations) to a policy (X, A) over playable actions."""
     symbols = _symbols(laws)
-    likelihood = _likelihoods(laws, n) * _prior(laws, None)[:, None]
+    likelihood = _likelihoods(laws, n) * _prior(laws)[:, None]
     value = 0.0
     for d, data in enumerate(product(symbols, repeat=n)):
         if (weight := likelihood[:, d]).any():
             value += weight @ np.einsum("jxa,xa,x->j", payoff, decide(data), mu)
-    return float(_prior(laws, None) @ best - value)
+    return float(_prior(laws) @ best - value)
 
 
 def _symbols(laws: Sequence[Law]) -> list[Hashable]:
@@ -96,8 +90,8 @@ def _likelihoods(laws: Sequence[Law], n: int) -> Array:
     return table
 
 
-def _prior(laws: Sequence[Law], prior: Array | None) -> Array:
-    return np.full(len(laws), 1 / len(laws)) if prior is None else prior
+def _prior(laws: Sequence[Law]) -> Array:
+    return np.full(len(laws), 1 / len(laws))
 
 
 # --- Family F and R-stoch -------------------------------------------------------------------------
@@ -106,8 +100,8 @@ def _prior(laws: Sequence[Law], prior: Array | None) -> Array:
 def family_worlds(family: FamilyF, info: Info, truncated: bool = False) -> tuple[list[Law], Array, Array, Array]:
     """(laws, payoff, mu, best) of Family F over every theta, for `bayes_regret` and `learner_regret`.
 
-    Payoffs are those of the class's own policies, context by context: b_i = 0 or 1. `truncated`: expert
-    samples come from e(. | {+, -}) while scores come from e (C3).
+    Payoffs are those of the students, context by context: b_i = 0 or 1. `truncated`: expert samples come from
+    e(. | {+, -}) while scores come from e (C3).
     """
     thetas = family.bits()
     if family.active is not None:
@@ -118,8 +112,8 @@ def family_worlds(family: FamilyF, info: Info, truncated: bool = False) -> tuple
         laws = [_truncated_law(info, family.law, e) for e in experts]
     else:
         laws = observation_laws(info, family.law, experts, base)
-    own = np.stack([family.student(np.full(family.l, b)) for b in (0, 1)], 1)  # (X, 2, 4)
-    payoff = np.stack([(own * family.reward(theta)[:, None, :]).sum(-1) for theta in thetas])
+    students = np.stack([family.student(np.full(family.l, b)) for b in (0, 1)], 1)  # (X, 2, 4)
+    payoff = np.stack([(students * family.reward(theta)[:, None, :]).sum(-1) for theta in thetas])
     return laws, payoff, family.law, np.full(len(thetas), family.value_best)
 
 
@@ -140,9 +134,7 @@ def _truncated_law(info: Info, mu: Array, expert: Array) -> Law:
 
 
 def ips_regret(family: FamilyF, n: int, baseline: str) -> float:
-    """The ON-G importance-weighting learner of section 2 itself, on every data set. baseline: midrange,
-    group, none.
-    """
+    """The ON-G importance-weighting learner of section 2, on every data set. baseline: midrange, group, none."""
     laws, payoff, mu, best = family_worlds(family, Info.ON_G)
     scores = np.log([family.eps * (1 - family.kappa), family.eps * family.kappa])
 
@@ -209,13 +201,13 @@ def _horizon_law(family: HZ, bits: Array, info: Info, mu: Array) -> Law:
     law: dict[Hashable, float] = {}
     for x in range(family.l):
         if info is Info.ON_G:  # the student's own content tokens, uniformly, and the expert's score of each
-            for own in product((0, 1), repeat=family.H):
+            for played in product((0, 1), repeat=family.H):
                 prefix = ("play",) if family.kind.startswith("M-mode") else ()
                 scores = []
-                for token in own:
+                for token in played:
                     scores.append(_score(_next_token(family, bits[x], prefix).get(token, 0.0)))
                     prefix = (*prefix, token)
-                law[(x, own, tuple(scores))] = float(mu[x]) * 0.5**family.H
+                law[(x, played, tuple(scores))] = float(mu[x]) * 0.5**family.H
             continue
         for sequence, p, seen in _expert_sequences(family, bits[x], ()):
             label: Hashable = (x, sequence, seen) if info is Info.OFF_L else (x, sequence)
@@ -224,7 +216,7 @@ def _horizon_law(family: HZ, bits: Array, info: Info, mu: Array) -> Law:
 
 
 def _next_token(family: HZ, bits_H: Array, prefix: tuple[Hashable, ...]) -> dict[Hashable, float]:
-    """The expert's next-token law after `prefix` (it does not mind wrong tokens before), in one context."""
+    """The expert's next-token law after `prefix`, whose tokens may be wrong, in one context."""
     mode = family.kind.startswith("M-mode")
     if mode and not prefix:
         return {"+": 1 - family.eps, "play": family.eps}

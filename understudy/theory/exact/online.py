@@ -172,15 +172,15 @@ def random_instance(
     rng: np.random.Generator, contexts: int = 3, playable: int = 5, reserved: int = 2, k: int = 64
 ) -> Bandit:
     """Section 4's simulation: `reserved` actions only the expert plays (mass about .99), K students on the rest."""
-    own = 0.9 * rng.dirichlet(np.ones(playable), contexts) + 0.1 / playable
+    within = 0.9 * rng.dirichlet(np.ones(playable), contexts) + 0.1 / playable
     style = rng.dirichlet(np.ones(reserved), contexts)
     mass = rng.uniform(0.005, 0.02, (contexts, 1))
-    expert = np.concatenate([own * mass, style * (1 - mass)], -1)
+    expert = np.concatenate([within * mass, style * (1 - mass)], -1)
     students = np.zeros((k, contexts, playable + reserved))
     students[..., :playable] = rng.dirichlet(np.ones(playable), (k, contexts))
     reward = np.zeros((contexts, playable + reserved))
     reward[:, 0] = 1
-    reward[np.arange(contexts), own.argmax(-1)] = 1
+    reward[np.arange(contexts), within.argmax(-1)] = 1
     reward[:, -1] = 1
     base = np.zeros((contexts, playable + reserved))
     base[:, :playable] = 1 / playable

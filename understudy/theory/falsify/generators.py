@@ -70,11 +70,11 @@ def _planted(m: int, rng: np.random.Generator, x: int, k: int, tau_MK1: Array, j
     v = rng.uniform(0.05, 0.95, (m, k, x))
     v[:, 0] = np.clip(v_e + rng.normal(0, 0.01, (m, x)), 0.01, 0.995)
     tau = np.broadcast_to(tau_MK1[..., None], (m, k, x, 2))
-    own = np.broadcast_to(rest[:, None, :, None, :], (m, k, x, 2, STYLES - 1))
+    playable = np.broadcast_to(rest[:, None, :, None, :], (m, k, x, 2, STYLES - 1))
     if jitter:
-        own = own * np.exp(rng.normal(0, jitter, own.shape))
-        own = own / own.sum(-1, keepdims=True)
-    style = np.concatenate([tau[..., None], (1 - tau[..., None]) * own], -1)
+        playable = playable * np.exp(rng.normal(0, jitter, playable.shape))
+        playable = playable / playable.sum(-1, keepdims=True)
+    style = np.concatenate([tau[..., None], (1 - tau[..., None]) * playable], -1)
     reward = np.broadcast_to(np.repeat([0.0, 1.0], STYLES), (m, x, 2 * STYLES)).copy()
     return Instances(np.full((m, x), 1 / x), _product(v, style), expert, reward)
 
