@@ -6,7 +6,6 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 
 from understudy.errors import UserError
-from understudy.specs import unknown
 
 Command = Callable[[Sequence[str]], int]
 
@@ -71,6 +70,8 @@ def listing(commands: Mapping[str, tuple[str, str]], prefix: str = "") -> str:
 def find(commands: Mapping[str, tuple[str, str]], name: str, field: str = "command") -> Command:
     """Import a command. UserError: there is none of this name."""
     if name not in commands:
+        from understudy.specs import unknown  # not needed for --help
+
         raise UserError(field, name, unknown(name, commands))
     module, _, function = commands[name][1].partition(":")
     command: Command = getattr(importlib.import_module(f"understudy.cli.{module}"), function)

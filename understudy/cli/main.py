@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from understudy import __version__, distributed
+from understudy import __version__
 from understudy.cli.commands import COMMANDS, find, listing
 from understudy.errors import UserError
 
@@ -57,7 +57,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def entry() -> NoReturn:
     """Run `main` and end the process with its status."""
-    distributed.end(main())
+    status = main()
+    distributed = sys.modules.get("understudy.distributed")  # imported by the commands that need it, not for --help
+    if distributed is not None:
+        distributed.end(status)
+    sys.exit(status)
 
 
 if __name__ == "__main__":

@@ -15,9 +15,10 @@ from understudy.cli import options
 from understudy.config import resolve, to_dict
 from understudy.errors import UserError
 from understudy.experiments.plan import Plan, run_plan
-from understudy.recipes import NAMES, Recipe, check, discrepancy, figures, load_recipe
+from understudy.recipes import NAMES, Recipe, check, discrepancy, figures, load_recipe, texts
 from understudy.recipes.cost import DEVICES, Machine, peak
-from understudy.recipes.recipe import Scale
+from understudy.recipes.paper.fig2_discrepancy import KEYWORDS
+from understudy.recipes.recipe import Drawing, Scale
 from understudy.recipes.tiny import FIRST_SEED
 from understudy.report.comparison.load import load
 from understudy.report.comparison.summary import summarise
@@ -93,7 +94,7 @@ def run_command(args: Sequence[str]) -> int:
     recipe = load_recipe(config.recipe[0])
     scale = _scale(config, recipe)
     if recipe.plan is None:
-        return discrepancy.command(recipe, config.a, config.b, config.words, scale, config.tiny, config.dry_run)
+        return _discrepancy(recipe, config, scale)
     if config.a or config.b or config.words:
         hint = f"{recipe.name} takes no files of completions: fig2_discrepancy does"
         raise UserError("a", config.a or config.b, hint)
@@ -151,10 +152,36 @@ def _tiny(recipe: Recipe, scale: Scale, workers: int) -> int:
     return 0
 
 
+def _discrepancy(recipe: Recipe, config: RunConfig, scale: Scale) -> int:
+    """Fig. 2, which trains nothing: two files of completions are compared."""
+    files, words = (Path(config.a), Path(config.b)), list(config.words)
+    if config.tiny:
+        if config.a or config.b:
+            raise UserError("tiny", "", "makes its own two files: drop --a and --b, or --tiny")
+        files, words = discrepancy.stand_ins(scale), words or ["ok", "no"]
+    else:
+        if config.dry_run:
+            print("\n".join(discrepancy.told(recipe)))
+            if not config.a and not config.b:
+                return 0
+        for field in ("a", "b"):
+            if not getattr(config, field):
+                raise UserError(field, "", "missing: a file of completions, JSON lines (docs/recipes.md)")
+    result = texts.compare(texts.read(files[0], "a"), texts.read(files[1], "b"), words or list(KEYWORDS))
+    if config.dry_run:
+        print(f"both files can be read: {len(result.lengths_a)} and {len(result.lengths_b)} problems")
+        return 0
+    _write(recipe, discrepancy.draw(result), scale, recipe.tiny_told if config.tiny else "")
+    return 0
+
+
 def _draw(recipe: Recipe, plan: Plan, scale: Scale, stand_ins: str) -> None:
-    """figure.html and figure-N.svg from the finished runs."""
     assert recipe.draw is not None
-    drawing = recipe.draw(summarise(load([plan.out])))
+    _write(recipe, recipe.draw(summarise(load([plan.out]))), scale, stand_ins)
+
+
+def _write(recipe: Recipe, drawing: Drawing, scale: Scale, stand_ins: str) -> None:
+    """figure.html and figure-N.svg; the claims are printed."""
     page = figures.write(recipe, drawing, scale.out, stand_ins)
     for line in figures.told(drawing.claims):
         console.print(f"- {line}", markup=False)

@@ -1,9 +1,8 @@
-"""Fig. 2's command and drawing: two files of completions, their lengths, their words, and what these prove."""
+"""Fig. 2: two files of completions, their lengths, their words, and what these prove."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,48 +10,16 @@ from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from understudy.diagnosis.types import Estimate
-from understudy.errors import UserError
 from understudy.evaluation.numbers import percent
-from understudy.recipes import figures
 from understudy.recipes.recipe import Claim, Drawing, Recipe, Scale
-from understudy.recipes.texts import Discrepancy, compare, read
+from understudy.recipes.texts import Discrepancy
 from understudy.report.figures.dots import Dot, Group, Row, chart
 from understudy.report.figures.svg import AREA, FAINT, ONLINE, drawing, panel, to_svg
 from understudy.report.text import label
 from understudy.runs.files import write_bytes
-from understudy.terminal import console
 
 FAR = 0.1
 """A lower bound on total variation that is called wide."""
-
-
-def command(recipe: Recipe, a: str, b: str, words: Sequence[str], scale: Scale, tiny: bool, dry_run: bool) -> int:
-    from understudy.recipes.paper.fig2_discrepancy import KEYWORDS
-
-    if tiny:
-        if a or b:
-            raise UserError("tiny", "", "makes its own two files: drop --a and --b, or --tiny")
-        files = stand_ins(scale)
-        words = words or ("ok", "no")
-    else:
-        if dry_run:
-            print("\n".join(told(recipe)))
-            if not a and not b:
-                return 0
-        for field, value in (("a", a), ("b", b)):
-            if not value:
-                raise UserError(field, "", "missing: a file of completions, JSON lines (docs/recipes.md)")
-        files = Path(a), Path(b)
-    found = compare(read(files[0], "a"), read(files[1], "b"), list(words) or list(KEYWORDS))
-    if dry_run:
-        print(f"both files can be read: {len(found.lengths_a)} and {len(found.lengths_b)} problems")
-        return 0
-    made = draw(found)
-    page = figures.write(recipe, made, scale.out, recipe.tiny_told if tiny else "")
-    for line in figures.told(made.claims):
-        console.print(f"- {line}", markup=False)
-    console.print(f"figure: {page}", markup=False)
-    return 0
 
 
 def told(recipe: Recipe) -> list[str]:

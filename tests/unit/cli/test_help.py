@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from understudy.cli import main
@@ -20,3 +23,12 @@ def test_help_is_printed(words: list[str], capsys: pytest.CaptureFixture[str]) -
         status = done.code or 0
     assert status == 0
     assert "understudy" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["calibrate", "--help"]], ids=" ".join)
+def test_the_lists_of_commands_load_nothing_large(words: list[str]) -> None:
+    """Catches an import on the way to the first help text, which is printed within 0.3 s."""
+    code = "import sys; from understudy.cli.main import main; assert main(sys.argv[1:]) == 0; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert not loaded & {"torch", "transformers", "numpy", "rich", "yaml", "argparse", "understudy.config"}
