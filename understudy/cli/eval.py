@@ -25,7 +25,7 @@ def eval_command(args: Sequence[str]) -> int:
     too_large = [k for k in config.k if not 1 <= k <= config.samples]
     if too_large:
         raise UserError("k", too_large[0], f"must be 1..samples={config.samples}: raise --samples or lower --k")
-    from understudy.evaluation.model import evaluate_model
+    from understudy.evaluation.model import evaluate_model  # seconds of imports, which --help does not need
 
     result = evaluate_model(config)
     if config.json:

@@ -32,7 +32,7 @@ def report_command(args: Sequence[str]) -> int:
     )
     if not config.runs:
         raise UserError("runs", "", "missing: give one comparison directory, or run directories")
-    from understudy import report
+    from understudy import report  # seconds of imports, which --help does not need
     from understudy.report.diagnosis import page as diagnosis
 
     paths, out = [Path(r) for r in config.runs], Path(config.out) if config.out else None

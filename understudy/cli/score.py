@@ -85,6 +85,7 @@ def score(config: ScoreConfig, progress: Progress = no_progress) -> dict[str, An
         raise UserError("dtype", config.dtype, f"unknown; one of {', '.join(DTYPES)}")
     if names_server(config.expert):
         parse_server(config.expert, "expert")  # an address with a secret in it is refused before anything is loaded
+    # seconds of imports, which --help does not need
     from understudy.experts import is_programmatic, load_directly
     from understudy.experts.cache.expert import with_cache
     from understudy.policy import check_same_language, load_policy
