@@ -27,7 +27,7 @@ class CoinTask(CountdownTask):
 
 
 def config(method: str, out: Path, **changes: Any) -> TrainConfig:
-    """A run of a fraction of a second. The expert is not evaluated, so that the ledger is all that it was asked."""
+    """A run of a fraction of a second. The expert is not evaluated, so that the ledger counts every call."""
     fields: dict[str, Any] = {
         "method": method, "out": str(out), "student": STUDENT, "expert": "solver", "task": "coin", "updates": 2,
         "prompts_per_update": 4, "samples_per_prompt": 2, "max_new_tokens": 16, "round_updates": 1, "eval_every": 0,
@@ -65,7 +65,7 @@ class WrappedExpert(Expert):
 
 
 class CountingExpert(WrappedExpert):
-    """An expert that keeps its own account of what it is asked, as an oracle for the run's ledger."""
+    """An expert that keeps its own account of its calls, as an oracle for the run's ledger."""
 
     def __init__(self, expert: Expert) -> None:
         super().__init__(expert)

@@ -56,7 +56,7 @@ class Setting:
 class Optimization:
     """How an update is computed."""
 
-    lr: float = option(1e-3, heading="optimizer", within="[0, 1e30]", why="beyond it a step overflows float32")
+    lr: float = option(1e-3, heading="optimizer", least=0, most=1e30, why="beyond it a step overflows float32")
     """Peak learning rate of AdamW."""
     schedule: str = option("constant", choices=("constant", "linear", "cosine"))
     """Learning rate after warm-up: constant, linear or cosine (both to zero)."""

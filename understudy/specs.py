@@ -68,17 +68,17 @@ def require(config: object, prefix: str, *rules: tuple[str, bool, str]) -> None:
 
 
 def option(
-    default: Any, *, choices: Iterable[str] = (), least: float | None = None, within: str = "", why: str = "",
-    volatile: bool = False, recipe: bool = False, heading: str = "",
+    default: Any, *, choices: Iterable[str] = (), least: float | None = None, most: float | None = None,
+    within: str = "", why: str = "", volatile: bool = False, recipe: bool = False, heading: str = "",
 ) -> Any:  # fmt: skip
-    """A dataclass field with what `check` asks of its value.
+    """A dataclass field with what `check` requires of its value, and what it is for.
 
-    choices: the legal texts. least: the smallest number. within: an interval such as "(0, 1]". why: added to the
-    message about it. volatile: a run may be resumed with another value. recipe: it says how the student learns,
-    whatever the method. heading: the field begins a part of the help.
+    choices: the legal texts. least, most: bounds of a number. within: an interval such as "(0, 1]". why: added to the
+    message about `most` and `within`. volatile: a run may be resumed with another value. recipe: it says how the
+    student learns, whatever the method. heading: the field begins a part of the help.
     """
     metadata = {
-        "choices": tuple(choices), "least": least, "within": within, "why": why, "volatile": volatile,
+        "choices": tuple(choices), "least": least, "most": most, "within": within, "why": why, "volatile": volatile,
         "recipe": recipe, "heading": heading,
     }  # fmt: skip
     return dataclasses.field(default=default, metadata=metadata)
@@ -101,10 +101,13 @@ def check(config: Any) -> None:
         if choices and value not in choices:
             raise UserError(name, value, unknown(str(value), filter(None, choices)))
     for name, metadata in options.items():
-        value, least, within = getattr(config, name), metadata.get("least"), metadata.get("within")
+        value, least, most = getattr(config, name), metadata.get("least"), metadata.get("most")
+        within = metadata.get("within")
         why = f": {metadata['why']}" if metadata.get("why") else ""
         if least is not None and not value >= least:
-            raise UserError(name, value, f"must be at least {least}{why}")
+            raise UserError(name, value, f"must be at least {least}")
+        if most is not None and not value <= most:
+            raise UserError(name, value, f"must be at most {str(most).replace('e+', 'e')}{why}")
         if within and not _lies(value, within):
             words = "be positive" if within in ("(0, inf)", "(0, inf]") else f"lie in {within}"
             raise UserError(name, value, f"must {words}{why}")

@@ -103,8 +103,8 @@ def trajectory(name: str, cut: dict[str, int]) -> list[list[float]]:
     policy = student()
     data = labelled(policy, c)
     optimizer = torch.optim.AdamW(policy.model.parameters(), lr=c.lr, betas=(0.9, c.adam_beta2), weight_decay=0.0)
-    told = [update(policy, optimizer, data, c) for _ in range(UPDATES)]
-    return [[t["loss"], t["grad_norm"]] for t in told]
+    metrics = [update(policy, optimizer, data, c) for _ in range(UPDATES)]
+    return [[t["loss"], t["grad_norm"]] for t in metrics]
 
 
 @pytest.mark.parametrize("cut", CUTS)

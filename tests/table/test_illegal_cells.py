@@ -50,7 +50,7 @@ CRAFTED: list[dict[str, Any]] = [
 ]
 
 
-def told(fields: dict[str, Any]) -> UserError | None:
+def refusal(fields: dict[str, Any]) -> UserError | None:
     """The refusal of a configuration, None if it is legal."""
     try:
         resolve(TrainConfig(**({"student": "s", "expert": "e"} | fields)))
@@ -62,7 +62,7 @@ def told(fields: dict[str, Any]) -> UserError | None:
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.field)
 def test_every_rule_speaks(rule: Rule) -> None:
     """Catches a rule that can never fire (an earlier one hides it), or one that names another field or no reason."""
-    errors = [error for fields in CRAFTED if (error := told(fields)) is not None]
+    errors = [error for fields in CRAFTED if (error := refusal(fields)) is not None]
     mine = [e for e in errors if e.hint.endswith(rule.reason)]
     assert mine, f"no configuration in CRAFTED meets this rule first: {rule.reason}"
     for error in mine:
@@ -74,17 +74,17 @@ def test_every_rule_speaks(rule: Rule) -> None:
 @pytest.mark.parametrize("fields", CRAFTED, ids=lambda f: "-".join(map(str, f.values())))
 def test_every_crafted_mistake_is_refused(fields: dict[str, Any]) -> None:
     """Catches a rule that was dropped: each of these fires exactly because of the last field named."""
-    error = told(fields)
+    error = refusal(fields)
     assert error is not None
     last = list(fields)[-1]
     without = {k: v for k, v in fields.items() if k != last}
-    again = told(without)
+    again = refusal(without)
     assert again is None or again.hint != error.hint
 
 
 def test_a_rule_names_the_field_that_breaks_it() -> None:
     """Catches --top-p 0.9 being reported as `temperature: 1.0`."""
-    error = told({"method": "opd", "top_p": 0.9})
+    error = refusal({"method": "opd", "top_p": 0.9})
     assert error is not None
     assert (error.field, error.value) == ("top_p", 0.9)
 
@@ -98,13 +98,13 @@ def completed(cells: dict[str, str]) -> dict[str, Any]:
     return cells | divergence | {"samples_per_prompt": 2}
 
 
-LEGAL = [c for c in every_combination() if told({"method": "opd"} | completed(c)) is None]
+LEGAL = [c for c in every_combination() if refusal({"method": "opd"} | completed(c)) is None]
 
 
 def test_every_combination_is_legal_or_refused_with_a_reason() -> None:
     """Catches a combination that slips through without a rule, crashes the rules, or is refused without a word."""
     for cells in every_combination():
-        error = told({"method": "opd"} | completed(cells))
+        error = refusal({"method": "opd"} | completed(cells))
         if error is not None:
             assert error.field in {*CELLS, "samples_per_prompt"}, error
             assert "not legal for method" in error.hint
@@ -117,7 +117,7 @@ def test_every_combination_is_legal_or_refused_with_a_reason() -> None:
 def test_legality_does_not_depend_on_the_row_one_started_from() -> None:
     """Catches a default of one row that leaks into cells that were all given."""
     for cells in every_combination():
-        verdicts = {m: told({"method": m} | completed(cells)) is None for m in TABLE}
+        verdicts = {m: refusal({"method": m} | completed(cells)) is None for m in TABLE}
         assert len(set(verdicts.values())) == 1, f"{cells}: {verdicts}"
 
 
@@ -130,14 +130,14 @@ def advice(hint: str) -> list[dict[str, str]]:
 
 
 def way_out(cells: dict[str, str]) -> bool:
-    """Whether doing as told, step by step, ends at a legal configuration."""
+    """Whether following the advice, step by step, ends at a legal configuration."""
     waiting, seen = [cells], set()
     while waiting:
         now = waiting.pop()
         if tuple(now.items()) in seen:
             continue
         seen.add(tuple(now.items()))
-        error = told({"method": "opd"} | completed(now))
+        error = refusal({"method": "opd"} | completed(now))
         if error is None:
             return True
         waiting += [now | cell for cell in advice(error.hint)]
@@ -156,7 +156,7 @@ def test_a_single_other_cell_is_legal_or_refused_with_a_reason(method: str) -> N
     for name, values in CELLS.items():
         for value in values:
             fields = {"method": method, "student": "s", "expert": "e", name: value}
-            error = told(fields)
+            error = refusal(fields)
             if error is None:
                 once = resolve(build(TrainConfig, fields, ""))
                 back = json.loads(json.dumps(to_dict(once)))
@@ -174,7 +174,7 @@ def test_every_legal_combination_trains(cells: dict[str, str], tmp_path: Path, m
     assert len(run.lines) == 2
     if cells["behavior"] != "mixture_batch" or cells["weight"] == "one":
         assert run.trained > 0
-    assert {name: run.ledger[name] for name in run.asked} == run.asked
+    assert {name: run.ledger[name] for name in run.requested} == run.requested
     if cells["replay"] in ("round", "aggregate") and cells["target"] == "expert_token":
         labelled_once = sum(e.scored for e in run.experts)
         acted = run.ledger["student_tokens_sampled"] + run.ledger["expert_tokens_sampled"]
@@ -192,4 +192,4 @@ def test_a_pool_used_twice_with_dropped_completions(
     cells = dict(zip(CELLS, (behavior, target, "passed", "fixed", "none")))
     run = Watched(config("opd", tmp_path / "run", prompt_pool=4, updates=3, **completed(cells)), monkeypatch)
     assert len(run.lines) == 3
-    assert {name: run.ledger[name] for name in run.asked} == run.asked
+    assert {name: run.ledger[name] for name in run.requested} == run.requested

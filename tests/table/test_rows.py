@@ -21,7 +21,7 @@ from understudy.training.train import train
 
 
 class Watched:
-    """One run with an account of its own: what the expert was asked, and what the student sampled."""
+    """One run with its own account: the calls of the expert, and what the student sampled."""
 
     def __init__(self, c: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
         self.experts: list[CountingExpert] = []
@@ -51,7 +51,7 @@ class Watched:
         self.trained = sum(line["tokens"] for line in self.lines)
 
     @property
-    def asked(self) -> dict[str, int]:
+    def requested(self) -> dict[str, int]:
         """The ledger's columns, from the oracles."""
         return {
             "expert_calls": sum(e.calls for e in self.experts),
@@ -78,8 +78,8 @@ def check_run(run: Watched, c: TrainConfig) -> None:
             assert line["logp_drift"] < 1e-5, "recomputed and recorded log-probs differ"
     for line in read_metrics(run.path, "eval"):
         assert math.isfinite(line["sampled"])
-    paid = {name: run.ledger[name] for name in run.asked}
-    assert paid == run.asked
+    paid = {name: run.ledger[name] for name in run.requested}
+    assert paid == run.requested
     model = AutoModelForCausalLM.from_pretrained(run.path / "final")
     AutoTokenizer.from_pretrained(run.path / "final")
     trained = model.get_input_embeddings().weight.detach()
@@ -120,13 +120,13 @@ def test_row_trains_and_pays(method: str, expert: str, models: dict[str, Path], 
         assert columns == [2 * rows, t, 0, 0]
     elif method == "word_kd":  # it writes, then scores its own
         assert columns == [2 * 2 * rows, t, t, 0]
-    elif method == "gkd":  # whoever writes, it scores
+    elif method == "gkd":  # it scores, whichever side writes
         written = paid["expert_tokens_sampled"]
         assert 0 < written < t
         by_expert = columns[0] - 4 * rows
         assert by_expert % rows == 0
         assert columns[1:] == [written, t, t - written]
-    elif method == "dagger":  # asked at each token while acting, and once more for its label; old rounds are free
+    elif method == "dagger":  # called at each token while acting, and once more for its label; old rounds are free
         acted = paid["student_tokens_sampled"]
         assert columns == [2 * 2 * rows, 0, 2 * acted, acted]
     elif method in ("opd", "opd_full"):  # exactly the student's tokens are scored

@@ -67,9 +67,9 @@ def test_scores_train_like_the_model_itself(
     local = train(base)
     there = train(dataclasses.replace(base, expert=stub.url, out=str(tmp_path / "server")))
     close(local, there)
-    told = read_provenance(there)["expert"]
-    assert told["provenance"]["kind"] == "server"
-    assert told["provenance"]["preflight"]["noise"]["again_mean"] < 1e-4
+    facts = read_provenance(there)["expert"]
+    assert facts["provenance"]["kind"] == "server"
+    assert facts["provenance"]["preflight"]["noise"]["again_mean"] < 1e-4
 
 
 @pytest.mark.parametrize(("method", "cells"), [("sft", {}), ("word_kd", TOP)])
@@ -143,9 +143,9 @@ def test_rollouts_by_a_server(method: str, engine: Stub, models: dict[str, Path]
     assert engine.seen["/collective_rpc"] >= 3
     assert engine.seen["/reset_prefix_cache"] >= engine.seen["/collective_rpc"], "old keys and values would be used"
     assert not (run / "data" / "sampler").exists(), "the weights were left behind"
-    told = read_provenance(run)["sampler"]
-    assert told["kind"] == "vllm sampler"
-    assert told["preflight"]["noise"]["local_mean"] < 1e-4
+    facts = read_provenance(run)["sampler"]
+    assert facts["kind"] == "vllm sampler"
+    assert facts["preflight"]["noise"]["local_mean"] < 1e-4
 
 
 def test_a_refresh_that_does_nothing_is_noticed(engine: Stub, models: dict[str, Path], tmp_path: Path) -> None:

@@ -1,10 +1,10 @@
-"""Intervals that say how sure an accuracy is: bootstrap over prompts, and over seeds and prompts together.
+"""Confidence intervals of accuracies: bootstrap over prompts, and over seeds and prompts together.
 
-Outcomes of one run are (P,) per-prompt means or (P, K) outcomes of K samples a prompt. Samples of one prompt
+Outcomes of one run are (P,) per-prompt means or (P, K) outcomes of K samples per prompt. Samples of one prompt
 are not independent problems, so every interval here resamples *prompts* and keeps a prompt's samples
 together.
 
-Several seeds are given as one array a seed. Two designs differ, and the caller says which one holds:
+Several seeds are given as one array per seed. There are two designs, and the caller says which one holds:
 `shared_prompts=False`: each seed has its own problems; draw seeds, then prompts within each drawn seed
 (nested).
 `shared_prompts=True`: all seeds were evaluated on the same problems; draw seeds and prompts, the same prompts
@@ -176,7 +176,7 @@ def _draw_nested(values: list[Floats], rng: np.random.Generator, draws: int) -> 
         d = min(step, draws - start)
         seed_DS = rng.integers(0, n_seeds, size=(d, n_seeds))
         size_DS = sizes_S[seed_DS]
-        # one uniform a slot, scaled to the seed's own number of prompts: seeds may differ in size
+        # one uniform per slot, scaled to the seed's own number of prompts: seeds may differ in size
         prompt_DSP = (rng.random((d, n_seeds, longest)) * size_DS[..., None]).astype(np.intp)
         picked_DSP = padded_SP[seed_DS[..., None], prompt_DSP]
         kept_DSP = np.arange(longest) < size_DS[..., None]

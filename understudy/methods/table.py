@@ -1,7 +1,6 @@
-"""THE TABLE: every training method is one row of cells, and what makes a combination of cells legal.
+"""The table: every training method is one row of cells (cells.py), and rules say which combinations are legal.
 
-A method is who acts (`behavior`), what each position is pulled toward (`target`), how strongly (`weight`) and how
-fresh the data is (`replay`). Nothing here trains: train.py reads the cells. docs/algorithms.md is generated from this.
+`Row.computed` names the functions that compute a row's cells. docs/algorithms.md is generated from this file.
 """
 
 from __future__ import annotations
@@ -142,13 +141,13 @@ class Rule:
     reason: str
 
 
-def _on_policy_signal(c: Method) -> bool:
+def _is_policy_gradient(c: Method) -> bool:
     return c.weight in ("log_ratio", "advantage")
 
 
 RULES: tuple[Rule, ...] = (
     Rule(
-        lambda c: c.weight in ("log_ratio", "advantage") and c.target != "token",
+        lambda c: _is_policy_gradient(c) and c.target != "token",
         "weight",
         "a log-ratio or advantage scales the acted token; with another target it has no meaning: use --target token",
     ),
@@ -171,7 +170,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         lambda c: c.weight == "one" and c.target == "token" and c.behavior != "expert",
         "target",
-        "imitating the tokens one has sampled oneself has zero gradient in expectation: use --target distribution, "
+        "imitating its own sampled tokens gives the student zero gradient in expectation: use --target distribution, "
         "--target expert_token, or a weight",
     ),
     Rule(
@@ -180,7 +179,7 @@ RULES: tuple[Rule, ...] = (
         "the student's samples go stale as it learns: use --replay fresh, or round (sampled again each round)",
     ),
     Rule(
-        lambda c: c.replay in ("aggregate", "round") and _on_policy_signal(c),
+        lambda c: c.replay in ("aggregate", "round") and _is_policy_gradient(c),
         "replay",
         "policy-gradient signals need samples of the current student: use --replay fresh",
     ),
@@ -201,7 +200,7 @@ RULES: tuple[Rule, ...] = (
         "the prefix ratio corrects prefixes that the base sampled: use --importance none, or --behavior base",
     ),
     Rule(
-        lambda c: c.importance == "token" and not _on_policy_signal(c),
+        lambda c: c.importance == "token" and not _is_policy_gradient(c),
         "importance",
         "the token ratio belongs to an acted token with a log-ratio or advantage weight: use --importance none",
     ),

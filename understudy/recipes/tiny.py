@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from understudy.config import TrainConfig
+from understudy.config import TrainConfig, resolve
 from understudy.experiments import demo
 from understudy.experiments.demo import RL, SEARCH
 from understudy.experiments.job import Job, training
@@ -51,7 +51,7 @@ def _maker(scale: Scale, name: str, train: TrainConfig, needs: tuple[str, ...] =
 def _base(scale: Scale, seed: int, folder: Path) -> Job:
     train = demo.base(folder / f"seed-{seed}" / "base", seed, COUNTDOWN)
     updates = scale.times(train.updates)
-    train = replace(train, updates=updates, prompt_pool=min(int(train.prompt_pool or 0), 48 * updates))
+    train = replace(train, updates=updates, prompt_pool=min(resolve(train).prompt_pool, 48 * updates))
     return _maker(scale, f"base, seed {seed}", train)
 
 

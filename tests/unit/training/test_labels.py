@@ -138,12 +138,12 @@ def labelled_for(c: TrainConfig, student: Policy, expert: LocalExpert) -> list[L
 
 
 def step(labelled: list[Labelled], c: TrainConfig, folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """What one plain gradient step of size 1 does to fresh weights: told, and minus the gradient by parameter."""
+    """One plain gradient step of size 1 on fresh weights: its metrics, and minus the gradient by parameter."""
     student = load_policy(str(folder), "student", device="cpu")
     before = {n: p.detach().clone() for n, p in student.model.named_parameters()}
     optimizer = torch.optim.SGD(student.model.parameters(), lr=1.0)
-    told = update(student, optimizer, labelled, c)
-    return told, {n: p.detach() - before[n] for n, p in student.model.named_parameters()}
+    metrics = update(student, optimizer, labelled, c)
+    return metrics, {n: p.detach() - before[n] for n, p in student.model.named_parameters()}
 
 
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
@@ -161,17 +161,17 @@ def test_the_same_step_however_the_batch_is_cut(
     kept from before. One SGD step of size 1, so weights differ by gradients: equal to 1e-6."""
     c = resolve(config(name.split()[0], OUT, grad_clip=0.0, **METHODS[name]))
     labelled = labelled_for(c, student, expert)
-    told, whole = step(labelled, c, models["llama"])
+    metrics, whole = step(labelled, c, models["llama"])
     for rows, tokens in ((1, 0), (5, 0), (0, 7), (5, 1000)):
         cut = dataclasses.replace(c, micro_batch=rows, logit_chunk=tokens)
         other, got = step(labelled, cut, models["llama"])
         same(got, whole)
-        assert other["tokens"] == told["tokens"]
+        assert other["tokens"] == metrics["tokens"]
         for key in ("loss", "grad_norm", "logp_drift", "ratio_clipped"):
-            if told[key] is None:
+            if metrics[key] is None:
                 assert other[key] is None
             else:
-                assert other[key] == pytest.approx(told[key], rel=1e-4, abs=1e-5), key
+                assert other[key] == pytest.approx(metrics[key], rel=1e-4, abs=1e-5), key
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -186,7 +186,7 @@ def test_the_step_is_that_of_the_plain_formula(
         flat = [x for x in labelled if not x.weight.any()]
         assert flat, "no group of equal rewards: the test shows nothing"
         assert len(flat) < len(labelled)
-    told, got = step(labelled, c, models["llama"])
+    metrics, got = step(labelled, c, models["llama"])
     model = load_policy(str(models["llama"]), "student", device="cpu").model
     total = sum(len(x.rollout.ids) for x in labelled)
     loss = torch.zeros(())
@@ -226,7 +226,7 @@ def test_the_step_is_that_of_the_plain_formula(
     loss.backward()
     want = {n: -p.grad for n, p in model.named_parameters()}
     same(got, want)
-    assert told["loss"] == pytest.approx(float(loss.detach()), rel=1e-4, abs=1e-5)
+    assert metrics["loss"] == pytest.approx(float(loss.detach()), rel=1e-4, abs=1e-5)
 
 
 def test_no_rollouts_no_step(models: dict[str, Path]) -> None:
@@ -235,9 +235,9 @@ def test_no_rollouts_no_step(models: dict[str, Path]) -> None:
     policy = load_policy(str(models["llama"]), "student", device="cpu")
     before = policy.model.get_input_embeddings().weight.detach().clone()
     optimizer = torch.optim.AdamW(policy.model.parameters(), lr=0.1)
-    told = update(policy, optimizer, [], c)
-    assert told["loss"] is None
-    assert told["tokens"] == 0
+    metrics = update(policy, optimizer, [], c)
+    assert metrics["loss"] is None
+    assert metrics["tokens"] == 0
     assert torch.equal(before, policy.model.get_input_embeddings().weight)
 
 
