@@ -202,9 +202,11 @@ def falsifiers(d: dict[str, Any]) -> list[Figure]:
 
 def rows(d: dict[str, Any]) -> list[Figure]:
     figures, (a, b) = panels("The row opd on Family F", "The rows sft and opd on Example T")
-    for color, (eps, values) in zip((kit.ONLINE, kit.COOL[1]), d["family"].items()):
+    a.set(xlabel="update", ylim=(0.45, 1.0), ylabel="value of the student")
+    for color, values in zip((kit.ONLINE, kit.COOL[1]), d["family"].values()):
         a.plot(values, color=color)
-        kit.end_label(a, len(values) - 1, values[-1], f"eps = {eps:g}", color, dy=7 if color == kit.ONLINE else -7)
+    ends = zip(d["family"].items(), (kit.ONLINE, kit.COOL[1]))
+    kit.end_labels(a, [(f"eps = {eps:g}", values[-1], color) for (eps, values), color in ends])
     a.plot([0, 120], [1 - d["kappa"]] * 2, **FLOOR)
     kit.note(a, 0.98, 0.08, "dotted: the exact value, 1 − kappa", kit.INK, ha="right")
     for method, color in (("opd", kit.ONLINE), ("sft", kit.OFFLINE)):
@@ -213,6 +215,5 @@ def rows(d: dict[str, Any]) -> list[Figure]:
         b.plot([0, len(values) - 1], [exact, exact], **FLOOR)
         kit.end_label(b, len(values) - 1, values[-1], method, color, weight="bold")
     kit.note(b, 0.98, 0.55, "dotted: the exact projections", kit.INK, ha="right")
-    a.set(xlabel="update", ylim=(0.45, 1.0), ylabel="value of the student")
     b.set(xlabel="update", ylim=(0, 1.05))
     return figures
