@@ -1,6 +1,6 @@
-"""Everything that a user can get wrong, told in one line with exit status 2, and nothing lost.
+"""Everything that a user can get wrong: reported in one line with exit status 2, and nothing lost.
 
-One table: a mistake, the field that must be named, and words of the mend. Each test would catch a traceback, a second
+One table: a mistake, the field that must be named, and words of the hint. Each test would catch a traceback, a second
 line, a wrong exit status, a mistake that is noticed only after something was written, and a file that was touched.
 """
 
@@ -59,8 +59,8 @@ def contents(folder: Path) -> dict[str, str]:
     }
 
 
-class Told:
-    """What a command said."""
+class Output:
+    """Exit status and output of a command."""
 
     def __init__(self, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         capsys.readouterr()
@@ -174,7 +174,7 @@ GOOD = {"question": "1+1?", "answer": "It is 2.\n#### 2"}
 
 
 def rows_case(name: str, words: str, *lines: Any, spec: str = "gsm8k:path={}", field: str = "task.data") -> None:
-    """Rows (objects, or lines as they are) in one file, and what is told of them."""
+    """Rows (objects, or lines as they are) in one file, and the message about them."""
 
     @case(name, field, words)
     def _(p: Place) -> list[str]:
@@ -417,7 +417,7 @@ def diagnose(name: str, field: str, words: str, *more: str) -> None:
     case(f"diagnose {name}", field, words)(lambda p: [*DIAGNOSE, "--out", str(p.out), *more])
 
 
-case("diagnose nobody", "student", "missing")(lambda p: ["diagnose"])
+case("diagnose without a student", "student", "missing")(lambda p: ["diagnose"])
 case("diagnose without an expert", "expert", "missing")(lambda p: ["diagnose", "--student", STUDENT])
 diagnose("with a budget in words", "budget", "a share such as 5%", "--budget", "little")
 diagnose("with no budget", "budget", "above 0", "--budget", "0%")
@@ -542,7 +542,7 @@ def test_mistake(
     make, field, words = CASES[name]
     command = make(Place(tmp_path, models))
     before, model_files = contents(tmp_path), contents(models["llama"])
-    Told(command, capsys).is_mistake(field, words)
+    Output(command, capsys).is_mistake(field, words)
     assert contents(tmp_path) == before, "something was written, changed or removed"
     assert contents(models["llama"]) == model_files
 
@@ -564,7 +564,7 @@ def whole(tmp: Path) -> bytes:
     return finished(tmp / "whole")
 
 
-def stopped_run(out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Told:
+def stopped_run(out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Output:
     """A run whose fifth update gets a weight that is not a number."""
     label, calls = rollout_module.label, [0]
 
@@ -577,7 +577,7 @@ def stopped_run(out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
 
     with monkeypatch.context() as m:
         m.setattr(rollout_module, "label", poisoned)
-        return Told(arguments(out, **LONGER), capsys)
+        return Output(arguments(out, **LONGER), capsys)
 
 
 def damage(path: Path) -> None:
@@ -594,14 +594,14 @@ def test_not_a_number_stops_and_resumes(
     that cannot go on once the cause is gone (here: it goes on to the very same weights)."""
     want = whole(tmp_path)
     out = tmp_path / "run"
-    told = stopped_run(out, monkeypatch, capsys)
-    told.is_mistake("loss", "not finite at update 5, batch countdown .*, ...; stopped, the last checkpoint is kept")
+    output = stopped_run(out, monkeypatch, capsys)
+    output.is_mistake("loss", "not finite at update 5, batch countdown .*, ...; stopped, the last checkpoint is kept")
     assert [p.name for p in checkpoints(out)] == ["step-00000002", "step-00000004"]
     status = read_status(out)
     assert status["state"] == "stopped"
     assert "update 5" in status["reason"]
     assert all(torch.isfinite(t).all() for t in load_tensors(checkpoints(out)[-1] / "model.safetensors").values())
-    assert Told(arguments(out, **LONGER), capsys).code == 0
+    assert Output(arguments(out, **LONGER), capsys).code == 0
     assert finished(out) == want
 
 
@@ -609,9 +609,9 @@ def test_not_a_number_stops_and_resumes(
 def test_a_learning_rate_that_explodes(lr: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Catches infinite weights that are saved because the loss before the step was still finite."""
     out = tmp_path / "run"
-    told = Told(arguments(out, lr=lr, updates=4, save_every=1), capsys)
-    assert told.code == 2
-    assert re.match(r"error: (loss|grad_norm|weights): .* update [1-4].*lower --lr", told.errors[0]), told.errors
+    output = Output(arguments(out, lr=lr, updates=4, save_every=1), capsys)
+    assert output.code == 2
+    assert re.match(r"error: (loss|grad_norm|weights): .* update [1-4].*lower --lr", output.errors[0]), output.errors
     for path in checkpoints(out):
         assert all(torch.isfinite(t).all() for t in load_tensors(path / "model.safetensors").values())
     assert not (out / "final").exists()
@@ -620,7 +620,7 @@ def test_a_learning_rate_that_explodes(lr: float, tmp_path: Path, capsys: pytest
 def test_drift_between_sampler_and_trainer_stops(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Catches training on samples whose recorded log-probs are not the student's (DESIGN.md, trap 6)."""
+    """Catches training on samples whose recorded log-probs are not the student's."""
     draw = acting_module.draw
 
     def shifted(*args: Any, **options: Any) -> Any:
@@ -629,8 +629,8 @@ def test_drift_between_sampler_and_trainer_stops(
         ]
 
     monkeypatch.setattr(acting_module, "draw", shifted)
-    told = Told(arguments(tmp_path / "run", "opd"), capsys)
-    told.is_mistake("logp_drift", "at update 1, batch countdown .* drift_limit=0.5")
+    output = Output(arguments(tmp_path / "run", "opd"), capsys)
+    output.is_mistake("logp_drift", "at update 1, batch countdown .* drift_limit=0.5")
 
 
 def test_a_corrupt_checkpoint_falls_back(
@@ -640,9 +640,9 @@ def test_a_corrupt_checkpoint_falls_back(
     want, out = whole(tmp_path), tmp_path / "run"
     stopped_run(out, monkeypatch, capsys)
     damage(checkpoints(out)[-1])
-    told = Told(arguments(out, **LONGER), capsys)
-    assert told.code == 0
-    (note,) = told.notes
+    output = Output(arguments(out, **LONGER), capsys)
+    assert output.code == 0
+    (note,) = output.notes
     assert re.search("step-00000004 is damaged: model.safetensors .*using step-00000002 instead", note)
     assert finished(out) == want
     assert [line["step"] for line in read_metrics(out, "train")] == [1, 2, 3, 4, 5, 6]
@@ -651,15 +651,15 @@ def test_a_corrupt_checkpoint_falls_back(
 def test_all_checkpoints_corrupt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Catches a run that is lost, or one that starts anew without a word or keeps the lines of its first life."""
+    """Catches a run that is lost, or one that starts again without a word or keeps the lines of its first life."""
     want, out = whole(tmp_path), tmp_path / "run"
     stopped_run(out, monkeypatch, capsys)
     for path in checkpoints(out):
         damage(path)
-    told = Told(arguments(out, **LONGER), capsys)
-    assert told.code == 0
-    assert len(told.notes) == 2
-    assert all("no good one is left, starting from the beginning" in note for note in told.notes)
+    output = Output(arguments(out, **LONGER), capsys)
+    assert output.code == 0
+    assert len(output.notes) == 2
+    assert all("no good one is left, starting from the beginning" in note for note in output.notes)
     assert finished(out) == want
     assert [line["step"] for line in read_metrics(out, "train")] == [1, 2, 3, 4, 5, 6]
 
@@ -695,10 +695,12 @@ def test_a_full_disk(
             m.setattr(checkpoint_module, "save_tensors", state_full)
         else:
             m.setattr(Policy, "save", model_full)
-        told = Told(arguments(out, **LONGER), capsys)
-    told.is_mistake("out", "the disk is full; free some space, then run the same command again: it resumes from step 2")
+        output = Output(arguments(out, **LONGER), capsys)
+    output.is_mistake(
+        "out", "the disk is full; free some space, then run the same command again: it resumes from step 2"
+    )
     assert [p.name for p in (out / "checkpoints").iterdir()] == ["step-00000002"]
-    assert Told(arguments(out, **LONGER), capsys).code == 0
+    assert Output(arguments(out, **LONGER), capsys).code == 0
     assert finished(out) == want
 
 
@@ -710,16 +712,16 @@ def test_a_run_that_is_being_written(tmp_path: Path, capsys: pytest.CaptureFixtu
     c = resolve(config("sft", out))
     with RunDir.open(out, to_dict(c), {}, volatile=VOLATILE):
         before = contents(out)
-        Told(arguments(out), capsys).is_mistake("out", f"in use by process {os.getpid()}")
+        Output(arguments(out), capsys).is_mistake("out", f"in use by process {os.getpid()}")
         assert contents(out) == before
 
 
 def test_a_finished_run_is_not_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Catches a second run over the results of the first; --keep may differ, it changes no number."""
     out = tmp_path / "run"
-    assert Told(arguments(out), capsys).code == 0
+    assert Output(arguments(out), capsys).code == 0
     before = contents(out)
-    assert Told(arguments(out, keep=1), capsys).code == 0
+    assert Output(arguments(out, keep=1), capsys).code == 0
     assert contents(out) == before
 
 
@@ -730,6 +732,6 @@ def test_a_kill_before_anything_is_lost_on_the_way_in(tmp_path: Path, capsys: py
     (out / ".lock").write_text("123\n")
     (out / "provenance.json").write_text("{}")
     (out / ".tmp-config.json-123").write_text('{"method"')
-    assert Told(arguments(out), capsys).code == 0
+    assert Output(arguments(out), capsys).code == 0
     assert read_status(out)["state"] == "done"
     assert not list(out.glob(".tmp*"))

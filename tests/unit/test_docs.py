@@ -70,9 +70,9 @@ def test_the_command_writes_what_is_out_of_date(tmp_path: Path, capsys: pytest.C
 
 
 def test_every_rule_refuses_something():
-    """Catches a rule that another one always pre-empts, so that nobody ever reads its reason."""
-    for rule, told in zip(table.RULES, docs_algorithms.refusals(), strict=True):
-        assert told, f"no run is refused because {rule.reason}"
+    """Catches a rule that another one always pre-empts, so that its reason is never shown."""
+    for rule, example in zip(table.RULES, docs_algorithms.refusals(), strict=True):
+        assert example, f"no run is refused because {rule.reason}"
 
 
 def test_the_page_explains_every_choice():

@@ -39,8 +39,8 @@ def test_a_longer_demo_goes_on_from_a_shorter_one() -> None:
 @pytest.mark.parametrize("config", [DemoConfig(), DemoConfig(full=True), DemoConfig(quick=True)])
 def test_arms_differ_in_what_is_studied_alone(config: DemoConfig) -> None:
     plan = plan_of(config, [])
-    told = flags(plan.runs)
-    assert all("updates" in line for line in told), told  # the five times longer run, on record
+    lines = flags(plan.runs)
+    assert all("updates" in line for line in lines), lines  # the run that is five times longer is flagged
     for job in plan.jobs():
         if job.is_training:
             assert set(job.needs) <= {j.name for j in plan.before}
