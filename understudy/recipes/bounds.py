@@ -2,8 +2,9 @@
 
 A statistic of a completion (its length, whether it holds a word) has a distribution under expert and student; the
 total variation (TV) between those two is at most that of the completions. `low` of each Estimate here is a rigorous
-lower bound of TV with probability at least `level` = 1 - delta. `value` is what was seen, where it was seen without
-the bias of looking for it. The plug-in TV of two histograms is the exception, and says so: it is biased up.
+lower bound of TV with probability at least `level` = 1 - delta. `value` is the unbiased estimate, unless the method
+says otherwise. The plug-in TV of two histograms is no bound: it is biased up, by about sqrt(bins / (pi n)) where the
+distributions are equal.
 
 Data: p (P,) one draw per prompt, or (P, K) draws; q likewise, from the other policy. Prompts are independent, draws of
 one prompt are not: (P, K) data are averaged by prompt first. `shared_prompts`: row i of p and q is the same prompt;
@@ -33,29 +34,6 @@ PROBABILITY = "probability"
 # --- lower bounds of TV from a statistic -------------------------------------------------------
 
 
-def histogram_tv(p: ArrayLike, q: ArrayLike, bins: int) -> Estimate:
-    """Plug-in TV of two histograms over categories 0..bins-1. BIASED UP: no bound, and without an interval.
-
-    Two equal distributions give about sqrt(bins / (pi n)); `mcdiarmid` is what survives.
-    """
-    p_PB, q_PB, _ = _shares(p, q, bins)
-    value = float(0.5 * np.abs(p_PB.mean(axis=0) - q_PB.mean(axis=0)).sum())
-    return Estimate(value, 0.0, 1.0, min(len(p_PB), len(q_PB)), PROBABILITY, "plug-in histogram, biased up", 1.0)
-
-
-def mcdiarmid(p: ArrayLike, q: ArrayLike, bins: int, delta: float = DELTA, shared_prompts: bool = True) -> Estimate:
-    """Plug-in TV less its largest possible bias and McDiarmid's deviation: rigorous, wide, 0 unless n >> bins."""
-    p_PB, q_PB, _ = _shares(p, q, bins)
-    _match(p_PB, q_PB, shared_prompts)
-    n, m = len(p_PB), len(q_PB)
-    value = float(0.5 * np.abs(p_PB.mean(axis=0) - q_PB.mean(axis=0)).sum())
-    bias = 0.5 * (math.sqrt(bins / n) + math.sqrt(bins / m))
-    # a prompt moves the plug-in by 1/n; a shared one by 2/n
-    spread = 4 / n if shared_prompts else 1 / n + 1 / m
-    low = max(0.0, value - bias - math.sqrt(spread * math.log(1 / delta) / 2))
-    return Estimate(value, low, 1.0, min(n, m), PROBABILITY, "plug-in (biased up) less McDiarmid", 1 - delta)
-
-
 def split_witness(
     p: ArrayLike, q: ArrayLike, bins: int, delta: float = DELTA, shared_prompts: bool = True, seed: int = 0
 ) -> Estimate:
@@ -70,8 +48,8 @@ def split_witness(
     first_p, second_p, first_q, second_q = _halves(len(p_PB), len(q_PB), shared_prompts, seed)
     witness = p_PB[first_p].mean(axis=0) > q_PB[first_q].mean(axis=0)
     one_P, two_P = p_PB[second_p][:, witness].sum(axis=1), q_PB[second_q][:, witness].sum(axis=1)
-    found = _gap(one_P, two_P, delta, shared_prompts, single)
-    return replace(found, method=f"split witness, {found.method}")
+    bound = _gap(one_P, two_P, delta, shared_prompts, single)
+    return replace(bound, method=f"split witness, {bound.method}")
 
 
 def ks_bound(p: ArrayLike, q: ArrayLike, delta: float = DELTA) -> Estimate:
@@ -89,35 +67,24 @@ def ks_bound(p: ArrayLike, q: ArrayLike, delta: float = DELTA) -> Estimate:
     return Estimate(value, low, 1.0, n, PROBABILITY, "Kolmogorov-Smirnov (biased up) less DKW bands", 1 - delta)
 
 
-def length_bounds(
+def length_bound(
     p: ArrayLike, q: ArrayLike, bins: int = 8, delta: float = DELTA, shared_prompts: bool = True, seed: int = 0
-) -> dict[str, Estimate]:
-    """All bounds of the TV of lengths (or of another number), by name; "bound" is the one to report.
+) -> Estimate:
+    """Lower bound of the TV of lengths (or of another number): the better of split witness and KS, each at delta / 2,
+    because one of the two is chosen.
 
-    "bound": the better of split witness and KS, each at delta / 2, so that choosing costs nothing. "split_witness",
-    "ks", "mcdiarmid": each alone at delta. "histogram": the biased plug-in. The bins are quantiles of the lengths
-    in the half of the prompts on which the witness is chosen, so they may be used for the other half.
+    The bins are quantiles of the lengths in the half of the prompts on which the witness is chosen, so they may be used
+    for the other half.
     """
     p_PK, q_PK = intervals.samples("p", p), intervals.samples("q", q)
     _match(p_PK, q_PK, shared_prompts)
-    first_p, second_p, first_q, second_q = _halves(len(p_PK), len(q_PK), shared_prompts, seed)
+    first_p, _, first_q, _ = _halves(len(p_PK), len(q_PK), shared_prompts, seed)
     seen = np.concatenate([p_PK[first_p].ravel(), q_PK[first_q].ravel()])
     edges = np.unique(np.quantile(seen, np.arange(1, bins) / bins, method="inverted_cdf"))
     a, b = np.searchsorted(edges, p_PK), np.searchsorted(edges, q_PK)  # bin i: up to and with edge i
-    n_bins = len(edges) + 1
-
-    def witness(level: float) -> Estimate:
-        return split_witness(a, b, n_bins, level, shared_prompts, seed)
-
-    best = max(witness(delta / 2), ks_bound(p_PK, q_PK, delta / 2), key=lambda e: (e.low, e.value))
-    # McDiarmid too holds only for data that did not choose the bins
-    return {
-        "bound": Estimate(best.value, best.low, 1.0, best.n, PROBABILITY, f"{best.method}, best of two", 1 - delta),
-        "split_witness": witness(delta),
-        "ks": ks_bound(p_PK, q_PK, delta),
-        "mcdiarmid": mcdiarmid(a[second_p], b[second_q], n_bins, delta, shared_prompts),
-        "histogram": histogram_tv(a, b, n_bins),
-    }
+    witness = split_witness(a, b, len(edges) + 1, delta / 2, shared_prompts, seed)
+    best = max(witness, ks_bound(p_PK, q_PK, delta / 2), key=lambda e: (e.low, e.value))
+    return replace(best, method=f"{best.method}, best of two", level=1 - delta)
 
 
 @dataclass(frozen=True)
@@ -129,47 +96,31 @@ class KeywordGap:
     """Share of completions with the word, all prompts."""
     q: float
     low: float
-    """Lower bound of |p - q| at the family's level; 0 if the word was not tested."""
+    """Lower bound of |p - q| at the family's level."""
 
 
 def keyword_bounds(
-    p: ArrayLike,
-    q: ArrayLike,
-    words: Sequence[str],
-    select: int | None = 8,
-    delta: float = DELTA,
-    shared_prompts: bool = True,
-    seed: int = 0,
+    p: ArrayLike, q: ArrayLike, words: Sequence[str], delta: float = DELTA, shared_prompts: bool = True
 ) -> tuple[Estimate, tuple[KeywordGap, ...]]:
     """TV >= |p(word) - q(word)| for every word: (the best bound, all words by the size of their gap).
 
-    p (P, W) or (P, K, W) of 0/1: does draw k of prompt i hold word w. `select`: that many words with the largest
-    gaps in one half of the prompts are tested on the other half, with Bonferroni over them; the words themselves
-    may then come from these very texts, in an order that does not depend on them (alphabetical). None: all words
-    are tested on all prompts, both directions; then `words` must have been fixed before these texts were seen.
+    p (P, W) or (P, K, W) of 0/1: whether draw k of prompt i holds word w. All words are tested on all prompts, in both
+    directions, with Bonferroni; so `words` must have been fixed before these texts were seen.
     """
     if not words:
         raise UserError("words", "none", "name at least one word")
     (p_PW, single_p), (q_PW, single_q) = _word_shares("p", p, len(words)), _word_shares("q", q, len(words))
     _match(p_PW, q_PW, shared_prompts)
-    if select is None:
-        tests = [(w, sign) for w in range(len(words)) for sign in (1, -1)]
-        second_p, second_q = np.arange(len(p_PW)), np.arange(len(q_PW))
-    else:
-        first_p, second_p, first_q, second_q = _halves(len(p_PW), len(q_PW), shared_prompts, seed)
-        gap_W = p_PW[first_p].mean(axis=0) - q_PW[first_q].mean(axis=0)
-        order = np.argsort(-np.abs(gap_W), kind="stable")[:select]
-        tests = [(int(w), 1 if gap_W[w] > 0 else -1) for w in order if gap_W[w] != 0]
     best = Estimate(0.0, 0.0, 1.0, min(len(p_PW), len(q_PW)), PROBABILITY, "no word differs", 1 - delta)
-    lows: dict[int, float] = {}
-    for w, sign in tests:
-        more, less = (p_PW[second_p, w], q_PW[second_q, w])[::sign]
-        found = _gap(more, less, delta / len(tests), shared_prompts, single_p and single_q)
-        lows[w] = max(found.low, lows.get(w, 0.0))
-        if (found.low, found.value) > (best.low, best.value):
-            best = replace(found, method=f"{found.method}, Bonferroni over {len(tests)}", level=1 - delta)
-    p_W, q_W = p_PW.mean(axis=0), q_PW.mean(axis=0)
-    rows = [KeywordGap(word, float(p_W[w]), float(q_W[w]), lows.get(w, 0.0)) for w, word in enumerate(words)]
+    tests, rows = 2 * len(words), []
+    for w, word in enumerate(words):
+        low = 0.0
+        for more, less in ((p_PW, q_PW), (q_PW, p_PW)):
+            bound = _gap(more[:, w], less[:, w], delta / tests, shared_prompts, single_p and single_q)
+            low = max(low, bound.low)
+            if (bound.low, bound.value) > (best.low, best.value):
+                best = replace(bound, method=f"{bound.method}, Bonferroni over {tests}", level=1 - delta)
+        rows.append(KeywordGap(word, float(p_PW[:, w].mean()), float(q_PW[:, w].mean()), low))
     return best, tuple(sorted(rows, key=lambda row: -abs(row.p - row.q)))
 
 
@@ -191,10 +142,10 @@ def share_high(hits: int, n: int, delta: float) -> float:
 def mean_low(values: ArrayLike, delta: float, low: float = 0.0, high: float = 1.0) -> float:
     """Lower bound of the mean of (P,) independent values in [low, high]: exceeds it with probability <= delta.
 
-    Betting (Waudby-Smith and Ramdas 2024, arXiv 2010.09686): a gambler who bets that the mean is above m makes
-    wealth that is a martingale if m is the mean, so by Ville it reaches 1 / delta with probability at most delta.
-    The bound is the smallest m that he could not refute. Bets use earlier values only; width adapts to the
-    variance, without a t interval's trust in normality.
+    Betting (Waudby-Smith and Ramdas 2024, arXiv 2010.09686): the wealth of bets that the mean is above m is a
+    martingale if m is the mean, so by Ville's inequality it reaches 1 / delta with probability at most delta. The bound
+    is the smallest m that the bets do not refute. They use earlier values only; the width adapts to the variance,
+    without assuming normality.
     """
     x_P = (intervals.per_prompt("values", values) - low) / (high - low)
     if x_P.min() < 0 or x_P.max() > 1:
@@ -208,7 +159,7 @@ def mean_low(values: ArrayLike, delta: float, low: float = 0.0, high: float = 1.
     seen = float(x_P.mean())
 
     def refuted(m: float) -> bool:
-        # 3/4 of what would risk ruin; a smaller m only raises the wealth, so bisection finds the bound
+        # 3/4 of the largest bet that cannot lose everything; a smaller m only raises the wealth: bisection works
         return float(np.log1p(np.minimum(bet, 0.75 / m) * (x_P - m)).sum()) >= math.log(1 / delta)
 
     bottom, top = 0.0, seen
@@ -229,7 +180,7 @@ def mean_high(values: ArrayLike, delta: float, low: float = 0.0, high: float = 1
 
 
 def _gap(one_P: Floats, two_P: Floats, delta: float, shared_prompts: bool, single: bool) -> Estimate:
-    """Lower bound of E one - E two, (P,) shares in [0, 1]; what they are shares of was fixed without these data."""
+    """Lower bound of E one - E two, (P,) shares in [0, 1] of an event that was fixed without these data."""
     value, (n, m) = float(one_P.mean() - two_P.mean()), (len(one_P), len(two_P))
     if single:  # one draw of each prompt: independent coins; holds however the two samples depend on each other
         low = share_low(round(one_P.sum()), n, delta / 2) - share_high(round(two_P.sum()), m, delta / 2)

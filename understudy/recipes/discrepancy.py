@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from understudy.diagnosis.types import Estimate
 from understudy.evaluation.numbers import percent
 from understudy.recipes.recipe import Claim, Drawing, Recipe, Scale
-from understudy.recipes.texts import Discrepancy
+from understudy.recipes.texts import TextGap
 from understudy.report.figures.dots import Dot, Group, Row, chart
 from understudy.report.figures.svg import AREA, FAINT, ONLINE, drawing, panel, to_svg
 from understudy.report.text import label
@@ -66,9 +66,9 @@ def stand_ins(scale: Scale) -> tuple[Path, Path]:
     return files[0], files[1]
 
 
-def draw(d: Discrepancy) -> Drawing:
+def draw(d: TextGap) -> Drawing:
     panels = (
-        (f"Lengths: TV is at least {percent(d.length_bounds['bound'].low)}", lengths(d)),
+        (f"Lengths: TV is at least {percent(d.length_bound.low)}", lengths(d)),
         (f"Words: TV is at least {percent(d.word_bound.low)}", keywords(d)),
     )
     how = "paired by problem" if d.shared else "the files share no problems"
@@ -80,7 +80,7 @@ def draw(d: Discrepancy) -> Drawing:
         "whatever the distributions. The plug-in TV of the drawn bins is biased up and proves nothing."
     )
     claims = (
-        bound("response lengths differ widely", "TV of lengths", d.length_bounds["bound"]),
+        bound("response lengths differ widely", "TV of lengths", d.length_bound),
         bound("keyword frequencies differ widely", "TV by the best keyword", d.word_bound),
     )
     return Drawing(panels, claims, caption)
@@ -92,7 +92,7 @@ def bound(says: str, what: str, e: Estimate) -> Claim:
     return Claim(says, measured, None, "shown" if e.low >= FAR else "open")
 
 
-def lengths(d: Discrepancy) -> Markup:
+def lengths(d: TextGap) -> Markup:
     """Two histograms on common bins."""
     both = np.concatenate([d.lengths_a.ravel(), d.lengths_b.ravel()])
     bins = np.histogram_bin_edges(both, bins=min(40, max(8, len(np.unique(both)))))
@@ -107,7 +107,7 @@ def lengths(d: Discrepancy) -> Markup:
         return to_svg(ax, "lengths", f"Lengths of completions, {means} {d.a.unit}")
 
 
-def keywords(d: Discrepancy) -> Markup:
+def keywords(d: TextGap) -> Markup:
     """Share of completions with each word, one line per word, and the bound on the difference."""
     rows = [
         Row(

@@ -1,9 +1,9 @@
-"""Two files of completions: how far apart are they in length and words, and what does that prove about total variation?
+"""Two files of completions: their lengths and words, and the lower bounds on total variation that follow.
 
-A file is JSON lines, a completion a line: its text under `completion`, `text`, `response`, `output` or
-`generation`; the
-problem's name under `key`, `id`, `problem_id`, `prompt` or `problem` (completions of one problem are not independent);
-its length in tokens under `tokens` or `length`, else words are counted. Text is data: read, counted, never run.
+A file is JSON lines, one completion per line: its text under `completion`, `text`, `response`, `output` or
+`generation`; the problem's name under `key`, `id`, `problem_id`, `prompt` or `problem` (completions of one problem are
+not independent); its length in tokens under `tokens` or `length`, else words are counted. Text is data: read and
+counted, never executed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 
 from understudy.diagnosis.types import Estimate
 from understudy.errors import UserError
-from understudy.recipes.bounds import KeywordGap, keyword_bounds, length_bounds
+from understudy.recipes.bounds import KeywordGap, keyword_bounds, length_bound
 
 TEXT = ("completion", "text", "response", "output", "generation")
 NAME = ("key", "id", "problem_id", "prompt", "problem")
@@ -45,7 +45,7 @@ def read(path: Path, field: str) -> Texts:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
-        raise UserError(field, path, "no such file: give JSON lines, a completion a line") from None
+        raise UserError(field, path, "no such file: give JSON lines, one completion per line") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(field, path, f"cannot be read as UTF-8 text ({error})") from None
     rows: dict[str, list[tuple[str, float]]] = {}
@@ -81,21 +81,21 @@ def _first(row: dict[str, Any], names: Sequence[str]) -> Any:
 
 
 @dataclass(frozen=True)
-class Discrepancy:
+class TextGap:
     """`lengths` (P, K) of the problems that are used; bounds at 95% each for lengths and for words."""
 
     a: Texts
     b: Texts
     lengths_a: np.ndarray
     lengths_b: np.ndarray
-    length_bounds: dict[str, Estimate]
+    length_bound: Estimate
     word_bound: Estimate
     words: tuple[KeywordGap, ...]
     shared: bool
     """Whether both files have the same problems."""
 
 
-def compare(a: Texts, b: Texts, words: Sequence[str]) -> Discrepancy:
+def compare(a: Texts, b: Texts, words: Sequence[str]) -> TextGap:
     """Paired by problem where the files share them. UserError: too little to say anything, or two units of length."""
     if a.unit != b.unit:
         raise UserError("b", b.name, f"counts {b.unit}, the other file {a.unit}: state lengths in both or in neither")
@@ -108,13 +108,13 @@ def compare(a: Texts, b: Texts, words: Sequence[str]) -> Discrepancy:
     table_a, table_b = ([t.rows[x][:k] for x in keys] for t, keys in ((a, keys_a), (b, keys_b)))
     lengths = [np.array([[n for _, n in row] for row in t]) for t in (table_a, table_b)]
     flags = [np.array([[has(text, words) for text, _ in row] for row in t]) for t in (table_a, table_b)]
-    found = length_bounds(lengths[0], lengths[1], shared_prompts=shared)
-    best, gaps = keyword_bounds(flags[0], flags[1], list(words), select=None, shared_prompts=shared)
-    return Discrepancy(a, b, lengths[0], lengths[1], found, best, gaps, shared)
+    longer = length_bound(lengths[0], lengths[1], shared_prompts=shared)
+    best, gaps = keyword_bounds(flags[0], flags[1], list(words), shared_prompts=shared)
+    return TextGap(a, b, lengths[0], lengths[1], longer, best, gaps, shared)
 
 
 def has(text: str, words: Sequence[str]) -> list[int]:
-    """0 or 1 a word: whether it occurs, whole and in any case."""
+    """0 or 1 per word: whether it occurs, whole and in any case."""
     low = text.lower()
     return [int(re.search(_whole(w.lower()), low) is not None) for w in words]
 

@@ -28,14 +28,14 @@ def test_different_texts_are_bounded_below(tmp_path: Path):
     a, b = write(tmp_path / "a.jsonl", 50, 0.9, 1), write(tmp_path / "b.jsonl", 80, 0.2, 2)
     found = compare(read(a, "a"), read(b, "b"), ["wait"])
     assert found.shared
-    assert 0.7 < found.length_bounds["bound"].low < 1
+    assert 0.7 < found.length_bound.low < 1
     assert 0.5 < found.word_bound.low <= 0.75
 
 
 def test_equal_texts_prove_nothing(tmp_path: Path):
     a, b = write(tmp_path / "a.jsonl", 50, 0.5, 1), write(tmp_path / "b.jsonl", 50, 0.5, 2)
     found = compare(read(a, "a"), read(b, "b"), ["wait", "so"])
-    assert found.length_bounds["bound"].low < 0.02
+    assert found.length_bound.low < 0.02
     assert found.word_bound.low < 0.02
 
 
