@@ -35,8 +35,8 @@ def online(s: Summary, expert: str) -> Arm | None:
 
 def claim(says: str, what: str, interval: Interval | None, direction: int, margin: float = 0.0) -> Claim:
     """direction: 1 greater, -1 smaller, 0 alike within `margin`."""
-    told = f"{what}: {points_interval(interval)} points" if interval else f"{what}: not measured"
-    return Claim(says, told, interval, word(interval, direction, margin))
+    measured = f"{what}: {points_interval(interval)} points" if interval else f"{what}: not measured"
+    return Claim(says, measured, interval, word(interval, direction, margin))
 
 
 def over_training(s: Summary, split: str, title: str = "") -> list[tuple[str, Markup]]:
@@ -90,23 +90,23 @@ def gap(s: Summary, expert: str, split: str = "test") -> list[Claim]:
 # --- files -------------------------------------------------------------------------------------------------
 
 
-def write(recipe: Recipe, made: Drawing, folder: Path, stand_ins: str = "") -> Path:
+def write(recipe: Recipe, drawn: Drawing, folder: Path, stand_ins: str = "") -> Path:
     """figure-N.svg for each panel, claims.json, figure.html; the page's path."""
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("figure-*.svg"):
         old.unlink()
-    for i, (_, svg) in enumerate(made.panels, 1):
+    for i, (_, svg) in enumerate(drawn.panels, 1):
         write_bytes(folder / f"figure-{i}.svg", standalone(str(svg)).encode())
     rows = [
         {"says": c.says, "measured": c.measured, "word": c.word,
          "interval": [c.interval.value, c.interval.low, c.interval.high] if c.interval else None}
-        for c in made.claims
+        for c in drawn.claims
     ]  # fmt: skip
     write_json(folder / "claims.json", {"recipe": recipe.name, "tiny": bool(stand_ins), "claims": rows})
     values = {
-        "title": recipe.title, "shows": recipe.shows, "stand_ins": stand_ins, "panels": made.panels,
-        "eyebrow": f"{recipe.figure} of arXiv 2606.30445, recipe {recipe.name}", "caption": made.caption,
-        "claims": made.claims, "settings": recipe.settings, "unknown": recipe.unknown, "near": f"{100 * NEAR:.0f}",
+        "title": recipe.title, "shows": recipe.shows, "stand_ins": stand_ins, "panels": drawn.panels,
+        "eyebrow": f"{recipe.figure} of arXiv 2606.30445, recipe {recipe.name}", "caption": drawn.caption,
+        "claims": drawn.claims, "settings": recipe.settings, "unknown": recipe.unknown, "near": f"{100 * NEAR:.0f}",
     }  # fmt: skip
     page = filled("figure.html.j2", ("style.css",), values, Path(__file__).parent)
     target = folder / "figure.html"

@@ -22,40 +22,9 @@ METHOD_NAMES = {
 OFFLINE = ("sft", "seq_kd", "word_kd")
 ONLINE = ("opd", "opd_full", "gkd", "dagger", "base_opd")
 _JOINERS = "\u200c\u200d"  # real scripts and emoji need these two
-_CONTROLS = [
-    "NUL",
-    "SOH",
-    "STX",
-    "ETX",
-    "EOT",
-    "ENQ",
-    "ACK",
-    "BEL",
-    "BS",
-    "TAB",
-    "LF",
-    "VT",
-    "FF",
-    "CR",
-    "SO",
-    "SI",
-    "DLE",
-    "DC1",
-    "DC2",
-    "DC3",
-    "DC4",
-    "NAK",
-    "SYN",
-    "ETB",
-    "CAN",
-    "EM",
-    "SUB",
-    "ESC",
-    "FS",
-    "GS",
-    "RS",
-    "US",
-]
+_CONTROLS = (  # by code
+    "NUL SOH STX ETX EOT ENQ ACK BEL BS TAB LF VT FF CR SO SI DLE DC1 DC2 DC3 DC4 NAK SYN ETB CAN EM SUB ESC FS GS RS US"
+)
 _OPEN, _CLOSE = "\N{MATHEMATICAL LEFT ANGLE BRACKET}", "\N{MATHEMATICAL RIGHT ANGLE BRACKET}"
 
 
@@ -71,7 +40,7 @@ def visible(text: object, limit: int | None = None) -> str:
         if char in "\n\t" or char in _JOINERS:
             out.append(char)
         elif code < 32:
-            out.append(f"{_OPEN}{_CONTROLS[code]}{_CLOSE}")
+            out.append(f"{_OPEN}{_CONTROLS.split()[code]}{_CLOSE}")
         elif 0xD800 <= code <= 0xDFFF or code & 0xFFFE == 0xFFFE:
             out.append("\N{REPLACEMENT CHARACTER}")
         elif unicodedata.category(char) in ("Cf", "Cc", "Zl", "Zp"):

@@ -75,8 +75,8 @@ def keywords(words: Sequence[str], rows: Sequence[tuple[str, str, Mapping[str, f
         Row(f"“{visible(word)[:9]}”", [Dot(counts[word], hue) for _, hue, counts in rows if word in counts])
         for word in words
     ]
-    told = "; ".join(f"{who}: " + ", ".join(f"{w} {v:.2f}" for w, v in counts.items()) for who, _, counts in rows)
-    aria = f"{title}: keyword frequency. {told}"
+    listing = "; ".join(f"{who}: " + ", ".join(f"{w} {v:.2f}" for w, v in counts.items()) for who, _, counts in rows)
+    aria = f"{title}: keyword frequency. {listing}"
     return chart([Group(lines, title)], (-0.03 * most, 1.05 * most), aria, lambda v: f"{v:g}", "times per completion")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from understudy.evaluation.intervals import Interval
 from understudy.evaluation.numbers import percent, points
 from understudy.report.comparison import forecasts
 from understudy.report.comparison.load import Comparison
-from understudy.report.comparison.summary import Arm, Summary, Verdict, summarise
+from understudy.report.comparison.summary import Arm, Contrast, Summary, summarise
 from understudy.report.text import label, listed
 
 GATE = 0.20  # an expert this close to the base is matched by standing still, so "within reach" shows nothing
@@ -22,27 +23,28 @@ TRIVIAL_RISE = 0.05  # a rise of accuracy worth holding against a divergence
 def finding(comparison: Comparison) -> list[str]:
     """The headline, then the points that carry it; each computed from the runs."""
     s = summarise(comparison)
-    verdicts = s.verdicts()
-    if comparison.single or not verdicts:
+    contrasts = s.contrasts()
+    if comparison.single or not contrasts:
         return _without_a_pair(s)
-    lines = [_headline(verdicts)]
+    lines = [headline(contrasts)]
     for reach in (False, None, True):
-        group = [v for v in verdicts if v.realizable is reach]
+        group = [v for v in contrasts if v.realizable is reach]
         if group:
             lines.append(_group(s, group, reach))
-    lines += [line for v in verdicts if (line := _more_budget(s, v))]
+    lines += [line for v in contrasts if (line := _more_budget(s, v))]
     lines += [line for line in (_out_of_distribution(s), discrepancy(s), forecasts.finding(s)) if line]
     return lines
 
 
-def _headline(verdicts: list[Verdict]) -> str:
-    by = {word: [v for v in verdicts if v.word == word and not v.small] for word in ("better", "none", "worse")}
-    small = [v for v in verdicts if v.small]
-    within = [v for v in verdicts if v.realizable is True]
-    beyond = [v for v in verdicts if v.realizable is False]
-    online, offline = verdicts[0].online.name, verdicts[0].offline.name
+def headline(contrasts: Sequence[Contrast]) -> str:
+    """The result in one sentence."""
+    by = {word: [v for v in contrasts if v.word == word and not v.small] for word in ("better", "none", "worse")}
+    small = [v for v in contrasts if v.small]
+    within = [v for v in contrasts if v.realizable is True]
+    beyond = [v for v in contrasts if v.realizable is False]
+    online, offline = contrasts[0].online.name, contrasts[0].offline.name
     as_hoped = all(v.word == "better" for v in beyond) and all(v.word == "none" or v.small for v in within)
-    if within and beyond and as_hoped and len(within) + len(beyond) == len(verdicts):
+    if within and beyond and as_hoped and len(within) + len(beyond) == len(contrasts):
         return (
             f"Rehearsing with the expert ({online}) beat studying its samples ({offline}) where the expert "
             "was out of the student’s reach. Where it was within reach, "
@@ -65,20 +67,19 @@ def _headline(verdicts: list[Verdict]) -> str:
     return line[0].upper() + line[1:] + "."
 
 
-def _group(s: Summary, group: list[Verdict], reach: bool | None) -> str:
+def _group(s: Summary, group: Sequence[Contrast], reach: bool | None) -> str:
     head = {False: "Out of reach", True: "Within reach", None: "Reach not known"}[reach]
     if reach is None and all(s.realizable(expert) is None for expert in s.experts):
         head = "At equal budgets"
     online, offline = group[0].online.name, group[0].offline.name
     parts = []
-    for word, said in (
+    for word, verb in (
         ("better", f"{online} was ahead of {offline} with"),
         ("worse", f"{online} was behind {offline} with"),
         ("none", "no difference was found with"),
     ):
-        some = [v for v in group if v.word == word]
-        if some:
-            parts.append(f"{said} {listed([f'{_who(v)} ({_gap(v.difference)})' for v in some])}")
+        if named := [f"{_who(v)} ({_gap(v.difference)})" for v in group if v.word == word]:
+            parts.append(f"{verb} {listed(named)}")
     line = f"{head}: {'; '.join(parts)}."
     if small := [v for v in group if v.small]:
         names = listed([_who(v) for v in small])
@@ -91,7 +92,7 @@ def _group(s: Summary, group: list[Verdict], reach: bool | None) -> str:
     return line + "".join(_gate(s, v.expert) for v in group if v.realizable)
 
 
-def _expected(s: Summary, v: Verdict) -> str | None:
+def _expected(s: Summary, v: Contrast) -> str | None:
     """What the paper's claim says of this expert, unless the comparison states another expectation."""
     stated = s.c.experts[v.expert].get("expect", "")
     if stated is None or stated in ("better", "none", "worse"):
@@ -111,7 +112,7 @@ def _gate(s: Summary, expert: str) -> str:
     return f"{ahead}; a gain below {100 * GATE:.0f} points makes matching it a weak test."
 
 
-def _more_budget(s: Summary, v: Verdict) -> str:
+def _more_budget(s: Summary, v: Contrast) -> str:
     """What a larger budget of the offline method does to the gap, against updates, tokens and seconds."""
     large = [a for a in s.of(v.expert) if a.method == v.offline.method and a.budget > 1 and a.finished]
     if not large:
@@ -123,39 +124,41 @@ def _more_budget(s: Summary, v: Verdict) -> str:
     before, after = v.difference, gap
     narrows = "narrows" if abs(after.value) < abs(before.value) else "does not narrow"
     outcome = "" if after.excludes_zero else ", no difference found any more"
-    told = f"{narrows} the gap with {_who(v)} from {points(before.value)} to {_gap(after)}{outcome}"
+    effect = f"{narrows} the gap with {_who(v)} from {points(before.value)} to {_gap(after)}{outcome}"
     if not before.excludes_zero:
-        told = f"had no gap to narrow with {_who(v)}: {v.online.name} minus {arm.name} is {_gap(after)}"
+        effect = f"had no gap to narrow with {_who(v)}: {v.online.name} minus {arm.name} is {_gap(after)}"
     times = _TIMES.get(arm.budget, f"{arm.budget:g}")
-    line = f"{times} times the budget: {arm.name} {told}"
-    mine, theirs = s.ledger(v.online), s.ledger(arm)
+    line = f"{times} times the budget: {arm.name} {effect}"
+    usual, more = s.ledger(v.online), s.ledger(arm)
     cost = [
-        f"{_times(theirs[name], mine[name])} the {word}"
+        f"{_times(more[name], usual[name])} the {word}"
         for name, word in (("updates", "updates"), ("train_seconds", "training seconds"))
-        if theirs[name] and mine[name]
+        if more[name] and usual[name]
     ]
-    tokens = [(m["expert_tokens_scored"] or 0) + (m["expert_tokens_sampled"] or 0) for m in (theirs, mine)]
+    tokens = [(m["expert_tokens_scored"] or 0) + (m["expert_tokens_sampled"] or 0) for m in (more, usual)]
     if all(tokens):
         cost.insert(1, f"{_times(*tokens)} the expert tokens")
     return line + (f", at {listed(cost)} of {v.online.name}." if cost else ".")
 
 
 def _out_of_distribution(s: Summary) -> str:
-    found = s.verdicts("ood")
+    contrasts = s.contrasts("ood")
     parts = []
-    for word, said in (("better", "was ahead with"), ("worse", "was behind with")):
-        some = [f"{_who(v)} ({_gap(v.difference)})" for v in found if v.word == word]
-        if some:
-            parts.append(f"{found[0].online.name} {said} {listed(some)}")
-    same = [f"{_who(v)} ({points(v.difference.value)})" for v in found if v.word == "none"]
+    for word, verb in (("better", "was ahead with"), ("worse", "was behind with")):
+        if named := [f"{_who(v)} ({_gap(v.difference)})" for v in contrasts if v.word == word]:
+            parts.append(f"{contrasts[0].online.name} {verb} {listed(named)}")
+    same = [f"{_who(v)} ({points(v.difference.value)})" for v in contrasts if v.word == "none"]
     if same:
         parts.append(f"no difference was found with {listed(same)}")
     return f"Out of distribution: {'; '.join(parts)}." if parts else ""
 
 
 @dataclass(frozen=True)
-class Discrepancy:
-    """What the divergence from the expert did while the accuracy rose."""
+class Rise:
+    """What the divergence from the expert did while the accuracy rose. accuracy, nats: before and after.
+
+    allowed: the gap to the expert that the divergence at the end allows; gap: the gap there is.
+    """
 
     expert: str
     arm: Arm
@@ -171,12 +174,12 @@ class Discrepancy:
         return stays and self.gap is not None and self.allowed > 3 * max(abs(self.gap), 0.05)
 
 
-def discrepancies(s: Summary) -> list[Discrepancy]:
+def rises(s: Summary) -> list[Rise]:
     """For each expert's online arm whose accuracy rose: kl(expert, student) before and after, and its bound.
 
     |gap| <= total variation <= sqrt(1 - exp(-KL)) (Bretagnolle and Huber), for any reward in [0, 1].
     """
-    found = []
+    out = []
     for expert in s.experts:
         arm = s.arm(expert, s.online)
         curve = s.curve(arm) if arm else None
@@ -193,20 +196,20 @@ def discrepancies(s: Summary) -> list[Discrepancy]:
         last_kl = measured.value if measured else float(nats.mean[-1])
         allowed = math.sqrt(1 - math.exp(-max(last_kl, 0.0)))
         gap = own.value - last if own else None
-        found.append(Discrepancy(expert, arm, (float(curve.mean[0]), last), (first_kl, last_kl), allowed, gap))
-    return found
+        out.append(Rise(expert, arm, (float(curve.mean[0]), last), (first_kl, last_kl), allowed, gap))
+    return out
 
 
 def discrepancy(s: Summary) -> str:
     """The lesson of the divergences, only where the data show it."""
-    loose = [d for d in discrepancies(s) if d.loose]
+    loose = [d for d in rises(s) if d.loose]
     if not loose:
         return ""
     d = max(loose, key=lambda d: d.allowed - abs(d.gap or 0))
     return (
         f"Discrepancy: closeness to the expert does not explain the accuracy. With {label(d.expert, 40)}, "
         f"{d.arm.name} rose from {percent(d.accuracy[0])} to {percent(d.accuracy[1])} while "
-        f"kl(expert, student) went from {d.nats[0]:.2f} to {d.nats[1]:.2f} nats a sequence. "
+        f"kl(expert, student) went from {d.nats[0]:.2f} to {d.nats[1]:.2f} nats per sequence. "
         f"That divergence alone would allow a gap of {100 * d.allowed:.0f} points to the expert; "
         f"the gap is {100 * abs(d.gap or 0):.1f}."
     )
@@ -234,13 +237,13 @@ def _arm_line(s: Summary, arm: Arm) -> str:
     return line + (f"; the expert has {percent(own.value)}." if own else ".")
 
 
-def _who(v: Verdict) -> str:
+def _who(v: Contrast) -> str:
     name = label(v.expert, 40)
     return f"“{name}”" if "," in name else name  # names stand in lists
 
 
-def _names(verdicts: list[Verdict]) -> str:
-    return listed([f"{_who(v)} ({points(v.difference.value)} points)" for v in verdicts])
+def _names(contrasts: Sequence[Contrast]) -> str:
+    return listed([f"{_who(v)} ({points(v.difference.value)} points)" for v in contrasts])
 
 
 def _gap(interval: Interval) -> str:

@@ -8,34 +8,34 @@ from understudy.report.text import label, listed, mapping, method_name, visible
 
 
 def all_flags(s: Summary) -> list[str]:
-    """The flags of whoever made the comparison, then what the runs show."""
-    found = [visible(flag, 400) for flag in s.c.flags]
+    """The flags that compare.json states, then what the runs show."""
+    flags = [visible(flag, 400) for flag in s.c.flags]
     if s.c.single:
-        return found
+        return flags
     for expert in s.experts:
         arms = [arm for arm in s.of(expert) if arm.budget == 1 and arm.finished]
         seeds = {arm.name: sorted(e.seed for e in arm.finished) for arm in arms}
         if len({tuple(v) for v in seeds.values()}) > 1:
-            told = "; ".join(f"{name} {v}" for name, v in seeds.items())
-            found.append(f"{label(expert)}: the methods have different finished seeds ({told})")
+            listing = "; ".join(f"{name} {v}" for name, v in seeds.items())
+            flags.append(f"{label(expert)}: the methods have different finished seeds ({listing})")
         column = "train_seconds" if s.c.axis == "seconds" else s.c.axis
         spent = {arm.name: s.ledger(arm).get(column) for arm in arms}
         known = [v for v in spent.values() if v]
         if len(known) > 1 and max(known) > 1.02 * min(known):
-            told = ", ".join(f"{name} {count(v)}" for name, v in spent.items())
-            found.append(f"{label(expert)}: budgets meant to be equal in {column.replace('_', ' ')} differ ({told})")
+            listing = ", ".join(f"{name} {count(v)}" for name, v in spent.items())
+            flags.append(f"{label(expert)}: budgets meant to be equal in {column.replace('_', ' ')} differ ({listing})")
     commits = {str(mapping(e.run.provenance.get("git")).get("commit"))[:12] for e in s.c.entries}
     if len(commits) > 1:
-        found.append(f"the runs come from different commits: {listed(sorted(map(label, commits)))}")
+        flags.append(f"the runs come from different commits: {listed(sorted(map(label, commits)))}")
     if any(mapping(e.run.provenance.get("git")).get("dirty") for e in s.c.entries):
-        found.append("some runs come from a source tree with uncommitted changes")
+        flags.append("some runs come from a source tree with uncommitted changes")
     for name in ("versions", "device"):
         if len({str(e.run.provenance.get(name)) for e in s.c.entries}) > 1:
-            found.append(f"the runs differ in {name}")
+            flags.append(f"the runs differ in {name}")
     missing = [m for m in s.c.methods if not any(arm.method == m and arm.finished for arm in s.arms)]
     if missing:
-        found.append(f"no finished run of {listed([method_name(m) for m in missing])}")
-    return found
+        flags.append(f"no finished run of {listed([method_name(m) for m in missing])}")
+    return flags
 
 
 def versions(s: Summary) -> list[tuple[str, str]]:
@@ -51,12 +51,12 @@ def versions(s: Summary) -> list[tuple[str, str]]:
 
 def machines(s: Summary) -> list[str]:
     """The distinct devices the runs ran on."""
-    told = []
+    devices = []
     for entry in s.c.entries:
         device, threads = entry.run.provenance.get("device"), entry.run.provenance.get("threads")
         if device:
-            told.append(label(device, 120) + (f", {threads} thread(s) a run" if threads else ""))
-    return list(dict.fromkeys(told))
+            devices.append(label(device, 120) + (f", {threads} thread(s) per run" if threads else ""))
+    return list(dict.fromkeys(devices))
 
 
 def limits(s: Summary) -> list[str]:
@@ -75,7 +75,7 @@ def limits(s: Summary) -> list[str]:
             if n < 6
             else f"{n} seeds: intervals resample seeds and problems together (hierarchical bootstrap, 95%)."
         )
-    checked = len(s.verdicts()) + len(s.verdicts("ood"))
+    checked = len(s.contrasts()) + len(s.contrasts("ood"))
     if checked > 1:
         lines.append(
             f"{checked} differences are tested and none is corrected for the others: if no method differed, "

@@ -1,4 +1,4 @@
-"""What is compared: a comparison directory (compare.json), or a comparison made of loose run directories."""
+"""What is compared: a comparison directory (compare.json), or a comparison of loose run directories."""
 
 from __future__ import annotations
 
@@ -15,31 +15,10 @@ from understudy.report.comparison.runs import Outcome, Run, load_run, outcomes
 from understudy.report.text import label, mapping, number, plain_value
 from understudy.runs.read import is_run, read_or_note
 
-# what a row of the table brings along: runs of different methods may differ in these
-_OF_THE_METHOD = frozenset(
-    [
-        "method",
-        "seed",
-        "out",
-        "expert",
-        "behavior",
-        "target",
-        "weight",
-        "replay",
-        "importance",
-        "divergence",
-        "beta",
-        "gamma",
-        "clip",
-        "importance_cap",
-        "advantage_norm",
-        "student_share",
-        "expert_share",
-        "round_updates",
-        "samples_per_prompt",
-        "prompt_pool",
-        "drift_limit",
-    ]
+# what a row of the table of methods sets: runs of different methods may differ in these
+_OF_THE_METHOD = (
+    "method seed out expert behavior target weight replay importance divergence beta gamma clip importance_cap "
+    "advantage_norm student_share expert_share round_updates samples_per_prompt prompt_pool drift_limit"
 )
 
 
@@ -56,7 +35,7 @@ class Entry:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Everything the page is made of. `single`: a page about one training run."""
+    """Everything that the page shows. `single`: a page about one training run."""
 
     title: str
     axis: str
@@ -171,9 +150,9 @@ def _differences(runs: list[Run]) -> list[str]:
     flags = []
     for name in dict.fromkeys(name for run in runs for name in run.config):
         values = [plain_value(run.config.get(name)) for run in runs]
-        if name not in _OF_THE_METHOD and len(set(values)) > 1:
-            told = ", ".join(f"{v} ({r.name})" for v, r in zip(values, runs, strict=True))
-            flags.append(f"the runs differ in {label(name)}: {label(told, 300)}")
+        if name not in _OF_THE_METHOD.split() and len(set(values)) > 1:
+            listing = ", ".join(f"{v} ({r.name})" for v, r in zip(values, runs, strict=True))
+            flags.append(f"the runs differ in {label(name)}: {label(listing, 300)}")
     return flags
 
 

@@ -22,7 +22,7 @@ from understudy.evaluation.numbers import (
     with_interval,
 )
 from understudy.report.comparison import figures, forecasts
-from understudy.report.comparison.finding import discrepancies, discrepancy, finding
+from understudy.report.comparison.finding import discrepancy, finding, rises
 from understudy.report.comparison.flags import all_flags, limits, machines, versions
 from understudy.report.comparison.load import Comparison, load
 from understudy.report.comparison.panels import curve_rows, divergence_rows, trace
@@ -35,7 +35,7 @@ from understudy.report.text import flat, label, mapping, method_name, plain_valu
 
 PAGE = "report.html"
 TRACES = (
-    ("loss", "Loss"), ("reward", "Reward of training rollouts"), ("length", "Tokens a completion"),
+    ("loss", "Loss"), ("reward", "Reward of training rollouts"), ("length", "Tokens per completion"),
     ("grad_norm", "Gradient norm"), ("logp_drift", "Log-prob drift, nats"), ("lr", "Learning rate"),
 )  # fmt: skip
 
@@ -105,9 +105,9 @@ def tinted(line: str, s: Summary) -> Markup:
 
 def _point(line: str, s: Summary) -> tuple[str, Markup]:
     """What a line is about, and what it says."""
-    about, colon, said = line.partition(": ")
-    said = said if colon else line
-    return (about if colon else ""), tinted(said[:1].upper() + said[1:], s)
+    head, colon, rest = line.partition(": ")
+    text = rest if colon else line
+    return (head if colon else ""), tinted(text[:1].upper() + text[1:], s)
 
 
 def _expert(s: Summary, name: str) -> dict[str, Any]:
@@ -192,7 +192,7 @@ def _forest(s: Summary) -> Markup | None:
 def _nats(s: Summary) -> list[dict[str, str]]:
     """Where the divergence from the expert ended, what gap it would have allowed, and the gap there was."""
     rows = []
-    for d in discrepancies(s):
+    for d in rises(s):
         rows.append(
             {
                 "expert": label(d.expert, 40),

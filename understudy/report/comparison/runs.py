@@ -1,7 +1,7 @@
 """Reads one run directory as it is on disk, finished or not. No torch, no models.
 
 Tolerant by design, because a report on a dead run is when one needs it: a missing final.json is an unfinished
-run, a half-written line is skipped, and everything skipped is said in `notes`. Schema: docs/run-directory.md.
+run, a half-written line is skipped, and `notes` says what was skipped. Schema: docs/run-directory.md.
 """
 
 from __future__ import annotations

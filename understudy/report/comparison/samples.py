@@ -15,8 +15,8 @@ from understudy.report.comparison.summary import Arm, Summary
 from understudy.report.figures.svg import EXPERT, colour
 from understudy.report.text import label, mapping, number, visible
 
-SHOWN = 3  # prompts an expert
-LONGEST = 1500  # characters of a completion
+SHOWN = 3  # prompts per expert
+LONGEST = 1500  # characters per completion
 _BINS = 24
 
 
@@ -97,11 +97,11 @@ def length_panel(s: Summary, expert: str, name: str, size: float) -> tuple[Marku
     figure = figures.lengths(bins, expert_counts, counts, s, name, label(expert, 30), size)
     if not len(own):
         return figure, ""
-    said = []
+    distances = []
     for arm, histogram in counts:
         value, chance = intervals.total_variation(expert_counts, histogram)
-        said.append(f"{arm.name} {value:.2f} (by chance {chance:.2f})")
-    return figure, "Distance from the expert: " + ", ".join(said)
+        distances.append(f"{arm.name} {value:.2f} (by chance {chance:.2f})")
+    return figure, "Distance from the expert: " + ", ".join(distances)
 
 
 # --- keywords ------------------------------------------------------------------------

@@ -52,7 +52,7 @@ class Arm:
 
 
 @dataclass(frozen=True, eq=False)
-class Verdict:
+class Contrast:
     """The online method against the offline one with one expert, on one split."""
 
     expert: str
@@ -215,14 +215,14 @@ class Summary:
         )
         return self._accuracies[key]
 
-    def verdicts(self, split: str = "test") -> list[Verdict]:
+    def contrasts(self, split: str = "test") -> list[Contrast]:
         """One for each expert that has the online and the offline reference at equal budgets."""
         found = []
         for expert in self.experts:
             online, offline = self.arm(expert, self.online), self.arm(expert, self.offline)
             gap = self.difference(online, offline, split)
             if online and offline and gap:
-                found.append(Verdict(expert, self.realizable(expert), online, offline, gap))
+                found.append(Contrast(expert, self.realizable(expert), online, offline, gap))
         return found
 
     # --- over training ---------------------------------------------------------------
@@ -240,7 +240,7 @@ class Summary:
         return series([entry.run for entry in arm.drawn], split, name)
 
     def final_divergence(self, arm: Arm, name: str) -> Interval | None:
-        """Nats a sequence at the end, with its interval over seeds and prompts."""
+        """Nats per sequence at the end, with its interval over seeds and prompts."""
         values = [e.run.divergences[name] for e in arm.finished if name in e.run.divergences]
         if not values:
             return None

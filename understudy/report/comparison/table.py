@@ -87,11 +87,11 @@ def terminal(comparison: Comparison, width: int) -> Table:
     columns = list(zip(headers(comparison), *rows, strict=True))
     sizes = [max(map(len, column)) for column in columns]
     fitting = max((n for n in range(4, len(sizes) + 1) if sum(sizes[:n]) + (_GAP + 1) * n - 1 <= width), default=4)
-    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, _GAP, 0, 0), show_edge=False)
+    out = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, _GAP, 0, 0), show_edge=False)
     for name, *_ in columns[:fitting]:
-        made.add_column(Text(name), no_wrap=True)
+        out.add_column(Text(name), no_wrap=True)
     before = ""
     for cells in rows:
-        made.add_row(*map(Text, ["" if cells[0] == before else cells[0], *cells[1:fitting]]))
+        out.add_row(*map(Text, ["" if cells[0] == before else cells[0], *cells[1:fitting]]))
         before = cells[0]
-    return made
+    return out

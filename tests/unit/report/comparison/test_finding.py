@@ -14,9 +14,9 @@ from rich.console import Console
 from understudy import report
 from understudy.evaluation.intervals import Interval
 from understudy.evaluation.numbers import count, duration, percent, points
-from understudy.report.comparison.finding import _headline, discrepancies
+from understudy.report.comparison.finding import headline, rises
 from understudy.report.comparison.flags import limits
-from understudy.report.comparison.summary import Verdict, summarise
+from understudy.report.comparison.summary import Contrast, summarise
 from understudy.report.text import label, listed, method_name, visible
 
 
@@ -97,7 +97,7 @@ def test_the_lesson_of_the_divergences_needs_the_data(tmp_path: Path) -> None:
 
 
 def test_the_bound_is_a_bound(tmp_path: Path) -> None:
-    found = discrepancies(summarise(report.load([comparison(tmp_path)])))
+    found = rises(summarise(report.load([comparison(tmp_path)])))
     assert found
     for d in found:
         assert 0 <= d.allowed <= 1
@@ -186,8 +186,8 @@ def test_a_sure_but_small_difference_is_called_small(tmp_path):
     """2.5 points with an interval that excludes zero are no reason to go online, and no surprise within reach."""
     root = comparison(tmp_path / "c", seeds=1)
     arm = summarise(report.load([root])).arms[0]
-    sure = {v: Verdict("R", True, arm, arm, Interval(v, v - 0.02, v + 0.02, 100, 1)) for v in (0.025, 0.141, -0.03)}
+    sure = {v: Contrast("R", True, arm, arm, Interval(v, v - 0.02, v + 0.02, 100, 1)) for v in (0.025, 0.141, -0.03)}
     assert [v.small for v in sure.values()] == [True, False, True]
-    assert not Verdict("R", True, arm, arm, Interval(0.01, -0.01, 0.03, 100, 1)).small, "not even sure"
-    assert "less than 5 points apart" in _headline([sure[0.025]])
-    assert "beat" in _headline([sure[0.141]])
+    assert not Contrast("R", True, arm, arm, Interval(0.01, -0.01, 0.03, 100, 1)).small, "not even sure"
+    assert "less than 5 points apart" in headline([sure[0.025]])
+    assert "beat" in headline([sure[0.141]])
