@@ -23,7 +23,8 @@ OFFLINE = ("sft", "seq_kd", "word_kd")
 ONLINE = ("opd", "opd_full", "gkd", "dagger", "base_opd")
 _JOINERS = "\u200c\u200d"  # real scripts and emoji need these two
 _CONTROLS = (  # by code
-    "NUL SOH STX ETX EOT ENQ ACK BEL BS TAB LF VT FF CR SO SI DLE DC1 DC2 DC3 DC4 NAK SYN ETB CAN EM SUB ESC FS GS RS US"
+    "NUL SOH STX ETX EOT ENQ ACK BEL BS TAB LF VT FF CR SO SI DLE DC1 DC2 DC3 DC4 NAK SYN ETB CAN EM SUB ESC "
+    "FS GS RS US"
 )
 _OPEN, _CLOSE = "\N{MATHEMATICAL LEFT ANGLE BRACKET}", "\N{MATHEMATICAL RIGHT ANGLE BRACKET}"
 
