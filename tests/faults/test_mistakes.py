@@ -594,8 +594,8 @@ def test_not_a_number_stops_and_resumes(
     that cannot go on once the cause is gone (here: it goes on to the very same weights)."""
     want = whole(tmp_path)
     out = tmp_path / "run"
-    output = stopped_run(out, monkeypatch, capsys)
-    output.is_mistake("loss", "not finite at update 5, batch countdown .*, ...; stopped, the last checkpoint is kept")
+    result = stopped_run(out, monkeypatch, capsys)
+    result.is_mistake("loss", "not finite at update 5, batch countdown .*, ...; stopped, the last checkpoint is kept")
     assert [p.name for p in checkpoints(out)] == ["step-00000002", "step-00000004"]
     status = read_status(out)
     assert status["state"] == "stopped"
@@ -609,9 +609,9 @@ def test_not_a_number_stops_and_resumes(
 def test_a_learning_rate_that_explodes(lr: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Catches infinite weights that are saved because the loss before the step was still finite."""
     out = tmp_path / "run"
-    output = Output(arguments(out, lr=lr, updates=4, save_every=1), capsys)
-    assert output.code == 2
-    assert re.match(r"error: (loss|grad_norm|weights): .* update [1-4].*lower --lr", output.errors[0]), output.errors
+    result = Output(arguments(out, lr=lr, updates=4, save_every=1), capsys)
+    assert result.code == 2
+    assert re.match(r"error: (loss|grad_norm|weights): .* update [1-4].*lower --lr", result.errors[0]), result.errors
     for path in checkpoints(out):
         assert all(torch.isfinite(t).all() for t in load_tensors(path / "model.safetensors").values())
     assert not (out / "final").exists()
@@ -629,8 +629,8 @@ def test_drift_between_sampler_and_trainer_stops(
         ]
 
     monkeypatch.setattr(acting_module, "draw", shifted)
-    output = Output(arguments(tmp_path / "run", "opd"), capsys)
-    output.is_mistake("logp_drift", "at update 1, batch countdown .* drift_limit=0.5")
+    result = Output(arguments(tmp_path / "run", "opd"), capsys)
+    result.is_mistake("logp_drift", "at update 1, batch countdown .* drift_limit=0.5")
 
 
 def test_a_corrupt_checkpoint_falls_back(
@@ -640,9 +640,9 @@ def test_a_corrupt_checkpoint_falls_back(
     want, out = whole(tmp_path), tmp_path / "run"
     stopped_run(out, monkeypatch, capsys)
     damage(checkpoints(out)[-1])
-    output = Output(arguments(out, **LONGER), capsys)
-    assert output.code == 0
-    (note,) = output.notes
+    result = Output(arguments(out, **LONGER), capsys)
+    assert result.code == 0
+    (note,) = result.notes
     assert re.search("step-00000004 is damaged: model.safetensors .*using step-00000002 instead", note)
     assert finished(out) == want
     assert [line["step"] for line in read_metrics(out, "train")] == [1, 2, 3, 4, 5, 6]
@@ -656,10 +656,10 @@ def test_all_checkpoints_corrupt(
     stopped_run(out, monkeypatch, capsys)
     for path in checkpoints(out):
         damage(path)
-    output = Output(arguments(out, **LONGER), capsys)
-    assert output.code == 0
-    assert len(output.notes) == 2
-    assert all("no good one is left, starting from the beginning" in note for note in output.notes)
+    result = Output(arguments(out, **LONGER), capsys)
+    assert result.code == 0
+    assert len(result.notes) == 2
+    assert all("no good one is left, starting from the beginning" in note for note in result.notes)
     assert finished(out) == want
     assert [line["step"] for line in read_metrics(out, "train")] == [1, 2, 3, 4, 5, 6]
 
@@ -695,8 +695,8 @@ def test_a_full_disk(
             m.setattr(checkpoint_module, "save_tensors", state_full)
         else:
             m.setattr(Policy, "save", model_full)
-        output = Output(arguments(out, **LONGER), capsys)
-    output.is_mistake(
+        result = Output(arguments(out, **LONGER), capsys)
+    result.is_mistake(
         "out", "the disk is full; free some space, then run the same command again: it resumes from step 2"
     )
     assert [p.name for p in (out / "checkpoints").iterdir()] == ["step-00000002"]
