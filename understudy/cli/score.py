@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from understudy.cli import options
-from understudy.config import DTYPES, ExpertSpec, TrainConfig, load, resolve
+from understudy.config import DTYPES, ExpertSpec, load, resolve
 from understudy.errors import UserError
 from understudy.runs.files import describe_os_error
 from understudy.servers.config import parse_server
 from understudy.servers.urls import names_server
+from understudy.specs import check, option
 from understudy.terminal import Board, Progress, console, no_progress
 from understudy.types import Prompt, Rollout
 
@@ -36,11 +36,11 @@ class ScoreConfig:
     """Whose tokenizer the completions use. Default: the run's student; of a file, the expert if it is a model."""
     task: str = ""
     """Task that a programmatic expert needs. Default: the run's, else countdown."""
-    top_k: int = 0
+    top_k: int = option(0, least=0)
     """Also keep the expert's top tokens at every position, for --top-k-of expert. Default: as the run needs."""
     device: str = "auto"
     """auto, cpu, cuda."""
-    dtype: str = "float32"
+    dtype: str = option("float32", choices=DTYPES)
     """Type of the expert's weights: float32 or bfloat16."""
     trust_remote_code: bool = False
     """Run code that comes with a model. Off by default."""
@@ -79,10 +79,7 @@ def score(config: ScoreConfig, progress: Progress = no_progress) -> dict[str, An
             raise UserError(name, "", "missing")
     if bool(config.run) == bool(config.rollouts):
         raise UserError("run", config.run, "give either --run DIR or --rollouts FILE")
-    if config.top_k < 0:
-        raise UserError("top_k", config.top_k, "must be at least 0")
-    if config.dtype not in DTYPES:
-        raise UserError("dtype", config.dtype, f"unknown; one of {', '.join(DTYPES)}")
+    check(config)
     if names_server(config.expert):
         parse_server(config.expert, "expert")  # an address with a secret in it is refused before anything is loaded
     # seconds of imports, which --help does not need
@@ -92,26 +89,28 @@ def score(config: ScoreConfig, progress: Progress = no_progress) -> dict[str, An
     from understudy.tasks import load_task
     from understudy.training.rollouts import kept_rollouts
 
-    run = load(config.run) if config.run else TrainConfig()
-    k = config.top_k
-    if config.run and run.target == "distribution" and run.top_k_of == "expert":
-        k = k or run.top_k
-    is_model = not names_server(config.expert) and not is_programmatic(config.expert)
-    named = config.student or run.student or (config.expert if is_model and not config.run else "scratch")
-    run = dataclasses.replace(run, student=named, task=config.task or run.task)
-    spec = ExpertSpec(
-        config.expert, config.out, device=config.device, dtype=config.dtype,
-        trust_remote_code=config.trust_remote_code, task=run.task, seed=run.seed,
-    )  # fmt: skip
-    task = load_task(run.task)
-    student = load_policy(
-        run.student, "student", task.tokenizer(), run.seed, "cpu", trust_remote_code=config.trust_remote_code
-    ).add_stop_tokens(task.stop)
-    rollouts = (
-        kept_rollouts(resolve(run), task, student, Path(config.run)) if config.run else list(_of_file(config, student))
-    )
+    run = resolve(load(config.run)) if config.run else None
+    if run is not None:
+        needed = run.top_k if run.target == "distribution" and run.top_k_of == "expert" else 0
+        name, text, seed, k = run.student, run.task, run.seed, config.top_k or needed
+    else:
+        is_model = not names_server(config.expert) and not is_programmatic(config.expert)
+        name, text, seed, k = config.expert if is_model else "scratch", "countdown", 0, config.top_k
+    name, text = config.student or name, config.task or text
+    trust = config.trust_remote_code
+    task = load_task(text)
+    student = load_policy(name, "student", task.tokenizer(), seed, "cpu", trust_remote_code=trust)
+    student.add_stop_tokens(task.stop)
+    if run is not None:
+        rollouts = kept_rollouts(run, task, student, Path(config.run))
+    else:
+        rollouts = list(_of_file(config, student))
     if not rollouts:
         raise UserError("run", config.run or config.rollouts, "holds no completions")
+    spec = ExpertSpec(
+        config.expert, config.out, device=config.device, dtype=config.dtype, trust_remote_code=trust, task=text,
+        seed=seed,
+    )  # fmt: skip
     expert = with_cache(spec, task, student, load_directly)
     check_same_language(student, expert, config.expert)
     if "score" not in expert.capabilities:

@@ -21,12 +21,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from understudy.config import Resolved
 from understudy.errors import UserError
-from understudy.experts.server.check import PROMPTS, preflight, same_tokens
+from understudy.experts.server.check import preflight, same_tokens
 from understudy.experts.server.expert import ServerExpert
 from understudy.policy import Policy
-from understudy.protocols import Task
 from understudy.runs.checkpoint import load_tensors, save_tensors
 from understudy.runs.files import describe_os_error, new_folder, read_json, write_json
 from understudy.servers.config import parse_server
@@ -39,16 +37,17 @@ PROBES = 4  # completions of each draw that the student scores too
 class ServerSampler:
     """One student on one server."""
 
-    def __init__(self, config: Resolved, student: Policy, task: Task) -> None:
-        """Nothing is written yet. UserError: not reachable, another tokenizer, no way to give it weights."""
-        options = parse_server(config.sampler, "sampler")
+    def __init__(self, address: str, student: Policy, prompts: list[Prompt], folder: Path) -> None:
+        """prompts: PROMPTS of the task, on which the server is checked. folder: for the weights, unless the address
+        names one. Nothing is written yet. UserError: not reachable, another tokenizer, no way to give it weights."""
+        options = parse_server(address, "sampler")
         if options.api != "completions":
             raise UserError("sampler.api", options.api, "the student's own tokens are needed: use completions")
         self.student, self.limit = student, options.noise
         self.server = ServerExpert(options, student, field="sampler")
         self.url = options.url
-        self.folder = Path(os.path.abspath(options.weights or os.path.join(config.out, "data", "sampler")))
-        self.prompts = student.encode(task.prompts("train", PROMPTS, config.seed))
+        self.folder = Path(os.path.abspath(options.weights or folder))
+        self.prompts = prompts
         self.facts: dict[str, Any] = dict(self.server.provenance) | {"kind": "vllm sampler"}
         self.noise: float | None = None  # nats per token, measured at the first refresh
         self._probes: list[Rollout] = []

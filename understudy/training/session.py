@@ -26,6 +26,7 @@ from understudy.evaluation.sampled import held_out, splits_of
 from understudy.evaluation.schedule import Evaluator
 from understudy.experts import load_expert
 from understudy.experts.local import provenance_of
+from understudy.experts.server.check import PROMPTS
 from understudy.methods import table
 from understudy.policy import Policy, check_same_language, load_policy, resolve_device
 from understudy.policy.sharding import shard
@@ -244,7 +245,8 @@ def _sampler(config: Resolved, student: Policy, task: Task) -> ServerSampler | N
     if distributed.size() > 1:
         hint = "one process gives a server its weights: use --sampler local with several"
         raise UserError("sampler", config.sampler, hint)
-    return ServerSampler(config, student, task)
+    prompts = student.encode(task.prompts("train", PROMPTS, config.seed))
+    return ServerSampler(config.sampler, student, prompts, Path(config.out) / "data" / "sampler")
 
 
 def _check_prompts(config: Resolved, task: Task, student: Policy) -> None:
