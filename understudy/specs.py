@@ -93,24 +93,25 @@ def options_of(cls: type) -> dict[str, Mapping[str, Any]]:
     return options
 
 
-def check(config: Any) -> None:
-    """UserError for the first field whose value is outside its choices or bounds."""
+def check(config: Any, prefix: str = "") -> None:
+    """UserError for the first field whose value is outside its choices or bounds. prefix: before the field's name."""
     options = options_of(type(config))
+    prefix = f"{prefix}." if prefix else ""
     for name, metadata in options.items():
         choices, value = metadata.get("choices"), getattr(config, name)
         if choices and value not in choices:
-            raise UserError(name, value, unknown(str(value), filter(None, choices)))
+            raise UserError(prefix + name, value, unknown(str(value), filter(None, choices)))
     for name, metadata in options.items():
         value, least, most = getattr(config, name), metadata.get("least"), metadata.get("most")
         within = metadata.get("within")
         why = f": {metadata['why']}" if metadata.get("why") else ""
         if least is not None and not value >= least:
-            raise UserError(name, value, f"must be at least {least}")
+            raise UserError(prefix + name, value, f"must be at least {least}")
         if most is not None and not value <= most:
-            raise UserError(name, value, f"must be at most {str(most).replace('e+', 'e')}{why}")
+            raise UserError(prefix + name, value, f"must be at most {str(most).replace('e+', 'e')}{why}")
         if within and not _lies(value, within):
             words = "be positive" if within in ("(0, inf)", "(0, inf]") else f"lie in {within}"
-            raise UserError(name, value, f"must {words}{why}")
+            raise UserError(prefix + name, value, f"must {words}{why}")
 
 
 def _lies(value: float, within: str) -> bool:

@@ -114,9 +114,9 @@ def test_too_many_requests_is_waited_for(stub: Stub, policy: Policy) -> None:
     began = time.monotonic()
     client.get("/models", lambda answer: answer)
     assert time.monotonic() - began >= 0.3
-    assert client._pause(0, 1e9) == 60.0
-    assert all(client._pause(4, 0) <= 0.016 for _ in range(20))
-    assert len({client._pause(4, 0) for _ in range(20)}) > 1, "no jitter"
+    assert client.pause(0, 1e9) == 60.0
+    assert all(client.pause(4, 0) <= 0.016 for _ in range(20))
+    assert len({client.pause(4, 0) for _ in range(20)}) > 1, "no jitter"
 
 
 def test_a_slow_server_is_left(stub: Stub) -> None:
@@ -382,14 +382,14 @@ def test_a_black_box_gives_samples(stub: Stub, policy: Policy, models: dict[str,
 
 
 def test_a_black_box_that_is_cut_off(stub: Stub, policy: Policy) -> None:
-    """More of the student's tokens than there is room for: cut, and then it has not ended (DESIGN.md, trap 5)."""
+    """More of the student's tokens than there is room for: cut, and then it has not ended."""
     e = ChatExpert(parse_server(spec(stub, ",api=chat"), "expert"), policy)
     (prompt,) = prompts(policy, 1)
-    r = e._rollout(prompt, 0, "1+2=3 and so on", True, 4)
+    r = e.encoded(prompt, 0, "1+2=3 and so on", True, 4)
     assert (len(r.ids), r.ended) == (4, False)
     assert not set(r.ids) & set(policy.end_ids)
     end = policy.tokenizer.eos_token
-    r = e._rollout(prompt, 0, f"1{end}2", True, 40)
+    r = e.encoded(prompt, 0, f"1{end}2", True, 40)
     assert [i in policy.end_ids for i in r.ids].count(True) == 1, (
         "an end token in the text is an end of somebody else's"
     )

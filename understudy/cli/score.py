@@ -83,7 +83,7 @@ def score(config: ScoreConfig, progress: Progress = no_progress) -> dict[str, An
     if names_server(config.expert):
         parse_server(config.expert, "expert")  # an address with a secret in it is refused before anything is loaded
     # seconds of imports, which --help does not need
-    from understudy.experts import is_programmatic, load_directly
+    from understudy.experts import is_programmatic
     from understudy.experts.cache.expert import with_cache
     from understudy.policy import check_same_language, load_policy
     from understudy.tasks import load_task
@@ -111,7 +111,7 @@ def score(config: ScoreConfig, progress: Progress = no_progress) -> dict[str, An
         config.expert, config.out, device=config.device, dtype=config.dtype, trust_remote_code=trust, task=text,
         seed=seed,
     )  # fmt: skip
-    expert = with_cache(spec, task, student, load_directly)
+    expert = with_cache(spec, task, student)
     check_same_language(student, expert, config.expert)
     if "score" not in expert.capabilities:
         raise UserError("expert", config.expert, f"cannot score: {expert.hint}")

@@ -13,24 +13,24 @@ from understudy.errors import UserError
 from understudy.policy.model import Policy, quiet, tokenizer_sha
 from understudy.runs.read import is_run
 from understudy.servers.urls import names_server, pieces
-from understudy.specs import Spec, build, parse_spec
+from understudy.specs import Spec, build, check, option, parse_spec, require
 
 
 @dataclass(frozen=True)
 class Scratch:
     """Shape of a model made from scratch."""
 
-    width: int = 64
+    width: int = option(64, least=1)
     """Hidden size."""
-    layers: int = 2
+    layers: int = option(2, least=1)
     """Transformer blocks."""
-    heads: int = 4
+    heads: int = option(4, least=1)
     """Attention heads."""
-    context: int = 256
+    context: int = option(256, least=1)
     """Longest input in tokens."""
-    arch: str = "llama"
+    arch: str = option("llama", choices=("llama", "qwen2", "qwen3"))
     """llama, qwen2 or qwen3."""
-    init: float = 0.05
+    init: float = option(0.05, within="[0, 1]")
     """Standard deviation of the initial weights. The usual 0.02 is meant for widths in the thousands."""
 
 
@@ -51,15 +51,9 @@ def make_scratch(spec: Spec, tokenizer: Any, seed: int, field: str = "student") 
     shape = build(Scratch, spec.args, field)
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    if shape.arch not in ("llama", "qwen2", "qwen3"):
-        raise UserError(f"{field}.arch", shape.arch, "one of llama, qwen2, qwen3")
-    for name in ("width", "layers", "heads", "context"):
-        if getattr(shape, name) < 1:
-            raise UserError(f"{field}.{name}", getattr(shape, name), "must be at least 1")
-    if not 0 <= shape.init <= 1:
-        raise UserError(f"{field}.init", shape.init, "must lie in [0, 1]")
-    if shape.width % shape.heads or (shape.width // shape.heads) % 2:
-        raise UserError(f"{field}.width", shape.width, f"must be an even multiple of heads={shape.heads}")
+    check(shape, field)
+    fits = shape.width % (2 * shape.heads) == 0
+    require(shape, field, ("width", fits, f"must be an even multiple of heads={shape.heads}"))
     extra = {"head_dim": shape.width // shape.heads} if shape.arch == "qwen3" else {}
     config = AutoConfig.for_model(
         shape.arch, hidden_size=shape.width, num_hidden_layers=shape.layers, num_attention_heads=shape.heads,

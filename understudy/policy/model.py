@@ -69,7 +69,7 @@ class Policy:
         self.end_ids: tuple[int, ...] = tuple(sorted({ends} if isinstance(ends, int) else set(ends)))
         self.pad_id: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.end_ids[0]
         self.context: int = int(getattr(model.config, "max_position_embeddings", 0) or 0)
-        self._body_is_enough = self._probe_head()
+        self.body_is_enough = self._probe_head()
 
     # -- text ---------------------------------------------------------------------------------------------------
 
@@ -174,7 +174,7 @@ class Policy:
             "use_cache": False,
         }
         t = padded.completion_mask_BT.shape[1]
-        if self._body_is_enough:
+        if self.body_is_enough:
             states = self.model.get_decoder()(**inputs).last_hidden_state[:, -t - 1 : -1]
         else:
             states = self.model(**inputs, logits_to_keep=t + 1).logits[:, :-1]
@@ -183,7 +183,7 @@ class Policy:
     @property
     def head(self) -> Callable[[Tensor], Tensor]:
         """Maps what `hidden` returns to logits."""
-        return self.model.get_output_embeddings() if self._body_is_enough else _identity
+        return self.model.get_output_embeddings() if self.body_is_enough else _identity
 
     @torch.no_grad()
     def _logits(self, rollouts: Sequence[Rollout]) -> Iterator[tuple[list[int], Padded, Tensor]]:

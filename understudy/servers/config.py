@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from understudy.errors import UserError
 from understudy.servers.urls import pieces
-from understudy.specs import build
+from understudy.specs import build, check, option
 
 
 @dataclass(frozen=True)
@@ -15,25 +14,25 @@ class ServerConfig:
     """Address of the API, with its /v1: http://HOST:PORT/v1. No user name, no password, no query."""
     model: str = ""
     """Name of the model there. Default: the only one that it serves."""
-    api: str = "completions"
+    api: str = option("completions", choices=("completions", "chat"))
     """completions (token-exact: samples and scores), or chat (a black box: samples of text, no scores)."""
     revision: str = ""
     """Your name for these weights; part of the score cache's key. Change it when the weights change."""
-    concurrency: int = 8
+    concurrency: int = option(8, least=1)
     """Requests at a time."""
-    rows: int = 8
+    rows: int = option(8, least=1)
     """Completions per scoring request."""
-    timeout: float = 120.0
+    timeout: float = option(120.0, within="(0, inf)")
     """Seconds that one request may take in total."""
-    tries: int = 6
+    tries: int = option(6, least=1)
     """Attempts per request, with growing pauses."""
     key_env: str = ""
     """Environment variable that holds the key. Default: UNDERSTUDY_API_KEY (OPENAI_API_KEY for openai.com)."""
-    noise: float = 0.05
+    noise: float = option(0.05, least=0)
     """Largest mean difference, in nats per token, between two scores of the same tokens."""
     local: str = ""
     """A local copy of the same model: at the start its scores must agree with the server's. Default: none."""
-    wait: float = 0.5
+    wait: float = option(0.5, least=0)
     """Seconds before the second attempt; doubles with every further one."""
     weights: str = ""
     """sampler only: a folder that this process writes and the server reads, for the student's current weights."""
@@ -42,11 +41,5 @@ class ServerConfig:
 def parse_server(spec: str, field: str) -> ServerConfig:
     """ServerConfig of an address or `server:...`. UserError: unknown option, value out of range, anything secret."""
     config = build(ServerConfig, pieces(spec, field), field)
-    if config.api not in ("completions", "chat"):
-        raise UserError(f"{field}.api", config.api, "one of completions, chat")
-    for name, least in (("concurrency", 1), ("rows", 1), ("tries", 1), ("noise", 0), ("wait", 0)):
-        if getattr(config, name) < least:
-            raise UserError(f"{field}.{name}", getattr(config, name), f"must be at least {least}")
-    if not config.timeout > 0:
-        raise UserError(f"{field}.timeout", config.timeout, "must be positive")
+    check(config, field)
     return config

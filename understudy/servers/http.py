@@ -151,14 +151,14 @@ class Client:
             if last or self._stop.is_set():
                 break
             self.retries += 1
-            self._stop.wait(self._pause(attempt, after))
+            self._stop.wait(self.pause(attempt, after))
         hint = (
             f"{words} ({attempt + 1} tries): see that it runs and is not overloaded; nothing is lost, the same command "
             "goes on from the last checkpoint"
         )
         raise Unreachable(self.field, self.url, hint)
 
-    def _pause(self, attempt: int, after: float) -> float:
+    def pause(self, attempt: int, after: float) -> float:
         """Seconds: exponential, with jitter (many clients must not retry at the same time), at least Retry-After."""
         backoff = min(LONGEST_WAIT, self.first_wait * 2**attempt)
         return max(backoff * self._jitter.uniform(0.5, 1.0), min(after, LONGEST_WAIT))

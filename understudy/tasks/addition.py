@@ -21,7 +21,7 @@ from typing import Any
 from understudy.errors import UserError
 from understudy.protocols import Expert
 from understudy.randomness import seed_from
-from understudy.specs import Spec, require
+from understudy.specs import Spec, check, option, require
 from understudy.tasks.generated import GeneratedTask, is_held_out, place
 from understudy.tasks.search_format import STYLE_TOKENS, passes
 from understudy.tasks.tokenizer import NO, OK
@@ -33,31 +33,25 @@ PATIENCE = 1000  # draws until a problem is on the wanted side
 
 @dataclass(frozen=True)
 class AdditionConfig:
-    format: str = "scratch"
+    format: str = option("scratch", choices=("scratch", "direct"))
     """scratch (the carries first, which makes it easy step by step) or direct (the sum at once)."""
-    digits: int = 3
+    digits: int = option(3, within="[2, 8]")
     """Digits of each number; smaller numbers start with zeros."""
     ood_digits: int = 0
     """Out of distribution: digits of each number there. 0 = one more."""
-    attempts: int = 3
+    attempts: int = option(3, within="[1, 64]")
     """Attempts that a completion may make."""
-    test_share: float = 0.2
+    test_share: float = option(0.2, within="(0, 1)")
     """Share of all problems that only test and ood prompts may use."""
     split_seed: int = 0
     """Salt of the hash of the two numbers that decides which problems those are."""
-    max_new_tokens: int = 0
+    max_new_tokens: int = option(0, least=0)
     """Room for a completion. 0 = what the format can need."""
 
     def __post_init__(self) -> None:
-        require(
-            self, "task",
-            ("format", self.format in ("scratch", "direct"), "one of scratch, direct"),
-            ("digits", 2 <= self.digits <= 8, "must be 2..8"),
-            ("ood_digits", self.ood_digits == 0 or self.digits < self.ood_digits <= 9, "must exceed digits, at most 9"),
-            ("attempts", 1 <= self.attempts <= 64, "must be 1..64"),
-            ("test_share", 0 < self.test_share < 1, "must lie strictly between 0 and 1"),
-            ("max_new_tokens", self.max_new_tokens >= 0, "must be at least 0"),
-        )  # fmt: skip
+        check(self, "task")
+        usable = self.ood_digits == 0 or self.digits < self.ood_digits <= 9
+        require(self, "task", ("ood_digits", usable, "must exceed digits, at most 9"))
 
 
 class AdditionTask(GeneratedTask):

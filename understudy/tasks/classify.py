@@ -17,40 +17,37 @@ from typing import Any
 from understudy.errors import UserError
 from understudy.protocols import Expert
 from understudy.randomness import seed_from
-from understudy.specs import Spec, require
+from understudy.specs import Spec, check, option, require
 from understudy.tasks.generated import GeneratedTask, is_held_out, place
 from understudy.types import Prompt
 
 
 @dataclass(frozen=True)
 class ClassifyConfig:
-    rule: str = "lookup"
+    rule: str = option("lookup", choices=("count", "majority", "lookup"))
     """count, majority or lookup."""
-    bits: int = 10
+    bits: int = option(10, within="[6, 14]")
     """Bits of a prompt."""
     relevant: int = 4
     """The class depends on this many first bits."""
-    classes: int = 4
+    classes: int = option(4, within="[2, 26]")
     """Labels a, b, c, ..."""
     ood_bits: int = 0
     """Out of distribution: bits of a prompt there. 0 = one more."""
     table_seed: int = 0
     """Names the table of the rule lookup."""
-    test_share: float = 0.25
+    test_share: float = option(0.25, within="(0, 1)")
     """Share of all strings that only test and ood prompts may use."""
     split_seed: int = 0
     """Salt of the hash of the string that decides which those are."""
 
     def __post_init__(self) -> None:
+        check(self, "task")
         require(
             self, "task",
-            ("rule", self.rule in ("count", "majority", "lookup"), "one of count, majority, lookup"),
-            ("bits", 6 <= self.bits <= 14, "must be 6..14"),
             ("relevant", 1 <= self.relevant <= self.bits, "must be 1..bits"),
-            ("classes", 2 <= self.classes <= 26, "must be 2..26"),
             ("classes", self.rule != "majority" or self.classes == 2, "majority has two classes"),
             ("ood_bits", self.ood_bits == 0 or self.bits < self.ood_bits <= 16, "must exceed bits, at most 16"),
-            ("test_share", 0 < self.test_share < 1, "must lie strictly between 0 and 1"),
         )  # fmt: skip
 
 

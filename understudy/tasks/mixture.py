@@ -14,7 +14,7 @@ from typing import Any
 from understudy.errors import UserError
 from understudy.protocols import Expert, Task
 from understudy.randomness import seed_from
-from understudy.specs import Spec, build, parse_spec, require
+from understudy.specs import Spec, build, check, option, parse_spec, require
 from understudy.types import Prompt
 
 FORGET = "forget"
@@ -26,14 +26,15 @@ class PairConfig:
     """The task that is trained, options after `;`."""
     other: str = "classify"
     """The task that may be forgotten, options after `;`."""
-    share: float = 0.0
+    share: float = option(0.0, within="[0, 1]")
     """Share of training prompts that are the other's: to train a base that can do both."""
     other_expert: str = "labeller;p_right=1"
     """The other task's programmatic expert, for its share of the prompts."""
 
     def __post_init__(self) -> None:
+        check(self, "task")
         require(
-            self, "task", ("share", 0 <= self.share <= 1, "must lie in [0, 1]"),
+            self, "task",
             ("main", self.main.partition(";")[0] != "pair", "a pair of pairs is not supported"),
             ("other", self.other.partition(";")[0] != "pair", "a pair of pairs is not supported"),
         )  # fmt: skip

@@ -398,7 +398,7 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     expert = solver("search")
     prompts = TASK.prompts("train", 200, 0)
     drawn = expert.sample(prompts, 1, 0, 82)
-    assert expert._remembered <= 100
+    assert expert.remembered <= 100
     assert drawn == solver("search").sample(prompts, 1, 0, 82)
 
 

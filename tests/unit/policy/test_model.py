@@ -131,7 +131,7 @@ def test_a_longer_limit_only_continues(models: dict[str, Path]) -> None:
 
 
 def test_masks_come_from_lengths(models: dict[str, Path]) -> None:
-    """Catches masks made by comparing ids with pad (DESIGN.md, trap 5): pad inside a completion, and pad == end."""
+    """Catches masks made by comparing ids with pad: pad inside a completion, and pad == end."""
     policy = policy_of(models["llama"])
     policy.pad_id = policy.end_ids[0]
     p = policy.pad_id
@@ -222,7 +222,7 @@ def test_scaled_and_capped_logits(name: str, scale: float, tokenizer: Any) -> No
     nearly the identity, so a probe that compares with a tolerance is fooled and the error grows as it learns. Also
     catches a sliding window (gemma2: 8 tokens, shorter than the longest input) that counts padding."""
     policy = odd_policy(name, tokenizer, scale)
-    assert policy._body_is_enough is False
+    assert policy.body_is_enough is False
     rollouts = sampled(policy, room=12)
     for r, padded, whole, alone in zip(
         rollouts, policy.score(rollouts), policy.distribution(rollouts), one_by_one(policy, rollouts)
@@ -248,7 +248,7 @@ def test_scaled_and_capped_logits(name: str, scale: float, tokenizer: Any) -> No
 def test_a_plain_head_is_used_as_one(models: dict[str, Path]) -> None:
     """Catches a probe so strict that every model computes all its logits (slow, and no chunks)."""
     for folder in models.values():
-        assert policy_of(folder)._body_is_enough
+        assert policy_of(folder).body_is_enough
 
 
 # ---------------------------------------------------------------- files
@@ -382,7 +382,7 @@ class Other:
 
 
 def test_another_language_is_refused(models: dict[str, Path], tokenizer: Any) -> None:
-    """Catches scores of tokens that mean something else to the expert (DESIGN.md, trap 7), also when the expert
+    """Catches scores of tokens that mean something else to the expert, also when the expert
     borrows the student's tokenizer (a programmatic one next to a padded vocabulary)."""
     student = load_policy(str(models["llama"]), "student", device="cpu")
     check_same_language(student, Other(student), "e")

@@ -98,7 +98,7 @@ def test_nucleus_by_hand(top_p: float, kept: list[int]) -> None:
 
 @pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 1.0), (0.6, 1.0), (1.0, 0.8), (1.7, 0.9)])
 def test_what_is_recorded_is_what_was_drawn_from(temperature: float, top_p: float) -> None:
-    """Catches recording the plain softmax while sampling another distribution (DESIGN.md, trap 6)."""
+    """Catches recording the plain softmax while sampling another distribution."""
     rollouts = sample(4000, temperature=temperature, top_p=top_p)
     for key, table in TABLES.items():
         law = transform(table[None], temperature, top_p)[0]

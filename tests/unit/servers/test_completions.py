@@ -150,7 +150,7 @@ def test_preflight_measures_and_agrees(stub: Stub, policy: Policy) -> None:
 
 
 def test_preflight_stops_a_noisy_server(stub: Stub, policy: Policy) -> None:
-    """Catches training on scores whose noise exceeds what the user allows (DESIGN.md, trap 8)."""
+    """Catches training on scores whose noise exceeds what the user allows."""
     stub.noise = 1.0
     with pytest.raises(UserError, match="differently when asked twice"):
         preflight(expert(stub, policy), prompts(policy))
@@ -165,7 +165,7 @@ def test_preflight_stops_other_weights(stub: Stub, policy: Policy, models: dict[
 
 @pytest.mark.parametrize("change", ["swapped", "fewer", "other end"])
 def test_preflight_stops_another_tokenizer(change: str, stub: Stub, policy: Policy, tmp_path: Path) -> None:
-    """Catches nonsense scores without a word (DESIGN.md, trap 7)."""
+    """Catches a foreign tokenizer, whose scores would be nonsense without any error."""
     from transformers import AutoTokenizer
 
     policy.tokenizer.save_pretrained(tmp_path)
@@ -204,7 +204,7 @@ def test_the_context_is_respected(stub: Stub, policy: Policy) -> None:
 
 
 def test_no_whole_distribution(stub: Stub, policy: Policy) -> None:
-    """Catches a top-k that passes for a distribution (DESIGN.md, trap 2)."""
+    """Catches a top-k that passes for a distribution."""
     e = expert(stub, policy)
     assert "distribution" not in e.capabilities
     with pytest.raises(UserError, match="not its distribution"):

@@ -19,6 +19,7 @@ from understudy.config import ExpertSpec
 from understudy.errors import UserError
 from understudy.experts.cache.store import ScoreCache, identity_name, key
 from understudy.experts.entries import EntryExpert
+from understudy.experts.loading import load_directly
 from understudy.policy import tokenizer_sha
 from understudy.protocols import Arrived, Expert, Stepper, Task
 from understudy.runs.directory import to_stderr
@@ -28,22 +29,18 @@ from understudy.servers.http import Unreachable
 from understudy.servers.urls import names_server
 from understudy.types import Prompt, Rollout
 
-Load = Callable[[ExpertSpec, Task, Any], Expert]
 
-
-def with_cache(
-    spec: ExpertSpec, task: Task, student: Any, load: Load, note: Callable[[str], None] = to_stderr
-) -> CachedExpert:
+def with_cache(spec: ExpertSpec, task: Task, student: Any) -> CachedExpert:
     """The expert with its cache. It is loaded now only if it must be: a server (it is checked), a program, or a model
     that the cache does not know yet."""
-    cache, name = ScoreCache(spec.score_cache, note), spec.expert
+    cache, name = ScoreCache(spec.score_cache, to_stderr), spec.expert
     if not names_server(name) and os.path.isdir(name):
         identity = model_identity(Path(name), spec.dtype)
         for record in cache.experts():
             if record["identity"] == identity:  # the model is here and has scored before: load it at the first miss
-                return CachedExpert(cache, record, student, lambda: load(spec, task, student), name)
+                return CachedExpert(cache, record, student, lambda: load_directly(spec, task, student), name)
     try:
-        expert = load(spec, task, student)
+        expert = load_directly(spec, task, student)
     except UserError as error:
         if not _absent(name, error):
             raise

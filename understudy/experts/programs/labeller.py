@@ -12,23 +12,22 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from understudy.errors import UserError
 from understudy.experts.programs.base import ProgramExpert, preset
 from understudy.experts.programs.search_tree import Next
 from understudy.randomness import seed_from
-from understudy.specs import Spec
+from understudy.specs import Spec, check, option
 from understudy.types import Prompt
 
 
 @dataclass(frozen=True)
 class LabellerConfig:
-    p_right: float = 0.9
+    p_right: float = option(0.9, within="[0, 1]")
     """Probability that its label is right."""
-    noise: str = "coin"
+    noise: str = option("coin", choices=("coin", "hash"))
     """How it errs: coin (at random each time) or hash (a secret function of the prompt)."""
-    wrong: str = "uniform"
+    wrong: str = option("uniform", choices=("uniform", "next"))
     """Which wrong label it gives: uniform (any of them) or next (the one after the right one, cyclically)."""
-    smoothing: float = 1e-3
+    smoothing: float = option(1e-3, within="[0, 1)")
     """Share of the uniform distribution in every token's. With 0 the expert can only be sampled."""
     secret: int = 0
     """Salt of the secret hash."""
@@ -36,14 +35,7 @@ class LabellerConfig:
     """Size of the score vectors. 0 = the tokenizer's."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.p_right <= 1:
-            raise UserError("expert.p_right", self.p_right, "must lie in [0, 1]")
-        if self.noise not in ("coin", "hash"):
-            raise UserError("expert.noise", self.noise, "one of coin, hash")
-        if self.wrong not in ("uniform", "next"):
-            raise UserError("expert.wrong", self.wrong, "one of uniform, next")
-        if not 0 <= self.smoothing < 1:
-            raise UserError("expert.smoothing", self.smoothing, "must lie in [0, 1)")
+        check(self, "expert")
 
 
 PRESETS: dict[str, dict[str, Any]] = {"labeller": {}, "secret": {"p_right": 0.7, "noise": "hash"}}

@@ -31,7 +31,7 @@ from understudy.errors import UserError
 from understudy.experts.programs.base import ProgramExpert, preset
 from understudy.experts.programs.search_tree import Candidates, Grammar, Walk
 from understudy.randomness import seed_from
-from understudy.specs import Spec
+from understudy.specs import Spec, check, option
 from understudy.types import Prompt
 
 MEMORY = 100_000  # candidates, over all problems, that are kept
@@ -40,21 +40,21 @@ PLAIN = "0123456789+-*/="  # encoded character by character if the tokenizer mer
 
 @dataclass(frozen=True)
 class SolverConfig:
-    p_right: float = 0.995
+    p_right: float = option(0.995, within="[0, 1]")
     """Probability that an attempt is right; uniform among the right ones, else among the wrong ones."""
     lucky: bool = False
     """Draw the others among all candidates instead, so that some are right by chance."""
-    false_ok: float = 0.0
+    false_ok: float = option(0.0, within="[0, 1]")
     """Probability that a wrong attempt is called ok."""
-    false_no: float = 0.0
+    false_no: float = option(0.0, within="[0, 1]")
     """Probability that a right attempt is called no."""
     repeat: bool = True
     """Whether an attempt may repeat an earlier one of the same completion."""
-    smoothing: float = 1e-3
+    smoothing: float = option(1e-3, within="[0, 1)")
     """Share of the uniform distribution in every token's. With 0 the expert can only be sampled."""
-    style: str = "none"
+    style: str = option("none", choices=("none", "hash"))
     """none, or hash: a first line that is a secret hash of the prompt, which the reward ignores."""
-    style_length: int = 4
+    style_length: int = option(4, within="[1, 8]")
     """Letters of the style line, 1 to 8."""
     style_secret: int = 0
     """Salt of the secret hash."""
@@ -62,15 +62,7 @@ class SolverConfig:
     """Size of the score vectors. 0 = the tokenizer's; a student with a padded vocabulary needs its own."""
 
     def __post_init__(self) -> None:
-        for field in ("p_right", "false_ok", "false_no"):
-            if not 0 <= getattr(self, field) <= 1:
-                raise UserError(f"expert.{field}", getattr(self, field), "must lie in [0, 1]")
-        if not 0 <= self.smoothing < 1:
-            raise UserError("expert.smoothing", self.smoothing, "must lie in [0, 1)")
-        if self.style not in ("none", "hash"):
-            raise UserError("expert.style", self.style, "one of none, hash")
-        if not 1 <= self.style_length <= 8:
-            raise UserError("expert.style_length", self.style_length, "must be 1..8")
+        check(self, "expert")
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -137,7 +129,7 @@ class SolverExpert(ProgramExpert):
         self._table = self._plain_table()
         self._letters = {c: self._encode([c])[0] for c in "~abcdefghijklmnopqrstuvwxyz"}
         self._memory: OrderedDict[Hashable, Candidates] = OrderedDict()
-        self._remembered = 0
+        self.remembered = 0
 
     @classmethod
     def from_spec(cls, spec: Spec, tokenizer: Any, space: SearchSpace) -> SolverExpert:
@@ -185,9 +177,9 @@ class SolverExpert(ProgramExpert):
         lines = self._encode([text for text, _ in pairs])
         candidates = Candidates(self.grammar, [(line, right) for line, (_, right) in zip(lines, pairs)])
         self._memory[name] = candidates
-        self._remembered += candidates.n
-        while self._remembered > MEMORY and len(self._memory) > 1:
-            self._remembered -= self._memory.popitem(last=False)[1].n
+        self.remembered += candidates.n
+        while self.remembered > MEMORY and len(self._memory) > 1:
+            self.remembered -= self._memory.popitem(last=False)[1].n
         return candidates
 
     def _style(self, prompt: Prompt) -> tuple[int, ...]:

@@ -59,12 +59,13 @@ class ChatExpert(RemoteExpert):
 
         def arrived(job: tuple[int, int], answer: tuple[str, bool]) -> None:
             i, s = job
-            out[job] = self._rollout(prompts[i], s, *answer, max_new_tokens)
+            out[job] = self.encoded(prompts[i], s, *answer, max_new_tokens)
 
         self.client.each(jobs, run, arrived)
         return [out[job] for job in jobs]
 
-    def _rollout(self, prompt: Prompt, sample: int, text: str, ended: bool, room: int) -> Rollout:
+    def encoded(self, prompt: Prompt, sample: int, text: str, ended: bool, room: int) -> Rollout:
+        """The completion `text` in the student's tokens, at most `room` of them."""
         ids = list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
         ids = [i for i in ids if i not in self.end_ids]  # an end token spelled out in the text is not an end
         if ended:

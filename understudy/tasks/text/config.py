@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from understudy.errors import UserError
-from understudy.specs import require
+from understudy.specs import check, option, require
 from understudy.tasks.text.answers import EXTRACTS
 from understudy.tasks.text.catalog import DATASETS
 
@@ -19,7 +19,7 @@ class TextConfig:
     """Another hub id with the same schema."""
     revision: str = ""
     """Commit or tag on the hub, to pin the data."""
-    limit: int = 0
+    limit: int = option(0, least=0)
     """Read at most this many rows of each split. 0 = all."""
     test: str = ""
     """Another data set as the test split: aime24, math500, ... Default: the official one, else a share of train."""
@@ -33,9 +33,9 @@ class TextConfig:
     """A data set as the split `forget`, such as mmlu: what must not get worse."""
     forget_path: str = ""
     """Where the forget split is."""
-    test_share: float = 0.1
+    test_share: float = option(0.1, within="(0, 1)")
     """Share of the problems held out, by a hash of each, where there is no official test split."""
-    template: str = "plain"
+    template: str = option("plain", choices=("plain", "chat"))
     """plain (text, for base models) or chat (the model's own chat template with its generation prompt)."""
     system: str = ""
     """System prompt (chat), or first lines (plain). @FILE reads it from a file, for text with commas."""
@@ -53,20 +53,21 @@ class TextConfig:
     """Worked examples before each problem. Default: none (mmlu 5, of the same subject)."""
     verifier: str = ""
     """math, number, letter or exact. Default: the data set's; a row may name its own."""
-    extract: str = "marked"
+    extract: str = option("marked", choices=EXTRACTS)
     """box (only \\boxed{}), marked (also <answer>, ####, `answer is`), number (else the last number)."""
-    missing: str = ""
+    missing: str = option("", choices=("", "error", "drop"))
     """Rows without an answer: error or drop. Default: the data set's."""
     traces: bool = False
     """Read the expert's traces too and keep only train problems that have one: for --expert recorded."""
-    time_limit: float = 5.0
+    time_limit: float = option(5.0, least=0.1)
     """Seconds that math-verify may take over one answer; then it is wrong."""
-    workers: int = 2
+    workers: int = option(2, within="[1, 64]")
     """Processes of math-verify."""
-    max_new_tokens: int = 0
+    max_new_tokens: int = option(0, least=0)
     """Room for a completion. 0 = the data set's."""
 
     def __post_init__(self) -> None:
+        check(self, "task")
         names = f"unknown; one of {', '.join(DATASETS)}"
         for name in ("test", "ood", "forget"):
             chosen, path = getattr(self, name), getattr(self, f"{name}_path")
@@ -78,15 +79,7 @@ class TextConfig:
             )  # fmt: skip
         require(
             self, "task",
-            ("template", self.template in ("plain", "chat"), "one of plain, chat"),
-            ("extract", self.extract in EXTRACTS, f"one of {', '.join(EXTRACTS)}"),
-            ("missing", self.missing in ("", "error", "drop"), "one of error, drop"),
-            ("test_share", 0 < self.test_share < 1, "must lie strictly between 0 and 1"),
-            ("time_limit", self.time_limit >= 0.1, "must be at least 0.1 seconds"),
-            ("workers", 1 <= self.workers <= 64, "must be 1..64"),
             ("shots", self.shots is None or 0 <= self.shots <= 64, "must be 0..64"),
-            ("limit", self.limit >= 0, "must be at least 0"),
-            ("max_new_tokens", self.max_new_tokens >= 0, "must be at least 0"),
             ("thinking", self.thinking.replace("_", "").isalnum(), "must be the name of a tag, or none"),
         )  # fmt: skip
 

@@ -91,15 +91,11 @@ def _words(text: str) -> str:
     return " ".join(bare(text).casefold().split())
 
 
-VERIFIERS: tuple[str, ...] = ("math", "number", "letter", "exact")
+VERIFIERS: dict[str, type[Verifier]] = {"math": Math, "number": Number, "letter": Letter, "exact": Exact}
 
 
 def load_verifier(name: str, field: str = "task.verifier", workers: int = 2, limit: float = 5.0) -> Verifier:
     """The verifier of that name. UserError: unknown, or its extra is missing."""
     if name not in VERIFIERS:
         raise UserError(field, name, f"unknown; one of {', '.join(VERIFIERS)}")
-    if name == "math":
-        return Math(workers, limit)
-    if name == "number":
-        return Number()
-    return Letter() if name == "letter" else Exact()
+    return Math(workers, limit) if name == "math" else VERIFIERS[name]()
