@@ -85,18 +85,19 @@ def chart(
     y = 0.0
     for number, group in enumerate(groups):
         if group.title:
-            if number:
+            if number > 0:
                 words.append(_line("0", "100%", y + 8, y + 8, HAIR))
             y += 32
             words.append(_heading(group, y))
             y += 8
         y += 20 if group.marks else 6
-        bottom = y + step * len(group.rows)
-        track += [_line(x(v), x(v), y, bottom, HAIR) for v in places]
-        if zero:
-            track.append(_line(x(0), x(0), y, bottom, INK, 1.4))
+        n = len(group.rows)
+        bands = [(y + 20 + i * step, y + (i + 1) * step) for i in range(n)] if tall else [(y, y + n * step)]
+        for top, bottom in bands:
+            track += [_line(x(v), x(v), top, bottom, HAIR) for v in places]
+            track += [_line(x(0), x(0), top, bottom, INK, 1.4)] if zero else []
+            track += [_line(x(m.value), x(m.value), top, bottom, m.colour, 1.6, m.dashed) for m in group.marks]
         for mark, anchor in zip(group.marks, _anchors(group.marks, span)):
-            track.append(_line(x(mark.value), x(mark.value), y, bottom, mark.colour, 1.6, mark.dashed))
             track.append(_text(x(mark.value), y - 6, mark.word, 10.5, SOFT, anchor=anchor))
         for row in group.rows:
             middle = y + (step - 14 if tall else step / 2)
