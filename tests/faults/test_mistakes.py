@@ -145,7 +145,7 @@ simple("unknown split", "eval_splits", "unknown; one of train, test, ood", eval_
 # -- tasks
 simple("unknown task", "task", "unknown; one of countdown", task="countup")
 simple("unknown task option", "task.max_numbr", "unknown; one of format", task="coin:max_numbr=9")
-simple("bad task option", "task.n_numbers", "must be 2..6", task="coin:n_numbers=1")
+simple("bad task option", "task.n_numbers", "must lie in .2, 6.", task="coin:n_numbers=1")
 simple("malformed task", "task", "not a new key=value", task="coin:max_number")
 simple("broken verifier", "task", "its verifier rejects its own gold", task="broken")
 simple("missing data file", "task.data", "cannot be read", task="coin:data=/nowhere/rows.jsonl")
