@@ -47,7 +47,7 @@ class Json:
         try:
             return typing.cast(Self, _salvage(data, cls))
         except Unreadable:
-            raise UserError(name, "", f"holds no {' and '.join(cls.needs)}") from None
+            raise UserError(name, "", f"is damaged, or holds no {' and '.join(cls.needs)}") from None
 
     def repaired(self) -> Self:
         """Called on what tolerant reading has read; may raise Unreadable."""
@@ -154,8 +154,8 @@ def _salvage(value: Any, hint: Any) -> Any:
     if origin is tuple and isinstance(value, list):
         return tuple(v for v in (_or(Unreadable, v, args[0]) for v in value) if v is not Unreadable)
     if origin is dict and isinstance(value, Mapping):
-        found = {str(k): _or(Unreadable, v, args[1]) for k, v in value.items()}
-        return {k: v for k, v in found.items() if v is not Unreadable}
+        items = {str(k): _or(Unreadable, v, args[1]) for k, v in value.items()}
+        return {k: v for k, v in items.items() if v is not Unreadable}
     if origin is Literal and value in args:
         return value
     if hint is float and (number := finite(value)) is not None:
@@ -179,13 +179,13 @@ def _salvage_object(value: Mapping[str, Any], cls: Any) -> Any:
     hints, defaults = _fields(cls)
     out = {}
     for name, hint in hints.items():
-        found = _or(Unreadable, value[name], hint) if name in value else Unreadable
-        if found is Unreadable:
+        read = _or(Unreadable, value[name], hint) if name in value else Unreadable
+        if read is Unreadable:
             if name in cls.needs or (hint is int and name in value):
                 raise Unreadable  # 0 in place of a damaged number would be a false statement
             missing = name not in value or hint is not float
-            found = defaults[name]() if name in defaults and missing else _nothing(hint)
-        out[name] = found
+            read = defaults[name]() if name in defaults and missing else _nothing(hint)
+        out[name] = read
     return cls(**out).repaired()
 
 

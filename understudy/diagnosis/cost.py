@@ -3,9 +3,9 @@
 The unit is the FLOP, by the usual count for a transformer of N weights (arXiv 2001.08361, section 2.1: attention over
 the context is left out, as it is small next to the weights at the lengths here):
 
-    sampling a token   2 N
-    scoring a token    2 N
-    training a token   6 N   (forward 2 N, backward 4 N)
+    per token sampled   2 N
+    per token scored    2 N
+    per token trained   6 N   (forward 2 N, backward 4 N)
 
     flops = 2 N_expert (sampled + scored) + 2 N_student sampled + 6 N_student trained
 

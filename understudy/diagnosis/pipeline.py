@@ -2,7 +2,7 @@
 
 runs/diagnose-solver-0/
   config.json provenance.json status.json    as of any run
-  data/                                      completions and scores, made once
+  data/                                      completions and scores, cached
   pilots/sft-64/ pilots/opd-256/ ...         short trainings: run directories like any other
   diagnosis.json                             the answer, with everything it rests on
 """
@@ -100,7 +100,7 @@ def _loaded(config: DiagnoseConfig, offline: Resolved) -> tuple[Setting, Resolve
         config.student, "student", task.tokenizer(), config.seed, offline.device, offline.dtype,
         config.trust_remote_code,
     )  # fmt: skip
-    # measured as it is: the training's own sampling transforms belong to no divergence
+    # without transforms: the training's own sampling transforms belong to no divergence
     expert = load_expert(dataclasses.replace(offline.expert_spec, temperature=1.0, top_p=1.0), task, student)
     if "sample" not in expert.capabilities:
         raise UserError("expert", config.expert, "cannot be sampled: there is nothing to imitate offline")

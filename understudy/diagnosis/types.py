@@ -125,7 +125,7 @@ class Control(Json):
     student's size minus at the larger one. self_retraining: from the expert minus from the trained pilot as expert."""
     passed: bool | None = None
     """stability: the difference is small; capacity_ladder: capacity makes no clear difference; self_retraining: the
-    expert is no harder than one that is realizable by construction. None: not run, or it cannot be said."""
+    expert is no harder than one that is realizable by construction. None: not run, or not known."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class Check(Json):
 
 @dataclass(frozen=True)
 class Evidence(Json):
-    """All that the verdict may look at."""
+    """All that the verdict may use."""
 
     measures: dict[str, Estimate]
     """Name -> estimate; absent when it could not be measured (no reward, no scores, another way of decoding)."""
@@ -182,7 +182,7 @@ class Verdict(Json):
     probabilities: dict[str, float]
     """Of each of the four answers, summing to 1."""
     expected: dict[str, Estimate]
-    """Accuracy of student, expert, sft, opd at the full budget; one that cannot be said is absent."""
+    """Accuracy of student, expert, sft, opd at the full budget; what is not known is absent."""
     reasons: tuple[str, ...]
     would_change: tuple[str, ...]
     rule: str

@@ -95,3 +95,37 @@ def test_a_missing_field_is_told() -> None:
         Estimate.from_dict({"value": 1.0})
     with pytest.raises(UserError, match="must be one of offline suffices"):
         Verdict.from_dict(Verdict("neither", {}, {}, (), (), "").to_dict() | {"answer": "maybe"})
+
+
+@settings(max_examples=30)
+@given(DIAGNOSIS)
+def test_tolerant_reading_never_fails_on_what_was_written(d: Diagnosis) -> None:
+    read = Diagnosis.from_dict(d.to_dict(), tolerant=True)
+    assert read.verdict.answer == d.verdict.answer
+    assert read.setting == d.setting
+    for e in read.evidence.measures.values():
+        assert math.isfinite(e.value)
+        assert e.low <= e.value <= e.high
+
+
+def test_tolerant_reading_keeps_what_is_whole() -> None:
+    good = Estimate(0.5, 0.4, 0.6, 10, "accuracy", "t over prompts").to_dict()
+    measures = {"auc": good, "a measure of an earlier version": good, "gone": {"value": "nan"}, "gap_nats": "damaged"}
+    read = Evidence.from_dict(
+        {"measures": measures, "unknown": 1, "has_verifier": "x", "budget": {"a": "x", "b": 2}}, True
+    )
+    assert list(read.measures) == ["auc", "a measure of an earlier version"]
+    assert read.measures["auc"].to_dict() == good
+    assert read.has_verifier
+    assert (read.pilots, read.floor, read.budget) == ((), None, {"b": 2.0})
+    bare = Estimate.from_dict({"value": 0.5, "low": 0.7, "high": None}, tolerant=True)
+    assert (bare.low, bare.value, bare.high, bare.n) == (0.5, 0.5, 0.5, 0)
+    with pytest.raises(UserError, match="holds no value"):
+        Estimate.from_dict({"low": 1.0}, tolerant=True)
+
+
+def test_tolerant_reading_states_no_zero_for_a_damaged_number() -> None:
+    cost = Cost(1, 2, 3, 4, 5.0, 6.0).to_dict()
+    assert math.isnan(Cost.from_dict(cost | {"seconds": "long"}, tolerant=True).seconds)
+    with pytest.raises(UserError, match="cost"):
+        Cost.from_dict(cost | {"student_tokens_trained": "many"}, tolerant=True)

@@ -1,6 +1,6 @@
-"""Everything that a diagnosis says, in words: its answer, what to do, why, and what would change it. Needs no torch.
+"""A diagnosis in words: its answer, what to do, why, and what would change it. Needs no torch.
 
-`reasons` and `would_change` are written when the verdict is made, because they need the forecast; `explain` words the
+`reasons` and `would_change` are part of the verdict, because they need the forecast; `explain` words the
 finished diagnosis, the same for the terminal and for the page.
 """
 
@@ -69,9 +69,9 @@ def explain(d: Diagnosis) -> Explanation:
 def chances(verdict: Verdict) -> dict[str, float]:
     """Of each of the four answers, as shares of their sum, from offline to online; empty where none is above 0."""
     order = (OFFLINE, NEITHER, UNDECIDED, ONLINE)
-    found = {answer: max(0.0, verdict.probabilities.get(answer, 0.0)) for answer in order}
-    total = sum(found.values())
-    return {answer: p / total for answer, p in found.items()} if total > 0 else {}
+    p = {answer: max(0.0, verdict.probabilities.get(answer, 0.0)) for answer in order}
+    total = sum(p.values())
+    return {answer: x / total for answer, x in p.items()} if total > 0 else {}
 
 
 def likeliest(p: Mapping[str, float]) -> str:
@@ -133,7 +133,7 @@ def _advice(d: Diagnosis, p: Mapping[str, float]) -> str:
     return f"{line} What could settle it: {changes[0]}." if changes else line
 
 
-# --- the reasons of a verdict, as it is made -----------------------------------------------------------
+# --- the reasons of a new verdict ----------------------------------------------------------------------
 
 
 def reasons(
@@ -264,7 +264,7 @@ def _missing(evidence: Evidence) -> list[str]:
 
 
 def would_change(evidence: Evidence, model: VerdictModel, forecast: Forecast, answer: str) -> tuple[str, ...]:
-    """Which evidence, and how much of it, would move the verdict; by the forecast's own slopes."""
+    """Which evidence, and how much of it, would move the verdict; by the slopes of the forecast."""
     out = []
     seen = forecast.features
     slope = model.lines[forecast.variant]["lead"].slopes[list(TERMS["lead"]).index("lead")] * (1 - (seen.reach or 0.0))
@@ -309,7 +309,7 @@ def without_reward(evidence: Evidence) -> tuple[tuple[str, ...], tuple[str, ...]
         else:
             out.append(
                 f"SFT is still far from the expert after the largest pilot ({forward.value:.2f} nats forward, "
-                f"{left.value:.2f} reverse); whether that costs accuracy depends on a reward nobody gave"
+                f"{left.value:.2f} reverse); whether that costs accuracy depends on a reward that is not known"
             )
     elif points:
         out.append("a black-box expert without a reward leaves only the loss curve of SFT")

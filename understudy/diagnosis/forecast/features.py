@@ -4,7 +4,7 @@ Three ideas, each from a calibration:
 
 reach    How much of the expert the better pilot has learnt: h = the share of the reverse KL on its own texts that it
          removed, times exp(-what is left / 3 nats); reach = 1 - (1 - h)^2. 1: the student can be the expert, what it
-         lacks in accuracy is a matter of data. 0: nothing says that more training closes the distance.
+         lacks in accuracy is a matter of data. 0: no evidence that more training closes the distance.
 noise    A gain no larger than its standard error is halved, one far larger stays (x^3 / (x^2 + se^2)).
 life     Where neither the student nor a pilot was ever right, what the expert could add does not count.
 """
@@ -179,8 +179,8 @@ def _before(
 ) -> Estimate | None:
     """A divergence before the pilots: of the start on their prompts, else as measured, else of the first one."""
     began = starts.get(points[-1].kind)
-    found = (getattr(began, side) if began else None) or evidence.measures.get(side)
-    return found or (getattr(points[0], side) if len(points) > 1 else None)
+    before = (getattr(began, side) if began else None) or evidence.measures.get(side)
+    return before or (getattr(points[0], side) if len(points) > 1 else None)
 
 
 def _removed(last: Estimate | None, before: Estimate | None) -> float:

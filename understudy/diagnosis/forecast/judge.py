@@ -9,8 +9,9 @@ answer is its mass away from the boundaries; the mass near them is `undecided`. 
 probability reaches the confidence of the model, and then it is the largest of the three. The guards below can only take
 probability from an answer and give it to undecided.
 
-What is not used: the forward KL of the untrained student. It may be huge and harmless (a style nobody can predict), or
-small where the expert is of no use; what tells is what the pilots make of it, and the reverse KL that is left.
+What is not used: the forward KL of the untrained student. It may be huge and harmless (a style that cannot be
+predicted), or small where the expert is of no use. What counts is how far the pilots lower it, and the reverse KL that
+is left.
 """
 
 from __future__ import annotations
@@ -43,15 +44,15 @@ def judge(evidence: Evidence, model: VerdictModel | None = None) -> Verdict:
     """The verdict of `model` (the one in use, by default) on this evidence. Never raises for lack of evidence."""
     model = model or load()
     rule = f"{RULE} ({model.name})"
-    found = features(evidence)
-    if found is None or not evidence.has_verifier:
+    seen = features(evidence)
+    if seen is None or not evidence.has_verifier:
         return _without_reward(evidence, rule)
-    student = found.student
-    forecast = model.forecast(found)
+    student = seen.student
+    forecast = model.forecast(seen)
     start = min(max(student.value, 0.0), 1.0)
     sft, opd = draws(forecast, start, model.freedom)
     p = _probabilities(start, sft, opd, model)
-    caps = _guards(found, evidence)
+    caps = _guards(seen, evidence)
     for answer, _ in caps:
         allowed = model.confidence - CAP
         if p[answer] > allowed:
@@ -101,7 +102,7 @@ def _gated(judged: Verdict, measures: Mapping[str, Estimate]) -> Verdict:
         for answer, p in judged.probabilities.items()
     }
     rule = f"{judged.rule}, headroom gate"
-    # what kept the forecast from an answer is no reason for this one
+    # reasons against an answer of the forecast are none against this one
     kept = [r for r in judged.reasons if not r.startswith(("held back", "no answer", "not known"))]
     return Verdict(NEITHER, chances, judged.expected, (reason, *kept), changed, rule)
 
@@ -145,7 +146,7 @@ def _probabilities(start: float, sft: Floats, opd: Floats, model: VerdictModel) 
 
 def _interval(values: Floats, method: str, student: Feature) -> Estimate:
     low, middle, high = np.quantile(values, [0.025, 0.5, 0.975])
-    # what is not known of the student's own accuracy moves everything with it
+    # the error of the student's own accuracy moves everything with it
     spread = 1.96 * student.error
     low, high = middle - math.hypot(middle - low, spread), middle + math.hypot(high - middle, spread)
     return Estimate(float(middle), max(0.0, float(low)), min(1.0, float(high)), 0, "accuracy", method)
@@ -154,29 +155,29 @@ def _interval(values: Floats, method: str, student: Feature) -> Estimate:
 # --- guards ---------------------------------------------------------------------------------------------
 
 
-def _guards(found: Features, evidence: Evidence) -> list[tuple[str, str]]:
-    """(answer that may not be given with confidence, why). Theory's warnings, whatever the coefficients say."""
+def _guards(seen: Features, evidence: Evidence) -> list[tuple[str, str]]:
+    """(answer that may not be given with confidence, why). Warnings of the theory: no coefficient overrules them."""
     out: list[tuple[str, str]] = []
-    takeover = found.takeover
+    takeover = seen.takeover
     if takeover is not None and takeover.value + 1.645 * takeover.error < 0:
         out.append((ONLINE, f"the expert does worse than the student itself when it goes on from the student's own "
                             f"prefixes ({takeover.value:+.3f}): its advice does not help from there"))  # fmt: skip
     if not evidence.scored:
         out.append((ONLINE, "the expert gives samples only: online training needs its scores"))
     gap = evidence.measures.get("gap_nats")
-    pilot = found.opd
+    pilot = seen.opd
     wrong = gap is not None and math.isfinite(gap.value) and gap.high < 0
     if wrong and gap is not None and not (pilot and pilot.value - 1.645 * pilot.error > 0):
         out.append((ONLINE, f"among the student's own completions the expert prefers wrong ones, by "
                             f"{-gap.value:.2f} nats, and no online pilot shows a gain"))  # fmt: skip
-    seen = [evidence.measures.get("student_accuracy")]
-    seen += [points[-1].accuracy for kind in ("sft", "opd") if (points := evidence.curve(kind))]
-    if all(e is not None and e.value <= TOLERANCE for e in seen):
+    accuracies = [evidence.measures.get("student_accuracy")]
+    accuracies += [points[-1].accuracy for kind in ("sft", "opd") if (points := evidence.curve(kind))]
+    if all(e is not None and e.value <= TOLERANCE for e in accuracies):
         for answer in (OFFLINE, ONLINE):
             out.append((answer, "neither the student nor a pilot is ever right: what full training would reach cannot "
-                                "be told from accuracies"))  # fmt: skip
-        if found.fall > NEARING:
-            out.append((NEITHER, f"nothing is ever right yet, but the SFT pilots removed {found.fall:.0%} of the "
+                                "be forecast from accuracies"))  # fmt: skip
+        if seen.fall > NEARING:
+            out.append((NEITHER, f"nothing is ever right yet, but the SFT pilots removed {seen.fall:.0%} of the "
                                  "forward KL: it may come"))  # fmt: skip
     if not evidence.curve("sft") and not evidence.curve("opd"):
         for answer in (OFFLINE, ONLINE):
@@ -187,7 +188,7 @@ def _guards(found: Features, evidence: Evidence) -> list[tuple[str, str]]:
 
 
 def _without_reward(evidence: Evidence, rule: str) -> Verdict:
-    """No verifier: accuracies, and so all three answers, are beyond what can be said."""
+    """No verifier: without accuracies none of the three answers can be given."""
     why, change = without_reward(evidence)
     p: dict[str, float] = {a: float(a == UNDECIDED) for a in ANSWERS}
     return Verdict(UNDECIDED, p, {}, why, change, rule)

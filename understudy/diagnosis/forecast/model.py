@@ -6,7 +6,7 @@ sum of `terms` (points of accuracy, see features.py), with a Student t error who
 
     mean = sum_i slope_i term_i,        scale^2 = floor^2 + sum_j (spread_j size_j)^2
 
-The sizes say where a forecast is hard: what the student still lacks counts much where the pilots got no hold of the
+The sizes say where a forecast is hard: what the student still lacks counts much where the pilots learnt nothing of the
 expert (reach 0), and little where they did (reach 1). Slopes and spreads are fitted to diagnoses of known outcome
 (understudy/calibrate/fit.py), once with all the evidence and once for each lesser kind of it (VARIANTS), so that a
 black-box expert is judged by what such diagnoses were worth.
@@ -165,7 +165,7 @@ class Forecast:
 
 @dataclass(frozen=True)
 class VerdictModel:
-    """The coefficients: two lines a kind of evidence."""
+    """The coefficients: two lines per kind of evidence."""
 
     name: str
     source: str
@@ -193,7 +193,7 @@ class VerdictModel:
 
     # --- JSON -------------------------------------------------------------------------------------
     def to_dict(self) -> dict[str, Any]:
-        def told(kind: str, which: str) -> dict[str, Any]:
+        def numbers(kind: str, which: str) -> dict[str, Any]:
             line = self.lines[kind][which]
             return {"slopes": _rounded(line.slopes), "spreads": _rounded(line.spreads)}
 
@@ -201,7 +201,7 @@ class VerdictModel:
             "name": self.name, "source": self.source,
             "terms": {w: list(t) for w, t in TERMS.items()}, "spreads": {w: list(s) for w, s in SPREADS.items()},
             "variants": {
-                kind: {w: told(kind, w) for w in TERMS} | {"correlation": round(self.correlation[kind], 6)}
+                kind: {w: numbers(kind, w) for w in TERMS} | {"correlation": round(self.correlation[kind], 6)}
                 for kind in VARIANTS
             },
             "freedom": self.freedom, "margin": self.margin, "tolerance": self.tolerance,
@@ -281,6 +281,6 @@ def install(model: VerdictModel, use: bool = False) -> None:
 
 
 def packed(data: Mapping[str, Any]) -> str:
-    """verdict.json's text: one line a row of numbers."""
+    """The text of verdict.json: one line per row of numbers."""
     text = json.dumps(data, indent=1)
     return re.sub(r"\[\s+([^\[\]{}]*?)\s+\]", lambda m: "[" + re.sub(r"\s+", " ", m.group(1)) + "]", text) + "\n"

@@ -77,7 +77,7 @@ def draw_prompts(setting: Setting, n: int, trained: int) -> tuple[list[Prompt], 
     """(n prompts, how many of them the first `trained` training prompts contain).
 
     Independent draws from the law of the train stream. Those in the training part are replaced while the task has
-    others; a task of few problems may not, and then all draws stay: the second number says so.
+    others; a task of few problems may not, and then all draws stay, and the second number counts them.
     """
     task, student, seed = setting.task, setting.student, setting.seed
     seen = {p.text for p in task.prompts("train", trained, seed)}
@@ -122,10 +122,10 @@ def compared(
         for i, (s, e) in enumerate(zip(policy.distribution(part), expert.distribution(part)), at):
             s, e = s.double().cpu(), e.double().cpu()
             ids = torch.tensor(rollouts[i].ids)[:, None]
-            own, other = (s, e) if actor == "student" else (e, s)
+            first, second = (s, e) if actor == "student" else (e, s)
             out["student_logp"][i] = float(s.gather(-1, ids).sum())
             out["expert_logp"][i] = float(e.gather(-1, ids).sum())
-            out["kl"][i] = float(divergences.kl(own, other).sum())
+            out["kl"][i] = float(divergences.kl(first, second).sum())
     return out
 
 

@@ -3,13 +3,13 @@ the student's answers. numpy and scipy only.
 
 Arrays are (P, K): K completions for each of P prompts. `ls`, `le`: natural log-probabilities of whole completions under
 student and expert; `r`: rewards in [0, 1]. A = le - ls is the expert's advantage in nats. Completions are compared
-only with completions of the SAME prompt; a prompt whose completions all have one reward is *unmixed*: it says "nothing
-to learn here" and is never dropped.
+only with completions of the same prompt; a prompt whose completions all have one reward is *unmixed*: there is nothing
+to learn from it, and it is never dropped.
 
 Everything refers to the policies that the completions were drawn from: completions drawn with top-p or another
 temperature, but scored without, belong to no divergence. A policy gives its own draws a finite log-probability; the
 other one may give -inf. -inf scores are fine for ranks, tilts and ceilings; a gap in nats is then infinite or
-undefined, and is returned as such. Estimates are unbiased unless the function says otherwise.
+undefined, and is returned as such. Estimates are unbiased unless the function states a bias.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ class TiltCurve:
     t: tuple[float, ...]
     value: tuple[Estimate, ...]
     effective: tuple[float, ...]
-    """Share of the K samples that the weights leave, mean over prompts. Near 1/K: one sample speaks for a prompt."""
+    """Share of the K samples that the weights leave, mean over prompts. Near 1/K: one sample decides a prompt."""
 
 
 def tilt_curve(r: ArrayLike, advantage: ArrayLike, ts: ArrayLike, corrected: bool = True) -> TiltCurve:
@@ -208,7 +208,7 @@ def tilt_ceiling(r: ArrayLike, advantage: ArrayLike, corrected: bool = True) -> 
     Mean over prompts of sigma(logit v + gap), gap = E[A | right] - E[A | wrong]; unmixed prompts unchanged. Exact for
     classes closed under that tilt; other students may end above or below it. 0/1 rewards.
 
-    The plug-in (`corrected=False`) is too LOW at small K, because a prompt that looks unmixed by chance gets
+    The plug-in (`corrected=False`) is too low at small K, because a prompt that looks unmixed by chance gets
     nothing: about -c/K, .04 of .53 at K = 4. `corrected` removes the 1/K term by half samples:
     (K V_K - m V_m) / (K - m), m = K // 2, V_m the mean plug-in over subsets of m samples. It costs variance: about a
     tenth more standard error at K = 4 to 8, less above.

@@ -41,7 +41,7 @@ def series(task: Task, student: Table, expert: Table) -> dict[str, Any]:
     """What the page draws, as plain values.
 
     scatter: [prompt, A in nats, reward, log expert, tokens] of student completions. tilt: {"t", "value", "low",
-    "high"}. lengths: counts by tokens. keywords: mean count a completion. samples: completions side by side.
+    "high"}. lengths: counts by tokens. keywords: mean count per completion. samples: completions side by side.
     """
     out: dict[str, Any] = {
         "lengths": {name: np.bincount(t.length.ravel().astype(int)).tolist() for name, t in _both(student, expert)},
@@ -73,9 +73,9 @@ def _both(student: Table, expert: Table) -> list[tuple[str, Table]]:
 def _samples(student: Table, expert: Table) -> list[dict[str, Any]]:
     rows = []
     for i in range(min(SHOWN, len(student.reward))):
-        mine, theirs = student.rollouts[i * student.samples], expert.rollouts[i * expert.samples]
+        student_row, expert_row = student.rollouts[i * student.samples], expert.rollouts[i * expert.samples]
         rows.append({
-            "prompt": mine.prompt.text, "student": mine.text, "student_reward": mine.reward,
-            "expert": theirs.text, "expert_reward": theirs.reward,
+            "prompt": student_row.prompt.text, "student": student_row.text, "student_reward": student_row.reward,
+            "expert": expert_row.text, "expert_reward": expert_row.reward,
         })  # fmt: skip
     return rows

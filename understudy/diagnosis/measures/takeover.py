@@ -44,7 +44,7 @@ class Forced(Stepper):
 
 
 def cut(rollout: Rollout, depth: int) -> tuple[int, ...]:
-    """The first `depth` percent of a completion's tokens, its end token never among them."""
+    """The first `depth` percent of a completion's tokens, without its end token."""
     tokens = rollout.ids[:-1] if rollout.ended else rollout.ids
     return tokens[: len(rollout.ids) * depth // 100]
 

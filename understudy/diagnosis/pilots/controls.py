@@ -64,7 +64,7 @@ def prices(pilots: Pilots, n: int, prompts: int) -> dict[str, float]:
 
 
 def _stability(pilots: Pilots, size: Size, n: int) -> Control:
-    """The same sequences, twice the updates: what still falls then was optimisation."""
+    """The same sequences, twice the updates: what still falls then was due to the optimizer."""
     before = _middle(pilots, n)
     twice = 2 * (n // size.batch)
     path = pilots.train(pilots.offline, n, size.batch, f"sft-{n}-twice", updates=twice, prompt_pool=n)
@@ -91,9 +91,9 @@ def _self_retraining(pilots: Pilots, size: Size, n: int) -> Control:
     harder = intervals.mean(_middle(pilots, n) - reachable, NATS)
     near = harder.low <= 0
     outcome = (
-        "from here the expert is no harder to imitate than one that is certainly in reach"
+        "from here the expert is no harder to imitate than a policy that is certainly in reach"
         if near
-        else "the expert stays further away than one that is certainly in reach, trained alike; "
+        else "the expert stays further away than a policy that is certainly in reach, trained alike; "
         "under-trained pilots can show this too"
     )
     return Control(True, outcome, (), harder, near)

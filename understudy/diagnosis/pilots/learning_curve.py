@@ -34,7 +34,7 @@ def fit_floor(n: ArrayLike, y: ArrayLike, se: ArrayLike, unit: str = NATS) -> Fl
     """The floor a >= 0 of losses y (k,) with standard errors se (k,) > 0 at n (k,) training sequences.
 
     Fewer than three different n: a is nan with the interval from 0 to the most that the lowest loss allows, and
-    `a.method` says that it cannot tell. A fit worse than chance allows (5%) widens the errors by what is missing,
+    `a.method` says so. A fit worse than chance allows (5%) widens the errors by what is missing,
     as when the seeds of training matter more than the held-out sample. b and c are those of the best fit; with b = 0
     (losses that do not fall) c means nothing.
     """

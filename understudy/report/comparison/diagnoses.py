@@ -14,7 +14,7 @@ from understudy.runs.files import read_json
 
 
 @dataclass(frozen=True, eq=False)
-class Made:
+class OfExpert:
     """diagnosis: None where it is not finished, or `refused` (then that says why)."""
 
     expert: str
@@ -23,7 +23,7 @@ class Made:
     refused: str = ""
 
 
-def read(root: Path, raw: Any, notes: list[str]) -> list[Made]:
+def read(root: Path, raw: Any, notes: list[str]) -> list[OfExpert]:
     """Those that compare.json in `root` lists; what cannot be read is left out and said in `notes`."""
     out = []
     for item in raw if isinstance(raw, list) else []:
@@ -33,11 +33,11 @@ def read(root: Path, raw: Any, notes: list[str]) -> list[Made]:
         directory, expert, seed = root / item["path"], str(item.get("expert", "")), int(finite(item.get("seed")) or 0)
         if (directory / FILE).is_file():
             try:
-                out.append(Made(expert, seed, Diagnosis.load(directory, tolerant=True)))
+                out.append(OfExpert(expert, seed, Diagnosis.load(directory, tolerant=True)))
             except UserError as error:
                 notes.append(f"{label(item['path'], 200)}/{FILE} was skipped: {error.hint}")
         else:
-            out.append(Made(expert, seed, refused=_refused(directory)))
+            out.append(OfExpert(expert, seed, refused=_refused(directory)))
     return out
 
 

@@ -37,11 +37,11 @@ class Judged:
 def rows(s: Summary) -> list[Judged]:
     """Every verdict with its outcome, in the comparison's order."""
     out = []
-    for made in s.c.diagnoses:
-        if made.diagnosis is not None:
-            out.append(_judged(s, made.expert, made.seed, made.diagnosis))
-        elif made.refused:
-            out.append(Judged(made.expert, made.seed, f"none: {made.refused}", {}, None, ""))
+    for item in s.c.diagnoses:
+        if item.diagnosis is not None:
+            out.append(_judged(s, item.expert, item.seed, item.diagnosis))
+        elif item.refused:
+            out.append(Judged(item.expert, item.seed, f"none: {item.refused}", {}, None, ""))
     return out
 
 
@@ -88,7 +88,7 @@ def finding(s: Summary) -> str:
     judged = [row.judged for row in rows(s) if row.judged]
     if not judged:
         return ""
-    shares = [made.diagnosis.cost_share for made in s.c.diagnoses if made.diagnosis is not None]
+    shares = [item.diagnosis.cost_share for item in s.c.diagnoses if item.diagnosis is not None]
     cost = [share for share in shares if share is not None]
     price = f" (at most {percent(max(cost))} of what both trainings were foreseen to cost)" if cost else ""
     counts = {word: judged.count(word) for word in ("right", "close call", "wrong", UNDECIDED)}
@@ -120,15 +120,15 @@ def headers(s: Summary) -> list[str]:
 def terminal(comparison: Comparison) -> Table | None:
     """The same for a terminal, without intervals; None where there was no diagnosis."""
     s = summarise(comparison)
-    found = rows(s)
-    if not found:
+    judged = rows(s)
+    if not judged:
         return None
-    several = len({row.seed for row in found}) > 1
+    several = len({row.seed for row in judged}) > 1
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False)
     seed = ["seed"] if several else []
     for name in ("expert", *seed, "verdict beforehand", "SFT", "OPD", "then was best", "so it was"):
         table.add_column(Text(name))
-    for row in found:
+    for row in judged:
         line = [label(row.expert, 40), *([str(row.seed)] if several else []), row.verdict.partition(" (")[0]]
         for route in ROUTES:
             expected, then = row.routes.get(route, (None, math.nan))
@@ -139,12 +139,12 @@ def terminal(comparison: Comparison) -> Table | None:
 
 def section(s: Summary) -> dict[str, Any] | None:
     """What the template shows."""
-    found = rows(s)
-    if not found:
+    judged = rows(s)
+    if not judged:
         return None
     return {
         "headers": headers(s),
-        "rows": [{"cells": cells(s, row), "judged": row.judged.replace(" ", "-")} for row in found],
+        "rows": [{"cells": cells(s, row), "judged": row.judged.replace(" ", "-")} for row in judged],
         "margin": f"{100 * MARGIN:.0f}",
     }
 

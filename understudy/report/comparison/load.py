@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from understudy.errors import UserError
-from understudy.report.comparison.diagnoses import Made, read
+from understudy.report.comparison.diagnoses import OfExpert, read
 from understudy.report.comparison.runs import Outcome, Run, load_run, outcomes
 from understudy.report.text import label, mapping, number, plain_value
 from understudy.runs.read import is_run, read_or_note
@@ -48,7 +48,7 @@ class Comparison:
     flags: list[str]
     notes: list[str] = field(default_factory=list)
     single: bool = False
-    diagnoses: list[Made] = field(default_factory=list)
+    diagnoses: list[OfExpert] = field(default_factory=list)
 
 
 def load(paths: Sequence[Path]) -> Comparison:

@@ -104,8 +104,8 @@ def accuracy(d: Diagnosis) -> Markup | None:
         ends.append((word, end, hue))
     percent_axis(ax, levels + [y for _, y, _ in ends])
     end_labels(ax, ends)
-    told = "; ".join(f"{word}: {_words(lines[kind])}" for kind, word, _ in ROUTES if lines[kind])
-    return to_svg(ax, "curve-accuracy", f"Accuracy of the pilots against training sequences. {told}")
+    words = "; ".join(f"{word}: {_words(lines[kind])}" for kind, word, _ in ROUTES if lines[kind])
+    return to_svg(ax, "curve-accuracy", f"Accuracy of the pilots against training sequences. {words}")
 
 
 def reverse(d: Diagnosis) -> Markup | None:
@@ -131,8 +131,8 @@ def reverse(d: Diagnosis) -> Markup | None:
             ends.append((word, points[-1][1].value, hue))
     _nats_axis(ax, top)
     end_labels(ax, ends)
-    told = "; ".join(f"{word}: {_words(lines[kind])}" for kind, word, _ in ROUTES if lines[kind])
-    return to_svg(ax, "curve-reverse", f"KL(student, expert) after the pilots, nats. {told}")
+    words = "; ".join(f"{word}: {_words(lines[kind])}" for kind, word, _ in ROUTES if lines[kind])
+    return to_svg(ax, "curve-reverse", f"KL(student, expert) after the pilots, nats. {words}")
 
 
 def online_reward(d: Diagnosis) -> Markup | None:

@@ -75,8 +75,8 @@ def dial(p: Mapping[str, float], answer: str) -> Markup:
     else:
         ax.text(centre[0], centre[1] + 34, answer, size=15.5, weight="bold", **centred)
         ax.text(centre[0], centre[1] + 8, chance(p[answer]), size=21, weight="bold", **centred)
-    told = ", ".join(f"{who} {chance(share)}" for who, share in p.items())
-    return to_svg(fig, "dial", f"Dial of the verdict, {answer}. Probabilities: {told}")
+    words = ", ".join(f"{who} {chance(share)}" for who, share in p.items())
+    return to_svg(fig, "dial", f"Dial of the verdict, {answer}. Probabilities: {words}")
 
 
 def routes(rows: Sequence[tuple[str, str, Estimate, bool]]) -> Markup:
@@ -134,8 +134,8 @@ def scatter(points: Sequence[tuple[float, ...]]) -> tuple[Markup, dict[str, int]
         "prompts": len(np.unique(prompt)), "mixed": len(np.unique(prompt[mixed])),
         "outside": int((centred != shown).sum()),
     }  # fmt: skip
-    told = f"{len(a)} answers, {seen['mixed']} of {seen['prompts']} prompts with right and wrong ones"
-    aria = f"How much the expert prefers an answer against its reward, within prompts: {told}"
+    words = f"{len(a)} answers, {seen['mixed']} of {seen['prompts']} prompts with right and wrong ones"
+    aria = f"How much the expert prefers an answer against its reward, within prompts: {words}"
     return to_svg(ax, "scatter", aria), seen
 
 

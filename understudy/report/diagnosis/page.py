@@ -21,10 +21,10 @@ from understudy.diagnosis.types import FILE, Check, Diagnosis
 from understudy.evaluation.numbers import count, duration, large, percent, with_bounds
 from understudy.report.comparison.figures import keywords
 from understudy.report.diagnosis import curves, figures, words
-from understudy.report.diagnosis.series import columns, mapping, rows
+from understudy.report.diagnosis.series import columns, rows
 from understudy.report.figures.svg import EXPERT, STUDENT, drawing
 from understudy.report.html import filled, save
-from understudy.report.text import flat, label, visible
+from understudy.report.text import flat, label, mapping, visible
 
 PAGE = "diagnosis.html"
 LONGEST = 1500  # characters of a completion
@@ -112,14 +112,14 @@ def _sentence(line: str) -> str:
 
 
 def _routes(d: Diagnosis) -> Markup | None:
-    found = []
+    shown = []
     for who, name in ROUTES.items():
         e = d.verdict.expected.get(who)
         if who in ("student", "expert"):
             e = e or d.evidence.measures.get(f"{who}_accuracy")
         if e is not None and (who != "opd" or d.has_online_route):
-            found.append((who, name, e, who in ("sft", "opd")))
-    return figures.routes(found) if found else None
+            shown.append((who, name, e, who in ("sft", "opd")))
+    return figures.routes(shown) if shown else None
 
 
 def _costs(d: Diagnosis) -> list[dict[str, Any]]:
@@ -175,7 +175,7 @@ def _floor_words(d: Diagnosis) -> str:
     note += f" Fit: {a.value:.2f} + {floor.b:.3g} / n^{floor.c:.2g}."
     if floor.rejects_zero:
         return f"{note} With endless data {a.value:.2f} nats [{a.low:.2f}, {a.high:.2f}] would stay."
-    return f"{note} Whether a floor stays cannot be told: anything from {a.low:.2g} to {a.high:.2f} nats fits."
+    return f"{note} Whether a floor stays is open: anything from {a.low:.2g} to {a.high:.2f} nats fits."
 
 
 def _end_words(d: Diagnosis) -> str:
@@ -246,9 +246,9 @@ def _looks(d: Diagnosis) -> Panels:
         why.append(words.missing(d, "Lengths", False, False))
     known = {}
     for word, pair in mapping(d.series.get("keywords")).items():
-        found = [finite(mapping(pair).get(who)) for who in ("student", "expert")]
-        if found[0] is not None and found[1] is not None:
-            known[str(word)] = found[0], found[1]
+        student_mean, expert_mean = (finite(mapping(pair).get(who)) for who in ("student", "expert"))
+        if student_mean is not None and expert_mean is not None:
+            known[str(word)] = student_mean, expert_mean
     shown = sorted(known, key=lambda w: -abs(known[w][0] - known[w][1]))[:WORDS]
     if shown:
         lines = [
@@ -269,9 +269,9 @@ def _counts(raw: Any) -> np.ndarray:
 
 
 def _samples(d: Diagnosis) -> list[dict[str, Any]]:
-    found = d.series.get("samples")
+    samples = d.series.get("samples")
     out = []
-    for row in map(mapping, found if isinstance(found, list) else []):
+    for row in map(mapping, samples if isinstance(samples, list) else []):
         texts = {who: text for who in ("student", "expert") if isinstance(text := row.get(who), str)}
         cells = [
             {

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from understudy.diagnosis.codec import finite
+from understudy.report.text import mapping
 
 
 def rows(raw: Any, width: int) -> list[tuple[float, ...]]:
     """The rows of a list of lists whose first `width` entries are numbers."""
-    found = []
+    out = []
     for item in raw if isinstance(raw, list) else []:
         values = [finite(x) for x in item[:width]] if isinstance(item, list) else []
         known = tuple(v for v in values if v is not None)
         if len(known) == width:
-            found.append(known)
-    return found
+            out.append(known)
+    return out
 
 
 def columns(raw: Any, *names: str) -> list[tuple[float, ...]]:
     """Lists of equal length in an object, as rows: {"t": [..], "value": [..]} -> [(t, value), ...]."""
     lists = [v if isinstance(v := mapping(raw).get(name), list) else [] for name in names]
     return rows([list(row) for row in zip(*lists)], len(names))
-
-
-def mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
