@@ -13,5 +13,5 @@ def page(text: str) -> str:
         r = load_recipe(name)
         cells = ([x.replace("*", "\\*") for x in (s.name, s.value, s.source)] for s in r.settings)
         parts += [f"### {name}", f"{r.figure}. {r.shows}", table(("setting", "value", "source"), cells)]
-        parts += [r.unknown, f"`--tiny`: {r.tiny_told}"]
+        parts += [r.unknown, f"`--tiny`: {r.stand_ins}"]
     return replaced(text, "recipes", "\n\n".join(parts))

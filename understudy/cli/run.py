@@ -138,7 +138,7 @@ def _machine(config: RunConfig) -> Machine:
 
 def _dry_run(recipe: Recipe, plan: Plan, machine: Machine, scale: Scale, as_json: bool) -> int:
     result = check.dry_run(recipe, plan, machine, scale.data)
-    print(json.dumps(check.as_dict(result)) if as_json else "\n".join(check.told(recipe, plan, result, machine)))
+    print(json.dumps(result.to_dict()) if as_json else "\n".join(check.as_text(recipe, result, machine)))
     return 0 if result.passed else 1
 
 
@@ -148,7 +148,7 @@ def _tiny(recipe: Recipe, scale: Scale, workers: int) -> int:
     plan = recipe.tiny(scale)
     console.print(f"{len(plan.trainings())} tiny runs, {workers} at a time, in {plan.out}", markup=False)
     run_plan(plan, workers)
-    _draw(recipe, plan, scale, recipe.tiny_told)
+    _draw(recipe, plan, scale, recipe.stand_ins)
     return 0
 
 
@@ -171,7 +171,7 @@ def _discrepancy(recipe: Recipe, config: RunConfig, scale: Scale) -> int:
     if config.dry_run:
         print(f"both files can be read: {len(result.lengths_a)} and {len(result.lengths_b)} problems")
         return 0
-    _write(recipe, discrepancy.draw(result), scale, recipe.tiny_told if config.tiny else "")
+    _write(recipe, discrepancy.draw(result), scale, recipe.stand_ins if config.tiny else "")
     return 0
 
 

@@ -1,20 +1,20 @@
-"""What a plan costs before it runs: tokens, FLOPs, GPU-hours and memory, by formulas that are printed with the numbers.
+"""The predicted cost of a plan: tokens, FLOPs, GPU-hours and memory, by formulas that are printed with the numbers.
 
 With M = weights that a token is multiplied with, L layers, A = heads x head dimension, P prompt tokens, T completion
-tokens, c the mean number of tokens that a token looks back on:
-    forward   2 M + 4 L A c            FLOPs a token (multiply and add; scores and values of attention)
+tokens, c the mean number of tokens that a token attends to:
+    forward   2 M + 4 L A c            FLOPs per token (multiply and add; scores and values of attention)
     train     3 x forward              backward is twice the forward; 4 x with activation checkpointing
     sample    forward of P + T tokens  with c = (P + T) / 2; so does scoring
     seconds   training and scoring: FLOPs / (device FLOPs x utilisation);
               sampling: the larger of that and T steps that each read the weights and the caches once from memory
-The utilisation and the mean lengths are assumptions, printed as such; our local sampler is slower than the ideal one, a
-server's is nearer. Memory a GPU: see docs/recipes.md.
+The utilisation and the mean lengths are assumptions; our local sampler is slower than this ideal one, a server's is
+nearer to it. Memory per GPU: see docs/recipes.md.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from understudy.config import Resolved
 from understudy.errors import UserError
@@ -29,7 +29,7 @@ SCORED = 2**28
 
 @dataclass(frozen=True)
 class Device:
-    """Dense bfloat16 FLOPs a second, bytes a second and bytes of memory of one GPU, from its data sheet."""
+    """Dense bfloat16 FLOPs per second, bytes per second and bytes of memory of one GPU, from its data sheet."""
 
     name: str
     flops: float
@@ -46,7 +46,7 @@ DEVICES = {
 
 @dataclass(frozen=True)
 class Machine:
-    """What the plan is priced for."""
+    """The GPUs that costs are computed for."""
 
     device: Device
     gpus: int = 1
@@ -63,8 +63,8 @@ class Machine:
 
 
 @dataclass(frozen=True)
-class Cost:
-    """Of one phase. Tokens are completion tokens; `seconds` of one GPU."""
+class PhaseCost:
+    """Of one run, or of all runs of a phase. Tokens are completion tokens; `seconds` are of one GPU."""
 
     student_sampled: float = 0.0
     expert_sampled: float = 0.0
@@ -74,23 +74,19 @@ class Cost:
     flops: float = 0.0
     seconds: float = 0.0
 
-    def __add__(self, other: Cost) -> Cost:
-        return Cost(*(a + b for a, b in zip(_values(self), _values(other))))
+    def __add__(self, other: PhaseCost) -> PhaseCost:
+        return PhaseCost(*(a + b for a, b in zip(astuple(self), astuple(other))))
 
-    def __mul__(self, times: float) -> Cost:
-        return Cost(*(a * times for a in _values(self)))
+    def __mul__(self, times: float) -> PhaseCost:
+        return PhaseCost(*(a * times for a in astuple(self)))
 
     @property
     def gpu_hours(self) -> float:
         return self.seconds / 3600
 
 
-def _values(cost: Cost) -> tuple[float, ...]:
-    return tuple(cost.__dict__.values())
-
-
 def forward(shape: Shape, context: float) -> float:
-    """FLOPs of one token that looks back on `context` tokens."""
+    """FLOPs of one token that attends to `context` tokens."""
     return 2 * shape.matrices + 4 * shape.layers * shape.heads * shape.head * context
 
 
@@ -115,42 +111,39 @@ def sampling(
 
 
 def train_cost(
-    config: Resolved, student: Shape, expert: Shape | None, lengths: Lengths, machine: Machine, recorded: bool
-) -> Cost:
-    """One run of the table, training and its evaluations. `config` must be resolved; `recorded`: samples exist."""
-    c = config
-    per_update = c.prompts_per_update * c.samples_per_prompt
-    rollouts = c.updates * per_update / c.updates_per_rollout  # completions asked for
+    c: Resolved, student: Shape, expert: Shape | None, lengths: Lengths, machine: Machine, recorded: bool
+) -> PhaseCost:
+    """One run of the table, training and its evaluations. recorded: the expert's samples exist already."""
+    trained = c.updates * c.prompts_per_update * c.samples_per_prompt
+    rollouts = trained / c.updates_per_rollout
     if c.replay == "fixed" and c.prompt_pool:
         rollouts = min(rollouts, c.prompt_pool * c.samples_per_prompt)
-    t, peak = lengths.completion, machine.device.flops * machine.utilisation
-    by_expert = {"expert": 1.0, "mixture_batch": 1 - c.student_share, "mixture_token": 0.5}
-    share = by_expert.get(c.behavior, 0.0)
+    share = {"expert": 1.0, "mixture_batch": 1 - c.student_share, "mixture_token": 0.5}.get(c.behavior, 0.0)
+    by_student, by_expert = rollouts * (1 - share), 0.0 if recorded else rollouts * share
     batch = rows_decoded(c, lengths, machine)
-    own_flops, own_seconds = sampling(student, lengths, rollouts * (1 - share), machine, batch)
-    asked = 0.0 if recorded else rollouts * share
-    their_flops, their_seconds = sampling(expert, lengths, asked, machine, batch)
-    scores = c.target in ("distribution", "expert_token") or c.weight == "log_ratio"
-    scoring = rollouts * sequence(expert, lengths) if scores and expert is not None else 0.0
-    training = 3 * c.updates * per_update * sequence(student, lengths)
-    if c.activation_checkpointing:
-        training *= 4 / 3
-    done = Cost(
-        rollouts * (1 - share) * t, asked * t, rollouts * t if scores else 0.0, c.updates * per_update * t, 0.0,
-        own_flops + their_flops + scoring + training, own_seconds + their_seconds + (scoring + training) / peak,
+    student_flops, student_seconds = sampling(student, lengths, by_student, machine, batch)
+    expert_flops, expert_seconds = sampling(expert, lengths, by_expert, machine, batch)
+    scored = rollouts if c.target in ("distribution", "expert_token") or c.weight == "log_ratio" else 0.0
+    flops = scored * sequence(expert, lengths) if expert is not None else 0.0
+    flops += trained * (4 if c.activation_checkpointing else 3) * sequence(student, lengths)
+    seconds = flops / (machine.device.flops * machine.utilisation)
+    t = lengths.completion
+    training = PhaseCost(
+        by_student * t, by_expert * t, scored * t, trained * t, 0.0,
+        flops + student_flops + expert_flops, seconds + student_seconds + expert_seconds,
     )  # fmt: skip
-    return done + evaluation(c, student, expert, lengths, machine)
+    return training + evaluation(c, student, expert, lengths, machine)
 
 
 def rows_decoded(c: Resolved, lengths: Lengths, machine: Machine) -> int:
-    """Rows that a GPU decodes together while training: as many as the sampler takes, and an update has."""
+    """Rows that a GPU decodes together while training: at most what the sampler takes, and what an update has."""
     most = rows_together(lengths.prompt + (c.max_new_tokens or lengths.completion))
     if c.replay == "fixed":
         return most
     return max(1, min(most, c.prompts_per_update * c.samples_per_prompt // machine.gpus))
 
 
-def evaluation(c: Resolved, student: Shape, expert: Shape | None, lengths: Lengths, machine: Machine) -> Cost:
+def evaluation(c: Resolved, student: Shape, expert: Shape | None, lengths: Lengths, machine: Machine) -> PhaseCost:
     """Sampled and greedy completions while training and at the end, and the expert's own where it is evaluated."""
     looks = 1 + c.updates // c.eval_every if c.eval_every else 0
     splits = len([s for s in c.eval_splits.split(",") if s])
@@ -163,16 +156,16 @@ def evaluation(c: Resolved, student: Shape, expert: Shape | None, lengths: Lengt
         once = c.eval_prompts * (c.eval_samples + 1) + splits * c.final_prompts * (c.final_samples + 1)
         more = sampling(expert, lengths, once, machine, batch)
         rows, flops, seconds = rows + once, flops + more[0], seconds + more[1]
-    return Cost(evaluated=rows * lengths.completion, flops=flops, seconds=seconds)
+    return PhaseCost(evaluated=rows * lengths.completion, flops=flops, seconds=seconds)
 
 
 def memory(
     config: Resolved, student: Shape, expert: Shape | None, lengths: Lengths, machine: Machine
 ) -> Mapping[str, float]:
-    """Bytes a GPU by part, for the longest completion. Weights, gradients and optimizer are spread over the GPUs.
+    """Bytes per GPU by part, for the longest completion. Weights, gradients and optimizer are spread over the GPUs.
 
-    mixed: float32 weights, gradients and two moments, 16 bytes a weight; whole bfloat16 weights while sampling.
-    bfloat16: 8 bytes a weight. float32: 16. LoRA: gradients and moments of the adapter alone. Experts are held whole.
+    mixed: float32 weights, gradients and two moments, 16 bytes per weight; whole bfloat16 weights while sampling.
+    bfloat16: 8 bytes per weight. float32: 16. LoRA: gradients and moments of the adapter alone. Experts are held whole.
     """
     c, n = config, student.parameters
     wide, held = (2, 2) if c.dtype == "bfloat16" else (4, 2 if c.dtype == "mixed" else 4)
@@ -184,9 +177,7 @@ def memory(
         tokens = max(longest, min(tokens, c.micro_tokens))
     inside = 10 * student.width + 3 * student.mlp  # what a layer keeps for its backward pass
     layers = student.layers * student.width + inside if c.activation_checkpointing else student.layers * inside
-    logits: float = (
-        min(tokens, c.logit_chunk or tokens) * student.vocabulary * 4 * 3
-    )  # logits, log-probs, their gradient
+    logits: float = min(tokens, c.logit_chunk or tokens) * student.vocabulary * 4 * 3  # with log-probs and gradient
     if c.target == "distribution":
         logits += sequences / machine.gpus * longest * student.vocabulary * 4
     widest = max(student.cache, expert.cache if expert is not None else 0)
@@ -202,6 +193,14 @@ def memory(
         "sampling: caches": float(rows_together(longest) * longest * widest * held),
         "scoring: logits": float(scored),
     }
+
+
+def tables(c: Resolved, student: Shape, lengths: Lengths) -> float:
+    """Bytes of expert distributions that one update keeps."""
+    if c.target != "distribution":
+        return 0.0
+    rows = c.prompts_per_update * c.samples_per_prompt
+    return rows * float(c.max_new_tokens or lengths.completion) * student.vocabulary * 4
 
 
 def adapter(shape: Shape, rank: int) -> int:

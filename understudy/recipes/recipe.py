@@ -114,7 +114,7 @@ class Recipe:
     settings: tuple[Setting, ...]
     lengths: Mapping[str, Lengths]
     """By task name."""
-    tiny_told: str
+    stand_ins: str
     """What stands in for what with --tiny."""
     plan: Callable[[Scale], Plan] | None = None
     tiny: Callable[[Scale], Plan] | None = None

@@ -64,8 +64,8 @@ RECIPE = Recipe(
         Setting("non-realizable expert", f"{LARGER} after the same GRPO", OURS),
         Setting("task", TASK, f"{PAPER}: Countdown; ranges, operators and format are {OURS}"),
         Setting("imitation", "200 updates of 64 prompts, one completion each, at most 1,024 tokens", OURS),
-        Setting("evaluation", "T = 1, 4 samples of 500 held-out problems at the end; 200 problems every 20 "
-        "updates", OURS),
+        Setting("evaluation", "T = 1, 4 samples of 500 held-out problems at the end; "
+                "200 problems every 20 updates", OURS),
         real.ONLINE_METHOD, *real.OPTIMIZER, *real.RL_SETTINGS, real.RUNS,
     ),
     {"countdown": Lengths(120, 400)},

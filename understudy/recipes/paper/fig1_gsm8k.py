@@ -19,9 +19,8 @@ EVALUATION = {"eval_prompts": 200, "final_prompts": 1319, "final_samples": 4, "e
 EXPERTS: Mapping[str, Mapping[str, Any]] = {
     RL: {"mechanism": "The student itself (after its warm-up) after GRPO: realizable by construction.",
          "realizable": True, "expect": "none"},
-    BIG: {"mechanism": "A larger model of the family after the same warm-up and GRPO: whether 3B can represent "
-    "it is not "
-          "known; the paper calls such experts non-realizable.", "realizable": None, "expect": "better"},
+    BIG: {"mechanism": "A larger model of the family after the same warm-up and GRPO: whether 3B can represent it is "
+    "not known; the paper calls such experts non-realizable.", "realizable": None, "expect": "better"},
 }  # fmt: skip
 
 
@@ -70,14 +69,13 @@ RECIPE: Recipe = replace(
         Setting("non-realizable expert", f"{LARGER} after the same warm-up and RL", OURS),
         Setting("lengths", "traces cut at 4,096 tokens, GSM8K completions at 2,048", OURS),
         Setting("imitation", "200 updates of 64 prompts, one completion each", OURS),
-        Setting("evaluation", "T = 1, all 1,319 test problems x 4 samples at the end; 200 problems every 20 "
-        "updates", OURS),
+        Setting("evaluation", "T = 1, all 1,319 test problems x 4 samples at the end; "
+                "200 problems every 20 updates", OURS),
         real.ONLINE_METHOD, *real.OPTIMIZER, *real.RL_SETTINGS, real.RUNS,
     ),
     lengths={"openr1": Lengths(120, 3000), "gsm8k": Lengths(120, 600)},
-    tiny_told="Sums of small numbers as rows in the schemas of GSM8K and OpenR1, written on the spot; 2-layer "
-    "models of 64 and "
-    "128 dimensions that read bytes. They go through warm-up on traces, RL, SFT and OPD. What they reach says "
-    "nothing about the paper.",
+    stand_ins="Sums of small numbers as rows in the schemas of GSM8K and OpenR1, written by the recipe; 2-layer models "
+    "of 64 and 128 dimensions that read bytes. They go through warm-up on traces, RL, SFT and OPD. What they reach "
+    "says nothing about the paper.",
     plan=plan, tiny=tiny_plan,
 )  # fmt: skip

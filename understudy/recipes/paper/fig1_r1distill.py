@@ -52,8 +52,7 @@ RECIPE: Recipe = replace(
         real.ONLINE_METHOD, *real.OPTIMIZER, real.RUNS,
     ),
     lengths={"dapo": Lengths(150, 5000)},
-    tiny_told="Sums of small numbers as rows in the schemas of OpenR1, DAPO-Math-17k and GSM8K, written on the spot; "
-    "2-layer models of "
-    "64 and 128 dimensions that read bytes. What they reach says nothing about the paper.",
+    stand_ins="Sums of small numbers as rows in the schemas of OpenR1, DAPO-Math-17k and GSM8K, written by the recipe; "
+    "2-layer models of 64 and 128 dimensions that read bytes. What they reach says nothing about the paper.",
     plan=plan, tiny=tiny_plan,
 )  # fmt: skip

@@ -10,9 +10,8 @@ PROBLEMS, SAMPLES = 60, 16
 
 RECIPE = Recipe(
     "fig2_discrepancy", "Fig. 2", "How far apart expert and student look",
-    "Expert and student differ widely in response lengths and keyword frequencies on AIME; either gives a lower "
-    "bound on "
-    "total variation, so bounding the performance gap by the discrepancy is far too pessimistic.",
+    "Expert and student differ widely in response lengths and keyword frequencies on AIME; either gives a lower bound "
+    "on total variation, so bounding the performance gap by the discrepancy is far too pessimistic.",
     "Not known to us: the keywords and the binning.",
     (
         Setting("models", f"{EXPERT} (expert), {STUDENT} (student)", PAPER),

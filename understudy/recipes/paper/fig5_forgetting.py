@@ -39,9 +39,8 @@ def draw(s: Summary) -> Drawing:
         if not s.realizable(expert):
             gap = s.difference(figures.online(s, expert), figures.offline(s, expert), "forget")
             claims.append(
-                figures.claim("online forgets less than offline, from an expert out of reach (our reading of "
-                "the caption)",
-                              f"OPD minus SFT on {expert}, not trained", gap, 1)
+                figures.claim("online forgets less than offline, from an expert out of reach (our reading of the "
+                              "caption)", f"OPD minus SFT on {expert}, not trained", gap, 1)
             )  # fmt: skip
     return Drawing(tuple(panels), tuple(claims), "Sampled accuracy; means over seeds with 95% intervals.")
 
@@ -58,9 +57,8 @@ RECIPE: Recipe = replace(
         *fig1_gsm8k.RECIPE.settings,
     ),
     lengths={**fig1_gsm8k.RECIPE.lengths, "mmlu": Lengths(700, 1)},
-    tiny_told="A 2-layer model pre-trained on Countdown and then on two tasks at once: Countdown, and naming "
-    "the class of a bit string (4 classes, one "
-    "letter). It is then trained on Countdown alone, by imitation of its RL'd self and of a program that searches in "
-    "secret.",
+    stand_ins="A 2-layer model pre-trained on Countdown and then on two tasks at once: Countdown, and naming the class "
+    "of a bit string (4 classes, one letter). It is then trained on Countdown alone, by imitation of its RL'd self and "
+    "of a program that searches in secret.",
     plan=plan, tiny=tiny_plan, draw=draw,
 )  # fmt: skip

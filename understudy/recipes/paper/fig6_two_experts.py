@@ -13,7 +13,7 @@ EVALUATION = {"eval_prompts": 30, "final_prompts": 30, "final_samples": 16, "eva
               "eval_top_p": 0.95, "max_new_tokens": 7168, "eval_expert": False}  # fmt: skip
 EXPERTS = {
     GOOD: {"mechanism": "The same kind of 7B model after RL with verifiable rewards.", "realizable": None,
-        "expect": None},
+           "expect": None},
     OTHER: {"mechanism": "A 7B model distilled from DeepSeek-R1, as the student was.", "realizable": None,
             "expect": None},
 }  # fmt: skip
@@ -57,10 +57,9 @@ def draw(s: Summary) -> Drawing:
 
 RECIPE = Recipe(
     "fig6_two_experts", "Fig. 6 (section 5.3)", "Two experts, one student: alignment with the reward decides",
-    "Online imitation of two 7B experts from the same 1.5B student: the average of AIME 2024 and 2025 goes from "
-    "25.0% to "
-    "32.8% with Skywork-7B, and to 27.1% with R1-Distill-7B (mean of three runs).",
-    "Not known to us: data, steps, and samples a problem in the paper itself. We follow the public recipe of arXiv "
+    "Online imitation of two 7B experts from the same 1.5B student: the average of AIME 2024 and 2025 goes from 25.0% "
+    "to 32.8% with Skywork-7B, and to 27.1% with R1-Distill-7B (mean of three runs).",
+    "Not known to us: data, steps, and samples per problem in the paper itself. We follow the public recipe of arXiv "
     "2604.13016 where it says.",
     (
         Setting("student", real.R1_STUDENT, PAPER),
@@ -77,9 +76,8 @@ RECIPE = Recipe(
         real.RUNS,
     ),
     {"dapo": Lengths(150, 5000)},
-    "The student is a 2-layer model that knows Countdown poorly. Both experts search in secret and are right as "
-    "often; one "
-    "calls wrong attempts wrong, the other calls every attempt ok, so on the student's errors it disagrees with "
+    "The student is a 2-layer model that knows Countdown poorly. Both experts search in secret and are right as often; "
+    "one calls wrong attempts wrong, the other calls every attempt ok, so on the student's errors it disagrees with "
     "the reward.",
     plan, tiny_plan, draw, tiny_seeds=2,
 )  # fmt: skip
