@@ -53,7 +53,7 @@ class Interrupted(Exception):
 
 @dataclass
 class Session:
-    """One open training. The loop reads it from top to bottom."""
+    """One open training: what the loop reads and calls."""
 
     config: Resolved
     recorded: dict[str, Any]
@@ -67,9 +67,10 @@ class Session:
     ledger: Ledger
     show: Progress
     stop_requested: Callable[[], bool]
-    """Of this process; `interrupted` asks all."""
+    """Whether this process has been asked to stop."""
 
     def interrupted(self) -> bool:
+        """Whether any process has been asked to stop."""
         return distributed.any_of(self.stop_requested())
 
     def stopped(self, step: int) -> Interrupted:
@@ -78,10 +79,12 @@ class Session:
         return Interrupted(f"saved at update {step} of {self.config.updates}; the same command resumes from there")
 
     def budget_is_spent(self) -> bool:
+        """Whether the ledger's column `budget_axis` has reached `budget`."""
         c = self.config
         return bool(c.budget) and distributed.agreed(getattr(self.ledger, c.budget_axis)) >= c.budget
 
     def set_learning_rate(self, step: int) -> None:
+        """That of update `step`."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.config, step)
 
@@ -107,9 +110,9 @@ class Session:
         def write(folder: Path) -> None:
             self.student.save(folder)
             if distributed.is_main():
-                diagnosis = find_diagnosis(self.run.path, self.recorded)
+                path, config = self.run.path, self.recorded
                 text = card(
-                    self.recorded, read_provenance(self.run.path), self.ledger.as_dict(), final, diagnosis
+                    config, read_provenance(path), self.ledger.as_dict(), final, find_diagnosis(path, config)
                 )  # fmt: skip
                 (folder / "README.md").write_text(text, encoding="utf-8")
 
