@@ -1,1 +1,1 @@
-"""Is the diagnosis right? Scored against outcomes that are known (docs/diagnose.md)."""
+"""Scores of the diagnosis against known outcomes (docs/diagnose.md)."""

@@ -136,10 +136,10 @@ def packed(value: Any, how: list[list[Any]]) -> Any:
     value = {k: packed(v, how) for k, v in value.items()}
     if set(value) != {*_VALUE, *_HOW}:
         return value
-    made = [value[k] for k in _HOW]
-    if made not in how:
-        how.append(made)
-    return {"e": [*(value[k] for k in _VALUE), how.index(made)]}
+    measured = [value[k] for k in _HOW]
+    if measured not in how:
+        how.append(measured)
+    return {"e": [*(value[k] for k in _VALUE), how.index(measured)]}
 
 
 def _unpacked(value: Any, how: Sequence[Sequence[Any]]) -> Any:

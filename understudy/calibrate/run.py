@@ -242,15 +242,15 @@ def run(config: CalibrateConfig, size: Effort | None = None, quiet: bool = False
 
 
 def write(path: Path, lines: Sequence[dict[str, Any]]) -> None:
-    """Add lines to results.jsonl; a line about the same scenario and seed is replaced. In the scenarios' order."""
-    found = {(line["scenario"], line["seed"]): line for line in [*read_lines(path), *lines]}
+    """Add lines to results.jsonl, in the order of the scenarios; a line of the same scenario and seed is replaced."""
+    by_unit = {(line["scenario"], line["seed"]): line for line in [*read_lines(path), *lines]}
     order = list(SCENARIOS)
 
     def place(line: dict[str, Any]) -> tuple[int, int]:
         name = line["scenario"]
         return order.index(name) if name in order else len(order), line["seed"]
 
-    ordered = sorted(found.values(), key=place)
+    ordered = sorted(by_unit.values(), key=place)
     write_bytes(path, b"".join(dumps(line) for line in ordered))
 
 

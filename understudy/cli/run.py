@@ -161,7 +161,7 @@ def _discrepancy(recipe: Recipe, config: RunConfig, scale: Scale) -> int:
         files, words = discrepancy.stand_ins(scale), words or ["ok", "no"]
     else:
         if config.dry_run:
-            print("\n".join(discrepancy.told(recipe)))
+            print("\n".join(discrepancy.requirements(recipe)))
             if not config.a and not config.b:
                 return 0
         for field in ("a", "b"):
@@ -183,7 +183,7 @@ def _draw(recipe: Recipe, plan: Plan, scale: Scale, stand_ins: str) -> None:
 def _write(recipe: Recipe, drawing: Drawing, scale: Scale, stand_ins: str) -> None:
     """figure.html and figure-N.svg; the claims are printed."""
     page = figures.write(recipe, drawing, scale.out, stand_ins)
-    for line in figures.told(drawing.claims):
+    for line in figures.claim_lines(drawing.claims):
         console.print(f"- {line}", markup=False)
     console.print(f"figure: {page}", markup=False)
 

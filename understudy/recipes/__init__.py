@@ -1,6 +1,7 @@
-"""The paper's experiments as recipes: `understudy run RECIPE`. They live inside the package so that an
-installed command
-finds them; recipes/ at the root of the source tree points here. A recipe of your own is a file that defines RECIPE.
+"""The paper's experiments as recipes: `understudy run RECIPE`.
+
+They are part of the package, so that an installed command finds them. A user's recipe is a Python file that defines
+RECIPE.
 """
 
 from __future__ import annotations
@@ -13,14 +14,9 @@ from understudy.errors import UserError
 from understudy.recipes.recipe import Recipe
 
 NAMES = (
-    "fig1_countdown",
-    "fig1_gsm8k",
-    "fig1_r1distill",
-    "fig2_discrepancy",
-    "fig5_ood",
-    "fig5_forgetting",
+    "fig1_countdown", "fig1_gsm8k", "fig1_r1distill", "fig2_discrepancy", "fig5_ood", "fig5_forgetting",
     "fig6_two_experts",
-)
+)  # fmt: skip
 
 
 def load_recipe(name: str) -> Recipe:
@@ -43,7 +39,7 @@ def _from_file(path: Path) -> Recipe:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # the user's own program: say what it said
+    except Exception as error:  # the user's own program
         raise UserError("recipe", path, f"stopped with {type(error).__name__}: {error}") from None
     recipe = getattr(module, "RECIPE", None)
     if not isinstance(recipe, Recipe):

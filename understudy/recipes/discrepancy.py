@@ -22,7 +22,7 @@ FAR = 0.1
 """A lower bound on total variation that is called wide."""
 
 
-def told(recipe: Recipe) -> list[str]:
+def requirements(recipe: Recipe) -> list[str]:
     """What the real figure needs: two files, and what sampling them takes."""
     from understudy.policy.sampling import rows_together
     from understudy.recipes.cost import DEVICES, Machine, sampling
@@ -36,7 +36,7 @@ def told(recipe: Recipe) -> list[str]:
         f"{recipe.name}: {recipe.title}", recipe.shows, "", "settings",
         *(f"  {s.name}: {s.value} ({s.source})" for s in recipe.settings), f"  {recipe.unknown}", "",
         f"It trains nothing. Two files of {PROBLEMS} x {SAMPLES} completions, {tokens:.1f} million tokens each at "
-        f"{lengths.completion:,} a completion (an assumption).",
+        f"{lengths.completion:,} per completion (an assumption).",
         f"Sampling the student's: {flops / 1e15:,.0f} PFLOPs, {seconds / 3600:,.1f} GPU-hours on one "
         f"{machine.device.name}, {rows} rows decoded together. The expert (671B parameters) by its server.",
         "Then: understudy run fig2_discrepancy --a expert.jsonl --b student.jsonl", "",

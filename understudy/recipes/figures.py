@@ -114,5 +114,5 @@ def write(recipe: Recipe, drawn: Drawing, folder: Path, stand_ins: str = "") -> 
     return target
 
 
-def told(claims: Sequence[Claim]) -> list[str]:
+def claim_lines(claims: Sequence[Claim]) -> list[str]:
     return [visible(f"{c.word}: {c.says}. {c.measured}") for c in claims]

@@ -1,4 +1,4 @@
-"""Shapes of the public models that the recipes name: what memory and FLOPs are worked out from, without weights.
+"""Shapes of the public models that the recipes name: memory and FLOPs follow from them, without weights.
 
 From each model's public config.json; the parameter counts that follow are checked against the published totals in
 tests/golden/test_recipe_costs.py.
@@ -41,7 +41,7 @@ class Shape:
 
     @property
     def matrices(self) -> int:
-        """Weights that every token is multiplied with: all layers and the output head, not the input embedding."""
+        """Weights that every token is multiplied with: all layers and the output head, without the input embedding."""
         attention = self.width * self.head * (2 * self.heads + 2 * self.kv_heads)
         return self.layers * (attention + 3 * self.width * self.mlp) + self.width * self.vocabulary
 
@@ -55,7 +55,7 @@ class Shape:
 
     @property
     def cache(self) -> int:
-        """Numbers that the key-value cache keeps for a token."""
+        """Numbers per token in the key-value cache."""
         return 2 * self.layers * self.kv_heads * self.head
 
 
@@ -87,19 +87,21 @@ def shape_of(spec: str, field: str = "student") -> Shape:
     if spec.partition(":")[0] == "scratch":
         return _scratch(spec, field)
     for path in (Path(spec) / "config.json", Path(spec) / "final" / "config.json"):
-        if path.is_file() and (found := from_config(path, field)) is not None:
-            return found
+        if path.is_file() and (shape := from_config(path, field)) is not None:
+            return shape
     raise UserError(field, spec, "its shape is not known without its config.json: give a local model directory")
 
 
 def _scratch(spec: str, field: str) -> Shape:
-    from understudy.policy import Scratch
+    from understudy.policy import Scratch  # imports torch
 
-    made = build(Scratch, parse_spec(spec, field).args, field)
-    head = made.width // made.heads
-    mlp = 8 * round(made.width / 3)
-    extra = {"bias": made.arch == "qwen2", "head_norms": made.arch == "qwen3"}
-    return Shape(made.layers, made.width, made.heads, made.heads, head, mlp, 262, True, tokenizer="ours", **extra)
+    scratch = build(Scratch, parse_spec(spec, field).args, field)
+    head = scratch.width // scratch.heads
+    mlp = 8 * round(scratch.width / 3)
+    extra = {"bias": scratch.arch == "qwen2", "head_norms": scratch.arch == "qwen3"}
+    return Shape(
+        scratch.layers, scratch.width, scratch.heads, scratch.heads, head, mlp, 262, True, tokenizer="ours", **extra
+    )
 
 
 def from_config(path: Path, field: str) -> Shape | None:

@@ -1,4 +1,4 @@
-"""What a recipe is: one experiment of the paper as data (who, on what, with which numbers, and whose they are)."""
+"""A recipe: one experiment of the paper as data (models, tasks, numbers and their sources)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SOURCES = {
 
 @dataclass(frozen=True)
 class Setting:
-    """A hyper-parameter and whose it is: `source` begins with one of SOURCES, and may say where in it."""
+    """A hyper-parameter and its source: `source` begins with one of SOURCES, and may say where in it."""
 
     name: str
     value: str
@@ -42,7 +42,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Lengths:
-    """Tokens of a mean prompt and completion that the cost is worked out with: assumptions, stated as such."""
+    """Tokens of a mean prompt and completion, assumed for the cost."""
 
     prompt: int
     completion: int
@@ -50,13 +50,13 @@ class Lengths:
 
 @dataclass(frozen=True)
 class Scale:
-    """What a user may change about a recipe's runs."""
+    """The options of a recipe's runs."""
 
     out: Path
     seeds: int = 3
     first_seed: int = 0
     share: float = 1.0
-    """Of every number of updates and evaluation prompts: below 1 to try the plumbing."""
+    """Of every number of updates and evaluation prompts: below 1 for a trial of every phase."""
     data: Mapping[str, str] = field(default_factory=dict)
     """Data set or task name -> local file or folder."""
     models: Mapping[str, str] = field(default_factory=dict)

@@ -31,13 +31,13 @@ def plan(scale: Scale) -> Plan:
             real.job(scale, f"expert: {label}", (), task=TASK, folder=scale.out / f"expert-{model.split('/')[-1]}",
                      updates=200, method="grpo", student=model, lr=1e-6, prompts_per_update=64, **EVALUATION)
         )  # fmt: skip
-    made = []
+    runs = []
     for label, expert in zip((RL, BIG), before):
-        made += real.runs(
+        runs += real.runs(
             scale, label, student=student, expert=expert.config.out, task=TASK, updates=200, eval_every=20,
             methods={"sft": {"lr": 1e-5}, "opd": {"lr": 1e-6}}, prompts_per_update=64, **EVALUATION,
         )  # fmt: skip
-    return plan_of(RECIPE.title, scale.out, made, EXPERTS, before)
+    return plan_of(RECIPE.title, scale.out, runs, EXPERTS, before)
 
 
 def tiny_plan(scale: Scale) -> Plan:

@@ -24,14 +24,14 @@ EXPERTS: Mapping[str, Mapping[str, Any]] = {
 
 def plan(scale: Scale) -> Plan:
     look = fig6_two_experts.EVALUATION | {"eval_expert": True}
-    made = []
+    runs = []
     for label, expert in ((RL, DEEPSCALER), (BIG, real.R1_7B)):
-        made += real.runs(
+        runs += real.runs(
             scale, label, student=scale.model(real.R1_STUDENT), expert=scale.model(expert), task=fig6_two_experts.TASK,
             updates=200, eval_every=50, methods={"sft": {"lr": 1e-5}, "opd": {"lr": 1e-6}}, prompts_per_update=64,
             **look,
         )  # fmt: skip
-    return plan_of(RECIPE.title, scale.out, made, EXPERTS, ())
+    return plan_of(RECIPE.title, scale.out, runs, EXPERTS, ())
 
 
 def tiny_plan(scale: Scale) -> Plan:

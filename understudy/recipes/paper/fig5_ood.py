@@ -1,4 +1,4 @@
-"""Fig. 5, left: the runs of fig1_countdown, looked at on a larger number range."""
+"""Fig. 5, left: the runs of fig1_countdown, evaluated on a larger number range."""
 
 from __future__ import annotations
 

@@ -20,13 +20,13 @@ EXPERTS = {
 
 
 def plan(scale: Scale) -> Plan:
-    made = []
+    runs = []
     for label, expert in ((GOOD, real.SKYWORK), (OTHER, real.R1_7B)):
-        made += real.runs(
+        runs += real.runs(
             scale, label, student=scale.model(real.R1_STUDENT), expert=scale.model(expert), task=TASK, updates=200,
             eval_every=50, methods={"opd": {"lr": 1e-6}}, prompts_per_update=64, samples_per_prompt=4, **EVALUATION,
         )  # fmt: skip
-    return plan_of(RECIPE.title, scale.out, made, EXPERTS, ())
+    return plan_of(RECIPE.title, scale.out, runs, EXPERTS, ())
 
 
 def tiny_plan(scale: Scale) -> Plan:
