@@ -156,9 +156,10 @@ class Policy:
         """(loss_N, logp_N of the targets without gradient), see losses.token_losses."""
         if self.shards is not None:
             return self.shards.losses(batch, goal, chunk)
-        return self.own_losses(batch, goal, chunk)
+        return self.local_losses(batch, goal, chunk)
 
-    def own_losses(self, batch: Batch, goal: Objective, chunk: int = 0) -> tuple[Tensor, Tensor]:
+    def local_losses(self, batch: Batch, goal: Objective, chunk: int = 0) -> tuple[Tensor, Tensor]:
+        """`losses` with the weights of this process."""
         with self.precision():
             return token_losses(self.hidden(batch), self.head, batch, goal, chunk)
 

@@ -45,7 +45,7 @@ class Shards:
             fully_shard(block, mesh=self.mesh, mp_policy=precision)
         fully_shard(model, mesh=self.mesh, mp_policy=precision, reshard_after_forward=False)
         # the loss is computed inside a forward pass of the root, so that the head's weights are whole there
-        model.understudy_losses = policy.own_losses
+        model.understudy_losses = policy.local_losses
         register_fsdp_forward_method(model, "understudy_losses")
         self.model = model
         self.check()
@@ -88,7 +88,7 @@ class Shards:
                 module.reshard()
 
     def losses(self, batch: Batch, goal: Objective, chunk: int) -> tuple[Tensor, Tensor]:
-        """Policy.own_losses with sharded weights (collective)."""
+        """Policy.local_losses with sharded weights (collective)."""
         return self.model.understudy_losses(batch, goal, chunk)
 
     def whole(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
