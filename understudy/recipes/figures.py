@@ -46,7 +46,7 @@ def over_training(s: Summary, split: str, title: str = "") -> list[tuple[str, Ma
         drawn = [(a, c) for a in s.of(expert) if (c := s.curve(a, split)) is not None]
         if not drawn:
             continue
-        own = s.expert_accuracy(expert, split)
+        own = s.accuracy(expert, split)
         top = max([float(c.high.max()) for _, c in drawn] + ([own.value] if own else []))
         low = min(float(c.low.min()) for _, c in drawn)
         marks = [("expert", own.value)] if own else []
@@ -70,7 +70,7 @@ def matching(s: Summary, expert: str, split: str = "test") -> list[Claim]:
     sft, opd = offline(s, expert), online(s, expert)
     return [
         claim(f"SFT on a realizable expert matches it ({split})", f"SFT minus expert, {expert}",
-              s.minus_expert(sft, split), 0, NEAR),
+              s.difference(sft, expert, split), 0, NEAR),
         claim(f"and OPD then adds nothing ({split})", f"OPD minus SFT, {expert}", s.difference(opd, sft,
             split), 0, NEAR),
     ]  # fmt: skip
@@ -80,7 +80,7 @@ def gap(s: Summary, expert: str, split: str = "test") -> list[Claim]:
     """SFT on a non-realizable expert stays far below it; online comes closer."""
     sft, opd = offline(s, expert), online(s, expert)
     out = [claim(f"SFT on a non-realizable expert leaves a gap ({split})", f"SFT minus expert, {expert}",
-                 s.minus_expert(sft, split), -1)]  # fmt: skip
+                 s.difference(sft, expert, split), -1)]  # fmt: skip
     if opd is not None and sft is not None:
         out.append(claim(f"online imitation of it does better ({split})", f"OPD minus SFT, {expert}",
                          s.difference(opd, sft, split), 1))  # fmt: skip

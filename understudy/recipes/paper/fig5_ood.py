@@ -24,7 +24,7 @@ def draw(s: Summary) -> Drawing:
             claims += figures.gap(s, expert, "ood")
             claims.append(
                 figures.claim("OPD matches the expert out of distribution too", f"OPD minus expert, {expert}",
-                              s.minus_expert(opd, "ood"), 0, figures.NEAR)
+                              s.difference(opd, expert, "ood"), 0, figures.NEAR)
             )  # fmt: skip
             own = figures.offline(s, next((e for e in s.experts if s.realizable(e)), expert))
             claims.append(

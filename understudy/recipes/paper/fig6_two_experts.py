@@ -48,7 +48,7 @@ def draw(s: Summary) -> Drawing:
         arm = figures.online(s, expert)
         if arm is not None:
             claims.append(figures.claim(f"the student gains ({known})", f"OPD on {expert} minus base", s.gain(arm), 1))
-    own = [s.expert_accuracy(e) for e in s.experts]
+    own = [s.accuracy(e) for e in s.experts]
     note = ""
     if len(own) == 2 and own[0] is not None and own[1] is not None:
         note = f" The experts' own accuracies: {100 * own[0].value:.1f}% and {100 * own[1].value:.1f}%."

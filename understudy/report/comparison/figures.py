@@ -10,9 +10,9 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 
 from understudy.evaluation.intervals import Floats, Interval
 from understudy.evaluation.numbers import between, percent, points
-from understudy.report.comparison.summary import Arm, Summary
+from understudy.report.comparison.summary import BASE, Arm, Summary
 from understudy.report.figures.dots import Dot, Group, Mark, Row, chart
-from understudy.report.figures.svg import AREA, BASE, EXPERT, FAINT, INK, colour, panel, to_svg
+from understudy.report.figures.svg import AREA, EXPERT, FAINT, INK, colour, panel, to_svg
 from understudy.report.text import label, visible
 
 
@@ -26,18 +26,18 @@ def accuracies(s: Summary, split: str = "test") -> Markup | None:
     groups: list[Group] = []
     values: list[float] = []
     words = []
-    base = s.base_accuracy(split)
+    base = s.accuracy(BASE, split)
     for expert in s.experts:
         arms = [(arm, found) for arm in s.of(expert) if (found := s.accuracy(arm, split))]
         if not arms:
             continue
-        own = s.expert_accuracy(expert, split)
+        own = s.accuracy(expert, split)
         rows = []
         for arm, found in arms:
             hue = colour(arm.method, s.c.methods)
             dot = Dot(found.value, hue, found.low, found.high, hollow=arm.budget != 1)
             rows.append(Row(arm.name, [dot], percent(found.value), between(found), hue))
-        marks = [Mark("base", base.value, BASE, dashed=True)] if base else []
+        marks = [Mark("base", base.value, FAINT, dashed=True)] if base else []
         marks += [Mark("expert", own.value, EXPERT)] if own else []
         groups.append(Group(rows, label(expert, 40), s.reach(expert), marks))
         values += [found.low for _, found in arms] + [mark.value for mark in marks]

@@ -12,7 +12,7 @@ from understudy.evaluation.intervals import Interval
 from understudy.evaluation.numbers import percent, points
 from understudy.report.comparison import forecasts
 from understudy.report.comparison.load import Comparison
-from understudy.report.comparison.summary import Arm, Contrast, Summary, summarise
+from understudy.report.comparison.summary import BASE, Arm, Contrast, Summary, summarise
 from understudy.report.text import label, listed
 
 GATE = 0.20  # an expert this close to the base is matched by standing still, so "within reach" shows nothing
@@ -102,7 +102,7 @@ def _expected(s: Summary, v: Contrast) -> str | None:
 
 def _gate(s: Summary, expert: str) -> str:
     """Matching an expert that is hardly better than the base shows nothing."""
-    gain = s.expert_gain(expert)
+    gain = s.gain(expert)
     if gain is None:
         return ""
     side = "above" if gain.value >= 0 else "below"
@@ -186,7 +186,7 @@ def rises(s: Summary) -> list[Rise]:
         nats = s.series(arm, "kl_expert_student") if arm else None
         if arm is None or curve is None or nats is None or len(nats.steps) < 2 or len(curve.steps) < 2:
             continue
-        end, own = s.accuracy(arm), s.expert_accuracy(expert)
+        end, own = s.accuracy(arm), s.accuracy(expert)
         last = end.value if end else float(curve.mean[-1])
         low = end.low if end else float(curve.low[-1])
         if low <= float(curve.mean[0]) + TRIVIAL_RISE:
@@ -225,8 +225,8 @@ def _without_a_pair(s: Summary) -> list[str]:
 
 
 def _arm_line(s: Summary, arm: Arm) -> str:
-    after, before = s.accuracy(arm), s.base_accuracy()
-    own = s.expert_accuracy(arm.expert)
+    after, before = s.accuracy(arm), s.accuracy(BASE)
+    own = s.accuracy(arm.expert)
     if after is None:
         return f"{arm.name} with {label(arm.expert, 40)} has no sampled accuracy on the test problems."
     line = f"{arm.name} with {label(arm.expert, 40)} reached {percent(after.value)} sampled accuracy"

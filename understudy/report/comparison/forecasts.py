@@ -15,7 +15,7 @@ from understudy.diagnosis.outcome import MARGIN, UNDECIDED, Answer, is_close, tr
 from understudy.diagnosis.types import Diagnosis, Estimate
 from understudy.evaluation.numbers import percent, with_bounds
 from understudy.report.comparison.load import Comparison
-from understudy.report.comparison.summary import Summary, summarise
+from understudy.report.comparison.summary import BASE, Summary, paired, summarise
 from understudy.report.text import label, listed, method_name
 
 ROUTES = ("sft", "opd")
@@ -67,18 +67,18 @@ def _judged(s: Summary, expert: str, seed: int, d: Diagnosis) -> Judged:
 
 def _then(s: Summary, expert: str, seed: int) -> tuple[dict[str, float], float, float]:
     """(accuracies of student, sft and opd on this seed, half widths of the better one's gain and of opd - sft)."""
-    finals = {"student": s.c.base.get(seed, {}).get("test")}
+    found = {"student": s.outcomes(BASE, "test").get(seed)}
     for route, method in zip(ROUTES, ("sft", s.online)):
         arm = s.arm(expert, method)
-        run = next((e.run for e in arm.finished if e.seed == seed), None) if arm else None
-        finals[route] = run.final.get("test") if run and run.final else None
-    known = {name: float(o.sampled.mean()) for name, o in finals.items() if o is not None}
+        found[route] = s.outcomes(arm, "test").get(seed) if arm else None
+    finals = {name: outcome for name, outcome in found.items() if outcome is not None}
+    known = {name: float(outcome.sampled.mean()) for name, outcome in finals.items()}
     if len(known) < 3:
         return known, 0.0, 0.0
     best = "sft" if known["sft"] >= known["opd"] else "opd"
     halves = []
     for one, other in ((best, "student"), ("opd", "sft")):
-        gap = s.paired(("beforehand", expert, seed, one, other), {seed: finals[one]}, {seed: finals[other]})
+        gap = paired({seed: finals[one]}, {seed: finals[other]})
         halves.append((gap.high - gap.low) / 2 if gap else 0.0)
     return known, halves[0], halves[1]
 

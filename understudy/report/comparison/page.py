@@ -111,8 +111,8 @@ def _point(line: str, s: Summary) -> tuple[str, Markup]:
 
 
 def _expert(s: Summary, name: str) -> dict[str, Any]:
-    info, own, gain = s.c.experts[name], s.expert_accuracy(name), s.expert_gain(name)
-    ood = s.expert_accuracy(name, "ood")
+    info, own, gain = s.c.experts[name], s.accuracy(name), s.gain(name)
+    ood = s.accuracy(name, "ood")
     records = [entry.run.provenance.get("expert") for arm in s.of(name) for entry in arm.entries]
     record = next((r for r in records if isinstance(r, dict)), {})
     facts = flat(mapping(record.get("provenance")))[:12]
@@ -139,10 +139,10 @@ def _table(s: Summary) -> list[dict[str, Any]]:
     before = None
     for row, arm in zip(rows, arms, strict=True):
         name = row.expert if arm.expert != before else ""  # once for each expert
-        own = s.expert_accuracy(arm.expert)
+        own = s.accuracy(arm.expert)
         if name and own:
-            greedy, ood = s.expert_accuracy(arm.expert, kind="greedy"), s.expert_accuracy(arm.expert, "ood")
-            numbers = _cells(own, greedy, ood, s.expert_gain(arm.expert))
+            greedy, ood = s.accuracy(arm.expert, kind="greedy"), s.accuracy(arm.expert, "ood")
+            numbers = _cells(own, greedy, ood, s.gain(arm.expert))
             out.append(numbers | {"expert": name, "method": "the expert itself", "reference": True})
             name = ""
         online = s.arm(arm.expert, s.online)

@@ -17,7 +17,7 @@ from understudy.evaluation.intervals import Floats
 from understudy.evaluation.numbers import brief, duration
 from understudy.report.comparison.curves import AXES, Curve
 from understudy.report.comparison.figures import panel_width
-from understudy.report.comparison.summary import Arm, Summary
+from understudy.report.comparison.summary import BASE, Arm, Summary
 from understudy.report.figures.svg import (
     DASHED,
     EXPERT,
@@ -60,7 +60,7 @@ def curve_rows(s: Summary) -> list[PanelRow]:
     """Sampled accuracy against each budget, a panel per expert. With one expert the budgets share a row."""
     panels = [(e, [(arm, curve) for arm in s.of(e) if (curve := s.curve(arm))]) for e in s.experts]
     panels = [(expert, drawn) for expert, drawn in panels if drawn]
-    base = s.base_accuracy()
+    base = s.accuracy(BASE)
     lows = [float(curve.low.min()) for _, drawn in panels for _, curve in drawn] + ([base.value] if base else [])
     low = max(0.0, np.floor((min(lows, default=0.0) - 0.01) * 10) / 10)
     alone = len(panels) == 1
@@ -72,7 +72,7 @@ def curve_rows(s: Summary) -> list[PanelRow]:
         root = any(_uneven([c.x[axis][-1] for _, c in drawn]) for _, drawn in shown)
         figures = []
         for i, (expert, drawn) in enumerate(shown):
-            own = s.expert_accuracy(expert)
+            own = s.accuracy(expert)
             marks = [("expert", own.value)] if own else []
             title, note = _titles(s, expert, f"Against {axis}" if alone else "")
             figures.append(curves(drawn, s, f"curve-{axis.split()[-1]}-{i}", axis, title, note, width, (low, 1.012),

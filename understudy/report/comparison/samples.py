@@ -85,7 +85,7 @@ def _latest(entry: Entry | None, actor: str) -> dict[str, dict[str, Any]]:
 
 def length_panel(s: Summary, expert: str, name: str, size: float) -> tuple[Markup, str] | None:
     """The histogram of one expert and its students, and what it says about total variation."""
-    own = s.expert_lengths(expert)
+    own = s.lengths(expert)
     arms = [(arm, data) for arm in s.of(expert) if len(data := s.lengths(arm))]
     if not arms:
         return None

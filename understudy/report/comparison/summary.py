@@ -6,6 +6,7 @@ An arm is one expert x method x budget over its seeds. Final numbers use finishe
 from __future__ import annotations
 
 import dataclasses
+import enum
 import functools
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -18,7 +19,7 @@ from understudy.evaluation import intervals
 from understudy.evaluation.intervals import Floats, Interval
 from understudy.report.comparison.curves import Curve, accuracy_curve, series
 from understudy.report.comparison.load import Comparison, Entry
-from understudy.report.comparison.runs import Outcome, Run
+from understudy.report.comparison.runs import Outcome
 from understudy.report.text import OFFLINE, ONLINE, family, method_name, number
 
 Kind = Literal["sampled", "greedy"]
@@ -49,6 +50,17 @@ class Arm:
     def drawn(self) -> tuple[Entry, ...]:
         """The runs a curve averages: finished ones, or all where none is finished."""
         return self.finished or self.entries
+
+
+class Base(enum.Enum):
+    """The student before training."""
+
+    BASE = enum.auto()
+
+
+BASE = Base.BASE
+Who = Arm | str | Base
+"""An arm, an expert by its name, or the student before training."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +99,7 @@ class Summary:
         self.offline = self._reference(OFFLINE)
         self.online = self._reference(ONLINE)
         self.seeds = sorted({entry.seed for entry in comparison.entries})
-        self._accuracies: dict[Any, Interval | None] = {}
+        self._intervals: dict[Any, Interval | None] = {}
         self._curves: dict[Any, Curve | None] = {}
 
     def _reference(self, names: tuple[str, ...]) -> str | None:
@@ -114,24 +126,26 @@ class Summary:
 
     # --- final numbers ---------------------------------------------------------------
 
-    def accuracy(self, arm: Arm, split: str = "test", kind: Kind = "sampled") -> Interval | None:
-        outcomes = [entry.run.final.get(split) for entry in arm.finished if entry.run.final]
-        return self._interval((arm, split, kind), outcomes, kind)
+    def outcomes(self, who: Who, split: str) -> dict[int, Outcome]:
+        """By seed. Every run of a seed evaluates the same expert: it counts once."""
+        if isinstance(who, Arm):
+            found = [(e.seed, e.run.final.get(split)) for e in who.finished if e.run.final]
+        elif isinstance(who, str):
+            found = [(e.seed, e.run.expert.get(split)) for arm in self.of(who) for e in arm.finished]
+        else:
+            found = [(seed, splits.get(split)) for seed, splits in self.c.base.items()]
+        known = {seed: outcome for seed, outcome in reversed(found) if outcome is not None}
+        return {seed: known[seed] for seed in sorted(known)}
 
-    def expert_accuracy(self, expert: str, split: str = "test", kind: Kind = "sampled") -> Interval | None:
-        """The expert's own accuracy, once for each seed (every run of a seed evaluates the same expert)."""
-        by_seed: dict[int, Outcome] = {}
-        for arm in self.of(expert):
-            for entry in arm.finished:
-                if split in entry.run.expert:
-                    by_seed.setdefault(entry.seed, entry.run.expert[split])
-        return self._interval((expert, split, kind), list(by_seed.values()), kind)
+    def accuracy(self, who: Who, split: str = "test", kind: Kind = "sampled") -> Interval | None:
+        """With its interval over seeds and prompts. BASE without outcomes: the evaluations at step 0, no interval."""
+        key = (who, split, kind)
+        if key not in self._intervals:
+            found = _accuracy(self.outcomes(who, split), kind)
+            self._intervals[key] = self._at_start(split, kind) if who is BASE and found is None else found
+        return self._intervals[key]
 
-    def base_accuracy(self, split: str = "test", kind: Kind = "sampled") -> Interval | None:
-        """The student before training: its own outcomes, or else the evaluations at step 0 (no interval)."""
-        outcomes = [splits.get(split) for splits in self.c.base.values()]
-        if any(outcomes):
-            return self._interval(("base", split, kind), outcomes, kind)
+    def _at_start(self, split: str, kind: Kind) -> Interval | None:
         by_seed: dict[int, float] = {}
         for entry in self.c.entries:
             for line in entry.run.evaluations(split):
@@ -142,78 +156,23 @@ class Summary:
         value = float(np.mean(list(by_seed.values())))
         return Interval(value, value, value, 0, len(by_seed))
 
-    def _interval(self, key: Any, outcomes: list[Outcome | None], kind: Kind) -> Interval | None:
-        if key not in self._accuracies:
-            rows = [(o.keys, _values(o, kind)) for o in outcomes if o is not None]
-            known = [(keys, values) for keys, values in rows if values is not None]
-            found = None
-            if known:
-                found = intervals.bootstrap_seeds_prompts([v for _, v in known], _shared([k for k, _ in known]))
-                # few seeds that differ much give a band wider than an accuracy can be
-                found = dataclasses.replace(found, low=max(0.0, found.low), high=min(1.0, found.high))
-            self._accuracies[key] = found
-        return self._accuracies[key]
-
-    def difference(self, a: Arm | None, b: Arm | None, split: str = "test", kind: Kind = "sampled") -> Interval | None:
+    def difference(self, a: Who | None, b: Who | None, split: str = "test", kind: Kind = "sampled") -> Interval | None:
         """Paired a - b over the seeds and prompts both have; None where they share none."""
         if a is None or b is None:
             return None
-        left = {entry.seed: _outcome(entry.run, split) for entry in a.finished}
-        right = {entry.seed: _outcome(entry.run, split) for entry in b.finished}
-        return self.paired((a, b, split, kind), left, right, kind)
+        key = (a, b, split, kind)
+        if key not in self._intervals:
+            self._intervals[key] = paired(self.outcomes(a, split), self.outcomes(b, split), kind)
+        return self._intervals[key]
 
-    def minus_expert(self, arm: Arm | None, split: str = "test") -> Interval | None:
-        """Paired: an arm minus its expert, both evaluated on the same problems within a seed."""
-        if arm is None:
-            return None
-        left = {entry.seed: _outcome(entry.run, split) for entry in arm.finished}
-        right = {entry.seed: entry.run.expert.get(split) for entry in arm.finished}
-        return self.paired((arm, "minus expert", split), left, right)
-
-    def gain(self, arm: Arm, split: str = "test", kind: Kind = "sampled") -> Interval | None:
-        """What training added to the base."""
-        left = {entry.seed: _outcome(entry.run, split) for entry in arm.finished}
-        return self._over_base((arm, "gain", split, kind), left, self.accuracy(arm, split, kind), split, kind)
-
-    def expert_gain(self, expert: str, split: str = "test", kind: Kind = "sampled") -> Interval | None:
-        """How far the expert is above the student's base."""
-        left = {entry.seed: entry.run.expert.get(split) for arm in self.of(expert) for entry in arm.finished}
-        own = self.expert_accuracy(expert, split, kind)
-        return self._over_base((expert, "gain", split, kind), left, own, split, kind)
-
-    def _over_base(
-        self, key: Any, left: dict[int, Outcome | None], own: Interval | None, split: str, kind: Kind
-    ) -> Interval | None:
-        right = {seed: splits.get(split) for seed, splits in self.c.base.items()}
-        paired = self.paired(key, left, right, kind)
-        base = self.base_accuracy(split, kind)
-        if paired or own is None or base is None:
-            return paired
-        gap = own.value - base.value  # no outcomes of the base: a value without an interval
-        return Interval(gap, gap, gap, own.n_prompts, own.n_seeds)
-
-    def paired(
-        self, key: Any, left: dict[int, Outcome | None], right: dict[int, Outcome | None], kind: Kind = "sampled"
-    ) -> Interval | None:
-        """Left minus right, over the seeds and prompts both have; remembered under `key`."""
-        if key in self._accuracies:
-            return self._accuracies[key]
-        pairs, keys = [], []
-        for seed in sorted(set(left) & set(right)):
-            a, b = left[seed], right[seed]
-            x, y = (_values(o, kind) if o else None for o in (a, b))
-            if a is None or b is None or x is None or y is None:
-                continue
-            try:
-                i, j = intervals.align(a.keys, b.keys)
-            except UserError:  # evaluated on different problems: there is no pair
-                continue
-            pairs.append((x[i], y[j]))
-            keys.append(tuple(a.keys[at] for at in i))
-        self._accuracies[key] = (
-            intervals.paired_difference([p[0] for p in pairs], [p[1] for p in pairs], _shared(keys)) if pairs else None
-        )
-        return self._accuracies[key]
+    def gain(self, who: Arm | str, split: str = "test", kind: Kind = "sampled") -> Interval | None:
+        """By how much an arm or an expert is above the student before training."""
+        difference = self.difference(who, BASE, split, kind)
+        after, before = self.accuracy(who, split, kind), self.accuracy(BASE, split, kind)
+        if difference or after is None or before is None:
+            return difference
+        gap = after.value - before.value  # no outcomes of the base: a value without an interval
+        return Interval(gap, gap, gap, after.n_prompts, after.n_seeds)
 
     def contrasts(self, split: str = "test") -> list[Contrast]:
         """One for each expert that has the online and the offline reference at equal budgets."""
@@ -255,22 +214,13 @@ class Summary:
             out[name] = float(np.mean(values)) if values else None
         return out
 
-    def lengths(self, arm: Arm, split: str = "test") -> Floats:
-        parts = [o.lengths for e in arm.finished if (o := _outcome(e.run, split))]
+    def lengths(self, who: Arm | str, split: str = "test") -> Floats:
+        """Tokens of each completion, of all seeds."""
+        parts = [outcome.lengths for outcome in self.outcomes(who, split).values()]
         return np.concatenate(parts) if parts else np.array([])
 
-    def expert_lengths(self, expert: str, split: str = "test") -> Floats:
-        by_seed = {
-            e.seed: e.run.expert[split].lengths
-            for arm in self.of(expert)
-            for e in arm.finished
-            if split in e.run.expert
-        }
-        return np.concatenate(list(by_seed.values())) if by_seed else np.array([])
-
     def _shared_prompts(self, arm: Arm, split: str) -> bool:
-        outcomes = [o for e in arm.finished if (o := _outcome(e.run, split))]
-        return _shared([o.keys for o in outcomes])
+        return _shared([outcome.keys for outcome in self.outcomes(arm, split).values()])
 
 
 @functools.lru_cache(maxsize=8)
@@ -278,12 +228,34 @@ def summarise(comparison: Comparison) -> Summary:
     return Summary(comparison)
 
 
+def _accuracy(outcomes: dict[int, Outcome], kind: Kind) -> Interval | None:
+    known = [(o.keys, values) for o in outcomes.values() if (values := _values(o, kind)) is not None]
+    if not known:
+        return None
+    found = intervals.bootstrap_seeds_prompts([values for _, values in known], _shared([keys for keys, _ in known]))
+    # few seeds that differ much give a band wider than an accuracy can be
+    return dataclasses.replace(found, low=max(0.0, found.low), high=min(1.0, found.high))
+
+
+def paired(left: dict[int, Outcome], right: dict[int, Outcome], kind: Kind = "sampled") -> Interval | None:
+    """Left minus right, over the seeds and prompts both have; None where they share none."""
+    pairs, keys = [], []
+    for seed in sorted(set(left) & set(right)):
+        a, b = left[seed], right[seed]
+        x, y = _values(a, kind), _values(b, kind)
+        if x is None or y is None:
+            continue
+        try:
+            i, j = intervals.align(a.keys, b.keys)
+        except UserError:  # evaluated on different problems: there is no pair
+            continue
+        pairs.append((x[i], y[j]))
+        keys.append(tuple(a.keys[at] for at in i))
+    return intervals.paired_difference([x for x, _ in pairs], [y for _, y in pairs], _shared(keys)) if pairs else None
+
+
 def _shared(keys: list[tuple[str, ...]]) -> bool:
     return len(keys) > 1 and len(set(keys)) == 1
-
-
-def _outcome(run: Run, split: str) -> Outcome | None:
-    return run.final.get(split) if run.final else None
 
 
 def _values(outcome: Outcome, kind: Kind) -> Floats | None:

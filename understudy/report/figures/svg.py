@@ -33,7 +33,7 @@ from understudy.report.text import family, visible
 
 INK, SOFT, FAINT, HAIR = "#1c1d22", "#5d636c", "#8d949e", "#e3e6ea"
 AREA = "#d9dce1"  # of a filled histogram
-EXPERT, BASE = INK, FAINT
+EXPERT = INK
 # offline methods are warm, online ones cool; distinguishable in the common forms of colour blindness and in print
 OFFLINE, ONLINE, SCORED, STUDENT = "#c4501b", "#1f5fa8", "#d98c2b", "#6a51a3"
 GOOD, BAD, VIOLET, TEAL = "#2f7d4f", "#b3261e", "#6a51a3", "#0f8a87"
