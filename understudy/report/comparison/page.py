@@ -27,8 +27,7 @@ from understudy.report.comparison.flags import all_flags, limits, machines, vers
 from understudy.report.comparison.load import Comparison, load
 from understudy.report.comparison.panels import curve_rows, divergence_rows, trace
 from understudy.report.comparison.samples import keyword_rows, length_panel, side_by_side
-from understudy.report.comparison.summary import LEDGER, Summary, summarise
-from understudy.report.comparison.table import Row, table
+from understudy.report.comparison.summary import LEDGER, Arm, Summary, summarise
 from understudy.report.figures.svg import colour, drawing
 from understudy.report.html import filled, save
 from understudy.report.text import flat, label, mapping, method_name, plain_value, visible
@@ -133,46 +132,35 @@ def _expert(s: Summary, name: str) -> dict[str, Any]:
 
 
 def _table(s: Summary) -> list[dict[str, Any]]:
-    rows: list[Row] = table(s.c)
-    arms = [arm for arm in s.arms if arm.finished]
+    """For each expert its own row, and one per arm with a finished run."""
     out: list[dict[str, Any]] = []
-    before = None
-    for row, arm in zip(rows, arms, strict=True):
-        name = row.expert if arm.expert != before else ""  # once for each expert
-        own = s.accuracy(arm.expert)
-        if name and own:
-            greedy, ood = s.accuracy(arm.expert, kind="greedy"), s.accuracy(arm.expert, "ood")
-            numbers = _cells(own, greedy, ood, s.gain(arm.expert))
-            out.append(numbers | {"expert": name, "method": "the expert itself", "reference": True})
-            name = ""
-        online = s.arm(arm.expert, s.online)
-        ood_gap = s.difference(online, arm, "ood") if online is not arm else None
-        numbers = _cells(row.sampled, row.greedy, row.ood, row.gain, row.difference, ood_gap)
-        line = {"expert": name, "method": row.method, "hue": colour(arm.method, s.c.methods)}
-        out.append(numbers | line | {"seeds": str(len(arm.finished)), "reference": False})
-        before = arm.expert
+    for expert in s.experts:
+        arms, online = [arm for arm in s.of(expert) if arm.finished], s.arm(expert, s.online)
+        rows = [
+            _cells(s, arm, online)
+            | {"method": arm.name, "hue": colour(arm.method, s.c.methods), "seeds": str(len(arm.finished))}
+            for arm in arms
+        ]
+        if arms and s.accuracy(expert):
+            rows.insert(0, _cells(s, expert, None) | {"method": "the expert itself", "hue": "", "seeds": ""})
+        out += [row | {"expert": label(expert, 40) if i == 0 else ""} for i, row in enumerate(rows)]
     return out
 
 
-def _cells(
-    sampled: Interval | None,
-    greedy: Interval | None,
-    ood: Interval | None,
-    gain: Interval | None,
-    gap: Interval | None = None,
-    ood_gap: Interval | None = None,
-) -> dict[str, Any]:
+def _cells(s: Summary, who: Arm | str, online: Arm | None) -> dict[str, Any]:
+    """Numbers of an arm, or of an expert; gap: the online method minus it."""
+    greedy, gain = s.accuracy(who, kind="greedy"), s.gain(who)
+    gap, ood_gap = (s.difference(online, who, split) if online is not who else None for split in ("test", "ood"))
     return {
-        "sampled": with_interval(sampled),
-        "greedy": percent(greedy.value) if greedy else "–",
-        "ood": with_interval(ood),
+        "sampled": with_interval(s.accuracy(who)),
+        "greedy": percent(greedy.value if greedy else None),
+        "ood": with_interval(s.accuracy(who, "ood")),
         "gain": points(gain.value) if gain else "–",
         "gap": points_interval(gap) if gap else "",
         "ood_gap": points_interval(ood_gap) if ood_gap else "",
         "sure": gap is not None and gap.excludes_zero,
         "ood_sure": ood_gap is not None and ood_gap.excludes_zero,
-        "hue": "",
-        "seeds": "",
+        "reference": isinstance(who, str),
     }
 
 
@@ -191,20 +179,16 @@ def _forest(s: Summary) -> Markup | None:
 
 def _nats(s: Summary) -> list[dict[str, str]]:
     """Where the divergence from the expert ended, what gap it would have allowed, and the gap there was."""
-    rows = []
-    for d in rises(s):
-        rows.append(
-            {
-                "expert": label(d.expert, 40),
-                "method": d.arm.name,
-                "before": f"{d.nats[0]:.2f}",
-                "after": f"{d.nats[1]:.2f}",
-                "rise": f"{percent(d.accuracy[0])} → {percent(d.accuracy[1])}",
-                "allowed": f"{100 * d.allowed:.0f} points",
-                "gap": f"{100 * d.gap:.1f} points".replace("-", chr(0x2212)) if d.gap is not None else "–",
-            }
-        )
-    return rows
+    return [
+        {
+            "expert": label(d.expert, 40), "method": d.arm.name,
+            "before": f"{d.nats[0]:.2f}", "after": f"{d.nats[1]:.2f}",
+            "rise": f"{percent(d.accuracy[0])} → {percent(d.accuracy[1])}",
+            "allowed": f"{100 * d.allowed:.0f} points",
+            "gap": f"{100 * d.gap:.1f} points".replace("-", MINUS) if d.gap is not None else "–",
+        }
+        for d in rises(s)
+    ]  # fmt: skip
 
 
 def _looks(s: Summary) -> dict[str, Any]:
