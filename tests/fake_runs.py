@@ -75,13 +75,13 @@ def comparison(
                 path = f"runs/{folder(label)}-{method}-x{budget}-seed{seed}"
                 run(root / path, label, expert, method, budget, seed, problems, hostile)
                 runs.append({"expert": label, "method": method, "seed": seed, "path": path, "budget": budget})
-    told = ("spec", "mechanism", "realizable")
+    keys = ("spec", "mechanism", "realizable")
     write(
         root / "compare.json",
         {
             "title": "Countdown: study the script, or rehearse with the expert?",
             "axis": "updates",
-            "experts": {label: {key: e[key] for key in told if key in e} for label, e in experts.items()},
+            "experts": {label: {key: e[key] for key in keys if key in e} for label, e in experts.items()},
             "methods": ["sft", "opd"],
             "runs": runs,
             "base": {str(seed): {"path": f"base/seed-{seed}"} for seed in range(seeds)},
@@ -110,10 +110,10 @@ class Problems:
         rng = np.random.default_rng([seed, k, *who.encode(errors="replace"), *split.encode()])
         if mean >= 0.99:
             return (rng.random((self.n, k)) < mean).astype(int)
-        own = self.ease[split] + rng.normal(0, 0.4, self.n)
+        ease = self.ease[split] + rng.normal(0, 0.4, self.n)
         shift = np.linspace(-8, 8, 400)
-        means = (1 / (1 + np.exp(-(own[None] + shift[:, None])))).mean(1)
-        chance = 1 / (1 + np.exp(-(own + shift[np.argmin(abs(means - mean))])))
+        means = (1 / (1 + np.exp(-(ease[None] + shift[:, None])))).mean(1)
+        chance = 1 / (1 + np.exp(-(ease + shift[np.argmin(abs(means - mean))])))
         return (rng.random((self.n, k)) < chance[:, None]).astype(int)
 
     def splits(self, seed: int, who: str, mean: float, greedy: float, at: float, spread: float) -> dict[str, Any]:

@@ -108,11 +108,11 @@ class Stub:
             for sample in range(body.get("n", 1)):
                 choices.append(self._choice(len(choices), ids, given, body, sample))
         counted = sum(len(ids) for ids in prompt)
-        made = sum(len(c["token_ids"]) for c in choices)
+        generated = sum(len(c["token_ids"]) for c in choices)
         for c in choices:
             if not body.get("return_token_ids"):
                 c["token_ids"] = c["prompt_token_ids"] = None
-        usage = {"prompt_tokens": counted, "total_tokens": counted + made, "completion_tokens": made,
+        usage = {"prompt_tokens": counted, "total_tokens": counted + generated, "completion_tokens": generated,
                  "prompt_tokens_details": None}  # fmt: skip
         return 200, {"id": "cmpl-1", "object": "text_completion", "created": 1, "model": self.name, "choices": choices,
                      "service_tier": None, "system_fingerprint": None, "usage": usage}  # fmt: skip
@@ -161,12 +161,12 @@ class Stub:
                     break
                 steps.advance(token, torch.tensor([True]))
         names = [f"token_id:{i}" if body.get("return_tokens_as_token_ids") else self.tokenizer.decode([i]) for i in ids]
-        told = None
+        drawn_logprobs = None
         if body.get("logprobs") is not None:
-            told = {"text_offset": [0] * len(ids), "token_logprobs": logps, "tokens": names,
+            drawn_logprobs = {"text_offset": [0] * len(ids), "token_logprobs": logps, "tokens": names,
                     "top_logprobs": [{n: x} for n, x in zip(names, logps)]}  # fmt: skip
         text = self.tokenizer.decode([i for i in ids if i not in stops], skip_special_tokens=True)
-        return {"index": index, "text": text, "logprobs": told, "finish_reason": reason, "stop_reason": None,
+        return {"index": index, "text": text, "logprobs": drawn_logprobs, "finish_reason": reason, "stop_reason": None,
                 "token_ids": ids, "prompt_logprobs": given, "prompt_token_ids": prompt}  # fmt: skip
 
     def chat(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
@@ -199,9 +199,9 @@ class Stub:
             for file in sorted(Path(path).glob("*.safetensors")):
                 state |= load_tensors(file)
             with self._compute:
-                told = self.policy.model.load_state_dict(state, strict=False)
-            assert not told.unexpected_keys
-            assert set(told.missing_keys) <= {"lm_head.weight"}
+                loaded = self.policy.model.load_state_dict(state, strict=False)
+            assert not loaded.unexpected_keys
+            assert set(loaded.missing_keys) <= {"lm_head.weight"}
         return 200, {"results": [None]}
 
 
@@ -213,36 +213,36 @@ def spoil(fault: Fault, answer: dict[str, Any]) -> dict[str, Any]:
     """A whole answer made wrong in one way."""
     choices = answer.get("choices", [])
     for c in choices[:1]:
-        told, given = c.get("logprobs"), c.get("prompt_logprobs")
+        logprobs, given = c.get("logprobs"), c.get("prompt_logprobs")
         number = {"NaN": float("nan"), "-inf": -9999.0, "null": None, "huge": 0.7}.get(fault, "")
         if number != "":
             if given and len(given) > 1:
                 next(iter(given[-1].values()))["logprob"] = number
-            if told:
-                told["token_logprobs"][-1] = number
+            if logprobs:
+                logprobs["token_logprobs"][-1] = number
         elif fault == "short":
             if given:
                 given.pop()
-            if told:
-                told["token_logprobs"].pop()
+            if logprobs:
+                logprobs["token_logprobs"].pop()
         elif fault == "long":
             if given:
                 given.append(given[-1])
-            if told:
-                told["token_logprobs"].append(-1.0)
+            if logprobs:
+                logprobs["token_logprobs"].append(-1.0)
         elif fault == "no prompt_logprobs":
             c["prompt_logprobs"] = None
         elif fault == "no logprobs":
             c["logprobs"] = None
         elif fault == "no token_ids":
             c["token_ids"] = None
-            if told:
-                told["tokens"] = ["?" for _ in told["tokens"]]
+            if logprobs:
+                logprobs["tokens"] = ["?" for _ in logprobs["tokens"]]
         elif fault == "other tokens":
             c["prompt_token_ids"] = [i + 1 for i in c["prompt_token_ids"] or []] or None
-        elif fault == "early stop" and told:
+        elif fault == "early stop" and logprobs:
             c["token_ids"] = c["token_ids"][:1]
-            told["token_logprobs"], told["tokens"] = told["token_logprobs"][:1], told["tokens"][:1]
+            logprobs["token_logprobs"], logprobs["tokens"] = logprobs["token_logprobs"][:1], logprobs["tokens"][:1]
             c["finish_reason"] = "stop"
     if fault == "few choices":
         choices.pop()

@@ -122,7 +122,7 @@ def check_labels(labelled: Sequence[Labelled], c: TrainConfig, expert: Callable[
         else:
             assert x.expert_logp is None
         if c.weight == "log_ratio" and c.behavior == "student" and c.gamma == 0:
-            own = expert().score([r])[0] - x.behavior_logp
-            torch.testing.assert_close(x.weight, own, atol=2e-5, rtol=0)
+            log_ratio = expert().score([r])[0] - x.behavior_logp
+            torch.testing.assert_close(x.weight, log_ratio, atol=2e-5, rtol=0)
         if c.weight in ("one", "passed") and c.importance == "none":
             assert bool((x.weight == 1).all())

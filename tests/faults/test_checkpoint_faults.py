@@ -97,10 +97,10 @@ def test_damaged_newest_checkpoint_falls_back(name: str, damage: Callable[[Path]
     damage(tmp_path / "checkpoints" / "step-00000003" / name)
     notes: list[str] = []
     with RunDir.open(tmp_path, CONFIG, note=notes.append) as run:
-        found = run.restore()
-        assert found is not None
-        assert found.step == 2
-        assert found.tensors["optimizer.0.step"].item() == 2
+        checkpoint = run.restore()
+        assert checkpoint is not None
+        assert checkpoint.step == 2
+        assert checkpoint.tensors["optimizer.0.step"].item() == 2
         assert len(notes) == 1
         assert "step-00000003 is damaged" in notes[0]
         assert name in notes[0]
@@ -158,9 +158,9 @@ def test_shortened_log_is_reported_not_fatal(tmp_path: Path) -> None:
     os.truncate(tmp_path / "metrics.jsonl", (tmp_path / "metrics.jsonl").stat().st_size - 4)
     notes: list[str] = []
     with RunDir.open(tmp_path, CONFIG, note=notes.append) as run:
-        found = run.restore()
-        assert found is not None
-        assert found.step == 2
+        checkpoint = run.restore()
+        assert checkpoint is not None
+        assert checkpoint.step == 2
         assert "metrics.jsonl" in notes[0]
         run.log({"kind": "train", "step": 3})
     assert [record["step"] for record in read_metrics(tmp_path)] == [1, 3]
@@ -329,9 +329,9 @@ def test_same_step_again_replaces_it(tmp_path: Path) -> None:
     run = begin(tmp_path, steps=2)
     run.save(2, write_model, {"t": torch.ones(1)}, {"again": True})
     run.close()
-    found = begin(tmp_path).restore()
-    assert found is not None
-    assert found.state == {"again": True}
+    checkpoint = begin(tmp_path).restore()
+    assert checkpoint is not None
+    assert checkpoint.state == {"again": True}
 
 
 # ---------------------------------------------------------------- the folder says no

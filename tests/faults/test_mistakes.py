@@ -442,8 +442,8 @@ def _(p: Place) -> list[str]:
 def _(p: Place) -> list[str]:
     from understudy.diagnosis.config import DiagnoseConfig
 
-    asked = DiagnoseConfig(task="coin", student=STUDENT, expert="solver", device="cpu", out=str(p.out))
-    with RunDir.open(p.out, dataclasses.asdict(asked)):
+    config = DiagnoseConfig(task="coin", student=STUDENT, expert="solver", device="cpu", out=str(p.out))
+    with RunDir.open(p.out, dataclasses.asdict(config)):
         p.file("run/diagnosis.json", "{}")
     return [*DIAGNOSE, "--out", str(p.out), "--seed", "1"]
 
@@ -452,8 +452,8 @@ def _(p: Place) -> list[str]:
 def _(p: Place) -> list[str]:
     from understudy.diagnosis.config import DiagnoseConfig
 
-    asked = DiagnoseConfig(task="coin", student=STUDENT, expert="solver", device="cpu", out=str(p.out))
-    with RunDir.open(p.out, dataclasses.asdict(asked)):
+    config = DiagnoseConfig(task="coin", student=STUDENT, expert="solver", device="cpu", out=str(p.out))
+    with RunDir.open(p.out, dataclasses.asdict(config)):
         p.file("run/diagnosis.json", "{")
     return [*DIAGNOSE, "--out", str(p.out)]
 

@@ -81,11 +81,11 @@ def test_bad_answers_to_scorings_for_ever(fault: str, stub: Stub, policy: Policy
     rollouts = e.sample(prompts(policy), 1, 0, 8)
     stub.always = fault
     before = stub.seen["/v1/completions"]
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as error:
         e.score(rollouts)
-    assert isinstance(told.value, Unreachable) == (fault in PASSING | {"slow", "drip"})
-    assert str(told.value).startswith(f"expert: {stub.url}: ")
-    assert "\n" not in str(told.value)
+    assert isinstance(error.value, Unreachable) == (fault in PASSING | {"slow", "drip"})
+    assert str(error.value).startswith(f"expert: {stub.url}: ")
+    assert "\n" not in str(error.value)
     assert stub.seen["/v1/completions"] - before == 3
 
 
@@ -206,14 +206,14 @@ def test_a_server_that_goes_away(
     """Catches a lost checkpoint, a traceback, and a resumed run that ends elsewhere."""
     more = {"student": str(models["llama"]), "expert": spec(stub, ",tries=2"), **LONGER}
     assert main(arguments(tmp_path / "whole", "opd", **more)) == 0
-    asked = stub.seen["/v1/completions"]
+    requests = stub.seen["/v1/completions"]
     out = tmp_path / "run"
-    stub.when = lambda body: stub.seen["/v1/completions"] > 2 * asked - 2  # only the last scorings
+    stub.when = lambda body: stub.seen["/v1/completions"] > 2 * requests - 2  # only the last scorings
     stub.always = "drop"
     capsys.readouterr()
     assert main(arguments(out, "opd", **more)) == 2
-    told = capsys.readouterr().err
-    assert re.search(r"^error: expert: http://127.0.0.1:\d+/v1: cannot be reached .*same command goes on", told, re.M)
+    err = capsys.readouterr().err
+    assert re.search(r"^error: expert: http://127.0.0.1:\d+/v1: cannot be reached .*same command goes on", err, re.M)
     assert read_status(out)["state"] == "stopped"
     stub.always = ""
     assert main(arguments(out, "opd", **more)) == 0
@@ -290,11 +290,11 @@ def test_a_key_is_never_told(
         assert status == (2 if fault == "401" else 0)
         stub.faults, stub.always = [], "500"
         assert main(arguments(tmp_path / "other", "opd", seed=1, **more)) == 2
-        told = capfd.readouterr()
-        assert KEY not in told.out + told.err + caplog.text
+        printed = capfd.readouterr()
+        assert KEY not in printed.out + printed.err + caplog.text
         assert KEY not in everything(tmp_path)
         if fault == "401":
-            assert "the key was refused" in told.err
+            assert "the key was refused" in printed.err
 
 
 @pytest.mark.parametrize(
@@ -318,9 +318,9 @@ def test_a_key_in_the_wrong_place(expert: str, field: str, tmp_path: Path, capsy
     """Catches a password that is repeated on the screen or written to config.json."""
     out = tmp_path / "run"
     assert main(arguments(out, "opd", **{field: expert})) == 2
-    told = capsys.readouterr()
-    assert KEY not in told.out + told.err
-    assert told.err.startswith(f"error: {field}")
+    printed = capsys.readouterr()
+    assert KEY not in printed.out + printed.err
+    assert printed.err.startswith(f"error: {field}")
     assert not out.exists()
 
 
@@ -339,8 +339,8 @@ def test_a_password_in_any_command(
     monkeypatch.chdir(tmp_path)
     label = "x=" if command[0] == "compare" else ""
     assert main([*command, f"{label}http://user:{KEY}@127.0.0.1:9/v1"]) == 2
-    told = capsys.readouterr()
-    assert KEY not in told.out + told.err + everything(tmp_path)
+    printed = capsys.readouterr()
+    assert KEY not in printed.out + printed.err + everything(tmp_path)
 
 
 def test_whose_key_goes_where(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -375,10 +375,10 @@ def test_a_black_box_gives_samples(stub: Stub, policy: Policy, models: dict[str,
     expert = spec(stub, ",api=chat")
     stub.faults = ["500", "", "truncated", "", "not json"]
     assert main(arguments(out, "seq_kd", student=str(models["llama"]), expert=expert)) == 0
-    told = read_provenance(out)["expert"]
-    assert told["capabilities"] == ["sample"]
-    assert told["provenance"]["kind"] == "black box"
-    assert "written again by the student's tokenizer" in told["provenance"]["tokens"]
+    record = read_provenance(out)["expert"]
+    assert record["capabilities"] == ["sample"]
+    assert record["provenance"]["kind"] == "black box"
+    assert "written again by the student's tokenizer" in record["provenance"]["tokens"]
 
 
 def test_a_black_box_that_is_cut_off(stub: Stub, policy: Policy) -> None:

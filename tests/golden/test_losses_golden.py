@@ -126,6 +126,6 @@ def test_trajectories_move() -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    found = {name: [[float(f"{x:.7g}") for x in row] for row in trajectory(name, {})] for name in CASES}
-    rows = [f'"{name}": {json.dumps(values)}' for name, values in found.items()]
+    values_of = {name: [[float(f"{x:.7g}") for x in row] for row in trajectory(name, {})] for name in CASES}
+    rows = [f'"{name}": {json.dumps(values)}' for name, values in values_of.items()]
     GOLDEN.write_text("{\n" + ",\n".join(rows) + "\n}\n")

@@ -48,9 +48,9 @@ def test_shape_by_hand():
 def test_sft_on_a_program_by_hand():
     """A program samples for nothing; 12 sequences are trained on, 15 completions evaluated."""
     c = resolve(TrainConfig(method="sft", expert="solver", **COMMON))
-    found = cost.train_cost(c, SMALL, None, LENGTHS, MACHINE, False)
-    assert (found.expert_sampled, found.trained, found.evaluated) == (72, 72, 90)
-    assert found.flops == 3 * 12 * 8160 + 15 * 8160
+    result = cost.train_cost(c, SMALL, None, LENGTHS, MACHINE, False)
+    assert (result.expert_sampled, result.trained, result.evaluated) == (72, 72, 90)
+    assert result.flops == 3 * 12 * 8160 + 15 * 8160
     assert cost.train_cost(c, SMALL, None, LENGTHS, MACHINE, True).expert_sampled == 0
 
 
@@ -58,12 +58,12 @@ def test_opd_on_a_model_by_hand():
     """Sampling is bound by memory: three times 6 steps that read 656 bytes of weights and an update's 4 caches of 112
     bytes, at 10 kB a second."""
     c = resolve(TrainConfig(method="opd", expert="a/b", **COMMON))
-    found = cost.train_cost(c, SMALL, SMALL, LENGTHS, MACHINE, False)
-    assert (found.student_sampled, found.expert_scored, found.trained) == (72, 72, 72)
-    assert found.flops == 12 * 8160 + 12 * 8160 + 3 * 12 * 8160 + 15 * 8160
+    result = cost.train_cost(c, SMALL, SMALL, LENGTHS, MACHINE, False)
+    assert (result.student_sampled, result.expert_scored, result.trained) == (72, 72, 72)
+    assert result.flops == 12 * 8160 + 12 * 8160 + 3 * 12 * 8160 + 15 * 8160
     sampling = 3 * 6 * (656 + 4 * 2 * 8 * 7) / 1e4
     evaluation = max(15 * 8160 / 5e5, 6 * (656 + 15 * 2 * 8 * 7) / 1e4)
-    assert found.seconds == pytest.approx(sampling + (12 + 36) * 8160 / 5e5 + evaluation)
+    assert result.seconds == pytest.approx(sampling + (12 + 36) * 8160 / 5e5 + evaluation)
 
 
 def test_memory_by_hand():

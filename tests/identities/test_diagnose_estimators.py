@@ -106,8 +106,8 @@ ESTIMATORS: dict[str, Callable[[Draws], Estimate]] = {
 def repeated() -> dict[str, np.ndarray]:
     """Name -> (repeats, 3) of value, low, high in independent diagnoses of the same world."""
     draws = [Draws(seed) for seed in range(REPEATS)]
-    found = {name: [of(d) for d in draws[:: 1 + (name in SLOW)]] for name, of in ESTIMATORS.items()}
-    return {name: np.array([(e.value, e.low, e.high) for e in es]) for name, es in found.items()}
+    results = {name: [of(d) for d in draws[:: 1 + (name in SLOW)]] for name, of in ESTIMATORS.items()}
+    return {name: np.array([(e.value, e.low, e.high) for e in es]) for name, es in results.items()}
 
 
 # the ratio and the corrected estimators have a bias of lower order than their error; the others have none
@@ -189,9 +189,9 @@ def test_auc_does_not_depend_on_k() -> None:
     """Pair-weighted AUC of K = 2 and of K = 16 estimate the same; the mean over mixed prompts would not."""
     few, many = Draws(5, n=40_000, k=2), Draws(6, n=6000, k=16)
     for d in (few, many):
-        found = E.auc(d.r, d.a)
-        assert abs(found.value - TRUTH["auc"]) < 2 * (found.high - found.low)
-        assert found.high - found.low < 0.03
+        auc = E.auc(d.r, d.a)
+        assert abs(auc.value - TRUTH["auc"]) < 2 * (auc.high - auc.low)
+        assert auc.high - auc.low < 0.03
 
 
 # --- infinite, empty and impossible input -----------------------------------------------------------
@@ -237,9 +237,9 @@ def test_refused(call: Callable[[], Estimate]) -> None:
 
 def test_nothing_to_compare() -> None:
     r, a = np.zeros((10, 4)), np.random.default_rng(0).normal(size=(10, 4))
-    found = E.auc(r, a)
-    assert math.isnan(found.value)
-    assert (found.low, found.high) == (0.0, 1.0)
+    auc = E.auc(r, a)
+    assert math.isnan(auc.value)
+    assert (auc.low, auc.high) == (0.0, 1.0)
     assert math.isnan(E.gap_nats(r, a).value)
     assert E.tilt_ceiling(r, a).value == 0.0
     # never right in ten prompts: still up to 31% of prompts may be different

@@ -41,15 +41,15 @@ CURVES = {
 def test_interval_is_the_profile(at: float, name: str) -> None:
     y, scale = CURVES[name]
     se = scale * np.array([0.05, 0.1, 0.2, 0.15])
-    found = extrapolate(N, y, se, at)
+    result = extrapolate(N, y, se, at)
     least = _chi2(np.linspace(0, 2, 4001), at, y, se).min()
-    assert _chi2(found.value, at, y, se)[0] == pytest.approx(least, abs=1e-3)
-    assert "widened" not in found.method
-    for end in (found.low, found.high):
+    assert _chi2(result.value, at, y, se)[0] == pytest.approx(least, abs=1e-3)
+    assert "widened" not in result.method
+    for end in (result.low, result.high):
         if end > 0:
             assert _chi2(end, at, y, se)[0] == pytest.approx(least + DROP, abs=1e-2)
-    assert _chi2(found.high + 0.01, at, y, se)[0] > least + DROP
-    assert found.low > 0 or _chi2(0.0, at, y, se)[0] < least + DROP
+    assert _chi2(result.high + 0.01, at, y, se)[0] > least + DROP
+    assert result.low > 0 or _chi2(0.0, at, y, se)[0] < least + DROP
 
 
 def test_noiseless_curve_is_recovered() -> None:
@@ -116,9 +116,9 @@ def test_too_few_sizes_cannot_tell(n: list[float]) -> None:
 
 
 def test_a_floor_is_only_claimed_where_zero_is_excluded() -> None:
-    found = fit_floor(N, _curve(0.3), np.full(4, 0.02))
-    assert found.rejects_zero
-    assert found.a.value == pytest.approx(0.3, abs=0.005)
+    result = fit_floor(N, _curve(0.3), np.full(4, 0.02))
+    assert result.rejects_zero
+    assert result.a.value == pytest.approx(0.3, abs=0.005)
     assert not fit_floor(N[:3], [0.6, 0.5, 0.45], np.full(3, 0.1)).rejects_zero
 
 

@@ -180,6 +180,6 @@ def test_the_divergences_are_the_production_ones(seed: int) -> None:
     expert = torch.from_numpy(np.log(bandit.expert))
     for k, pi in enumerate(bandit.students):
         student = torch.from_numpy(np.log(pi)).log_softmax(-1)
-        for kind, mine in (("kl_student_expert", parts.reverse), ("kl_expert_student", parts.forward)):
-            theirs = losses.divergence(student, expert, kind).numpy() @ bandit.mu
-            assert mine[k] == pytest.approx(float(theirs), abs=1e-9)
+        for kind, exact in (("kl_student_expert", parts.reverse), ("kl_expert_student", parts.forward)):
+            production = losses.divergence(student, expert, kind).numpy() @ bandit.mu
+            assert exact[k] == pytest.approx(float(production), abs=1e-9)

@@ -52,9 +52,9 @@ def test_lower_bounds_hold(world: Lengths, k: int, shared: bool) -> None:
     for seed in range(REPEATS):
         p, q = world.draw(rng, 80, k, shared)
         for name, way in WAYS.items():
-            found = way(p, q, shared, seed)
-            wrong[name] += found.low > world.tv + 1e-12
-            assert found.level == pytest.approx(1 - DELTA)
+            bound = way(p, q, shared, seed)
+            wrong[name] += bound.low > world.tv + 1e-12
+            assert bound.level == pytest.approx(1 - DELTA)
     limit = DELTA + 3 * np.sqrt(DELTA * (1 - DELTA) / REPEATS)
     assert all(w / REPEATS <= limit for w in wrong.values()), wrong
 

@@ -44,8 +44,8 @@ def expert(policy: Policy) -> ServerExpert:
 
 def test_preflight_and_parity(expert: ServerExpert, policy: Policy) -> None:
     prompts = policy.encode(load_task("countdown").prompts("train", 8, 0))
-    told = preflight(expert, prompts, policy)
-    print(told)
+    report = preflight(expert, prompts, policy)
+    print(report)
     rollouts = expert.sample(prompts, 4, 0, 32)
     assert [r.ids for r in expert.sample(prompts, 4, 0, 32)] == [r.ids for r in rollouts], "the seed is not kept to"
     began = time.perf_counter()

@@ -63,9 +63,9 @@ def refusal(fields: dict[str, Any]) -> UserError | None:
 def test_every_rule_speaks(rule: Rule) -> None:
     """Catches a rule that can never fire (an earlier one hides it), or one that names another field or no reason."""
     errors = [error for fields in CRAFTED if (error := refusal(fields)) is not None]
-    mine = [e for e in errors if e.hint.endswith(rule.reason)]
-    assert mine, f"no configuration in CRAFTED meets this rule first: {rule.reason}"
-    for error in mine:
+    matching = [e for e in errors if e.hint.endswith(rule.reason)]
+    assert matching, f"no configuration in CRAFTED meets this rule first: {rule.reason}"
+    for error in matching:
         assert error.field == rule.field
         assert len(rule.reason) > 20 or "[0, 1]" in rule.reason
         assert "\n" not in str(error)
@@ -110,8 +110,8 @@ def test_every_combination_is_legal_or_refused_with_a_reason() -> None:
             assert "not legal for method" in error.hint
             assert error.hint.partition(": ")[2]
     for row in TABLE.values():
-        own = {name: getattr(row, name) for name in CELLS}
-        assert own in LEGAL, f"the table's own row {row.name} is refused"
+        cells = {name: getattr(row, name) for name in CELLS}
+        assert cells in LEGAL, f"the table's own row {row.name} is refused"
 
 
 def test_legality_does_not_depend_on_the_row_one_started_from() -> None:

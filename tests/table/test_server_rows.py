@@ -83,12 +83,12 @@ def test_its_samples_train_like_the_models_own(
 ) -> None:
     """The expert acts: given the completions that the server drew, the expert in this process trains the same."""
     base = config(method, tmp_path / "server", student=str(models["llama"]), expert=stub.url, **cells)
-    made: list[Any] = []
+    loaded: list[Any] = []
     load_expert = session_module.load_expert
-    monkeypatch.setattr(session_module, "load_expert", lambda *a: made.append(load_expert(*a)) or made[-1])
+    monkeypatch.setattr(session_module, "load_expert", lambda *a: loaded.append(load_expert(*a)) or loaded[-1])
     there = train(base)
     monkeypatch.setattr(session_module, "load_expert", load_expert)
-    monkeypatch.setattr(LocalExpert, "sample", lambda self, *a: made[0].sample(*a))
+    monkeypatch.setattr(LocalExpert, "sample", lambda self, *a: loaded[0].sample(*a))
     local = train(dataclasses.replace(base, expert=str(models["qwen2"]), out=str(tmp_path / "local")))
     close(local, there)
 

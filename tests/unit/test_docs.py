@@ -142,15 +142,15 @@ class Parsed(Exception):
 
 
 def commands() -> list[tuple[str, str]]:
-    found = []
+    result = []
     for page in PAGES:
         lines = [text for text in code(page) if text.startswith("understudy ")]
         for language, block in fences(page):
             if language in ("", "sh", "bash", "console"):
                 joined = block.replace("\\\n", " ")
                 lines += [x.lstrip("$ ") for x in joined.splitlines() if re.match(r"(\$ )?(\S*/)?understudy \w", x)]
-        found += [(page.name, line.split("  #")[0].split(" # ")[0].strip()) for line in lines]
-    return list(dict.fromkeys(found))
+        result += [(page.name, line.split("  #")[0].split(" # ")[0].strip()) for line in lines]
+    return list(dict.fromkeys(result))
 
 
 @pytest.mark.parametrize(("page", "command"), commands(), ids=lambda x: x[:60])

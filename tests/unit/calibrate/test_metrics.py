@@ -40,14 +40,14 @@ def test_score_counts_what_it_says():
         _row("neither", 0.4, 0.5, 0.5, half=0.08),  # wrong, but the outcome itself is that unsure
         _row("undecided", 0.4, 0.5, 0.8),
     ]
-    found = score(rows)
-    assert (found.n, found.decided, found.wrong, found.clearly_wrong, found.close) == (5, 4, 3, 1, 2)
-    assert found.confusion["go online"] == {"offline suffices": 0, "go online": 1, "neither": 0, "undecided": 1}
-    assert found.cost_share == pytest.approx(0.05)
-    assert found.kinds["k"].n == 5
+    result = score(rows)
+    assert (result.n, result.decided, result.wrong, result.clearly_wrong, result.close) == (5, 4, 3, 1, 2)
+    assert result.confusion["go online"] == {"offline suffices": 0, "go online": 1, "neither": 0, "undecided": 1}
+    assert result.cost_share == pytest.approx(0.05)
+    assert result.kinds["k"].n == 5
     right, rest = 0.9, 0.1 / 3
     assert score(rows[:1]).brier == pytest.approx((1 - right) ** 2 + 3 * rest**2)
-    assert sum(b.n for b in found.bins) == 20
+    assert sum(b.n for b in result.bins) == 20
     with pytest.raises(UserError):
         score([])
 

@@ -49,10 +49,10 @@ def test_every_kind_of_the_issue_is_there_and_both_sets_mix_them() -> None:
     assert len(set(kinds)) == len(kinds), "scenarios differ in kind"
     assert not [k for k in KINDS if not any(k in kind for kind in kinds)]
     for name in ("set", "score"):
-        some = [s for s in SCENARIOS.values() if s.set == name]
-        assert len(some) >= 7
-        assert {parse_spec(s.task, "task").name for s in some} == {"countdown", "addition", "classify"}
-        assert {s.expert.startswith("@") for s in some} == {True, False}
+        members = [s for s in SCENARIOS.values() if s.set == name]
+        assert len(members) >= 7
+        assert {parse_spec(s.task, "task").name for s in members} == {"countdown", "addition", "classify"}
+        assert {s.expert.startswith("@") for s in members} == {True, False}
 
 
 def test_the_problems_are_not_the_demos() -> None:
@@ -83,13 +83,13 @@ def test_everything_that_will_run_is_legal(scenario: Scenario, size: Effort) -> 
 @each_scenario
 def test_the_diagnosis_is_of_the_training_that_follows(scenario: Scenario) -> None:
     u = unit(scenario)
-    told = checked(build(DiagnoseConfig, u.diagnosis(), ""))
+    config = checked(build(DiagnoseConfig, u.diagnosis(), ""))
     sft, opd = u.training("sft"), u.training("opd")
     for method, real in (("sft", sft), ("opd_full", opd)):
-        said = full_training(told, method)
+        planned = full_training(config, method)
         real = resolve(real)
         for field in SAME:
-            assert getattr(said, field) == getattr(real, field), field
+            assert getattr(planned, field) == getattr(real, field), field
     assert (sft.updates, sft.prompts_per_update) == (opd.updates, opd.prompts_per_update), "equal budgets"
 
 
@@ -115,8 +115,8 @@ def test_mistakes_are_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> No
     assert main.main(["calibrate", "fly"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
     assert main.main(["calibrate", "list"]) == 0
-    told = capsys.readouterr().out
-    assert all(name in told for name in SCENARIOS)
+    output = capsys.readouterr().out
+    assert all(name in output for name in SCENARIOS)
 
 
 def test_vary_changes_some_options_and_drops_others() -> None:

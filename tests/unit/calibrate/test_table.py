@@ -60,13 +60,13 @@ def test_the_page_comes_again_from_its_own_json(tmp_path: Path) -> None:
 def test_another_confidence_counts_by_hand() -> None:
     """Truths: neither, go online. Catches `undecided` as an answer, and shares of the wrong whole."""
 
-    def said(p: tuple[float, ...], *ends: float) -> Record:
+    def record(p: tuple[float, ...], *ends: float) -> Record:
         verdict = Verdict(UNDECIDED, dict(zip(ANSWERS, p)), {}, (), (), "by hand")
         return replace(row("rl", 400, *ends), verdict=verdict)
 
-    rows = [said((0.1, 0.05, 0.55, 0.3), 0.4, 0.2, 0.2), said((0.65, 0.1, 0.05, 0.2), 0.4, 0.5, 0.8)]
-    found = [(x.confidence, x.decided, x.wrong, x.clearly_wrong) for x in levels(rows, (0.5, 0.6, 0.7))]
-    assert found == [(0.5, 1.0, 0.5, 0.5), (0.6, 0.5, 1.0, 1.0), (0.7, 0.0, 0.0, 0.0)]
+    rows = [record((0.1, 0.05, 0.55, 0.3), 0.4, 0.2, 0.2), record((0.65, 0.1, 0.05, 0.2), 0.4, 0.5, 0.8)]
+    counted = [(x.confidence, x.decided, x.wrong, x.clearly_wrong) for x in levels(rows, (0.5, 0.6, 0.7))]
+    assert counted == [(0.5, 1.0, 0.5, 0.5), (0.6, 0.5, 1.0, 1.0), (0.7, 0.0, 0.0, 0.0)]
 
 
 def test_a_row_is_in_the_set_that_its_scenario_is_in_now(tmp_path: Path) -> None:

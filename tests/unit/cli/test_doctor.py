@@ -22,18 +22,18 @@ def output(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 
 
 def test_json_and_words_agree(capsys: pytest.CaptureFixture[str]) -> None:
-    found = json.loads(output(capsys, "--json"))
+    report = json.loads(output(capsys, "--json"))
     text = output(capsys)
-    assert found["packages"]["torch"] in text
-    assert set(COMMANDS) <= set(found["commands"])
+    assert report["packages"]["torch"] in text
+    assert set(COMMANDS) <= set(report["commands"])
     lines = text.split("\ncommands\n")[1].splitlines()
-    for name, command in found["commands"].items():
+    for name, command in report["commands"].items():
         (line,) = [x for x in lines if x[6:].split("  ")[0].strip() == name]
         assert line.split()[0] == ("yes" if command["works"] else "no")
         assert command["works"] or command["note"], "no reason"
-    assert found["devices"]["cpu"]["works"]
-    assert found["devices"]["auto"]["name"] in ("cpu", "cuda")
-    machine = found["machine"]
+    assert report["devices"]["cpu"]["works"]
+    assert report["devices"]["auto"]["name"] in ("cpu", "cuda")
+    machine = report["machine"]
     assert machine["cores"] >= 1
     assert 0 < machine["free_memory_gib"] <= machine["memory_gib"]
     assert machine["free_disk_gib"] >= 0
@@ -54,10 +54,10 @@ def test_a_broken_machine_is_an_answer_too(monkeypatch: pytest.MonkeyPatch, caps
     """Catches a doctor that dies of what it should find."""
     monkeypatch.setitem(__import__("sys").modules, "torch", None)
     monkeypatch.setattr(importlib.metadata, "version", missing)
-    found: dict[str, Any] = json.loads(output(capsys, "--json"))
-    assert not found["devices"]["cpu"]["works"]
-    assert [n for n, c in found["commands"].items() if c["works"]] == ["doctor"]
-    assert "missing: torch" in found["commands"]["train"]["note"]
+    report: dict[str, Any] = json.loads(output(capsys, "--json"))
+    assert not report["devices"]["cpu"]["works"]
+    assert [n for n, c in report["commands"].items() if c["works"]] == ["doctor"]
+    assert "missing: torch" in report["commands"]["train"]["note"]
 
 
 def test_every_extra_that_it_names_exists() -> None:

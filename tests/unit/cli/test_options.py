@@ -103,17 +103,17 @@ def test_teacher_is_another_word_for_expert(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Catches a command that knows the expert by one of its two names only."""
-    made: list[dict[str, Any]] = []
+    calls: list[dict[str, Any]] = []
 
     def keep(cls: type, values: dict[str, Any], field: str) -> None:
-        made.append(values)
+        calls.append(values)
         sys.exit(0)
 
     monkeypatch.setattr(options, "build", keep)
     for word in ("expert", "teacher"):
         with pytest.raises(SystemExit):
             main([command, f"--{word}s" if command == "compare" else f"--{word}", "solver"])
-    assert made[0] == made[1] != {}
+    assert calls[0] == calls[1] != {}
     with pytest.raises(SystemExit):
         main([command, "--help"])
     assert "--teacher" in capsys.readouterr().out

@@ -48,9 +48,9 @@ def test_meanings_are_whole_at_80_columns() -> None:
     lines = screen(diagnosis())
     first = next(i for i, line in enumerate(lines) if line.startswith("evidence"))
     column = lines[first].index("what it means")
-    told = " ".join(" ".join(line[column:] for line in lines[first:]).split())
+    text = " ".join(" ".join(line[column:] for line in lines[first:]).split())
     for name in ("headroom", "kl_student_expert", "auc", "takeover_gain"):
-        assert MEANINGS[name][1] in told
+        assert MEANINGS[name][1] in text
 
 
 def test_without_an_online_route_there_is_no_row_of_it() -> None:
@@ -58,8 +58,8 @@ def test_without_an_online_route_there_is_no_row_of_it() -> None:
     assert not any(line.startswith("online (OPD)") for line in screen(black_box()))
 
 
-@pytest.mark.parametrize(("go", "told"), [(0.74, "go online is likeliest (74%)"), (0.4, "the evidence does not say")])
-def test_an_open_verdict_names_what_is_likeliest(go: float, told: str) -> None:
+@pytest.mark.parametrize(("go", "text"), [(0.74, "go online is likeliest (74%)"), (0.4, "the evidence does not say")])
+def test_an_open_verdict_names_what_is_likeliest(go: float, text: str) -> None:
     d = undecided()
     d["verdict"]["probabilities"] = {"offline suffices": 0.1, "go online": go, "neither": 0.1, "undecided": 0.8 - go}
-    assert told in " ".join(screen(d)[:2])
+    assert text in " ".join(screen(d)[:2])

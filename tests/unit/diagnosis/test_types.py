@@ -75,7 +75,7 @@ def test_costs_add() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"value": "high"}, "estimate.value"),
         ({"n": 1.5}, "estimate.n"),
@@ -84,9 +84,9 @@ def test_costs_add() -> None:
         ({"unit": None}, "estimate.unit"),
     ],
 )
-def test_another_kind_of_file_is_told(change: dict[str, object], told: str) -> None:
+def test_another_kind_of_file_is_told(change: dict[str, object], message: str) -> None:
     good = Estimate(0.5, 0.4, 0.6, 10, "accuracy", "t over prompts").to_dict()
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         Estimate.from_dict(good | change)
 
 

@@ -30,10 +30,10 @@ def test_what_each_size_shows() -> None:
 
 def test_a_longer_demo_goes_on_from_a_shorter_one() -> None:
     short, long = (plan_of(DemoConfig(seeds=n), []) for n in (1, 3))
-    made = {j.config.out: to_dict(resolve(j.config)) for j in long.trainings()}
-    assert all(made[j.config.out] == to_dict(resolve(j.config)) for j in short.trainings())
+    resolved = {j.config.out: to_dict(resolve(j.config)) for j in long.trainings()}
+    assert all(resolved[j.config.out] == to_dict(resolve(j.config)) for j in short.trainings())
     quick = {j.config.out for j in plan_of(DemoConfig(quick=True), []).trainings()}
-    assert not quick & set(made), "other budgets need another place"
+    assert not quick & set(resolved), "other budgets need another place"
 
 
 @pytest.mark.parametrize("config", [DemoConfig(), DemoConfig(full=True), DemoConfig(quick=True)])

@@ -101,24 +101,24 @@ def test_any_damage_is_a_miss(data: st.DataObject, tmp_path_factory: pytest.Temp
     for reader in (ScoreCache(folder), open_before):
         lost = 0
         for i, name in enumerate(names):
-            found = reader.get(name)
-            assert found is None or same(found, entry(i))
-            lost += found is None
+            result = reader.get(name)
+            assert result is None or same(result, entry(i))
+            lost += result is None
         assert kind == "cut" or lost <= (2 if reader is not open_before else 4)
 
 
 def test_a_killed_writer_leaves_the_rest(tmp_path: Path) -> None:
-    told: list[str] = []
+    messages: list[str] = []
     cache = ScoreCache(tmp_path)
     name, other = key("e", [1], [1], "score"), key("e", [1], [2], "score")
     cache.put(name, entry(1))
     cache.put(other, entry(2))
     (shard,) = tmp_path.glob("scores-*")
     shard.write_bytes(shard.read_bytes()[:-9])
-    again = ScoreCache(tmp_path, told.append)
+    again = ScoreCache(tmp_path, messages.append)
     assert same(again.get(name), entry(1))
     assert again.get(other) is None
-    assert not told, "an end that is cut short is a kill, not damage"
+    assert not messages, "an end that is cut short is a kill, not damage"
     again.put(other, entry(2))
     assert same(ScoreCache(tmp_path).get(other), entry(2))
 
@@ -173,10 +173,10 @@ def test_a_teacher_that_is_not_here(
     command = [*arguments(out, "base_opd", **more), "--score-cache", str(cache)]
     capsys.readouterr()
     assert main(command) == 2
-    told = capsys.readouterr().err
+    err = capsys.readouterr().err
     assert re.search(
-        r"error: score_cache: .*: (8 of 8|12 of 12) completions have no score in .*understudy score", told
-    ), told
+        r"error: score_cache: .*: (8 of 8|12 of 12) completions have no score in .*understudy score", err
+    ), err
     away.rename(teacher)
     assert main(["score", "--expert", str(teacher), "--run", str(out), "--out", str(cache), "--json"]) == 0
     summary = json.loads(capsys.readouterr().out.splitlines()[-1])
@@ -207,11 +207,11 @@ def test_scores_of_a_server_are_paid_for_once(
         "score_cache": str(tmp_path / "cache"), "task": "countdown", "updates": 3,
     }  # fmt: skip
     assert main(arguments(tmp_path / "a", "opd", **more)) == 0
-    asked = sum("prompt_logprobs" in b and b["prompt_logprobs"] is not None for _, b in stub.bodies)
+    first = sum("prompt_logprobs" in b and b["prompt_logprobs"] is not None for _, b in stub.bodies)
     stub.bodies.clear()
     assert main(arguments(tmp_path / "b", "opd", **more)) == 0
     again = sum("prompt_logprobs" in b and b["prompt_logprobs"] is not None for _, b in stub.bodies)
-    assert again < asked, "kept scores were asked for again"
+    assert again < first, "kept scores were asked for again"
     stub.down = True
     assert main(arguments(tmp_path / "c", "opd", **more)) == 0
     assert weights(tmp_path / "a") == weights(tmp_path / "b") == weights(tmp_path / "c")
@@ -250,8 +250,8 @@ def test_score_from_a_file(models: dict[str, Path], tmp_path: Path, capsys: pyte
         "--json",
     ]
     assert main(command) == 0
-    told = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert told["completions"] == told["new"] == 3
+    output = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert output["completions"] == output["new"] == 3
     assert len(ScoreCache(tmp_path / "c")) == 3
     for bad in ('{"prompt_ids": [5], "ids": []}', '{"ids": [1]}', "[1", '{"prompt_ids": [5], "ids": [999]}', '"x"'):
         file.write_text(json.dumps(rows[0]) + "\n" + bad + "\n")
@@ -260,7 +260,7 @@ def test_score_from_a_file(models: dict[str, Path], tmp_path: Path, capsys: pyte
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         ([], "error: expert: missing"),
         (["--expert", "solver"], "error: out: missing"),
@@ -271,11 +271,11 @@ def test_score_from_a_file(models: dict[str, Path], tmp_path: Path, capsys: pyte
     ],
 )
 def test_mistakes_of_score(
-    words: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["score", *words]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
-    assert re.match(told, lines[0])
+    assert re.match(message, lines[0])
     assert os.listdir(tmp_path) == []

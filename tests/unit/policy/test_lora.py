@@ -82,9 +82,9 @@ def test_the_reference_is_the_same_memory(models: dict[str, Path]) -> None:
 def test_final_is_a_plain_model_and_the_adapter(arch: str, models: dict[str, Path], tmp_path: Path) -> None:
     """Catches a merge that is wrong, one that is applied twice, and an adapter that peft cannot load."""
     policy = adapted(models[arch], random=True)
-    own = {n: p.clone() for n, p in policy.model.named_parameters()}
+    before = {n: p.clone() for n, p in policy.model.named_parameters()}
     policy.save(tmp_path / "final")
-    assert all(torch.equal(p, own[n]) for n, p in policy.model.named_parameters()), "saving changed the weights"
+    assert all(torch.equal(p, before[n]) for n, p in policy.model.named_parameters()), "saving changed the weights"
     rows = rollouts(policy)
     want = policy.score(rows)
     merged = load_policy(str(tmp_path / "final"), "student", device="cpu")
@@ -122,10 +122,10 @@ def test_killed_and_resumed(method: str, tmp_path: Path) -> None:
         assert set(a) == set(b)
         assert all(torch.equal(a[n], b[n]) for n in a), name
 
-    def told(run: Path) -> list[Any]:
+    def records(run: Path) -> list[Any]:
         return [(m["loss"], m["grad_norm"], m["tokens"]) for m in read_metrics(run, "train")]
 
-    assert told(whole) == told(cut)
+    assert records(whole) == records(cut)
     # the base did not move, the adapter did, and a checkpoint holds nothing else
     folder = whole / "checkpoints" / "step-00000004"
     assert not (folder / "model.safetensors").exists()
@@ -183,9 +183,9 @@ def test_one_gradient_however_it_is_cut(method: str, models: dict[str, Path], tm
 def test_mistakes_are_told(models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for targets, words in (("nothing", "no such layers.*q_proj"), ("embed_tokens", "cannot be adapted"),
                            ("lm_head", "output head cannot be adapted")):  # fmt: skip
-        with pytest.raises(UserError, match=words) as told:
+        with pytest.raises(UserError, match=words) as error:
             adapted(models["llama"], targets=targets)
-        assert told.value.field == "lora_targets"
+        assert error.value.field == "lora_targets"
     with pytest.raises(UserError, match="give --lora-rank too"):
         train(config("sft", tmp_path / "a", lora_alpha=3.0))
     run = train(config("sft", tmp_path / "b", updates=1, lora_rank=1))

@@ -114,8 +114,8 @@ def test_samples_do_not_depend_on_the_batch(
     prompts = prompts_of(policy)
     whole = sampled(policy, prompts=prompts)
     monkeypatch.setattr(sampling, "ROWS", rows)
-    some = sampled(policy, prompts=prompts[::-1])
-    by_name = {(r.prompt.key, r.sample): r for r in some}
+    reordered = sampled(policy, prompts=prompts[::-1])
+    by_name = {(r.prompt.key, r.sample): r for r in reordered}
     assert [by_name[r.prompt.key, r.sample].ids for r in whole] == [r.ids for r in whole]
     assert [(r.prompt.key, r.sample) for r in whole] == [(p.key, s) for p in prompts for s in range(2)]
     more = sampled(policy, prompts=prompts[:3], samples=5)

@@ -102,9 +102,9 @@ def test_what_is_recorded_is_what_was_drawn_from(temperature: float, top_p: floa
     rollouts = sample(4000, temperature=temperature, top_p=top_p)
     for key, table in TABLES.items():
         law = transform(table[None], temperature, top_p)[0]
-        mine = [r for r in rollouts if r.prompt.key == key]
-        assert all(abs(r.behavior_logp[0] - float(law[r.ids[0]])) < 1e-6 for r in mine)
-        counts = np.bincount([r.ids[0] for r in mine], minlength=4)
+        drawn = [r for r in rollouts if r.prompt.key == key]
+        assert all(abs(r.behavior_logp[0] - float(law[r.ids[0]])) < 1e-6 for r in drawn)
+        counts = np.bincount([r.ids[0] for r in drawn], minlength=4)
         assert off(counts, law.double().exp().numpy()) < 5  # odds of a false failure under 1e-5, and seeded
 
 
@@ -122,8 +122,8 @@ def test_ends_and_limits() -> None:
         assert not {0, 3} & set(r.ids[:-1])
         assert len(r.ids) <= 6
         assert r.ended or len(r.ids) == 6
-        mine = TABLES[r.prompt.key][list(r.ids)]
-        assert torch.allclose(mine, torch.tensor(r.behavior_logp)), "another row's log-probs"
+        expected = TABLES[r.prompt.key][list(r.ids)]
+        assert torch.allclose(expected, torch.tensor(r.behavior_logp)), "another row's log-probs"
         u = uniforms(3, r.prompt.key, r.sample, 6)
         again = [int(inverse_cdf(TABLES[r.prompt.key][None], u[t : t + 1])) for t in range(len(r.ids))]
         assert list(r.ids) == again, "a completion is a function of (seed, key, sample)"

@@ -46,9 +46,9 @@ def test_the_real_plan_passes_its_dry_run(name: str, tmp_path: Path):
     readable(name)
     recipe = load_recipe(name)
     plan = recipe.plan(Scale(tmp_path))
-    found = dry_run(recipe, plan, MACHINE)
-    assert found.passed, [f for f in found.findings if not f.passed]
-    assert found.total.flops > 0
+    result = dry_run(recipe, plan, MACHINE)
+    assert result.passed, [f for f in result.findings if not f.passed]
+    assert result.total.flops > 0
     names = {j.name for j in plan.trainings()}
     assert all(set(j.needs) <= names for j in plan.trainings())
     assert len({j.config.out for j in plan.trainings()}) == len(plan.trainings())
@@ -133,11 +133,11 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("args", "told"), MISTAKES, ids=lambda x: str(x)[:40])
-def test_mistakes(args: list[str], told: str, capsys: pytest.CaptureFixture):
+@pytest.mark.parametrize(("args", "message"), MISTAKES, ids=lambda x: str(x)[:40])
+def test_mistakes(args: list[str], message: str, capsys: pytest.CaptureFixture):
     assert main.main(args) == 2
     err = capsys.readouterr().err
-    assert told in err
+    assert message in err
     assert len(err.splitlines()) == 1
 
 
@@ -150,11 +150,11 @@ def test_a_real_run_says_what_is_missing(capsys: pytest.CaptureFixture):
 
 
 def test_own_recipe(tmp_path: Path, capsys: pytest.CaptureFixture):
-    mine = tmp_path / "mine.py"
-    mine.write_text("from understudy.recipes.paper.fig1_countdown import RECIPE\n")
-    assert load_recipe(str(mine)).name == "fig1_countdown"
-    mine.write_text("1 / 0\n")
-    assert main.main(["run", str(mine), "--dry-run"]) == 2
+    file = tmp_path / "mine.py"
+    file.write_text("from understudy.recipes.paper.fig1_countdown import RECIPE\n")
+    assert load_recipe(str(file)).name == "fig1_countdown"
+    file.write_text("1 / 0\n")
+    assert main.main(["run", str(file), "--dry-run"]) == 2
     assert "ZeroDivisionError" in capsys.readouterr().err
 
 

@@ -26,17 +26,17 @@ def write(path: Path, mean: float, wait: float, seed: int, n: int = 80, k: int =
 
 def test_different_texts_are_bounded_below(tmp_path: Path):
     a, b = write(tmp_path / "a.jsonl", 50, 0.9, 1), write(tmp_path / "b.jsonl", 80, 0.2, 2)
-    found = compare(read(a, "a"), read(b, "b"), ["wait"])
-    assert found.shared
-    assert 0.7 < found.length_bound.low < 1
-    assert 0.5 < found.word_bound.low <= 0.75
+    result = compare(read(a, "a"), read(b, "b"), ["wait"])
+    assert result.shared
+    assert 0.7 < result.length_bound.low < 1
+    assert 0.5 < result.word_bound.low <= 0.75
 
 
 def test_equal_texts_prove_nothing(tmp_path: Path):
     a, b = write(tmp_path / "a.jsonl", 50, 0.5, 1), write(tmp_path / "b.jsonl", 50, 0.5, 2)
-    found = compare(read(a, "a"), read(b, "b"), ["wait", "so"])
-    assert found.length_bound.low < 0.02
-    assert found.word_bound.low < 0.02
+    result = compare(read(a, "a"), read(b, "b"), ["wait", "so"])
+    assert result.length_bound.low < 0.02
+    assert result.word_bound.low < 0.02
 
 
 def test_words_are_whole_and_in_any_case():
@@ -63,7 +63,7 @@ def test_tiny_and_dry_run(tmp_path: Path, capsys: pytest.CaptureFixture):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("", "is empty"),
         ("nonsense", ":1: is no JSON"),
@@ -73,10 +73,10 @@ def test_tiny_and_dry_run(tmp_path: Path, capsys: pytest.CaptureFixture):
         ("[" * 100_000, "is no JSON"),
     ],
 )
-def test_bad_files(tmp_path: Path, text: str, told: str):
+def test_bad_files(tmp_path: Path, text: str, message: str):
     path = tmp_path / "x.jsonl"
     path.write_text(text)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         read(path, "a")
 
 

@@ -73,11 +73,11 @@ def test_the_stub_answers_like_vllm(stub: Stub, policy: Policy) -> None:
     }  # fmt: skip
     status, answer = stub.completion(sent)
     assert status == 200
-    ours, theirs = shape(answer)["choices"][0], shape(real)["choices"][0]
-    for name, kind in ours.items():
-        assert name in theirs
-        if kind != "NoneType" and theirs[name] != "NoneType":
-            assert kind == theirs[name], name
+    stubbed, recorded = shape(answer)["choices"][0], shape(real)["choices"][0]
+    for name, kind in stubbed.items():
+        assert name in recorded
+        if kind != "NoneType" and recorded[name] != "NoneType":
+            assert kind == recorded[name], name
     assert set(answer) - {"service_tier"} <= set(real) | {"usage"}
 
 
@@ -116,18 +116,18 @@ def test_samples_are_exact(stub: Stub, policy: Policy) -> None:
     """Catches ids that went through text, recorded log-probs of another distribution, the server's own sampling
     defaults (temperature 0.1, top-k 2 here), a lost or invented end token, and samples that depend on their batch."""
     e = expert(stub, policy)
-    some = prompts(policy, 5)
-    rollouts = e.sample(some, 3, 7, 10)
-    assert [(r.prompt.key, r.sample) for r in rollouts] == [(p.key, s) for p in some for s in range(3)]
-    for r, own in zip(rollouts, policy.score(rollouts)):
-        torch.testing.assert_close(torch.tensor(r.behavior_logp), own, atol=1e-4, rtol=0)
+    batch = prompts(policy, 5)
+    rollouts = e.sample(batch, 3, 7, 10)
+    assert [(r.prompt.key, r.sample) for r in rollouts] == [(p.key, s) for p in batch for s in range(3)]
+    for r, expected in zip(rollouts, policy.score(rollouts)):
+        torch.testing.assert_close(torch.tensor(r.behavior_logp), expected, atol=1e-4, rtol=0)
         assert r.ended == (r.ids[-1] in policy.end_ids)
         assert r.ended or len(r.ids) == 10
         assert r.text == policy.decode([r.ids])[0]
-    alone = e.sample([some[3]], 3, 7, 10)
+    alone = e.sample([batch[3]], 3, 7, 10)
     assert [r.ids for r in alone] == [r.ids for r in rollouts[9:12]]
     assert len({r.ids for r in rollouts}) > 10, "the samples of a prompt share their seed"
-    greedy = e.greedy(some, 10)
+    greedy = e.greedy(batch, 10)
     for r, table in zip(greedy, policy.distribution(greedy)):
         assert list(r.ids) == table.argmax(-1).tolist()
     body = next(b for path, b in stub.bodies if path == "/v1/completions" and b.get("n") == 3)
@@ -143,10 +143,10 @@ def test_a_transformed_sample_has_no_recorded_log_prob(stub: Stub, policy: Polic
 
 
 def test_preflight_measures_and_agrees(stub: Stub, policy: Policy) -> None:
-    told = preflight(expert(stub, policy), prompts(policy), policy)
-    assert told["noise"]["again_mean"] < 1e-5
-    assert told["noise"]["local_mean"] < 1e-5
-    assert told["tokens_compared"] > 30
+    report = preflight(expert(stub, policy), prompts(policy), policy)
+    assert report["noise"]["again_mean"] < 1e-5
+    assert report["noise"]["local_mean"] < 1e-5
+    assert report["tokens_compared"] > 30
 
 
 def test_preflight_stops_a_noisy_server(stub: Stub, policy: Policy) -> None:

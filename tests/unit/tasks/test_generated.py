@@ -99,10 +99,10 @@ def test_addition_can_attempt_each_pattern_of_carries_once() -> None:
     assert dict(DIRECT.candidates(PROMPT))["0632"]
     for task, length in ((SCRATCH, 8), (DIRECT, 4)):
         for prompt in task.prompts("train", 200, seed=0):
-            found = task.candidates(prompt)
-            assert len({text for text, _ in found}) == 8
-            assert {len(text) for text, _ in found} == {length}
-            assert [text[-4:] for text, right in found if right] == [f"{prompt.data['a'] + prompt.data['b']:04d}"]
+            candidates = task.candidates(prompt)
+            assert len({text for text, _ in candidates}) == 8
+            assert {len(text) for text, _ in candidates} == {length}
+            assert [text[-4:] for text, right in candidates if right] == [f"{prompt.data['a'] + prompt.data['b']:04d}"]
 
 
 def test_out_of_distribution_prompts_are_longer() -> None:
@@ -115,23 +115,23 @@ def test_the_solver_adds_and_its_law_over_attempts_is_the_stated_one() -> None:
     sure = expert(DIRECT, "solver:p_right=1")
     prompts = DIRECT.prompts("test", 40, seed=0)
     assert all(DIRECT.verify(r.prompt, r.text, r.ended) for r in sure.sample(prompts, 2, 0, 40))
-    told = expert(DIRECT, "half:smoothing=1e-9")
+    solver = expert(DIRECT, "half:smoothing=1e-9")
     total = 0.0
     for text, right in DIRECT.candidates(PROMPT):
-        p = math.exp(float(told.score([rollout(DIRECT, PROMPT, text + " ok")])[0].sum()))
+        p = math.exp(float(solver.score([rollout(DIRECT, PROMPT, text + " ok")])[0].sum()))
         assert p == pytest.approx(0.5 if right else 0.5 / 7, rel=1e-4)
         total += p
     assert total == pytest.approx(1, abs=1e-5)
 
 
 def test_an_honest_solver_rejects_a_students_wrong_sum() -> None:
-    told = expert(SCRATCH, "solver")
+    solver = expert(SCRATCH, "solver")
     ids = rollout(SCRATCH, PROMPT, "110=0622 no")
-    assert told.score([ids])[0][8] == pytest.approx(math.log(0.999 + 0.001 / 262), abs=1e-5), (
+    assert solver.score([ids])[0][8] == pytest.approx(math.log(0.999 + 0.001 / 262), abs=1e-5), (
         "verdict after a wrong sum"
     )
-    assert told.provenance["realizable"] is None
-    assert "step by step" in told.provenance["mechanism"]
+    assert solver.provenance["realizable"] is None
+    assert "step by step" in solver.provenance["mechanism"]
     assert expert(DIRECT, "solver").provenance["realizable"] is False
 
 
@@ -154,10 +154,10 @@ def test_the_class_depends_on_the_first_bits_alone(rule: str) -> None:
 
 def test_a_completion_is_one_token() -> None:
     task = ClassifyTask()
-    told = expert(task, "labeller:p_right=1,smoothing=0")
-    assert isinstance(told, Expert)
-    assert told.capabilities == {"sample"}
-    for r in told.sample(task.prompts("test", 20, 0), 1, 0, task.max_new_tokens):
+    labeller = expert(task, "labeller:p_right=1,smoothing=0")
+    assert isinstance(labeller, Expert)
+    assert labeller.capabilities == {"sample"}
+    for r in labeller.sample(task.prompts("test", 20, 0), 1, 0, task.max_new_tokens):
         assert len(r.ids) == 1
         assert task.verify(r.prompt, r.text, r.ended) == 1.0
 
@@ -165,14 +165,14 @@ def test_a_completion_is_one_token() -> None:
 def test_labeller_samples_what_it_scores_and_scores_its_law() -> None:
     task = ClassifyTask()
     prompt = task.prompts("train", 1, 0)[0]
-    told = expert(task, "labeller:p_right=0.55,wrong=uniform,smoothing=0.01")
+    labeller = expert(task, "labeller:p_right=0.55,wrong=uniform,smoothing=0.01")
     law = [0.15] * 4
     law[task.label(prompt)] = 0.55
-    scores = [math.exp(float(told.score([rollout(task, prompt, x, ended=False)])[0])) for x in task.labels]
+    scores = [math.exp(float(labeller.score([rollout(task, prompt, x, ended=False)])[0])) for x in task.labels]
     assert scores == pytest.approx([0.99 * p + 0.01 / 262 for p in law], rel=1e-5)
-    dense = told.distribution([rollout(task, prompt, "z", ended=False)])[0]
+    dense = labeller.distribution([rollout(task, prompt, "z", ended=False)])[0]
     assert torch.logsumexp(dense, -1).item() == pytest.approx(0, abs=1e-5)
-    counts = Counter(r.text for r in told.sample([prompt], 4000, 0, 1))
+    counts = Counter(r.text for r in labeller.sample([prompt], 4000, 0, 1))
     for x, p in zip(task.labels, scores):
         assert counts[x] / 4000 == pytest.approx(p, abs=4 * math.sqrt(p * (1 - p) / 4000))
 
@@ -180,17 +180,17 @@ def test_labeller_samples_what_it_scores_and_scores_its_law() -> None:
 @pytest.mark.parametrize(("wrong", "p_right"), [("uniform", 0.7), ("next", 0.4)])
 def test_a_secret_is_certain_on_each_prompt_and_right_as_often_as_stated(wrong: str, p_right: float) -> None:
     task = ClassifyTask()
-    told = expert(task, f"secret:p_right={p_right},wrong={wrong}")
+    secret = expert(task, f"secret:p_right={p_right},wrong={wrong}")
     prompts = task.prompts("train", 4000, 0)
     offsets = Counter()
     for p in prompts:
-        law = told.law(p)
+        law = secret.law(p)
         assert sorted(law) == [0, 0, 0, 1]
         offsets[(law.index(1) - task.label(p)) % 4] += 1
     n = len(names(prompts))  # the unit is the string, not the draw
     assert offsets[0] / 4000 == pytest.approx(p_right, abs=4 * math.sqrt(p_right * (1 - p_right) / n))
     assert set(offsets) == ({0, 1} if wrong == "next" else {0, 1, 2, 3})
-    assert told.provenance["realizable"] is False
+    assert secret.provenance["realizable"] is False
 
 
 # ---------------------------------------------------------------- mistakes
@@ -209,9 +209,9 @@ def test_a_secret_is_certain_on_each_prompt_and_right_as_often_as_stated(wrong: 
     ],
 )  # fmt: skip
 def test_mistakes_name_their_field(spec: str, field: str) -> None:
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as error:
         load_task(spec)
-    assert told.value.field == field
+    assert error.value.field == field
 
 
 @pytest.mark.parametrize(

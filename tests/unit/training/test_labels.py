@@ -107,14 +107,14 @@ def test_batches_keep_rows_together(student: Policy) -> None:
     for batch in batches(split(labelled, 5), student):
         assert len(batch.input_ids_BS) <= 5
         for row in range(len(batch.input_ids_BS)):
-            mine = batch.row_N == row
-            (i,) = {int(w) for w in batch.weight_N[mine]}
+            in_row = batch.row_N == row
+            (i,) = {int(w) for w in batch.weight_N[in_row]}
             seen.append(i)
-            assert (batch.target_ids_N[mine] - 1).tolist() == list(rows[i].ids)
+            assert (batch.target_ids_N[in_row] - 1).tolist() == list(rows[i].ids)
             inputs = batch.input_ids_BS[row][batch.attention_mask_BS[row].bool()].tolist()
             assert inputs == [*rows[i].prompt.ids, *rows[i].ids]
             assert batch.behavior_logp_N is not None
-            assert batch.behavior_logp_N[mine].tolist() == torch.tensor(rows[i].behavior_logp).tolist()
+            assert batch.behavior_logp_N[in_row].tolist() == torch.tensor(rows[i].behavior_logp).tolist()
     assert sorted(seen) == list(range(len(rows)))
 
 

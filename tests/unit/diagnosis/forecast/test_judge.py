@@ -56,8 +56,8 @@ def evidence(
     )  # fmt: skip
 
 
-def p(found: Evidence, model: VerdictModel) -> dict[str, float]:
-    return judge(found, model).probabilities
+def p(e: Evidence, model: VerdictModel) -> dict[str, float]:
+    return judge(e, model).probabilities
 
 
 @pytest.mark.parametrize(
@@ -90,8 +90,8 @@ def test_probabilities_sum_to_one_whatever_is_missing(data, student, expert, sft
     kept = {k: v for k, v in full.measures.items() if data.draw(st.booleans(), label=k)}
     odd = data.draw(st.sampled_from([math.nan, math.inf, 0.3]), label="odd")
     kept["tilt_ceiling"] = Estimate(odd, 0.0, 1.0, 1, "accuracy", "one prompt: no interval")
-    found = dataclasses.replace(full, measures=kept, has_verifier=data.draw(st.booleans(), label="verifier"))
-    verdict = judge(found, model)
+    e = dataclasses.replace(full, measures=kept, has_verifier=data.draw(st.booleans(), label="verifier"))
+    verdict = judge(e, model)
     assert set(verdict.probabilities) == set(ANSWERS)
     assert math.isclose(sum(verdict.probabilities.values()), 1, abs_tol=1e-9)
     assert all(0 <= x <= 1 for x in verdict.probabilities.values())
@@ -126,8 +126,8 @@ def test_moves_the_right_way(model):
 def test_obvious_cases(model):
     """The model in use decides them; the prior, wider, at least leans the right way."""
 
-    def leaning(found):
-        verdict = judge(found, model)
+    def leaning(e):
+        verdict = judge(e, model)
         q = verdict.probabilities
         assert model.name == "prior" or verdict.answer != "undecided"
         return max((a for a in ANSWERS if a != "undecided"), key=lambda a: q[a])
@@ -172,13 +172,13 @@ def test_an_expert_that_harms_where_the_student_is_gets_no_confident_go_online(m
 
 @pytest.mark.parametrize("model", MODELS, ids=names())
 def test_an_expert_that_prefers_wrong_completions_needs_a_pilot_that_gains(model):
-    found = evidence(expert=0.95, opd=None, takeover=0.4, tilt=0.8, sft=(0.4, 0.4, 0.4), reverse=9.0)
-    wrong = dataclasses.replace(found, measures=found.measures | {"gap_nats": est(-1.0, 0.3, "nats")})
+    base = evidence(expert=0.95, opd=None, takeover=0.4, tilt=0.8, sft=(0.4, 0.4, 0.4), reverse=9.0)
+    wrong = dataclasses.replace(base, measures=base.measures | {"gap_nats": est(-1.0, 0.3, "nats")})
     assert judge(wrong, model).answer != "go online"
 
 
-def seen(found: Evidence):
-    q = features(found)
+def seen(e: Evidence):
+    q = features(e)
     assert q is not None
     return q
 
@@ -221,11 +221,11 @@ def test_two_measurements_are_pooled_by_their_precision():
 
 def test_the_pilots_own_samples_count():
     """The expert's in the SFT pilot's data, the student's in the online pilot: both were verified anyway."""
-    found = evidence()
+    base = evidence()
     extra = {"expert_at_work": est(0.7, 0.01), "online_accuracy": est(0.62, 0.01), "online_trend": est(0.05, 0.01)}
-    more = seen(dataclasses.replace(found, measures=found.measures | extra))
+    more = seen(dataclasses.replace(base, measures=base.measures | extra))
     assert 0.7 < more.expert.value < 0.72
-    assert more.opd.value > seen(found).opd.value + 0.05
+    assert more.opd.value > seen(base).opd.value + 0.05
     assert more.opd_trend.value == pytest.approx(0.05)
 
 
@@ -236,13 +236,13 @@ def test_where_nothing_was_ever_right_the_expert_counts_for_nothing():
 
 
 def test_no_pilots_no_confidence():
-    found = evidence(sft=(), opd=None)
-    assert judge(found).answer in ("undecided", "neither")
+    base = evidence(sft=(), opd=None)
+    assert judge(base).answer in ("undecided", "neither")
 
 
 def test_without_a_verifier_it_says_what_it_can():
-    found = dataclasses.replace(evidence(reverse=0.1, forward=(0.4, 0.2, 0.1)), has_verifier=False)
-    verdict = judge(found)
+    base = dataclasses.replace(evidence(reverse=0.1, forward=(0.4, 0.2, 0.1)), has_verifier=False)
+    verdict = judge(base)
     assert verdict.answer == "undecided"
     assert verdict.probabilities["undecided"] == 1
     assert any("offline suffices" in r for r in verdict.reasons)
@@ -257,17 +257,17 @@ def test_a_black_box_expert_is_judged_with_a_wider_forecast():
 
 
 def test_control_pilots_are_not_part_of_the_curve():
-    found = evidence()
+    base = evidence()
     control = PilotPoint("sft", 6400, 800, est(0.9), est(0.1), est(0.1), "twice the steps")
-    more = dataclasses.replace(found, pilots=(*found.pilots, control))
-    assert judge(more).probabilities == judge(found).probabilities
+    more = dataclasses.replace(base, pilots=(*base.pilots, control))
+    assert judge(more).probabilities == judge(base).probabilities
 
 
 def test_gains_are_paired_with_the_start_on_the_pilots_prompts():
     start = PilotPoint("sft", 0, 0, est(0.35), est(2.0), est(3.0), "start")
-    found = evidence()
-    assert seen(found).sft.value == pytest.approx(0.1)
-    paired = dataclasses.replace(found, pilots=(start, *found.pilots))
+    base = evidence()
+    assert seen(base).sft.value == pytest.approx(0.1)
+    paired = dataclasses.replace(base, pilots=(start, *base.pilots))
     assert seen(paired).sft.value == pytest.approx(0.15)
 
 
@@ -279,11 +279,11 @@ def _cases(slope: float, n: int = 200, noise: float = 0.02) -> list[Case]:
     cases = []
     for i in range(n):
         gain, other = rng.normal(0, 0.15, 2)
-        found = evidence(
+        base = evidence(
             0.5, 0.5 + rng.normal(0, 0.2), (0.5 + gain,) * 3, 0.5 + other, None, None, (1.0,) * 3, None, None, 0.01
         )
         sft = 0.5 + slope * gain + rng.normal(0, noise)
-        cases.append(Case(f"s{i // 2}", found, 0.5, sft, sft + 0.8 * (other - gain) + rng.normal(0, noise)))
+        cases.append(Case(f"s{i // 2}", base, 0.5, sft, sft + 0.8 * (other - gain) + rng.normal(0, noise)))
     return cases
 
 
@@ -307,9 +307,9 @@ def test_fit_finds_the_slopes_and_the_size_of_the_errors():
 def test_fit_learns_what_less_evidence_is_worth():
     """Without the online pilot, whose lead decided here, the lead is forecast less sharply."""
     model = fit(_cases(1.0), load("prior"), weight=0.1)
-    found = _cases(1.0, 1)[0].evidence
-    blind = dataclasses.replace(found, pilots=tuple(x for x in found.pilots if x.kind != "opd"))
-    assert model.forecast(seen(blind)).lead_scale > 2 * model.forecast(seen(found)).lead_scale
+    base = _cases(1.0, 1)[0].evidence
+    blind = dataclasses.replace(base, pilots=tuple(x for x in base.pilots if x.kind != "opd"))
+    assert model.forecast(seen(blind)).lead_scale > 2 * model.forecast(seen(base)).lead_scale
 
 
 def test_fit_with_few_rows_stays_near_its_prior_and_needs_rows():

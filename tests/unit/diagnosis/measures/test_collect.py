@@ -36,10 +36,10 @@ def directory(path: Path) -> RunDir:
 
 def tables(setting: Setting, path: Path, n: int = 10) -> tuple[Table, Table]:
     with directory(path) as run:
-        some, _ = draw_prompts(setting, n, 32)
+        prompts, _ = draw_prompts(setting, n, 32)
         return (
-            collect(setting, run, some, 3, "student", "student"),
-            collect(setting, run, some, 2, "expert", "expert"),
+            collect(setting, run, prompts, 3, "student", "student"),
+            collect(setting, run, prompts, 2, "expert", "expert"),
         )
 
 
@@ -67,30 +67,30 @@ def test_an_expert_that_only_scores_gives_the_same_scores(setting: Setting, tmp_
 
 def test_prompts_leave_out_what_pilots_train_on(setting: Setting) -> None:
     seen = {p.text for p in setting.task.prompts("train", 200, setting.seed)}
-    some, shared = draw_prompts(setting, 40, 200)
+    prompts, shared = draw_prompts(setting, 40, 200)
     assert shared == 0
-    assert not seen & {p.text for p in some}
-    assert len({p.key for p in some}) == 40
+    assert not seen & {p.text for p in prompts}
+    assert len({p.key for p in prompts}) == 40
     test = {p.text for split in ("test", "ood") for p in setting.task.prompts(split, 400, 0)}
-    assert not test & {p.text for p in some}
+    assert not test & {p.text for p in prompts}
 
 
 def test_a_task_of_few_problems_keeps_its_law_and_says_so(setting: Setting) -> None:
     small = dataclasses.replace(setting, task=load_task("coin:n_numbers=2,max_number=3"))
-    some, shared = draw_prompts(small, 40, 200)
+    prompts, shared = draw_prompts(small, 40, 200)
     assert shared > 0
-    assert len({p.key for p in some}) == 40  # the same problem twice is drawn from twice
+    assert len({p.key for p in prompts}) == 40  # the same problem twice is drawn from twice
 
 
 def test_a_resume_asks_nobody_again(setting: Setting, tmp_path: Path) -> None:
     counting = CountingExpert(setting.expert)
     one = dataclasses.replace(setting, expert=counting)
     before = tables(one, tmp_path)
-    asked = (counting.calls, counting.sampled, counting.scored)
+    counts = (counting.calls, counting.sampled, counting.scored)
     assert counting.sampled == before[1].cost.expert_tokens_sampled
     assert counting.scored == before[0].cost.expert_tokens_scored + before[1].cost.expert_tokens_scored
     after = tables(one, tmp_path)
-    assert (counting.calls, counting.sampled, counting.scored) == asked
+    assert (counting.calls, counting.sampled, counting.scored) == counts
     assert [t.rollouts for t in before] == [t.rollouts for t in after]
     assert [t.cost for t in before] == [t.cost for t in after]
 
@@ -103,9 +103,9 @@ def test_takeover_is_paired_and_paid_for(setting: Setting, tmp_path: Path) -> No
     assert all(x.shape == (10,) for pair in pairs.values() for x in pair)
     assert cost.expert_tokens_sampled > 0
     # the student as its own expert gains exactly nothing
-    own = dataclasses.replace(setting, expert=LocalExpert(setting.student))
+    self_expert = dataclasses.replace(setting, expert=LocalExpert(setting.student))
     with RunDir.open(tmp_path / "own", {}) as run:
-        pairs, _ = takeover(own, run, student)
+        pairs, _ = takeover(self_expert, run, student)
     assert all((a == b).all() for a, b in pairs.values())
 
 
@@ -113,28 +113,28 @@ def test_measures_have_canonical_names_in_order(setting: Setting, tmp_path: Path
     student, expert = tables(setting, tmp_path)
     with directory(tmp_path) as run:
         taken, _ = takeover(setting, run, student)
-    found = evidence.measures(student, expert, taken)
+    measures = evidence.measures(student, expert, taken)
     with_pilots = ("expert_at_work", "online_accuracy", "online_trend")
-    assert (*found, *with_pilots) == MEASURES
-    assert all(e.low <= e.value <= e.high or np.isnan(e.value) for e in found.values())
-    told = evidence.series(setting.task, student, expert)
-    assert len(told["scatter"]) == 30
-    assert sum(told["lengths"]["student"]) == 30
+    assert (*measures, *with_pilots) == MEASURES
+    assert all(e.low <= e.value <= e.high or np.isnan(e.value) for e in measures.values())
+    series = evidence.series(setting.task, student, expert)
+    assert len(series["scatter"]) == 30
+    assert sum(series["lengths"]["student"]) == 30
 
 
 def test_without_reward_or_scores_nothing_is_made_up(setting: Setting, tmp_path: Path) -> None:
     black = load_expert("good", setting.task, setting.student)
     blind = dataclasses.replace(setting, expert=black, reward=False)
     student, expert = tables(blind, tmp_path)
-    found = evidence.measures(student, expert, {})
-    assert not found
+    measures = evidence.measures(student, expert, {})
+    assert not measures
     assert "scatter" not in evidence.series(blind.task, student, expert)
 
 
 def test_the_sampled_kl_and_the_exact_one_agree(setting: Setting, tmp_path: Path) -> None:
     with directory(tmp_path) as run:
-        some, _ = draw_prompts(setting, 60, 32)
-        table = collect(setting, run, some, 8, "student", "student")
+        prompts, _ = draw_prompts(setting, 60, 32)
+        table = collect(setting, run, prompts, 8, "student", "student")
     sampled = table.student_logp - table.expert_logp
     gap = sampled.mean(1) - table.kl.mean(1)
     assert abs(gap.mean()) < 4 * gap.std() / np.sqrt(len(gap))

@@ -32,10 +32,10 @@ def price(size: Any, flops: float) -> float:
 
 @given(st.floats(1e8, 1e13), st.booleans())
 def test_controls_are_paid_once_the_pilots_have_enough(flops: float, wanted: bool) -> None:
-    some = pilots()
+    setup = pilots()
 
     def reserve(n: int, prompts: int) -> float:
-        return sum(prices(some, n, prompts).values()) if wanted else 0.0
+        return sum(prices(setup, n, prompts).values()) if wanted else 0.0
 
     size = PRICES.fit(flops, 100_000, 128, reserve)
     greedy = PRICES.fit(flops, 100_000, 128)

@@ -18,10 +18,10 @@ from understudy.runs.checkpoint import write_cached
 def test_a_line_is_found_again() -> None:
     """Accuracy that rises by .1 a doubling and ends at .7, without noise."""
     n = np.arange(8, 8 * 41, 8)
-    found = online_level([[float(x), 0.7 + 0.1 * np.log2(x / n[-1])] for x in n], 8)
-    assert found["online_accuracy"].value == pytest.approx(0.7)
-    assert found["online_trend"].value == pytest.approx(0.1)
-    assert found["online_accuracy"].high - found["online_accuracy"].value > 0.05, "8 samples an update are noise"
+    result = online_level([[float(x), 0.7 + 0.1 * np.log2(x / n[-1])] for x in n], 8)
+    assert result["online_accuracy"].value == pytest.approx(0.7)
+    assert result["online_trend"].value == pytest.approx(0.1)
+    assert result["online_accuracy"].high - result["online_accuracy"].value > 0.05, "8 samples an update are noise"
 
 
 def test_its_intervals_cover() -> None:
@@ -31,9 +31,9 @@ def test_its_intervals_cover() -> None:
     inside = np.zeros(2)
     for _ in range(2000):
         share = rng.binomial(8, truth) / 8
-        found = online_level([[float(a), float(b)] for a, b in zip(n, share)], 8)
+        result = online_level([[float(a), float(b)] for a, b in zip(n, share)], 8)
         for i, (name, value) in enumerate((("online_accuracy", 0.45), ("online_trend", 0.05))):
-            inside[i] += found[name].low <= value <= found[name].high
+            inside[i] += result[name].low <= value <= result[name].high
     assert ((inside / 2000 > 0.94) & (inside / 2000 < 0.985)).all(), inside / 2000
 
 
@@ -45,9 +45,9 @@ def test_the_expert_at_work(tmp_path: Path) -> None:
     assert at_work(tmp_path) == {}
     (tmp_path / "data").mkdir()
     write_cached(tmp_path / "data" / "fixed.safetensors", {"reward": torch.tensor([1.0] * 300 + [0.0] * 100)})
-    found = at_work(tmp_path)["expert_at_work"]
-    assert found.value == pytest.approx(0.75)
-    assert 0.03 < found.high - found.value < 0.06
+    estimate = at_work(tmp_path)["expert_at_work"]
+    assert estimate.value == pytest.approx(0.75)
+    assert 0.03 < estimate.high - estimate.value < 0.06
 
 
 @pytest.mark.parametrize(
@@ -63,6 +63,6 @@ def test_which_lengths_are_believed(
 ) -> None:
     lines = [{"length": x} for x in lengths]
     monkeypatch.setattr("understudy.diagnosis.pilots.pilot.read_metrics", lambda path, kind: lines)
-    some = SimpleNamespace(run=SimpleNamespace(path=tmp_path), table=SimpleNamespace(length=np.full((2, 1), 20.0)))
+    stand_in = SimpleNamespace(run=SimpleNamespace(path=tmp_path), table=SimpleNamespace(length=np.full((2, 1), 20.0)))
     size = cast(Any, SimpleNamespace(online=48))
-    assert Pilots.online_length(cast(Any, some), size, 40.0, gain) == pytest.approx(expected)
+    assert Pilots.online_length(cast(Any, stand_in), size, 40.0, gain) == pytest.approx(expected)

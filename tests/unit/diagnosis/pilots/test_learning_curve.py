@@ -16,8 +16,8 @@ def points() -> tuple[PilotPoint, ...]:
 
 
 def test_from_the_largest_pilot_to_the_full_training(points: tuple[PilotPoint, ...]) -> None:
-    found = ahead(points, 12_800)
-    n, value, low, high = (np.array(found[name]) for name in ("n", "value", "low", "high"))
+    curve = ahead(points, 12_800)
+    n, value, low, high = (np.array(curve[name]) for name in ("n", "value", "low", "high"))
     assert (n[0], n[-1]) == (256, 12_800)
     assert (np.diff(n) > 0).all()
     assert ((low <= value) & (value <= high)).all()

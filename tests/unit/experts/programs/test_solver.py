@@ -408,11 +408,11 @@ def test_a_tokenizer_that_merges_operators_and_a_padded_vocabulary() -> None:
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
-    told = json.loads(TOKENIZER.backend_tokenizer.to_str())
-    told["model"]["merges"].append(["=", "-"])
-    told["model"]["vocab"]["=-"] = 262
+    serialized = json.loads(TOKENIZER.backend_tokenizer.to_str())
+    serialized["model"]["merges"].append(["=", "-"])
+    serialized["model"]["vocab"]["=-"] = 262
     merged = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer.from_str(json.dumps(told)), eos_token="<|end|>", pad_token="<|pad|>"
+        tokenizer_object=Tokenizer.from_str(json.dumps(serialized)), eos_token="<|end|>", pad_token="<|pad|>"
     )
     assert len(merged("3-5=-2", add_special_tokens=False)["input_ids"]) == 5
     expert = solver("search", tokenizer=merged, vocabulary=300, p_right=0.1)

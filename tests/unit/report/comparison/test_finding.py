@@ -24,12 +24,12 @@ def expert(sft: float, opd: float, realizable: bool | None, own: float = 0.95, *
     return EXPERTS["larger"] | {"sft": sft, "opd": opd, "realizable": realizable, "own": own} | more
 
 
-def told(tmp_path: Path, **experts: dict[str, Any]) -> list[str]:
+def finding_of(tmp_path: Path, **experts: dict[str, Any]) -> list[str]:
     return report.finding(report.load([comparison(tmp_path / "c", experts=experts, prompts=160)]))
 
 
 def test_online_better(tmp_path: Path) -> None:
-    lines = told(tmp_path, out=expert(0.62, 0.86, False))
+    lines = finding_of(tmp_path, out=expert(0.62, 0.86, False))
     assert lines[0].startswith("OPD beat SFT with out (+2")
     assert lines[1].startswith("Out of reach: OPD was ahead of SFT with out (+2")
     assert "95% interval +" in lines[1]
@@ -37,7 +37,7 @@ def test_online_better(tmp_path: Path) -> None:
 
 
 def test_no_difference_is_said_with_what_the_interval_allows(tmp_path: Path) -> None:
-    lines = told(tmp_path, R=expert(0.70, 0.70, True, own=0.70))
+    lines = finding_of(tmp_path, R=expert(0.70, 0.70, True, own=0.70))
     assert lines[0].startswith("No difference between OPD and SFT was found with R")
     assert lines[1].startswith("Within reach: no difference was found with R (")
     assert f"95% interval {chr(0x2212)}" in lines[1]
@@ -47,21 +47,21 @@ def test_no_difference_is_said_with_what_the_interval_allows(tmp_path: Path) -> 
 
 
 def test_online_worse_is_said_plainly(tmp_path: Path) -> None:
-    lines = told(tmp_path, bad=expert(0.80, 0.55, False))
+    lines = finding_of(tmp_path, bad=expert(0.80, 0.55, False))
     assert lines[0].startswith(f"OPD did worse than SFT with bad ({chr(0x2212)}2")
     assert "Not as expected with bad, where we expected OPD to be ahead." in lines[1]
 
 
 def test_the_hoped_headline_needs_every_expert(tmp_path: Path) -> None:
     hoped = {"R": expert(0.70, 0.70, True, own=0.7), "out": expert(0.6, 0.86, False)}
-    assert told(tmp_path / "a", **hoped)[0].startswith("Rehearsing with the expert (OPD) beat studying")
+    assert finding_of(tmp_path / "a", **hoped)[0].startswith("Rehearsing with the expert (OPD) beat studying")
     failed = hoped | {"also": expert(0.7, 0.7, False)}
-    lines = told(tmp_path / "b", **failed)
+    lines = finding_of(tmp_path / "b", **failed)
     assert lines[0].startswith("OPD beat SFT with out (+2")
     assert "no difference was found with R and also" in lines[0]
     assert "Not as expected with also, where we expected OPD to be ahead." in lines[1]
     none = {name: expert(0.7, 0.7, reach) for name, reach in (("a", True), ("b", False), ("c", None))}
-    assert told(tmp_path / "c", **none)[0] == "No difference between OPD and SFT was found with any expert."
+    assert finding_of(tmp_path / "c", **none)[0] == "No difference between OPD and SFT was found with any expert."
 
 
 def test_a_stated_expectation_replaces_the_default_one(tmp_path: Path) -> None:
@@ -73,12 +73,12 @@ def test_a_stated_expectation_replaces_the_default_one(tmp_path: Path) -> None:
 
 
 def test_an_expert_near_the_base_is_a_weak_test(tmp_path: Path) -> None:
-    lines = told(tmp_path, R=expert(0.48, 0.48, True, own=0.48))
+    lines = finding_of(tmp_path, R=expert(0.48, 0.48, True, own=0.48))
     assert "a gain below 20 points makes matching it a weak test" in lines[1]
 
 
 def test_five_times_the_budget_names_all_three_costs(tmp_path: Path) -> None:
-    lines = told(tmp_path, solver=EXPERTS["solver"])
+    lines = finding_of(tmp_path, solver=EXPERTS["solver"])
     line = next(x for x in lines if x.startswith("Five times the budget: SFT ×5 narrows the gap with solver"))
     assert "5× the updates" in line
     assert "the expert tokens" in line
@@ -86,20 +86,20 @@ def test_five_times_the_budget_names_all_three_costs(tmp_path: Path) -> None:
 
 
 def test_the_lesson_of_the_divergences_needs_the_data(tmp_path: Path) -> None:
-    lines = told(tmp_path / "a", solver=EXPERTS["solver"])
+    lines = finding_of(tmp_path / "a", solver=EXPERTS["solver"])
     lesson = [line for line in lines if line.startswith("Discrepancy: ")]
     assert len(lesson) == 1
     assert "kl(expert, student) went from 1.3" in lesson[0]
     shrinking = EXPERTS["solver"] | {"kl_es": (6.0, 0.5, 0.05)}
-    assert not [x for x in told(tmp_path / "b", solver=shrinking) if x.startswith("Discrepancy")]
+    assert not [x for x in finding_of(tmp_path / "b", solver=shrinking) if x.startswith("Discrepancy")]
     flat = EXPERTS["solver"] | {"opd": 0.44, "sft": 0.44, "sft5": 0.44}  # nothing rose: nothing to explain
-    assert not [x for x in told(tmp_path / "c", solver=flat) if x.startswith("Discrepancy")]
+    assert not [x for x in finding_of(tmp_path / "c", solver=flat) if x.startswith("Discrepancy")]
 
 
 def test_the_bound_is_a_bound(tmp_path: Path) -> None:
-    found = rises(summarise(report.load([comparison(tmp_path)])))
-    assert found
-    for d in found:
+    divergences = rises(summarise(report.load([comparison(tmp_path)])))
+    assert divergences
+    for d in divergences:
         assert 0 <= d.allowed <= 1
         assert d.allowed**2 == pytest.approx(1 - 2.718281828459045 ** -d.nats[1])
 

@@ -25,17 +25,17 @@ def diagnosis(answer: str, sft: float = 0.5, opd: float = 0.6) -> dict[str, obje
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two seeds: solver (sft .66, opd .885), R (both .67), larger (.71, .75), style (.65, .64), from .44."""
     root = comparison(tmp_path_factory.mktemp("said") / "c", seeds=2)
-    said = {
+    answers = {
         ("solver", 0): diagnosis("go online"), ("solver", 1): diagnosis("offline suffices"),
         ("R", 0): diagnosis("offline suffices"), ("R", 1): diagnosis("undecided"),
         ("larger", 0): diagnosis("go online"), ("style", 0): {"error": "verifier: <b>none</b>"}, ("style", 1): {},
     }  # fmt: skip
     listed = []
-    for (expert, seed), told in said.items():
+    for (expert, seed), answer in answers.items():
         path = f"diagnosis-{expert}-{seed}"
-        name = "refused.json" if "error" in told else "diagnosis.json"
-        if told:
-            write(root / path / name, told)
+        name = "refused.json" if "error" in answer else "diagnosis.json"
+        if answer:
+            write(root / path / name, answer)
         listed.append({"expert": expert, "seed": seed, "path": path})
     known = json.loads((root / "compare.json").read_text())
     write(root / "compare.json", known | {"diagnoses": listed})
@@ -44,14 +44,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_each_verdict_is_judged_by_what_happened(place: Path) -> None:
     s = summarise(report.load([place]))
-    found = {(r.expert, r.seed): r for r in forecasts.rows(s)}
-    judged = {who: row.judged for who, row in found.items()}
+    rows = {(r.expert, r.seed): r for r in forecasts.rows(s)}
+    judged = {who: row.judged for who, row in rows.items()}
     assert judged == {
         ("solver", 0): "right", ("solver", 1): "wrong", ("R", 0): "right", ("R", 1): "undecided",
         ("larger", 0): "close call", ("style", 0): "",
-    }, {who: (row.happened, row.routes) for who, row in found.items()}  # fmt: skip
-    assert found["solver", 0].happened == "go online"
-    expected, then = found["solver", 0].routes["opd"]
+    }, {who: (row.happened, row.routes) for who, row in rows.items()}  # fmt: skip
+    assert rows["solver", 0].happened == "go online"
+    expected, then = rows["solver", 0].routes["opd"]
     assert expected is not None
     assert (expected.value, expected.low, expected.high) == (0.6, 0.5, 0.7)
     assert 0.75 < then < 0.95
@@ -85,9 +85,9 @@ def test_diagnoses_come_before_the_runs_and_ask_about_them() -> None:
     jobs = plan.jobs()
     assert [j.is_training for j in jobs] == [False] * 2 + [True] * 6
     (arm, _), _ = plan.diagnoses()
-    asked = fields_of(arm.config, "5%", "x")
-    assert (asked["updates"], asked["seed"], asked["expert"]) == (30, 0, "solver")
-    assert set(asked["set"]) == {"lr=0.002", "warmup=7"}, "evaluation is not part of the recipe"
+    fields = fields_of(arm.config, "5%", "x")
+    assert (fields["updates"], fields["seed"], fields["expert"]) == (30, 0, "solver")
+    assert set(fields["set"]) == {"lr=0.002", "warmup=7"}, "evaluation is not part of the recipe"
 
 
 @pytest.mark.parametrize(
@@ -98,13 +98,13 @@ def test_no_diagnosis_where_it_would_speak_of_something_else(changes: dict[str, 
 
 
 def test_a_refusal_is_kept_and_does_not_stop_the_comparison(tmp_path: Path) -> None:
-    asked = {
+    fields = {
         "student": "scratch:width=16,layers=1,heads=2",
         "expert": str(tmp_path / "gone"),
         "out": str(tmp_path / "d"),
     }
-    said: list[str] = []
-    run_diagnosis(asked, True, lambda *_: None, said.append)
-    told = json.loads((tmp_path / "d" / "refused.json").read_text())["error"]
-    assert "gone" in told
-    assert "no verdict beforehand" in said[0]
+    messages: list[str] = []
+    run_diagnosis(fields, True, lambda *_: None, messages.append)
+    error = json.loads((tmp_path / "d" / "refused.json").read_text())["error"]
+    assert "gone" in error
+    assert "no verdict beforehand" in messages[0]

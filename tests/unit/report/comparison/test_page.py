@@ -138,8 +138,8 @@ def test_labels_and_settings_are_text_too(tmp_path: Path) -> None:
     for path in root.glob("runs/*/provenance.json"):
         provenance_of = {"provenance": {HOSTILE: [HOSTILE]}}
         change(path, device=HOSTILE, versions={HOSTILE: HOSTILE}, expert=provenance_of)
-    made = report.build([root])
-    parsed = Page(made.read_text(encoding="utf-8"))
+    path = report.build([root])
+    parsed = Page(path.read_text(encoding="utf-8"))
     assert not {tag for tag, _ in parsed.tags} & {"script", "img"}
     assert not [1 for _, attributes in parsed.tags if any(key.startswith("on") for key in attributes)]
 
@@ -166,9 +166,9 @@ def test_no_torch_no_transformers(full: Path) -> None:
 
 def test_a_single_run(tmp_path: Path) -> None:
     root = comparison(tmp_path, seeds=1, experts={"solver": EXPERTS["solver"]})
-    made = report.build([root / "runs/solver-opd-x1-seed0"], tmp_path / "pages" / "one.html")
-    assert made == tmp_path / "pages" / "one.html"
-    words = Page(made.read_text()).words
+    path = report.build([root / "runs/solver-opd-x1-seed0"], tmp_path / "pages" / "one.html")
+    assert path == tmp_path / "pages" / "one.html"
+    words = Page(path.read_text()).words
     assert "Training run solver-opd-x1-seed0" in words
     assert "with solver reached" in words
     assert "The training loop" in words

@@ -109,7 +109,7 @@ def test_verdict_first_then_all_it_rests_on(full: Page) -> None:
 
 def test_what_each_section_shows(full: Page) -> None:
     routes = full.words("routes")
-    for told in (
+    for text in (
         "online (OPD), an estimate",
         "85.0%",
         "[75.0, 95.0]",
@@ -120,7 +120,7 @@ def test_what_each_section_shows(full: Page) -> None:
         "407 G",
         "77 s",
     ):
-        assert told in routes
+        assert text in routes
     assert "4.79% of both trainings" in routes  # 25 / (114.7 + 407)
     assert "The online pilot gains most" in full.words("reasons")
     assert "An SFT pilot that gains +0.30" in full.words("reasons")
@@ -172,17 +172,17 @@ def test_hostile_text_is_text_everywhere(tmp_path: Path, full: Page) -> None:
     d["setting"][HOSTILE] = HOSTILE
     d["evidence"]["checks"][HOSTILE] = d["evidence"]["checks"]["stability"]
     d["evidence"]["measures"][HOSTILE] = d["evidence"]["measures"]["auc"]
-    found = built(tmp_path, d)  # the tags nest
-    assert {tag for tag, _ in found.tags} == {tag for tag, _ in full.tags}
-    assert "<script>alert(1)</script>" in found.words("samples"), "shown, as text"
-    assert "49" not in re.findall(r"\b49\b", found.words("samples"))
+    page = built(tmp_path, d)  # the tags nest
+    assert {tag for tag, _ in page.tags} == {tag for tag, _ in full.tags}
+    assert "<script>alert(1)</script>" in page.words("samples"), "shown, as text"
+    assert "49" not in re.findall(r"\b49\b", page.words("samples"))
     for char in ("\x00", "\x1b", "\u202e"):
-        assert char not in found.source
-    assert not any(name.startswith("on") for _, attrs in found.tags for name in attrs)
+        assert char not in page.source
+    assert not any(name.startswith("on") for _, attrs in page.tags for name in attrs)
 
 
 @pytest.mark.parametrize(
-    ("make", "told"),
+    ("make", "sentences"),
     [
         (
             without_verifier,
@@ -230,13 +230,13 @@ def test_hostile_text_is_text_everywhere(tmp_path: Path, full: Page) -> None:
     ],
 )
 def test_what_is_missing_is_said_in_a_sentence(
-    make: Callable[[], dict[str, Any]], told: dict[str, str], tmp_path: Path, full: Page
+    make: Callable[[], dict[str, Any]], sentences: dict[str, str], tmp_path: Path, full: Page
 ) -> None:
-    found = built(tmp_path, make())
-    for section, sentence in told.items():
-        assert sentence in found.words(section), found.words(section)
+    page = built(tmp_path, make())
+    for section, sentence in sentences.items():
+        assert sentence in page.words(section), page.words(section)
         if section in SECTIONS and make is not no_floor:
-            assert found.why(section)
+            assert page.why(section)
         assert sentence not in full.words(section)
 
 
@@ -332,11 +332,11 @@ def test_again_gives_the_same_bytes_and_the_command_does_it(tmp_path: Path) -> N
 
 def test_it_needs_no_torch(tmp_path: Path) -> None:
     write(tmp_path, diagnosis())
-    told = (
+    code = (
         "import sys, pathlib; from understudy.report.diagnosis import page; page.build(pathlib.Path(sys.argv[1]));"
         "print([m for m in ('torch', 'transformers', 'understudy.diagnosis.pipeline') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", told, str(tmp_path)], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 

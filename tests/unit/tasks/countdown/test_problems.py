@@ -30,14 +30,14 @@ def test_it_is_a_task() -> None:
 @pytest.mark.parametrize("ops", ["+-", "*/", "+-*/"])
 def test_enumeration_agrees_with_listing_every_chain(ops: str) -> None:
     config = CountdownConfig(ops=ops, max_number=5, max_target=40)
-    found = {(p.numbers, p.target): p.difficulty for p in enumerate_problems(config, 5, 1, "max_number")}
+    enumerated = {(p.numbers, p.target): p.difficulty for p in enumerate_problems(config, 5, 1, "max_number")}
     expected = {}
     for numbers in combinations_with_replacement(range(1, 6), 3):
         values = [value for _, value in candidates(numbers, ops)]
         for target in {v for v in values if 1 <= v <= 40}:
             expected[numbers, target] = 1 - values.count(target) / len(values)
-    assert found == pytest.approx(expected)
-    assert all(difficulty(n, t, ops) == pytest.approx(d) for (n, t), d in found.items())
+    assert enumerated == pytest.approx(expected)
+    assert all(difficulty(n, t, ops) == pytest.approx(d) for (n, t), d in enumerated.items())
 
 
 def test_candidates_are_distinct_even_when_numbers_repeat() -> None:

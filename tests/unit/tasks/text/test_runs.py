@@ -131,29 +131,29 @@ def test_choices_are_the_log_probs_of_the_letters(mmlu: str) -> None:
     p = policy(task, TINY + ",init=0.5")
     prompts = held_out(task, p, "test", 50, 0, 8)
     assert len(prompts) == 12, "a split that is smaller than asked is used whole, nothing twice"
-    found = choose(p, p, prompts)
+    chosen = choose(p, p, prompts)
 
     class ScoresOnly(Expert):
         capabilities = frozenset({"score"})
         score = staticmethod(p.score)
 
     for prompt, logp, scored, by_expert in zip(
-        prompts, found, choose(p, ScoresOnly(), prompts), choose(p, LocalExpert(p), prompts)
+        prompts, chosen, choose(p, ScoresOnly(), prompts), choose(p, LocalExpert(p), prompts)
     ):
         with torch.no_grad():
             table = p.model(torch.tensor([prompt.ids])).logits[0, -1].log_softmax(-1)
-            own = []
+            expected = []
             for choice in prompt.data["choices"]:
                 ids = p.tokenizer(choice)["input_ids"]
                 logits = p.model(torch.tensor([[*prompt.ids, *ids]])).logits[0].log_softmax(-1)
-                own.append(sum(float(logits[len(prompt.ids) - 1 + i, t]) for i, t in enumerate(ids)))
+                expected.append(sum(float(logits[len(prompt.ids) - 1 + i, t]) for i, t in enumerate(ids)))
             assert table.shape == (p.vocabulary,)
-        np.testing.assert_allclose(logp, own, atol=1e-4)
-        np.testing.assert_allclose(scored, own, atol=1e-4)
-        np.testing.assert_allclose(by_expert, own, atol=1e-4)
+        np.testing.assert_allclose(logp, expected, atol=1e-4)
+        np.testing.assert_allclose(scored, expected, atol=1e-4)
+        np.testing.assert_allclose(by_expert, expected, atol=1e-4)
     done = sample_policy(p, task, prompts, 3, 0, 8)
     assert done.greedy is not None
-    for r, logp in zip(done.greedy, found):
+    for r, logp in zip(done.greedy, chosen):
         assert r.text == r.prompt.data["choices"][int(logp.argmax())]
         assert r.reward == float(r.text.strip() == r.prompt.data["answer"])
 
@@ -168,10 +168,10 @@ def test_a_model_that_knows_the_letter(mmlu: str, tmp_path: Path, capsys: pytest
                 w.zero_()
     p.save(tmp_path / "model")
     assert main(["eval", "--model", str(tmp_path / "model"), "--task", mmlu, "--samples", "2", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["prompts"] == 12
-    assert 0 <= told["measures"]["greedy"]["value"] <= 1
-    assert told["length"] <= 3
+    output = json.loads(capsys.readouterr().out)
+    assert output["prompts"] == 12
+    assert 0 <= output["measures"]["greedy"]["value"] <= 1
+    assert output["length"] <= 3
 
 
 def test_forgetting_is_a_split_of_a_run(gsm8k: str, mmlu: str, tmp_path: Path) -> None:

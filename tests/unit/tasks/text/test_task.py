@@ -41,7 +41,7 @@ def layout(root: Path, name: str, suffix: str) -> Path:
         public.write(root / f"all/validation-{part}", public.mmlu(1, start=50))
         public.write(root / f"all/test-{part}", public.mmlu(4, start=100))
     else:
-        made: dict[str, Callable[[], public.Rows]] = {
+        makers: dict[str, Callable[[], public.Rows]] = {
             "math500": lambda: [r | {"answer": f"{i}/7"} for i, r in enumerate(public.solved(4))],
             "deepscaler": lambda: public.deepscaler(100),
             "dapo": lambda: public.dapo([f"What is {i} squared?" for i in range(100)] * 3),
@@ -51,7 +51,7 @@ def layout(root: Path, name: str, suffix: str) -> Path:
             "data": lambda: [{"prompt": f"Say {i}.", "answer": i, "verifier": "number"} for i in range(100)],
         }
         split = {"aime24": "train", "aime25": "test", "math500": "test"}.get(name, "train")
-        rows = made[name]()
+        rows = makers[name]()
         if name == "math500":
             rows = [r | {"solution": "", "subject": "Algebra", "level": 1, "unique_id": "x"} for r in rows]
         public.write(root / f"data/{split}-{part}", rows)
@@ -138,30 +138,30 @@ def test_repeated_rows_count_once(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- how a problem is asked
 
 
-def asked(spec: str, split: str = "test") -> Prompt:
+def first_prompt(spec: str, split: str = "test") -> Prompt:
     return load_task(spec).prompts(split, 1, 0)[0]
 
 
 def test_plain_and_chat(tmp_path: Path) -> None:
     root = layout(tmp_path, "gsm8k", "jsonl")
-    plain = asked(f"gsm8k:path={root}")
+    plain = first_prompt(f"gsm8k:path={root}")
     assert plain.messages == ()
     assert plain.text.startswith("Question: Ann has 10")
     assert plain.text.endswith("put your final answer within \\boxed{}.\nAnswer:")
     system = tmp_path / "system.txt"
     system.write_text('Think, then answer. "Carefully".\n')
-    chat = asked(f"gsm8k:path={root},template=chat,system=@{system},prefill=<think>")
+    chat = first_prompt(f"gsm8k:path={root},template=chat,system=@{system},prefill=<think>")
     assert chat.key == plain.key, "how a problem is asked does not change which one it is"
     assert chat.messages[0] == ("system", 'Think, then answer. "Carefully".')
     assert chat.messages[1][0] == "user"
     assert chat.messages[1][1].startswith("Ann has")
     assert chat.prefill == "<think>"
-    assert "Please reason" not in asked(f"gsm8k:path={root},instruction=none").text
+    assert "Please reason" not in first_prompt(f"gsm8k:path={root},instruction=none").text
 
 
 def test_few_shot(tmp_path: Path) -> None:
     root = layout(tmp_path, "gsm8k", "jsonl")
-    text = asked(f"gsm8k:path={root},shots=2").text
+    text = first_prompt(f"gsm8k:path={root},shots=2").text
     assert text.count("Question: ") == text.count("Answer:") == 3
     assert "<<" not in text, "calculator calls are no language"
     assert "#### 1\n\nQuestion: Ann has 1 pens" in text
@@ -169,7 +169,7 @@ def test_few_shot(tmp_path: Path) -> None:
     task = load_task(f"gsm8k:path={root},shots=5")
     for p in task.prompts("train", 6, 0):
         assert p.text.count(p.text.rsplit("Question: ")[-1].split("\n")[0]) == 1, "its own answer is in its prompt"
-    turns = asked(f"gsm8k:path={root},shots=2,template=chat").messages
+    turns = first_prompt(f"gsm8k:path={root},shots=2,template=chat").messages
     assert [role for role, _ in turns] == ["user", "assistant"] * 2 + ["user"]
 
 
@@ -252,8 +252,8 @@ def test_several_held_out_splits(tmp_path: Path) -> None:
 def test_files_belong_to_the_split_that_they_name(tmp_path: Path) -> None:
     for name in ("a/train-0.jsonl", "auxiliary_train.jsonl", "test/part-1.jsonl", "latest.jsonl", "train/test.jsonl"):
         public.write(tmp_path / name, public.gsm8k(1))
-    found = by_split(str(tmp_path), ["train", "test", "auxiliary_train"])
-    names = {k: sorted(str(p.relative_to(tmp_path)) for p in v) for k, v in found.items()}
+    files = by_split(str(tmp_path), ["train", "test", "auxiliary_train"])
+    names = {k: sorted(str(p.relative_to(tmp_path)) for p in v) for k, v in files.items()}
     assert names == {
         "train": ["a/train-0.jsonl"], "auxiliary_train": ["auxiliary_train.jsonl"],
         "test": ["test/part-1.jsonl", "train/test.jsonl"],
@@ -343,6 +343,6 @@ def test_the_real_datasets_library(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
     public.write(tmp_path / "me/rows/train.jsonl", public.gsm8k(1200))
-    found = list(read_hub(str(tmp_path / "me/rows"), "", "train", "", ("question", "answer"), limit=1100))
-    assert [dict(r.values) for r in found] == public.gsm8k(1100)
-    assert found[-1].where.endswith("train, row 1100")
+    rows = list(read_hub(str(tmp_path / "me/rows"), "", "train", "", ("question", "answer"), limit=1100))
+    assert [dict(r.values) for r in rows] == public.gsm8k(1100)
+    assert rows[-1].where.endswith("train, row 1100")

@@ -53,10 +53,10 @@ def test_a_wrong_delta_is_caught() -> None:
 
 
 def test_examining_the_trap() -> None:
-    found = examine(Trap().bandit(), runs=400)
-    assert not found.refuted
-    assert "V >= 0.956169" in " ".join(found.story)
-    assert {f.code for f in found.findings} >= {"F1", "F2", "F3", "F4", "3B", "3D", "3E", "3F"}
+    report = examine(Trap().bandit(), runs=400)
+    assert not report.refuted
+    assert "V >= 0.956169" in " ".join(report.story)
+    assert {f.code for f in report.findings} >= {"F1", "F2", "F3", "F4", "3B", "3D", "3E", "3F"}
 
 
 def test_examining_family_f_with_every_world() -> None:
@@ -64,26 +64,26 @@ def test_examining_family_f_with_every_world() -> None:
     worlds = tuple((family.expert(t), family.reward(t)) for t in family.bits())
     students = np.stack([family.student(b) for b in family.bits()])
     bandit = Bandit(family.law, worlds[0][0], students, worlds[0][1], alternatives=worlds)
-    found = examine(bandit, n=16, runs=1000)
-    assert not found.refuted
-    assert [f.refuted for f in found.findings if f.code == "F1"] == [False]
+    report = examine(bandit, n=16, runs=1000)
+    assert not report.refuted
+    assert [f.refuted for f in report.findings if f.code == "F1"] == [False]
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_random_instances_are_never_refuted(seed: int) -> None:
     rng = np.random.default_rng(seed)
     for kind in GENERATORS:
-        found = examine(GENERATORS[kind](1, rng).bandit(0), n=32, runs=100, seed=seed)
-        assert not found.refuted, [f for f in found.findings if f.refuted]
+        report = examine(GENERATORS[kind](1, rng).bandit(0), n=32, runs=100, seed=seed)
+        assert not report.refuted, [f for f in report.findings if f.refuted]
 
 
 def test_a_student_outside_the_expert_is_reported_and_not_refuted() -> None:
     students = np.array([[[0.5, 0.5, 0.0]], [[0.0, 1.0, 0.0]]])
     bandit = Bandit(np.ones(1), np.array([[0.5, 0.0, 0.5]]), students, np.array([[1.0, 0.0, 0.0]]))
-    found = examine(bandit, runs=50)
-    assert not found.refuted
-    assert any("infinite" in line for line in found.story)
-    assert json.dumps([f.code for f in found.findings])
+    report = examine(bandit, runs=50)
+    assert not report.refuted
+    assert any("infinite" in line for line in report.story)
+    assert json.dumps([f.code for f in report.findings])
 
 
 def _too_small_a_delta(parts: falsify.Split) -> falsify.Split:
