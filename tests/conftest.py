@@ -1,4 +1,4 @@
-"""Models made from scratch, once a session: tiny Hugging Face directories that anything can load."""
+"""Fixtures of all tests: tiny Hugging Face model directories, written once per session, and the task `coin`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-# a shared machine may take any time over an example
+# no deadline per example: the machine may be shared and slow
 settings.register_profile("understudy", deadline=None)
 settings.load_profile("understudy")
 
@@ -21,7 +21,7 @@ ARCHITECTURES = ("llama", "qwen2", "qwen3")
 
 @pytest.fixture(autouse=True)
 def _coin_task(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The task `coin` (tiny.py): a verifier that about half of all completions pass."""
+    """The task `coin` (tiny.py): about half of all completions pass its verifier."""
     from tiny import CoinTask
 
     from understudy import tasks

@@ -1,4 +1,4 @@
-"""A diagnosis as plain data, made by hand: nothing is measured, nothing of understudy.diagnose is imported."""
+"""Provides diagnoses as plain JSON data, written by hand: a complete one, and ones that lack parts."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def pilot(
 ) -> dict[str, Any]:
     return {
         "kind": kind, "samples": samples, "updates": samples // 8, "accuracy": estimate(accuracy, 0.08, n=48),
-        "kl_expert_student": estimate(forward, 0.15, "nats a sequence", 48),
-        "kl_student_expert": estimate(reverse, 0.4, "nats a sequence", 48), "label": label,
+        "kl_expert_student": estimate(forward, 0.15, "nats per sequence", 48),
+        "kl_student_expert": estimate(reverse, 0.4, "nats per sequence", 48), "label": label,
         "cost": cost(1e9, 3.0),
     }  # fmt: skip
 
@@ -29,8 +29,8 @@ def cost(flops: float, seconds: Any) -> dict[str, Any]:
 
 
 def diagnosis() -> dict[str, Any]:
-    """Complete, and it says: go online, 83%."""
-    nats, probability = "nats a sequence", "probability"
+    """A complete diagnosis with the verdict "go online", 83%."""
+    nats, probability = "nats per sequence", "probability"
     measures = {
         "student_accuracy": estimate(0.41, 0.05), "expert_accuracy": estimate(0.97, 0.02),
         "headroom": estimate(0.56, 0.05),

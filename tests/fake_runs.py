@@ -1,6 +1,7 @@
-"""Makes comparison and run directories with the schema of docs/run-directory.md and numbers out of thin air.
+"""Provides comparison and run directories with the schema of docs/run-directory.md and invented numbers.
 
-The shapes follow what a prototype measured; nothing here is a result. Everything derives from the arguments.
+The curves have the shapes that a prototype measured; nothing here is a result. Everything is a function of the
+arguments.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 PROMPTS, SAMPLES, BASE = 96, 4, 0.44
 EVERY, UPDATES = 25, 200
 
-# final sampled accuracy: expert's own, sft, sft with 5 times the budget, opd; in nats: KLs before and after
+# final sampled accuracy of the expert, sft, sft with 5 times the budget, opd; KLs before and after, in nats
 EXPERTS: dict[str, dict[str, Any]] = {
     "R": {
         "spec": "runs/grpo-0/final",
@@ -98,7 +99,7 @@ def comparison(
 
 
 class Problems:
-    """Held-out problems with a difficulty each; the same ones for every run that shares them."""
+    """Held-out problems, each with a difficulty; runs that share problems get the same ones."""
 
     def __init__(self, n: int, seed: int) -> None:
         rng = np.random.default_rng([seed, n])
@@ -106,7 +107,7 @@ class Problems:
         self.ease = {split: rng.normal(0, 1.3, n) for split in ("test", "ood")}
 
     def right(self, split: str, mean: float, seed: int, who: str, k: int) -> np.ndarray:
-        """(P, k) of 0/1 with about this mean; easier problems are solved more often."""
+        """(P, k) outcomes 0/1 with about this mean; easier problems are solved more often."""
         rng = np.random.default_rng([seed, k, *who.encode(errors="replace"), *split.encode()])
         if mean >= 0.99:
             return (rng.random((self.n, k)) < mean).astype(int)

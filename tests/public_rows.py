@@ -1,4 +1,4 @@
-"""Tiny rows in the public schemas, made here: no test reads a public data set."""
+"""Provides tiny rows in the schemas of the public data sets, so that no test downloads one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def gsm8k(n: int, start: int = 0) -> Rows:
 
 
 def solved(n: int, start: int = 0) -> Rows:
-    """MATH as on the hub: no `answer`, the last box of `solution`."""
+    """MATH as on the hub: no field `answer`; the answer is in the last box of `solution`."""
     return [
         {
             "problem": f"Compute $\\frac{{{i}}}{{7}}+1$.",
@@ -107,7 +107,7 @@ def mmlu(n: int, start: int = 0, subjects: Sequence[str] = ("abstract_algebra", 
 
 
 def write(path: Path, rows: Rows) -> Path:
-    """JSON lines or parquet, by the name."""
+    """Writes JSON lines or parquet, by the suffix of the name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".parquet":
         import pyarrow

@@ -1,8 +1,8 @@
-"""A server that speaks vLLM's dialect of the completions API over a real socket, and misbehaves on request.
+"""Provides a stub of vLLM's completions API on a real socket, with failures on request.
 
-It is backed by a Policy, so that what it answers can be compared with the same model in this process. Its answers have
-the fields and the order of a recorded one of vLLM 0.32 (tests/unit/servers/data/vllm_completion.json).
-What is left out of a request comes from a generation config that nobody would want, as with vLLM.
+It computes its answers with a Policy, so that they can be compared with the same model in this process. They have the
+fields and the order of a recorded answer of vLLM 0.32 (tests/unit/servers/data/vllm_completion.json).
+As with vLLM, options that a request leaves out come from a generation config; this one has unusual values.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ FAULTS = (
 
 
 class Stub:
-    """`with Stub(policy).running() as stub: ... stub.url`. `faults`: taken one a request, in order; then none."""
+    """`with Stub(policy).running() as stub: ... stub.url`. `faults`: one per request, in order; then none."""
 
     def __init__(self, policy: Policy, name: str = "tiny", context: int = 512, key: str = "") -> None:
         self.policy, self.name, self.context, self.key = policy, name, context, key
@@ -45,10 +45,10 @@ class Stub:
         self.always: Fault = ""
         self.when: Callable[[dict[str, Any]], bool] = lambda body: True  # which requests a fault may hit
         self.defaults = {"temperature": 0.1, "top_p": 0.5, "top_k": 2, "repetition_penalty": 3.0}
-        self.noise = 0.0  # nats, added to every score, other every time
+        self.noise = 0.0  # nats, added to every score, drawn anew each time
         self.stale = False  # reload_weights answers 200 and does nothing
         self.dev_mode = True
-        self.new_words = False  # a chat API that wants max_completion_tokens
+        self.new_words = False  # a chat API that requires max_completion_tokens
         self.bodies: list[tuple[str, Any]] = []
         self.seen: Counter[str] = Counter()
         self.under_way = self.most = 0
@@ -118,7 +118,7 @@ class Stub:
                      "service_tier": None, "system_fingerprint": None, "usage": usage}  # fmt: skip
 
     def _given(self, ids: list[int], k: int) -> list[Any]:
-        """prompt_logprobs: of each token but the first, the token's own and the top k."""
+        """prompt_logprobs: for each token but the first, the log-prob of the token itself and the top k."""
         rows: list[Any] = [None]
         if len(ids) < 2:
             return rows
@@ -210,7 +210,7 @@ def _error(message: str, kind: str, code: int) -> dict[str, Any]:
 
 
 def spoil(fault: Fault, answer: dict[str, Any]) -> dict[str, Any]:
-    """A whole answer made wrong in one way."""
+    """Changes a correct answer in one way."""
     choices = answer.get("choices", [])
     for c in choices[:1]:
         logprobs, given = c.get("logprobs"), c.get("prompt_logprobs")
@@ -283,7 +283,7 @@ def _handler(stub: Stub) -> type[BaseHTTPRequestHandler]:
             self.reply(make, body)
 
         def make(self, make: Callable[[Any], tuple[int, Any]], body: dict[str, Any]) -> tuple[int, Any]:
-            """The answer, counted as under way until it is there (the client may ask again before it is all sent)."""
+            """The answer; counted as under way until it is computed (the client may ask again before all is sent)."""
             with stub._lock:
                 stub.under_way += 1
                 stub.most = max(stub.most, stub.under_way)

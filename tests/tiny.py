@@ -1,4 +1,4 @@
-"""The smallest things that train: one configuration, a task with a cheap reward, and labels that check themselves."""
+"""Provides the smallest training: a configuration, the task `coin`, experts that count calls, a check of labels."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STUDENT = "scratch:width=16,layers=1,heads=2,context=128"
 
 
 class CoinTask(CountdownTask):
-    """Countdown whose verifier likes texts of even length: about half of what any policy writes passes."""
+    """Countdown whose verifier accepts texts of even length, so about half of the completions of any policy pass."""
 
     name = "coin"
 
@@ -27,7 +27,7 @@ class CoinTask(CountdownTask):
 
 
 def config(method: str, out: Path, **changes: Any) -> TrainConfig:
-    """A run of a fraction of a second. The expert is not evaluated, so that the ledger counts every call."""
+    """A run that takes a fraction of a second. The expert is not evaluated, so the ledger counts every call."""
     fields: dict[str, Any] = {
         "method": method, "out": str(out), "student": STUDENT, "expert": "solver", "task": "coin", "updates": 2,
         "prompts_per_update": 4, "samples_per_prompt": 2, "max_new_tokens": 16, "round_updates": 1, "eval_every": 0,
@@ -38,7 +38,7 @@ def config(method: str, out: Path, **changes: Any) -> TrainConfig:
 
 
 class WrappedExpert(Expert):
-    """Everything as `expert` has it; subclasses change some of it."""
+    """Forwards everything to `expert`; subclasses override parts."""
 
     def __init__(self, expert: Expert) -> None:
         self.expert = expert
@@ -65,7 +65,7 @@ class WrappedExpert(Expert):
 
 
 class CountingExpert(WrappedExpert):
-    """An expert that keeps its own account of its calls, as an oracle for the run's ledger."""
+    """An expert that counts its calls, as the reference for the run's ledger."""
 
     def __init__(self, expert: Expert) -> None:
         super().__init__(expert)
@@ -104,7 +104,7 @@ class CountingExpert(WrappedExpert):
 
 
 def check_labels(labelled: Sequence[Labelled], c: TrainConfig, expert: Callable[[], Any]) -> None:
-    """Every label belongs to its own rollout: targets, distributions and weights are worked out again, one by one."""
+    """Asserts that every label belongs to its rollout: recomputes targets, distributions and weights one by one."""
     for x in labelled:
         r = x.rollout
         assert x.target_ids.shape == x.weight.shape == x.behavior_logp.shape == (len(r.ids),)

@@ -1,4 +1,4 @@
-"""A small world of token policies where every completion can be listed, so that every expectation is a sum."""
+"""Provides small token policies whose completions can all be listed, so that every expectation is a finite sum."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ class World:
 
 
 def make(seed: int, prompts: int = 12, noise: float = 0.9, pull: float = 0.8) -> World:
-    """The expert is the student times e^noise a token, with some pull toward completions that are right.
+    """The expert is the student times e^noise per token, with some pull toward right completions.
 
-    The first prompt is always answered wrongly and the second always rightly.
+    Every completion is wrong at the first prompt and right at the second.
     """
     rng = np.random.default_rng(seed)
     sequences = [

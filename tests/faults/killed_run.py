@@ -1,9 +1,9 @@
-"""Real runs through the command line, killed in every way: prints one JSON object for test_resume.py.
+"""Provides runs that are killed: real runs of the command line, and one JSON object of outcomes for test_resume.py.
 
     python killed_run.py FOLDER METHOD...
 
-Children are forked from here after the imports, so a run starts in a fraction of a second. A child that must die
-at a place kills itself there (kill -9, no handler runs); others are killed from outside at random moments.
+Children are forked after the imports, so a run starts in a fraction of a second. A child that must die at a given
+place kills itself there (kill -9, no handler runs); others are killed from outside at random moments.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import torch
-import transformers.models.llama.modeling_llama  # noqa: F401 - so that children need not
+import transformers.models.llama.modeling_llama  # noqa: F401 - so that the children need not import it
 from tiny import STUDENT, CoinTask, config
 
 from understudy import tasks
@@ -112,7 +112,7 @@ def die_at(owner: Any, name: str, call: int, after: bool) -> None:
 
 
 def wait(pid: int) -> int:
-    """Exit status; -9 when killed."""
+    """The exit status; -9 when killed."""
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
@@ -124,7 +124,7 @@ def without_times(value: Any) -> Any:
 
 
 def results(out: Path) -> dict[str, str]:
-    """Digests of everything that must not depend on having been killed, by name."""
+    """Name -> digest of everything that must be equal in killed and uninterrupted runs."""
     newest = checkpoints(out)[-1]
     whole = {name: (out / name).read_bytes() for name in ("final/model.safetensors", "samples.jsonl", "final.json")}
     whole["optimizer and random state"] = (newest / "state.safetensors").read_bytes()
@@ -142,7 +142,7 @@ def differing(out: Path, want: dict[str, str]) -> list[str]:
 
 
 def until_done(command: list[str], out: Path, log: Path, kill: Callable[[int, int], None], most: int) -> list[int]:
-    """The same command again and again; `kill(pid, n)` may end attempt n. Steps that each death had reached."""
+    """Repeats the command until it succeeds; `kill(pid, n)` may end attempt n. Returns the steps reached at the kills."""
     reached: list[int] = []
     for n in range(most):
         pid = spawn(command, log)
@@ -156,7 +156,7 @@ def until_done(command: list[str], out: Path, log: Path, kill: Callable[[int, in
 
 
 def wait_for(out: Path, updates: int) -> None:
-    """Until so many updates are in the log; a minute at most."""
+    """Waits until this many updates are in the log, for at most a minute."""
     metrics, deadline = out / "metrics.jsonl", time.monotonic() + 60
     while updates and time.monotonic() < deadline:
         if metrics.exists() and metrics.read_bytes().count(b'"kind": "train"') >= updates:
@@ -165,7 +165,7 @@ def wait_for(out: Path, updates: int) -> None:
 
 
 def steps(out: Path) -> int:
-    """Updates in the log of a dead run, which any reader must be able to read."""
+    """The number of updates in the log of a killed run, which any reader must be able to read."""
     if not (out / "config.json").exists():
         return -1
     assert read_status(out)["state"] in ("stopped", "done")
@@ -207,7 +207,7 @@ def try_method(folder: Path, method: str) -> dict[str, Any]:
     updates = [0, *sorted(moments.sample(range(1, 7), 3))]
 
     def at_random(pid: int, n: int) -> None:
-        """The first while it loads, the others a moment after a random update."""
+        """Kills the first attempt while it loads, the others shortly after a random update."""
         if n < len(updates):
             wait_for(out, updates[n])
             time.sleep(moments.uniform(0, 0.05 if n else 0.25))
@@ -228,7 +228,7 @@ def model_with_dropout(folder: Path) -> Path:
 
 
 def interrupted(line: list[str], out: Path, want: dict[str, str], log: Path) -> list[Any]:
-    """Ctrl-C once the third update is logged: exit status, output, status, checkpoints, and the resumed result."""
+    """Sends Ctrl-C after the third update; returns exit status, output, status, checkpoints and the resumed result."""
     pid = spawn(line, log)
     wait_for(out, 3)
     os.kill(pid, signal.SIGINT)
@@ -244,5 +244,5 @@ if __name__ == "__main__":
     tasks.TASKS["coin"] = CoinTask.from_spec
     gc.disable()  # a collection in a forked child would copy every page of torch
     root = Path(sys.argv[1])
-    train.train(config("opd", root / "warm"))  # what a first run loads, the children inherit
+    train.train(config("opd", root / "warm"))  # the children inherit what this run loads
     print(json.dumps({method: try_method(root, method) for method in sys.argv[2:]}))

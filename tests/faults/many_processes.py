@@ -1,4 +1,4 @@
-"""What test_processes.py starts under torchrun: the same runs as one process makes, whole, cut, and taken over.
+"""Provides the program that test_processes.py starts under torchrun: whole, killed and resumed runs.
 
 torchrun --nproc-per-node 2 many_processes.py FOLDER
 """
@@ -21,7 +21,7 @@ from understudy.training.train import train
 STEPS = 6
 METHODS: dict[str, dict[str, Any]] = {
     "sft": {"prompts_per_update": 5, "samples_per_prompt": 1},  # an odd number of rows: 3 and 2
-    "opd_full": {"micro_tokens": 90, "eval_expert": True},  # shares of other numbers of passes
+    "opd_full": {"micro_tokens": 90, "eval_expert": True},  # shares with different numbers of forward passes
     "grpo": {"samples_per_prompt": 4, "prompts_per_update": 3},
 }
 
@@ -37,11 +37,11 @@ def configuration(method: str, out: Path, **changes: Any) -> Any:
 
 
 class Killed(BaseException):
-    """Not an Exception: no handler may catch it."""
+    """A BaseException, so that no handler catches it."""
 
 
 def until(step: int, config: Any) -> None:
-    """Train, and die after this many updates."""
+    """Trains and dies after this many updates."""
     update, done = train_module.update, [0]
 
     def mortal(*args: Any) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def main(folder: Path, methods: Sequence[str]) -> None:
         train(configuration(method, folder / f"{method}-two"), note=notes.append)
         until(5, configuration(method, folder / f"{method}-cut"))  # the last checkpoint is of step 4
         train(configuration(method, folder / f"{method}-cut"), note=lambda _: None)
-        until(2, configuration(method, folder / f"{method}-121"))  # one process brought it to 2
+        until(2, configuration(method, folder / f"{method}-121"))  # one process trained to step 2
     if distributed.is_main():
         (folder / "notes.txt").write_text("\n".join(notes))
     distributed.leave()

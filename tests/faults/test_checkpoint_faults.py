@@ -1,4 +1,4 @@
-"""What a run survives: kill -9 anywhere, damaged bytes, a full disk, a folder that cannot be written."""
+"""A run survives kill -9 anywhere, damaged bytes, a full disk, and a folder that cannot be written."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def one_line(caught: pytest.ExceptionInfo[UserError]) -> str:
 def test_killed_anywhere_ends_the_same(mode: str, tmp_path: Path) -> None:
     """Bit-identical weights, optimizer, random state and logs.
 
-    Mutations that this caught: logs that are not cut back; checkpoints deleted in place.
+    Catches logs that are not cut back on resume, and checkpoints deleted in place.
     """
     root = Path(understudy.__file__).parents[1]
     env = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
@@ -113,7 +113,7 @@ def test_damaged_newest_checkpoint_falls_back(name: str, damage: Callable[[Path]
 
 
 def test_every_bit_of_state_json_is_covered(tmp_path: Path) -> None:
-    """A flipped bit can leave valid JSON (another step, another ledger): its own checksum must notice."""
+    """A flipped bit can leave valid JSON (another step, another ledger): the checksum of state.json must detect it."""
     begin(tmp_path, steps=1).close()
     folder = tmp_path / "checkpoints" / "step-00000001"
     whole = (folder / "state.json").read_bytes()
@@ -187,7 +187,7 @@ def test_damaged_cache_is_made_again(tmp_path: Path) -> None:
     assert "making it again" in notes[0]
 
 
-# ---------------------------------------------------------------- the disk says no
+# ---------------------------------------------------------------- the disk is full
 
 
 def no_space(*_: Any, **__: Any) -> None:
@@ -236,7 +236,7 @@ def test_full_disk_while_logging_leaves_whole_lines(tmp_path: Path, monkeypatch:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_size_limit_of_the_system(tmp_path: Path) -> None:
-    """A real refusal by the kernel (ulimit -f), which reaches us through safetensors' own exception."""
+    """A real refusal by the kernel (ulimit -f), which arrives as an exception of safetensors."""
     import resource
 
     def big_model(folder: Path) -> None:
@@ -334,7 +334,7 @@ def test_same_step_again_replaces_it(tmp_path: Path) -> None:
     assert checkpoint.state == {"again": True}
 
 
-# ---------------------------------------------------------------- the folder says no
+# ---------------------------------------------------------------- the folder cannot be used
 
 
 def test_folders_that_cannot_be_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
-"""Everything that a user can get wrong: reported in one line with exit status 2, and nothing lost.
+"""Each mistake of a user is reported in one line with exit status 2, and no file is touched.
 
-One table: a mistake, the field that must be named, and words of the hint. Each test would catch a traceback, a second
+One table: a mistake, the field that must be named, and words of the hint. Each test catches a traceback, a second
 line, a wrong exit status, a mistake that is noticed only after something was written, and a file that was touched.
 """
 
@@ -11,7 +11,7 @@ import errno
 import hashlib
 import json
 import os
-import pickle  # noqa: TID251 - to lay a trap
+import pickle  # noqa: TID251 - to write a harmful file
 import re
 import shutil
 from collections.abc import Callable
@@ -51,7 +51,7 @@ def arguments(out: Path, method: str = "sft", **changes: Any) -> list[str]:
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """Digest of every file under `folder`, locks aside (they say who held them last)."""
+    """Digest of every file under `folder`, without locks (they name their last holder)."""
     return {
         str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
         for p in sorted(folder.rglob("*"))
@@ -82,7 +82,7 @@ class Output:
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """What a mistake is made with: a folder of its own, and models."""
+    """What a case works with: an empty folder and models."""
 
     tmp: Path
     models: dict[str, Path]
@@ -174,7 +174,7 @@ GOOD = {"question": "1+1?", "answer": "It is 2.\n#### 2"}
 
 
 def rows_case(name: str, words: str, *lines: Any, spec: str = "gsm8k:path={}", field: str = "task.data") -> None:
-    """Rows (objects, or lines as they are) in one file, and the message about them."""
+    """A case: these rows (objects, or lines verbatim) in one file, and the expected message."""
 
     @case(name, field, words)
     def _(p: Place) -> list[str]:
@@ -313,7 +313,7 @@ def _(p: Place) -> list[str]:
 
 
 class Bomb:
-    """Leaves a file behind when it is unpickled: the test then finds a new file."""
+    """Writes a file when it is unpickled, so that the test finds a new file."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -422,7 +422,7 @@ case("diagnose without an expert", "expert", "missing")(lambda p: ["diagnose", "
 diagnose("with a budget in words", "budget", "a share such as 5%", "--budget", "little")
 diagnose("with no budget", "budget", "above 0", "--budget", "0%")
 diagnose("with too few prompts", "prompts", "at least 8", "--prompts", "2")
-diagnose("with one sample a prompt", "samples", "at least 2", "--samples", "1")
+diagnose("with one sample per prompt", "samples", "at least 2", "--samples", "1")
 diagnose("with unknown controls", "controls", "one of budget, all, none", "--controls", "some")
 diagnose("with a field of its own set", "set", "have options of their own", "--set", "updates=3")
 diagnose("with an unknown field set", "set.learning_rate", "unknown", "--set", "learning_rate=3")
@@ -476,7 +476,7 @@ case("configuration with an endless name", "config", "cannot be read|no such fil
 
 
 # -- where the run goes
-@case("a folder that is somebody else's", "out", "is not empty and not a run .it holds thesis.tex")
+@case("a folder of other files", "out", "is not empty and not a run .it holds thesis.tex")
 def _(p: Place) -> list[str]:
     return arguments(p.file("run/thesis.tex", "years of work").parent)
 
@@ -520,7 +520,7 @@ def _(p: Place) -> list[str]:
 
 
 class BrokenTask(CoinTask):
-    """Its verifier never passes anything."""
+    """A task whose verifier rejects everything."""
 
     name = "broken"
 
@@ -547,7 +547,7 @@ def test_mistake(
     assert contents(models["llama"]) == model_files
 
 
-# ---------------------------------------------------------------- mistakes that happen on the way
+# ---------------------------------------------------------------- faults during a run
 
 
 def finished(out: Path) -> bytes:
@@ -559,13 +559,13 @@ LONGER: dict[str, Any] = {"updates": 6, "save_every": 2, "keep": 3}
 
 
 def whole(tmp: Path) -> bytes:
-    """The weights of the same run that nothing happened to."""
+    """The weights of the same run without a fault."""
     assert main(arguments(tmp / "whole", **LONGER)) == 0
     return finished(tmp / "whole")
 
 
 def stopped_run(out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Output:
-    """A run whose fifth update gets a weight that is not a number."""
+    """A run in which a weight becomes NaN at the fifth update."""
     label, calls = rollout_module.label, [0]
 
     def poisoned(*args: Any, **options: Any) -> list[Labelled]:
@@ -591,7 +591,7 @@ def test_not_a_number_stops_and_resumes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Catches NaN that reaches the weights, the optimizer or a checkpoint, a message without step and batch, and a run
-    that cannot go on once the cause is gone (here: it goes on to the very same weights)."""
+    that cannot continue once the cause is gone (here it ends with the same weights)."""
     want = whole(tmp_path)
     out = tmp_path / "run"
     result = stopped_run(out, monkeypatch, capsys)
@@ -607,7 +607,7 @@ def test_not_a_number_stops_and_resumes(
 
 @pytest.mark.parametrize("lr", [1e10, 1e30])
 def test_a_learning_rate_that_explodes(lr: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Catches infinite weights that are saved because the loss before the step was still finite."""
+    """Catches infinite weights that are saved because the loss before the step was finite."""
     out = tmp_path / "run"
     result = Output(arguments(out, lr=lr, updates=4, save_every=1), capsys)
     assert result.code == 2
@@ -636,7 +636,7 @@ def test_drift_between_sampler_and_trainer_stops(
 def test_a_corrupt_checkpoint_falls_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Catches a resume from damaged bytes, a silent fall-back, and one that ends with other weights."""
+    """Catches a resume from damaged bytes, a fall-back without a message, and one that ends with other weights."""
     want, out = whole(tmp_path), tmp_path / "run"
     stopped_run(out, monkeypatch, capsys)
     damage(checkpoints(out)[-1])
@@ -651,7 +651,7 @@ def test_a_corrupt_checkpoint_falls_back(
 def test_all_checkpoints_corrupt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Catches a run that is lost, or one that starts again without a word or keeps the lines of its first life."""
+    """Catches a run that is lost, a restart without a message, and log lines kept from the first attempt."""
     want, out = whole(tmp_path), tmp_path / "run"
     stopped_run(out, monkeypatch, capsys)
     for path in checkpoints(out):
@@ -669,7 +669,7 @@ def test_a_full_disk(
     where: str, models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    """Catches a half-written checkpoint, the loss of the ones before, and a message without the way on."""
+    """Catches a half-written checkpoint, the loss of earlier ones, and a message that does not say how to continue."""
     from safetensors import SafetensorError
 
     from understudy.policy import Policy
@@ -705,7 +705,7 @@ def test_a_full_disk(
 
 
 def test_a_run_that_is_being_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Catches two processes that write one run."""
+    """Catches two processes that write the same run."""
     from understudy.config import VOLATILE, resolve
 
     out = tmp_path / "run"
@@ -717,7 +717,7 @@ def test_a_run_that_is_being_written(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 def test_a_finished_run_is_not_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Catches a second run over the results of the first; --keep may differ, it changes no number."""
+    """Catches a second run that overwrites the results of the first; --keep may differ, since it changes no number."""
     out = tmp_path / "run"
     assert Output(arguments(out), capsys).code == 0
     before = contents(out)
@@ -725,8 +725,8 @@ def test_a_finished_run_is_not_run_again(tmp_path: Path, capsys: pytest.CaptureF
     assert contents(out) == before
 
 
-def test_a_kill_before_anything_is_lost_on_the_way_in(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Catches a half-written beginning that blocks the folder: killed after the lock, before config.json."""
+def test_a_kill_at_the_start_does_not_block_the_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Catches an incomplete start that blocks the folder: killed after the lock, before config.json."""
     out = tmp_path / "run"
     out.mkdir()
     (out / ".lock").write_text("123\n")

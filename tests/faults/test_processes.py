@@ -1,4 +1,4 @@
-"""Two processes under torchrun (gloo, FSDP2): what one process computes, also when killed and taken over."""
+"""Two processes under torchrun (gloo, FSDP2) compute what one process computes, also when killed and resumed."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def untimed(run: Path, kind: str = "train") -> list[dict[str, Any]]:
-    """metrics.jsonl without timings."""
+    """The lines of metrics.jsonl without timings."""
     out = []
     for line in read_metrics(run, kind):
         line["ledger"] = {k: v for k, v in line["ledger"].items() if "seconds" not in k}
@@ -80,9 +80,9 @@ def close(a: Any, b: Any) -> bool:
 @pytest.mark.parametrize("which", ["two", "121"])
 @pytest.mark.parametrize("method", METHODS)
 def test_the_result_of_one_process(method: str, which: str, runs: Path) -> None:
-    """Catches gradients that are averaged where they should be summed (or the other way), shares that overlap or miss
-    rows, a loss that is normalised by the share's tokens, a norm of the local part, an optimizer or random state that
-    changes hands wrongly, and a ledger that counts a share, or everything twice."""
+    """Catches gradients that are averaged instead of summed (or the reverse), shares that overlap or miss rows, a loss
+    that is normalised by the tokens of a share, a norm of the local part, optimizer or random state that is wrong
+    after another number of processes resumes, and a ledger that counts one share only, or everything twice."""
     one, other = runs / f"{method}-one", runs / f"{method}-{which}"
     a, b = load_tensors(one / "final/model.safetensors"), load_tensors(other / "final/model.safetensors")
     assert set(a) == set(b)
@@ -131,7 +131,7 @@ def test_notes_and_provenance(runs: Path) -> None:
 
 
 def test_a_dead_process_ends_the_others(tmp_path: Path, models: dict[str, Path]) -> None:
-    """The command itself, one of whose processes is killed: it ends soon, and the same command goes on."""
+    """One process of the command is killed: the command ends soon, and the same command resumes."""
     from killed_run import words
     from tiny import config
 
@@ -185,8 +185,8 @@ TRAPS: dict[str, tuple[dict[str, str], str, str]] = {
 
 
 @pytest.mark.parametrize("name", TRAPS)
-def test_launchers_that_start_strangers(name: str) -> None:
-    """Catches n processes that all train alone, on one run directory."""
+def test_launchers_that_start_separate_processes(name: str) -> None:
+    """Catches n processes that each train alone on the same run directory."""
     env, field, words = TRAPS[name]
     with pytest.raises(UserError, match=words) as caught:
         launched(env)
@@ -208,7 +208,7 @@ def test_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.C
 
 
 def test_shares_cover_everything_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shares of any number of processes, put together by `spread`, are the whole in its order."""
+    """The shares of any number of processes, merged by `spread`, are the whole in its order."""
 
     def as_process(rank: int, size: int) -> None:
         monkeypatch.setattr(distributed, "rank", lambda: rank)

@@ -1,4 +1,4 @@
-"""Killed, interrupted or run again: the result is the uninterrupted run's, bit for bit."""
+"""A run that is killed, interrupted or started again has the result of the uninterrupted run, bit for bit."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def test_killed_in_every_way(methods: tuple[str, ...], tmp_path: Path) -> None:
     """Catches state that lives only in memory: a round's samples, the place in a shuffled pool, the ledger, the
     optimizer, dropout's random numbers, lines that are logged twice, a setting that is not in config.json.
 
-    killed_run.py compares weights, optimizer, random state, metrics without times, samples and final results. One
-    process for several methods, because its imports are most of the cost.
+    killed_run.py compares weights, optimizer, random state, metrics without times, samples and final results. Several
+    methods share a process, because imports are most of the cost.
     """
     done = subprocess.run(
         [sys.executable, str(SCRIPT), str(tmp_path), *methods],
@@ -57,14 +57,14 @@ def killed_at_places(method: str, places: dict[str, Any]) -> None:
     and before the run is called done."""
     assert len(places) == (len(PLACES) if method in THOROUGH else 2)
     for place, (code, _, code_again, differing) in places.items():
-        assert code == -signal.SIGKILL, f"{method}: {place} never came"
+        assert code == -signal.SIGKILL, f"{method}: {place} was never reached"
         assert code_again == 0, f"{method}: {place}"
         assert differing == [], f"{method}, killed at {place}"
     assert len({at for _, at, _, _ in places.values()}) > 1, "all deaths were at the same step"
 
 
 def ctrl_c(code: int, output: str, status: dict[str, Any], saved: list[str], again: int, differing: list[str]) -> None:
-    """Ctrl-C loses no update, says how to go on, is no failure, and does not change the result."""
+    """Ctrl-C loses no update, prints how to continue, is not reported as a failure, and does not change the result."""
     assert code == 130
     step = status["step"]
     assert f"saved at update {step} of 8; the same command resumes from there" in output
@@ -81,8 +81,8 @@ def test_no_method_is_forgotten() -> None:
 
 
 def test_a_process_of_its_own(models: dict[str, Path], tmp_path: Path) -> None:
-    """Catches a difference between a fresh process and one that has done other things before (its random state, its
-    threads), and what only `python -m understudy` goes through."""
+    """Catches a difference between a fresh process and one that has run other code before (random state, threads), and
+    code that only `python -m understudy` executes."""
     student = Path(shutil.copytree(models["qwen3"], tmp_path / "student"))
     shape = json.loads((student / "config.json").read_text())
     (student / "config.json").write_text(json.dumps(shape | {"attention_dropout": 0.2}))

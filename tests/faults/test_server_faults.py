@@ -1,7 +1,7 @@
-"""A server that misbehaves: nothing is lost, nothing is silently wrong, and no key is ever told.
+"""Faults of a server: no result is lost, no wrong answer is accepted, and no key is printed.
 
-Each fault of the stub is met three ways: once (it passes by itself or is refused), for ever (one line, exit 2), and in
-the middle of a training run (which resumes to the same weights).
+Each fault of the stub occurs in three ways: once (a retry succeeds, or the answer is refused), always (one line,
+exit 2), and during a training run (which resumes to the same weights).
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def spec(stub: Stub, options: str = "", timeout: float = 30) -> str:
 
 
 def patience(fault: str) -> float:
-    """Seconds: short where the fault is slowness, so that the test is not; else longer than any busy machine needs."""
+    """Time limit in seconds: short for faults of slowness, else longer than a busy machine needs."""
     return 0.7 if fault in ("slow", "drip") else 30
 
 
@@ -62,7 +62,7 @@ def prompts(policy: Policy, n: int = 3) -> list[Prompt]:
 
 @pytest.mark.parametrize("fault", SCORING)
 def test_one_bad_answer_to_a_scoring(fault: str, stub: Stub, policy: Policy) -> None:
-    """Catches an answer that is wrong and believed, and a fault that passes by itself and is not waited for."""
+    """Catches a wrong answer that is accepted, and a temporary fault without a retry."""
     e = ServerExpert(parse_server(spec(stub, timeout=patience(fault)), "expert"), policy)
     rollouts = e.sample(prompts(policy), 2, 0, 8)
     want = policy.score(rollouts)
@@ -75,8 +75,8 @@ def test_one_bad_answer_to_a_scoring(fault: str, stub: Stub, policy: Policy) -> 
 
 
 @pytest.mark.parametrize("fault", SCORING)
-def test_bad_answers_to_scorings_for_ever(fault: str, stub: Stub, policy: Policy) -> None:
-    """Catches endless tries, a traceback, and a score made of what the server should not have said."""
+def test_bad_answers_to_every_scoring(fault: str, stub: Stub, policy: Policy) -> None:
+    """Catches endless retries, a traceback, and a score computed from a wrong answer."""
     e = ServerExpert(parse_server(spec(stub, ",tries=3", patience(fault)), "expert"), policy)
     rollouts = e.sample(prompts(policy), 1, 0, 8)
     stub.always = fault
@@ -91,7 +91,7 @@ def test_bad_answers_to_scorings_for_ever(fault: str, stub: Stub, policy: Policy
 
 @pytest.mark.parametrize("fault", SAMPLING)
 def test_one_bad_answer_to_a_sampling(fault: str, stub: Stub, policy: Policy) -> None:
-    """Catches samples whose ids, log-probs or ends are not what was drawn: asked again, they are the same draws."""
+    """Catches samples whose ids, log-probs or ends are not what was drawn: a retry gives the same draws."""
     e = ServerExpert(parse_server(spec(stub, ",concurrency=1", patience(fault)), "expert"), policy)
     want = e.sample(prompts(policy), 2, 0, 8)
     stub.faults = [fault]
@@ -108,7 +108,7 @@ def test_ids_come_by_name_where_there_is_no_list(stub: Stub, policy: Policy) -> 
 
 
 def test_too_many_requests_is_waited_for(stub: Stub, policy: Policy) -> None:
-    """Catches Retry-After that is ignored, and one that is believed for a week."""
+    """Catches a Retry-After that is ignored, and one of a week that is obeyed."""
     client = Client(stub.url, first_wait=0.001)
     stub.faults = ["429:0.3", "503"]
     began = time.monotonic()
@@ -120,7 +120,7 @@ def test_too_many_requests_is_waited_for(stub: Stub, policy: Policy) -> None:
 
 
 def test_a_slow_server_is_left(stub: Stub) -> None:
-    """Catches a time-out that every drop of the answer sets back."""
+    """Catches a time-out that restarts at each piece of the answer."""
     for fault in ("slow", "drip"):
         stub.always = fault
         client = Client(stub.url, timeout=0.3, tries=1)
@@ -143,7 +143,7 @@ def test_no_more_requests_at_a_time_than_allowed(stub: Stub, policy: Policy) -> 
 
 
 def test_what_arrived_is_kept(stub: Stub, policy: Policy, tmp_path: Path) -> None:
-    """Catches a batch that is lost because one of its requests failed for good."""
+    """Catches a batch that is lost because one of its requests failed after all retries."""
     e = ServerExpert(parse_server(spec(stub, ",rows=1,tries=2,concurrency=2"), "expert"), policy)
     rollouts = e.sample(prompts(policy, 6), 1, 0, 6)
     poison = list(rollouts[4].prompt.ids + rollouts[4].ids)
@@ -184,8 +184,8 @@ LONGER: dict[str, Any] = {"updates": 4, "save_every": 1, "task": "countdown"}
 
 @pytest.mark.parametrize("method", ["sft", "opd"])
 def test_faults_change_nothing(method: str, stub: Stub, models: dict[str, Path], tmp_path: Path) -> None:
-    """A run through a server that fails every other time, is down for a while and comes back ends with the weights of
-    a run that nothing happened to."""
+    """A run whose server fails every second time, is down for a while and comes back ends with the weights of a run
+    without faults."""
     student = str(models["llama"])
     more = {"student": student, "expert": spec(stub, ",tries=4,concurrency=1"), **LONGER}
     assert main(arguments(tmp_path / "whole", method, **more)) == 0
@@ -203,7 +203,7 @@ def test_faults_change_nothing(method: str, stub: Stub, models: dict[str, Path],
 def test_a_server_that_goes_away(
     stub: Stub, models: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Catches a lost checkpoint, a traceback, and a resumed run that ends elsewhere."""
+    """Catches a lost checkpoint, a traceback, and a resumed run that ends with other weights."""
     more = {"student": str(models["llama"]), "expert": spec(stub, ",tries=2"), **LONGER}
     assert main(arguments(tmp_path / "whole", "opd", **more)) == 0
     requests = stub.seen["/v1/completions"]
@@ -232,7 +232,7 @@ MISTAKES = [
     ("opd_full", "", r"expert: .*cannot distribution.*--top-k 16 --top-k-of expert"),
     ("dagger", "", r"expert: .*cannot distribution"),
     ("opd", ",api=chat", r"expert: .*cannot score.*use sft or seq_kd"),
-    ("sft", ",api=soap", r"expert.api: soap: one of completions, chat"),
+    ("sft", ",api=soap", r"expert.api: soap: unknown; one of completions, chat"),
     ("sft", ",concurrency=0", r"expert.concurrency: 0: must be at least 1"),
     ("sft", ",model=large", r"expert.model: large: .*it serves tiny"),
     ("sft", ",modell=large", r"expert.modell: large: unknown; one of url, model"),
@@ -250,7 +250,7 @@ def test_mistakes_with_servers(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """One line, exit 2, nothing written; a server's top-k never passes for a distribution."""
+    """One line, exit 2, nothing written; a server's top-k is never taken for a distribution."""
     out = tmp_path / "run"
     more = {"student": str(models["llama"]), "expert": spec(stub, options)}
     assert main(arguments(out, method, **more)) == 2
@@ -269,7 +269,7 @@ def everything(folder: Path) -> str:
 
 
 @pytest.mark.parametrize("fault", ["", "500", "401"])
-def test_a_key_is_never_told(
+def test_a_key_is_never_printed(
     fault: str,
     policy: Policy,
     models: dict[str, Path],
@@ -278,8 +278,8 @@ def test_a_key_is_never_told(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The whole run directory, the cache, what was printed and what was logged at any level, also when the server
-    throws the key back at us in its error messages."""
+    """Searches the run directory, the cache, the output and the log at every level, also when the server repeats the key
+    in its error messages."""
     caplog.set_level(0)
     monkeypatch.setenv("UNDERSTUDY_API_KEY", KEY if fault != "401" else KEY + "x")
     with Stub(policy, key=KEY).running() as stub:
@@ -315,7 +315,7 @@ def test_a_key_is_never_told(
 )
 @pytest.mark.parametrize("field", ["expert", "sampler"])
 def test_a_key_in_the_wrong_place(expert: str, field: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Catches a password that is repeated on the screen or written to config.json."""
+    """Catches a password that is printed or written to config.json."""
     out = tmp_path / "run"
     assert main(arguments(out, "opd", **{field: expert})) == 2
     printed = capsys.readouterr()
@@ -343,8 +343,8 @@ def test_a_password_in_any_command(
     assert KEY not in printed.out + printed.err + everything(tmp_path)
 
 
-def test_whose_key_goes_where(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Catches a key for one service that is sent to another."""
+def test_a_key_goes_to_its_service_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a key of one service that is sent to another."""
     monkeypatch.delenv("UNDERSTUDY_API_KEY", raising=False)
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     assert find_key("", "expert", "http://127.0.0.1:8000/v1") == ""
@@ -360,7 +360,7 @@ def test_whose_key_goes_where(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_black_box_gives_samples(stub: Stub, policy: Policy, models: dict[str, Path], tmp_path: Path) -> None:
-    """Catches text that passes for the expert's tokens, an end that was not reached, and log-probs made up."""
+    """Catches text that is taken for the expert's tokens, an end that was not reached, and invented log-probs."""
     e = ChatExpert(parse_server(spec(stub, ",api=chat"), "expert"), policy)
     rollouts = e.sample(prompts(policy), 2, 0, 12)
     for r in rollouts:
@@ -382,7 +382,7 @@ def test_a_black_box_gives_samples(stub: Stub, policy: Policy, models: dict[str,
 
 
 def test_a_black_box_that_is_cut_off(stub: Stub, policy: Policy) -> None:
-    """More of the student's tokens than there is room for: cut, and then it has not ended."""
+    """Text with more student tokens than the limit is cut, and then it has not ended."""
     e = ChatExpert(parse_server(spec(stub, ",api=chat"), "expert"), policy)
     (prompt,) = prompts(policy, 1)
     r = e.encoded(prompt, 0, "1+2=3 and so on", True, 4)
@@ -390,6 +390,4 @@ def test_a_black_box_that_is_cut_off(stub: Stub, policy: Policy) -> None:
     assert not set(r.ids) & set(policy.end_ids)
     end = policy.tokenizer.eos_token
     r = e.encoded(prompt, 0, f"1{end}2", True, 40)
-    assert [i in policy.end_ids for i in r.ids].count(True) == 1, (
-        "an end token in the text is an end of somebody else's"
-    )
+    assert [i in policy.end_ids for i in r.ids].count(True) == 1, "an end token in the text is not the student's end"

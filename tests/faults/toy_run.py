@@ -1,6 +1,6 @@
-"""A tiny training loop that uses the run directory as the real one does, and ways to kill it.
+"""Provides a tiny training loop that uses the run directory as the real one does, and ways to kill it.
 
-    python toy_run.py sweep FOLDER    die at every file operation in turn, again while resuming; compare
+    python toy_run.py sweep FOLDER    die at each file operation in turn, again while resuming; compare
     python toy_run.py random FOLDER   be killed from outside at random moments, resume; compare
 
 Prints one JSON object. Children are forked, so that torch is loaded once.
@@ -40,7 +40,7 @@ OPERATIONS = ("replace", "rename", "fsync", "write", "mkdir", "unlink", "rmdir",
 
 
 def train(out: Path, steps: int, save_every: int, saved: Callable[[int], object] = lambda step: None) -> None:
-    """Every source of randomness takes part: torch, NumPy and Python's, and AdamW's moments."""
+    """Uses every source of randomness (torch, NumPy, Python) and AdamW's moments."""
     with RunDir.open(out, {"steps": steps, "seed": 3}, {"started": "now"}, note=lambda line: None) as run:
         if run.done:
             return
@@ -76,7 +76,7 @@ def train(out: Path, steps: int, save_every: int, saved: Callable[[int], object]
 
 
 def result(out: Path) -> str:
-    """One digest of everything that must not depend on having been killed."""
+    """A digest of everything that must be equal in killed and uninterrupted runs."""
     total = hashlib.sha256()
     for name in ("final/model.safetensors", "metrics.jsonl", "samples.jsonl", "ledger.json", "config.json"):
         total.update((out / name).read_bytes())
@@ -99,7 +99,7 @@ def fork(work: Callable[[], object]) -> int:
 
 
 def wait(pid: int) -> int:
-    """0: ended well; 9: killed."""
+    """The exit status: 0 = success, 9 = killed."""
     status = os.waitpid(pid, 0)[1]
     code = os.waitstatus_to_exitcode(status)
     assert code in (0, -signal.SIGKILL), f"child ended with {code}"
@@ -107,7 +107,7 @@ def wait(pid: int) -> int:
 
 
 def arm(countdown: int, log: list[str] | None = None) -> None:
-    """From now on this process kills itself just before its `countdown`-th operation on the file system."""
+    """Makes this process kill itself just before its `countdown`-th operation on the file system."""
     left = countdown
 
     def wrap(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
@@ -129,14 +129,14 @@ def arm(countdown: int, log: list[str] | None = None) -> None:
 
 
 def check_survivor(out: Path, reported: int) -> None:
-    """What a reader and the next process find after a kill."""
+    """Asserts what a reader and the next process find after a kill."""
     if not (out / "config.json").exists():
         return
     assert read_status(out)["state"] in ("stopped", "done"), "no process holds the lock now"
     read_metrics(out)
     good = [c.step for c in map(read_checkpoint, checkpoints(out)) if not isinstance(c, str)]
     assert max(good, default=0) >= reported, f"step {reported} was saved, only {good} verify"
-    assert len(good) == len(checkpoints(out)), "a half checkpoint under a good name"
+    assert len(good) == len(checkpoints(out)), "an incomplete checkpoint under its final name"
 
 
 def sweep(folder: Path, steps: int = 3, save_every: int = 1) -> dict[str, Any]:
@@ -162,7 +162,7 @@ def sweep(folder: Path, steps: int = 3, save_every: int = 1) -> dict[str, Any]:
             arm(n)
             train(out, steps, save_every, lambda step: plain_write(report, bytes([step])))
 
-        assert wait(fork(killed)) == signal.SIGKILL, f"operation {n} never came"
+        assert wait(fork(killed)) == signal.SIGKILL, f"operation {n} was never reached"
         os.close(report)
         check_survivor(out, max(os.read(reports, 100), default=0))
         os.close(reports)
@@ -181,7 +181,7 @@ def sweep(folder: Path, steps: int = 3, save_every: int = 1) -> dict[str, Any]:
 
 
 def at_random(folder: Path, kills: int = 10, steps: int = 120, save_every: int = 2) -> dict[str, Any]:
-    train(folder / "warm", 2, 2)  # torch loads parts of itself at the first step: the children inherit them
+    train(folder / "warm", 2, 2)  # torch loads some modules at the first step; the children inherit them
     started = time.monotonic()
     assert wait(fork(lambda: train(folder / "whole", steps, save_every))) == 0
     seconds = time.monotonic() - started

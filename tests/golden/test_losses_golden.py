@@ -1,8 +1,8 @@
-"""Loss and gradient-norm trajectories of five updates, pinned: a change of numerics must be meant, and explained.
+"""Loss and gradient-norm trajectories of five updates, pinned, so that a change of numerics is intended and explained.
 
-A golden file pins bugs as well as it pins truth: that the losses are right is what tests/identities and
-tests/unit/training/test_labels.py show. This one shows that they stay the same, however a batch is cut. Nothing here is
-sampled: weights, rollouts and expert tables come from NumPy's counter-based generator, so no token can flip.
+A golden file pins bugs too. tests/identities and tests/unit/training/test_labels.py show that the losses are correct;
+this file shows that they stay the same, however a batch is split. Nothing here is sampled: weights, rollouts and expert
+tables come from NumPy's counter-based generator, so no token can change.
 
     python tests/golden/test_losses_golden.py      writes losses.json anew
 """
@@ -68,7 +68,7 @@ def student() -> Policy:
 
 
 def labelled(policy: Policy, c: TrainConfig) -> list[Labelled]:
-    """Eight rollouts of different lengths, with whatever labels the cells of `c` read."""
+    """Eight rollouts of different lengths, with the labels that the cells of `c` read."""
     rng = numbers("rollouts")
     out = []
     for i in range(8):
@@ -97,7 +97,7 @@ def labelled(policy: Policy, c: TrainConfig) -> list[Labelled]:
 
 
 def trajectory(name: str, cut: dict[str, int]) -> list[list[float]]:
-    """[loss, gradient norm] of each update; the same rollouts every time, so that ratios leave 1 and clips bite."""
+    """[loss, gradient norm] of each update, all on the same rollouts, so that ratios leave 1 and clips apply."""
     method = name.split(",")[0]
     c = resolve(config(method, Path("unused"), grad_clip=1.0, lr=0.01, **CASES[name], **cut))
     policy = student()
@@ -111,14 +111,14 @@ def trajectory(name: str, cut: dict[str, int]) -> list[list[float]]:
 @pytest.mark.parametrize("name", CASES)
 def test_trajectory(name: str, cut: str) -> None:
     """Catches any change of a loss, a reduction, a clip, padding, or the optimizer's settings; 2e-4 leaves room for
-    another processor's rounding."""
+    the rounding of other processors."""
     got = np.array(trajectory(name, CUTS[cut]))
     want = np.array(json.loads(GOLDEN.read_text())[name])
     np.testing.assert_allclose(got, want, rtol=2e-4, atol=2e-5)
 
 
 def test_trajectories_move() -> None:
-    """Catches a golden file of a student that does not learn."""
+    """Catches a golden file from a student that does not learn."""
     for name, rows in json.loads(GOLDEN.read_text()).items():
         losses = [loss for loss, _ in rows]
         assert losses[-1] < losses[0], name

@@ -1,4 +1,4 @@
-"""The recipes' costs against numbers worked out by hand, and shapes of public models against their published totals."""
+"""Costs of recipes equal hand-computed numbers; shapes of public models give their published parameter counts."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ COMMON = {
     ],
 )
 def test_parameters_of_public_models(name: str, total: int):
-    """Catches a wrong width, a forgotten bias, an embedding that is counted twice."""
+    """Catches a wrong width, a missing bias, and an embedding that is counted twice."""
     assert MODELS[name].parameters == total
 
 
 def test_shape_by_hand():
     assert SMALL.matrices == 328
-    assert SMALL.parameters == 328 + 2 * 8 + 4  # two norms a layer, one at the end
+    assert SMALL.parameters == 328 + 2 * 8 + 4  # two norms per layer, one at the end
     assert SMALL.cache == 2 * 2 * 1 * 2
     assert cost.forward(SMALL, 5) == 2 * 328 + 4 * 2 * 4 * 5 == 816
     assert cost.sequence(SMALL, LENGTHS) == 8160
 
 
 def test_sft_on_a_program_by_hand():
-    """A program samples for nothing; 12 sequences are trained on, 15 completions evaluated."""
+    """Sampling a program costs no FLOPs; 12 sequences are trained on, 15 completions evaluated."""
     c = resolve(TrainConfig(method="sft", expert="solver", **COMMON))
     result = cost.train_cost(c, SMALL, None, LENGTHS, MACHINE, False)
     assert (result.expert_sampled, result.trained, result.evaluated) == (72, 72, 90)
@@ -55,8 +55,8 @@ def test_sft_on_a_program_by_hand():
 
 
 def test_opd_on_a_model_by_hand():
-    """Sampling is bound by memory: three times 6 steps that read 656 bytes of weights and an update's 4 caches of 112
-    bytes, at 10 kB a second."""
+    """Sampling is bound by memory: three times 6 steps, each reading 656 bytes of weights and the 4 caches of an update
+    (112 bytes each), at 10 kB per second."""
     c = resolve(TrainConfig(method="opd", expert="a/b", **COMMON))
     result = cost.train_cost(c, SMALL, SMALL, LENGTHS, MACHINE, False)
     assert (result.student_sampled, result.expert_scored, result.trained) == (72, 72, 72)
@@ -74,11 +74,11 @@ def test_memory_by_hand():
     assert parts["training: activations"] == 2 * 10 * 2 * (10 * 4 + 3 * 8) * 4
     assert parts["training: logits"] == 20 * 10 * 12
     assert parts["sampling: caches"] == 512 * 10 * 8 * 4
-    assert cost.peak(parts) == 16 * 348 + 512 * 10 * 8 * 4  # the caches are more than activations and logits
+    assert cost.peak(parts) == 16 * 348 + 512 * 10 * 8 * 4  # the caches are larger than activations and logits
 
 
 def test_adapter_by_hand():
-    """q 4+4, o 4+4, k 4+2, v 4+2, three of the MLP 4+8: 64 a layer and rank."""
+    """q 4+4, o 4+4, k 4+2, v 4+2, three of the MLP 4+8: 64 per layer and rank."""
     assert cost.adapter(SMALL, 3) == 2 * 3 * 64
 
 

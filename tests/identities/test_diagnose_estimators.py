@@ -1,4 +1,4 @@
-"""Every estimator against enumeration, its exact identities, its bias where it has one, and its coverage."""
+"""Every estimator is tested against enumeration, by exact identities, for known bias, and for coverage."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from understudy.errors import UserError
 WORLD = make(3)
 A = WORLD.le - WORLD.ls
 REPEATS, N, K, J = 1200, 100, 8, 4
-SLOW = {"ceiling", "tilt_half"}  # half as many repeats
+SLOW = {"ceiling", "tilt_half"}  # slow: half as many repeats
 
 
 # --- the truth, by going through all completions ---------------------------------------------------
@@ -73,7 +73,7 @@ TRUTH = _truths()
 
 
 class Draws:
-    """What a diagnosis would see of WORLD: n prompts with K student and J expert completions."""
+    """The samples of WORLD in one diagnosis: n prompts with K student and J expert completions."""
 
     def __init__(self, seed: int, n: int = N, k: int = K, j: int = J, world: World = WORLD) -> None:
         rng = np.random.default_rng(seed)
@@ -197,7 +197,7 @@ def test_auc_does_not_depend_on_k() -> None:
 # --- infinite, empty and impossible input -----------------------------------------------------------
 
 
-def test_an_expert_that_rules_a_completion_out() -> None:
+def test_an_expert_that_gives_a_completion_probability_zero() -> None:
     r = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
     ls = np.log(np.full((3, 2), 0.5))
     le = np.array([[0.0, -np.inf], [-0.5, -1.0], [-2.0, -2.0]])
@@ -242,14 +242,14 @@ def test_nothing_to_compare() -> None:
     assert (auc.low, auc.high) == (0.0, 1.0)
     assert math.isnan(E.gap_nats(r, a).value)
     assert E.tilt_ceiling(r, a).value == 0.0
-    # never right in ten prompts: still up to 31% of prompts may be different
+    # never right in ten prompts: up to 31% of prompts may still differ
     assert E.accuracy(r).high == pytest.approx(1 - 0.025 ** (1 / 10))
     assert E.tilt_ceiling(r, a).high == pytest.approx(1 - 0.025 ** (1 / 10))
     assert E.accuracy(1 - r).low == pytest.approx(0.025 ** (1 / 10))
 
 
 def test_prompts_are_the_unit() -> None:
-    """Copies of a sample add nothing: the interval must not shrink with K."""
+    """Copies of a sample add no information: the interval must not shrink with K."""
     d = Draws(0, n=60, k=2)
     for of in (E.accuracy, lambda x: E.headroom(x, np.zeros_like(x))):
         once, often = of(d.r[:, :1]), of(np.repeat(d.r[:, :1], 10, axis=1))
@@ -257,7 +257,7 @@ def test_prompts_are_the_unit() -> None:
 
 
 def test_rare_success_is_covered() -> None:
-    """Accuracy of 2% in 100 prompts of one sample: a t interval covers 86%."""
+    """Accuracy 2%, 100 prompts, one sample each: a t interval would cover only 86%."""
     rng = np.random.default_rng(0)
     r = (rng.random((1500, 100)) < 0.02).astype(float)
     covered = np.mean([e.low <= 0.02 <= e.high for e in map(E.accuracy, r)])

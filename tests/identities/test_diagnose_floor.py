@@ -1,4 +1,4 @@
-"""The floor of a learning curve: the profile against brute force, coverage, power, and when it cannot tell."""
+"""The floor of a learning curve: profile against brute force, coverage, power, and data that cannot decide."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _curve(a: float, n: np.ndarray = N) -> np.ndarray:
 
 
 def _chi2(a: np.ndarray | float, at: float, y: np.ndarray, se: np.ndarray) -> np.ndarray:
-    """(A,) least chi-squares with the curve through a at n = at, by going through c, and through b by its sign."""
+    """(A,) least chi-square of curves with value a at n = at, by a grid over c and the sign of b."""
     best, a_A1 = np.full(np.size(a), math.inf), np.reshape(a, (-1, 1))
     for c in EXPONENTS:
         x = N**-c - (0.0 if math.isinf(at) else at**-c)
@@ -65,7 +65,7 @@ def test_noiseless_curve_is_recovered() -> None:
 
 @pytest.mark.parametrize(("a", "rejects"), [(0.0, (0.0, 0.05)), (0.1, (0.6, 0.9)), (0.3, (0.97, 1.0))])
 def test_coverage_and_power(a: float, rejects: tuple[float, float]) -> None:
-    """THEORY.md section 7: coverage .992/.925/.942 and rejections of 0 .008/.783/1 at a = 0/.1/.3."""
+    """A reference simulation: coverage .992/.925/.942 and rejections of zero .008/.783/1 at a = 0/.1/.3."""
     rng = np.random.default_rng(0)
     covered = rejected = further = 0
     truth = float(_curve(a, np.array([16_384.0]))[0])

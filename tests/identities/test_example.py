@@ -1,4 +1,4 @@
-"""The plain-torch example does what production code does for row `opd`: same rollouts, same gradient, same weights."""
+"""The plain-torch example computes what production code computes for row `opd`: rollouts, gradient, weights."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def example() -> ModuleType:
 
 
 def policies() -> tuple[Policy, Policy]:
-    """Student and expert of the same shape and language, float64, far from each other."""
+    """Student and expert of the same shape and tokenizer, float64, with very different weights."""
     tokenizer = load_task("countdown").tokenizer()
     student, expert = (load_policy(STUDENT, "student", tokenizer, seed, "cpu") for seed in (0, 1))
     for policy in (student, expert):
@@ -60,18 +60,18 @@ def rollouts_of(student: Policy) -> list[Rollout]:
 
 
 def production(student: Policy, expert: Policy, rollouts: Sequence[Rollout], c: TrainConfig) -> dict[str, Any]:
-    """What production code measures in one update of `student`, which it changes in place."""
+    """Metrics of one update by production code, which changes `student` in place."""
     optimizer = torch.optim.AdamW(student.trained().values(), lr=1e-3, betas=(0.9, c.adam_beta2), weight_decay=0.0)
     return update(student, optimizer, label(rollouts, c, student, LocalExpert(expert), Ledger()), c)
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5])
 def test_the_example_is_row_opd(example: ModuleType, gamma: float) -> None:
-    """Catches an example that teaches another method: a swapped difference, a mean per sequence, a lost end token.
-    Control: with another discount, production code must differ from it."""
+    """Catches an example of another method: a swapped difference, a mean per sequence, a lost end token. Control: with
+    another discount, production code must differ."""
     student, expert = policies()
     rollouts = rollouts_of(student)
-    assert len({len(r.ids) for r in rollouts}) > 1, "lengths must differ, or every mean is the same"
+    assert len({len(r.ids) for r in rollouts}) > 1, "lengths must differ, or all means are equal"
     model = copy.deepcopy(student.model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0.0)
     pairs = [(list(r.prompt.ids), list(r.ids)) for r in rollouts]

@@ -18,7 +18,7 @@ PREFIXES = {p: i for i, p in enumerate(q for t in range(T) for q in itertools.pr
 
 
 class Tabular:
-    """A softmax table: one row of logits a prefix, so every policy on sequences of length 3 is representable."""
+    """A softmax table with one row of logits per prefix: it can represent every policy on sequences of length 3."""
 
     def __init__(self, seed: int) -> None:
         g = torch.Generator().manual_seed(seed)
@@ -76,7 +76,7 @@ def opd_full(student: Tabular, expert: Tabular) -> torch.Tensor:
 
 
 def sequence_kl(student: Tabular, expert: Tabular) -> torch.Tensor:
-    """Autograd of the exact KL(student || expert) over whole sequences: prefixes and all."""
+    """Autograd gradient of the exact KL(student || expert) over whole sequences, including the prefix distribution."""
     return student.gradient(divergences.kl(student.sequence_logp_B(), expert.sequence_logp_B().detach()))
 
 
@@ -94,7 +94,7 @@ def test_opd_gamma_0_is_opd_full_at_frozen_prefixes(student, expert):
 
 
 def test_opd_gamma_1_is_the_sequence_reverse_kl(student, expert):
-    """Catches a wrong direction of the discounted sum, or one that runs over row borders."""
+    """Catches a discounted sum in the wrong direction or across rows."""
     assert close(opd(student, expert, 1.0), sequence_kl(student, expert))
 
 
@@ -144,7 +144,7 @@ def test_control_base_tokens_without_the_ratio_differ(student, expert, base):
 
 def test_group_advantage_is_the_reward_gradient_times_one_minus_one_over_group(student):
     """Group mean as baseline, groups of two, all 27 x 27 groups: gradient of accuracy times 1 - 1/G. Catches a
-    baseline that leaks the own reward twice, or rewards that broadcast over the wrong axis."""
+    baseline that counts the sample's reward twice, or rewards that broadcast over the wrong axis."""
     reward_B = torch.tensor([float(sum(s) % 2) for s in SEQUENCES], dtype=torch.float64)
     first, second = torch.cartesian_prod(torch.arange(27), torch.arange(27)).T
     advantage_BG = divergences.group_advantages(torch.stack([reward_B[first], reward_B[second]], 1), "none")
@@ -155,7 +155,7 @@ def test_group_advantage_is_the_reward_gradient_times_one_minus_one_over_group(s
     logp_N = student.logp_N()
     got = student.gradient(losses.surrogate(logp_N, logp_N.detach(), weight_B[ROW_N]).sum())
     value = (student.sequence_logp_B().exp() * reward_B).sum()
-    assert close(got, -student.gradient(value))  # two samples a group, each (1 - 1/2) of the gradient
+    assert close(got, -student.gradient(value))  # two samples per group, each (1 - 1/2) of the gradient
 
 
 def test_rft_is_the_gradient_of_expected_passing_likelihood(student):

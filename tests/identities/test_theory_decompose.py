@@ -1,4 +1,4 @@
-"""Section 3 on random instances: identities to 1e-9, bounds never violated, production divergences underneath."""
+"""docs/theory.md, section 3, on random instances: identities to 1e-9, bounds, and production divergences."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_soft_students_of_family_f_have_delta_zero() -> None:
 
 
 def test_an_expert_without_errors_makes_wrong_students_ineligible() -> None:
-    """kappa = 0: wrong students have infinite L; inf N is over the others, so Delta = -log(1 - kappa) = 0."""
+    """At kappa = 0 wrong students have infinite L, so inf N is over the others and Delta = -log(1 - kappa) = 0."""
     family, theta = FamilyF(2, 0.1, 0.0), np.array([0, 1])
     students = np.stack([family.student(b) for b in family.bits()])
     parts = split_bandit(Bandit(family.law, family.expert(theta), students, family.reward(theta)))
@@ -174,7 +174,7 @@ def test_batches_agree_with_single_instances(kind: str) -> None:
 @settings(max_examples=30)
 @given(SEEDS)
 def test_the_divergences_are_the_production_ones(seed: int) -> None:
-    """Directions not swapped: L is losses.divergence kl_student_expert on logits, F is kl_expert_student."""
+    """Catches swapped directions: L is losses.divergence kl_student_expert on logits, F is kl_expert_student."""
     bandit = _random(seed)
     parts = split_bandit(bandit)
     expert = torch.from_numpy(np.log(bandit.expert))

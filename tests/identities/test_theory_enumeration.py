@@ -1,7 +1,7 @@
-"""Closed forms against brute force: every data set of every tiny instance, to 1e-12.
+"""Closed forms equal brute force over every data set of every tiny instance, to 1e-12.
 
-The enumeration (theory/enumerate.py) knows no formula. A wrong vote error, a swapped information model or a forgotten
-tie would show here.
+The enumeration (understudy/theory/exact/enumerate.py) uses no closed form. Catches a wrong vote error, a swapped
+information model, and a missing tie.
 """
 
 from __future__ import annotations
@@ -105,8 +105,8 @@ def test_noisy_horizon_families(kind: str) -> None:
 
 
 def test_soft_students_an_improper_learner_does_better() -> None:
-    """With soft students, Theorem 2 is about mixtures of students. A learner that may
-    play any policy on {0, 1} plays outright and has regret (votes' error) - kappa, which is smaller."""
+    """With soft students, Theorem 2 is about mixtures of students. A learner that may play any policy on {0, 1}
+    plays deterministically and has regret (error of the vote) - kappa, which is smaller."""
     soft, hard = FamilyF(2, 0.3, 0.2, "S", (0.3, 0.7)), FamilyF(2, 0.3, 0.2, "D", (0.3, 0.7))
     laws, _, mu, best = brute.family_worlds(soft, Info.OFF_S)
     outright = brute.family_worlds(hard, Info.OFF_S)[1]
@@ -117,7 +117,7 @@ def test_soft_students_an_improper_learner_does_better() -> None:
 
 
 def test_the_information_models_show_what_they_say() -> None:
-    """One round's labels: OFF-S hides the score, OFF-G shows it, OFF-L shows the row, ON-G is the base's own action."""
+    """Labels of one round: OFF-S hides the score, OFF-G shows it, OFF-L shows the row, ON-G uses base actions."""
     expert = np.array([[[0.25, 0.75]]])
     mu, base = np.ones(1), np.array([[1.0, 0.0]])
     labels = {info: brute.observation_laws(info, mu, expert, base)[0] for info in IID}

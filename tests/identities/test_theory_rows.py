@@ -1,4 +1,4 @@
-"""The lab is about the program that trains: real rows of the table, real labels, rollouts, updates and kernels."""
+"""The theory is about the program that trains: it runs real rows, labels, rollouts, updates and kernels."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ THETA = np.array([0, 1, 1, 0])
 
 @pytest.mark.parametrize("method", ["opd", "opd_full"])
 def test_family_f_ends_at_one_minus_kappa_also_near_the_expert(method: str) -> None:
-    """The claim `rows` has the smaller eps."""
+    """The claim `rows` uses the smaller eps."""
     family = FamilyF(4, 0.3, 0.1)
     end = expected_flow(method, FreeTable(4, PLAYABLE), family.law, family.expert(THETA), steps=400)
     assert end.probabilities()[np.arange(4), THETA] == pytest.approx(np.full(4, 0.9), abs=1e-6)
@@ -57,7 +57,7 @@ def test_the_rows_are_the_table_s() -> None:
 
 
 def test_samples_at_one_context_are_independent() -> None:
-    """A bug this caught: keys that name the context give every prompt there the same random numbers."""
+    """Catches keys that name the context: every prompt there would get the same random numbers."""
     task = TableTask(np.array([1.0]), np.zeros((1, 2)))
     prompts = task.prompts("train", 50, seed=0)
     assert len({p.key for p in prompts}) == 50

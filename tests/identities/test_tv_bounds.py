@@ -1,4 +1,4 @@
-"""Lower bounds of TV hold as often as they say."""
+"""Lower bounds of total variation hold at their stated confidence."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ WAYS: dict[str, Callable[[np.ndarray, np.ndarray, bool, int], Estimate]] = {
 @pytest.mark.parametrize("k", [1, 4])
 @pytest.mark.parametrize("shared", [True, False])
 def test_lower_bounds_hold(world: Lengths, k: int, shared: bool) -> None:
-    """Wrong at most DELTA of the time, and 0.2 is large enough for a bound with a missing factor to show."""
+    """Wrong at most a fraction DELTA of the time; 0.2 is large enough to reveal a bound with a missing factor."""
     rng = np.random.default_rng(k)
     wrong = dict.fromkeys(WAYS, 0)
     for seed in range(REPEATS):
@@ -59,7 +59,7 @@ def test_lower_bounds_hold(world: Lengths, k: int, shared: bool) -> None:
     assert all(w / REPEATS <= limit for w in wrong.values()), wrong
 
 
-def test_lower_bounds_find_what_is_there() -> None:
+def test_lower_bounds_detect_a_difference() -> None:
     rng = np.random.default_rng(0)
     for k, least in ((1, 0.3), (8, 0.5)):
         p, q = FAR.draw(rng, 1000, k)
@@ -112,7 +112,7 @@ def _flags(rng: np.random.Generator, rates: np.ndarray, n: int, k: int) -> np.nd
 
 @pytest.mark.parametrize("k", [1, 3])
 def test_keyword_bounds_hold(k: int) -> None:
-    """Twelve words: without Bonferroni some word would look different nearly always."""
+    """Twelve words: without Bonferroni some word would nearly always seem to differ."""
     rng = np.random.default_rng(0)
     rates = rng.uniform(0.05, 0.95, 12)
     words = [f"w{i}" for i in range(12)]

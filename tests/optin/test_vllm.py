@@ -1,8 +1,8 @@
-"""Against a real vLLM: skipped unless UNDERSTUDY_VLLM_URL is its address (docs/servers.md says how to start one).
+"""Tests with a real vLLM: skipped unless UNDERSTUDY_VLLM_URL is its address (docs/servers.md: how to start one).
 
     UNDERSTUDY_VLLM_URL=http://127.0.0.1:8000/v1 UNDERSTUDY_VLLM_MODEL=FOLDER python -m pytest tests/optin -s
 
-FOLDER is a local copy of what it serves, in the same precision, small enough to train, where the server can read it.
+FOLDER is a local copy of the served model, in the same precision, small enough to train, readable by the server.
 The test of the sampler needs VLLM_SERVER_DEV_MODE=1; afterwards FOLDER's weights are put back.
 """
 
@@ -63,7 +63,7 @@ def test_preflight_and_parity(expert: ServerExpert, policy: Policy) -> None:
 
 
 def test_opd_trains_like_the_local_expert(policy: Policy, tmp_path: Path) -> None:
-    # a student unlike its expert: where the signal is rounding, the optimizer makes whole steps of it
+    # a student unlike its expert: if the signal were rounding alone, the optimizer would still take full steps
     other = load_policy(MODEL, "student", device="cpu")
     with torch.no_grad():
         for p in other.model.parameters():
@@ -74,7 +74,7 @@ def test_opd_trains_like_the_local_expert(policy: Policy, tmp_path: Path) -> Non
         train(config("opd", tmp_path / name, student=student, expert=e, task="countdown"))
         for name, e in (("local", MODEL), ("server", URL))
     ]
-    # not the weights: Adam makes a whole step of a gradient that is all rounding
+    # not the weights: Adam takes a full step for a gradient that is all rounding
     a, b = ([(x["loss"], x["grad_norm"]) for x in read_metrics(run, "train")] for run in runs)
     assert len(a) == len(b) == 2
     for one, other_one in zip(a, b):
@@ -82,13 +82,13 @@ def test_opd_trains_like_the_local_expert(policy: Policy, tmp_path: Path) -> Non
 
 
 def test_rollouts_with_weight_refresh(policy: Policy, tmp_path: Path) -> None:
-    """The student's weights go there and FOLDER's come back. Parity at every update."""
+    """The student's weights are sent at every update, with parity; FOLDER's weights are put back at the end."""
     try:
         check_refresh(tmp_path)
     finally:
         client = Client(URL)
         (tmp_path / "back").mkdir()
-        write_untied(policy, tmp_path / "back")  # FOLDER itself would leave a tied head as it is
+        write_untied(policy, tmp_path / "back")  # reloading FOLDER itself would leave a tied head as it is
         reload = {"method": "reload_weights", "kwargs": {"weights_path": str(tmp_path / "back")}}
         client.post_bare(f"{client.root}/collective_rpc", reload)
         client.post_bare(f"{client.root}/reset_prefix_cache", None)

@@ -1,4 +1,4 @@
-"""What a cell may be combined with: every rule speaks for itself, and every combination trains or is refused."""
+"""Combinations of cells: every rule can refuse, and every combination trains or is refused with a reason."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def refusal(fields: dict[str, Any]) -> UserError | None:
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.field)
-def test_every_rule_speaks(rule: Rule) -> None:
-    """Catches a rule that can never fire (an earlier one hides it), or one that names another field or no reason."""
+def test_every_rule_refuses_something(rule: Rule) -> None:
+    """Catches a rule that can never fire (an earlier one hides it), names another field, or gives no reason."""
     errors = [error for fields in CRAFTED if (error := refusal(fields)) is not None]
     matching = [e for e in errors if e.hint.endswith(rule.reason)]
     assert matching, f"no configuration in CRAFTED meets this rule first: {rule.reason}"
@@ -73,7 +73,7 @@ def test_every_rule_speaks(rule: Rule) -> None:
 
 @pytest.mark.parametrize("fields", CRAFTED, ids=lambda f: "-".join(map(str, f.values())))
 def test_every_crafted_mistake_is_refused(fields: dict[str, Any]) -> None:
-    """Catches a rule that was dropped: each of these fires exactly because of the last field named."""
+    """Catches a rule that was dropped: each of these fires because of the last field given."""
     error = refusal(fields)
     assert error is not None
     last = list(fields)[-1]
@@ -102,7 +102,7 @@ LEGAL = [c for c in every_combination() if refusal({"method": "opd"} | completed
 
 
 def test_every_combination_is_legal_or_refused_with_a_reason() -> None:
-    """Catches a combination that slips through without a rule, crashes the rules, or is refused without a word."""
+    """Catches a combination that slips through without a rule, crashes the rules, or is refused without a reason."""
     for cells in every_combination():
         error = refusal({"method": "opd"} | completed(cells))
         if error is not None:
@@ -115,14 +115,14 @@ def test_every_combination_is_legal_or_refused_with_a_reason() -> None:
 
 
 def test_legality_does_not_depend_on_the_row_one_started_from() -> None:
-    """Catches a default of one row that leaks into cells that were all given."""
+    """Catches a default of a row that changes cells that were all given."""
     for cells in every_combination():
         verdicts = {m: refusal({"method": m} | completed(cells)) is None for m in TABLE}
         assert len(set(verdicts.values())) == 1, f"{cells}: {verdicts}"
 
 
 def advice(hint: str) -> list[dict[str, str]]:
-    """The cells that a refusal tells the user to use: each alone, and all of them together."""
+    """The cells that a refusal suggests: each alone, and all together."""
     words = hint.replace(",", " ").replace(":", " ").split()
     pairs = [(w[2:], words[i + 1]) for i, w in enumerate(words[:-1]) if w.startswith("--")]
     single = [{name: value} for name, value in pairs if value in CELLS.get(name, ())]
@@ -145,7 +145,7 @@ def way_out(cells: dict[str, str]) -> bool:
 
 
 def test_advice_never_goes_in_circles() -> None:
-    """Catches two rules that send the user round: "use --importance token", "use --importance none"."""
+    """Catches two rules with circular advice: "use --importance token", "use --importance none"."""
     stuck = [cells for cells in every_combination() if not way_out(cells)]
     assert not stuck, f"{len(stuck)} combinations, first {stuck[0]}"
 
@@ -168,7 +168,7 @@ def test_a_single_other_cell_is_legal_or_refused_with_a_reason(method: str) -> N
 @pytest.mark.parametrize("cells", LEGAL, ids=lambda c: "-".join(c.values()))
 def test_every_legal_combination_trains(cells: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches labels that belong to another rollout (passed completions next to cached labels), a cache that is not
-    used, a ledger that counts twice, and plain crashes, in all cells that no row of the table visits."""
+    used, a ledger that counts twice, and crashes, in all combinations that no row of the table uses."""
     c = config("opd", tmp_path / "run", **completed(cells))
     run = Watched(c, monkeypatch)
     assert len(run.lines) == 2
@@ -178,7 +178,7 @@ def test_every_legal_combination_trains(cells: dict[str, str], tmp_path: Path, m
     if cells["replay"] in ("round", "aggregate") and cells["target"] == "expert_token":
         labelled_once = sum(e.scored for e in run.experts)
         acted = run.ledger["student_tokens_sampled"] + run.ledger["expert_tokens_sampled"]
-        # a mixture asks the expert at each token while acting too
+        # a mixture also calls the expert at each token while acting
         assert labelled_once == acted * (2 if cells["behavior"] == "mixture_token" else 1)
 
 

@@ -1,4 +1,4 @@
-"""Every row of the table trains, pays what it says it pays, and leaves a model that anybody can load."""
+"""Every row of the table trains, has the costs that it states, and writes a model that transformers can load."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from understudy.training.train import train
 
 
 class Watched:
-    """One run with its own account: the calls of the expert, and what the student sampled."""
+    """A run with independent counts of expert calls and of student samples."""
 
     def __init__(self, c: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
         self.experts: list[CountingExpert] = []
@@ -52,7 +52,7 @@ class Watched:
 
     @property
     def requested(self) -> dict[str, int]:
-        """The ledger's columns, from the oracles."""
+        """The columns of the ledger, from the independent counts."""
         return {
             "expert_calls": sum(e.calls for e in self.experts),
             "expert_tokens_scored": sum(e.scored for e in self.experts),
@@ -64,7 +64,7 @@ class Watched:
 
 
 def check_run(run: Watched, c: TrainConfig) -> None:
-    """Finished, finite, loadable, moved, and the ledger agrees with the oracles in every column."""
+    """Asserts: finished, finite, loadable, weights changed; each column of the ledger equals the independent count."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     assert read_status(run.path)["state"] == "done"
@@ -88,7 +88,7 @@ def check_run(run: Watched, c: TrainConfig) -> None:
     from understudy.tasks import load_task
 
     start = load_policy(c.student, "student", load_task(c.task).tokenizer(), c.seed, "cpu")
-    assert (trained - start.model.get_input_embeddings().weight).abs().max() > 1e-5, "the student did not move"
+    assert (trained - start.model.get_input_embeddings().weight).abs().max() > 1e-5, "the weights did not change"
     assert json.loads((run.path / "final.json").read_text())["splits"]["test"]["keys"]
 
 
@@ -100,7 +100,7 @@ CASES = [
 @pytest.mark.parametrize(("method", "expert"), CASES)
 def test_row_trains_and_pays(method: str, expert: str, models: dict[str, Path], tmp_path: Path,
                              monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
-    """Catches a row that crashes, does not learn, mixes up labels, or whose ledger forgets or double-counts.
+    """Catches a row that crashes, does not learn, mixes up labels, or has a ledger that omits or counts twice.
 
     Hand-checked columns, in tokens: T = trained, by row.
     """
@@ -109,7 +109,7 @@ def test_row_trains_and_pays(method: str, expert: str, models: dict[str, Path], 
     if method == "base_opd":
         changes |= {"prompt_pool": 8, "updates": 4}  # two passes over the pool
     if method == "gkd":
-        changes |= {"updates": 4, "seed": 1}  # both sides of the coin come up
+        changes |= {"updates": 4, "seed": 1}  # both actors are drawn
     c = config(method, tmp_path / "run", **changes)
     run = Watched(c, monkeypatch)
     check_run(run, c)
@@ -120,13 +120,15 @@ def test_row_trains_and_pays(method: str, expert: str, models: dict[str, Path], 
         assert columns == [2 * rows, t, 0, 0]
     elif method == "word_kd":  # it writes, then scores its own
         assert columns == [2 * 2 * rows, t, t, 0]
-    elif method == "gkd":  # it scores, whichever side writes
+    elif method == "gkd":  # it scores, whether student or expert samples
         written = paid["expert_tokens_sampled"]
         assert 0 < written < t
         by_expert = columns[0] - 4 * rows
         assert by_expert % rows == 0
         assert columns[1:] == [written, t, t - written]
-    elif method == "dagger":  # called at each token while acting, and once more for its label; old rounds are free
+    elif (
+        method == "dagger"
+    ):  # a call per token while acting, one for its label; earlier rounds cost nothing
         acted = paid["student_tokens_sampled"]
         assert columns == [2 * 2 * rows, 0, 2 * acted, acted]
     elif method in ("opd", "opd_full"):  # exactly the student's tokens are scored
@@ -136,7 +138,7 @@ def test_row_trains_and_pays(method: str, expert: str, models: dict[str, Path], 
         assert t % 2 == 0
     elif method == "grpo":
         assert columns == [0, 0, 0, t]
-    elif method == "rft":  # failed completions are paid for and not trained
+    elif method == "rft":  # failed completions are counted as cost and not trained on
         assert columns[:3] == [0, 0, 0]
         assert t < columns[3]
     else:
@@ -171,7 +173,7 @@ def test_divergence_trains(cells: dict[str, Any], tmp_path: Path) -> None:
 
 
 def test_opd_with_gamma(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Catches gamma that is read from the configuration and then not used: weights must accumulate to the left."""
+    """Catches a gamma that is read from the configuration and not used: weights must accumulate to the left."""
     seen: dict[float, list[torch.Tensor]] = {}
     update = train_module.update
     for gamma in (0.0, 0.5, 1.0):

@@ -1,4 +1,4 @@
-"""Rows trained through a server end where the same expert in this process would have taken them."""
+"""Rows trained through a server end with the weights of the same rows with a local expert."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_scores_train_like_the_model_itself(
     method: str, cells: dict[str, Any], stub: Stub, models: dict[str, Path], tmp_path: Path
 ) -> None:
     """Catches scores of other positions or rollouts, and a top-k without its tail: the student samples the same
-    completions on both sides, so its weights must come out the same."""
+    completions in both runs, so the weights must be equal."""
     base = config(method, tmp_path / "local", student=str(models["llama"]), expert=str(models["qwen2"]), **cells)
     local = train(base)
     there = train(dataclasses.replace(base, expert=stub.url, out=str(tmp_path / "server")))
@@ -81,7 +81,7 @@ def test_its_samples_train_like_the_models_own(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The expert acts: given the completions that the server drew, the expert in this process trains the same."""
+    """The expert acts: on completions that the server drew, training with the local expert gives the same weights."""
     base = config(method, tmp_path / "server", student=str(models["llama"]), expert=stub.url, **cells)
     loaded: list[Any] = []
     load_expert = session_module.load_expert
@@ -93,8 +93,8 @@ def test_its_samples_train_like_the_models_own(
     close(local, there)
 
 
-def test_an_evaluation_asks_what_a_server_can(stub: Stub, models: dict[str, Path], tmp_path: Path) -> None:
-    """With --eval-expert: accuracies of the expert, greedy too; no divergences, and no zero in their place."""
+def test_an_evaluation_requests_what_a_server_can_give(stub: Stub, models: dict[str, Path], tmp_path: Path) -> None:
+    """With --eval-expert: sampled and greedy accuracy of the expert; divergences are absent, not zero."""
     run = train(
         config("opd", tmp_path / "r", student=str(models["llama"]), expert=stub.url, eval_expert=True, eval_every=1)
     )
@@ -111,10 +111,10 @@ def test_an_evaluation_asks_what_a_server_can(stub: Stub, models: dict[str, Path
 
 @pytest.fixture
 def engine(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stub]:
-    """A server with other weights of the student's shape: whatever it served before, it is given the student's."""
+    """A server with other weights of the student's shape: the run must send it the student's weights."""
     folder = tmp_path_factory.mktemp("served")
     write_untied(load_policy(str(models["llama"]), "student", device="cpu"), folder)
-    served = load_policy(str(folder), "student", device="cpu")  # as vLLM has it: no head is ever tied
+    served = load_policy(str(folder), "student", device="cpu")  # as in vLLM: the head is never tied
     with torch.no_grad():
         for p in served.model.parameters():
             p.add_(torch.randn(p.shape, generator=torch.Generator().manual_seed(1)) * 0.3)
@@ -149,8 +149,8 @@ def test_rollouts_by_a_server(method: str, engine: Stub, models: dict[str, Path]
 
 
 def test_a_refresh_that_does_nothing_is_noticed(engine: Stub, models: dict[str, Path], tmp_path: Path) -> None:
-    """Catches training on another model's samples: a server that says 200 and keeps its weights, from the start or
-    later, even when the update was small."""
+    """Catches training on samples of another model: a server that answers 200 and keeps its weights, from the start or
+    later, even after a small update."""
     engine.stale = True
     with pytest.raises(UserError, match=r"differently than the local copy|differ from the student's"):
         train(by_server(engine, "opd", tmp_path / "a", models))
@@ -168,10 +168,10 @@ def test_a_refresh_that_does_nothing_is_noticed(engine: Stub, models: dict[str, 
         train(small)
 
 
-def test_a_head_that_stays_behind_is_noticed(
+def test_a_head_that_is_not_updated_is_noticed(
     engine: Stub, models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """vLLM keeps its old head when it is given a model whose head is tied: that is why it is given another."""
+    """vLLM keeps its old head when it loads a model with a tied head; so the run sends an untied copy."""
     monkeypatch.setattr(engine_module, "write_untied", lambda policy, folder: policy.save(folder))
     with pytest.raises(UserError, match="scores differently"):
         train(by_server(engine, "opd", tmp_path / "run", models))
@@ -194,7 +194,7 @@ def test_mistakes_with_samplers(
 
 
 def test_a_sampler_that_takes_no_weights(engine: Stub, models: dict[str, Path], tmp_path: Path) -> None:
-    """Told before anything is written."""
+    """The refusal comes before anything is written."""
     engine.dev_mode = False
     with pytest.raises(UserError, match="has no /reset_prefix_cache: start vLLM with VLLM_SERVER_DEV_MODE=1"):
         train(by_server(engine, "opd", tmp_path / "run", models))
@@ -205,7 +205,7 @@ def test_a_sampler_that_takes_no_weights(engine: Stub, models: dict[str, Path], 
 def test_an_untied_copy_is_the_same_model(
     shards: bool, models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Catches a head that is lost, or another one, in what vLLM is given."""
+    """Catches a missing or wrong head in the weights that are sent to vLLM."""
     policy = load_policy(str(models["llama"]), "student", device="cpu")
     assert policy.model.config.tie_word_embeddings
     if shards:
