@@ -26,7 +26,8 @@ def provenance(command: Sequence[str] | None = None, device: str = "cpu") -> dic
     torch = sys.modules.get("torch")
     return {
         "git": git_state(Path(__file__).parents[1]),
-        "versions": {"understudy": package_version("understudy"), "python": platform.python_version()}
+        # through sys.modules: `import understudy` here would be a circle
+        "versions": {"understudy": sys.modules["understudy"].__version__, "python": platform.python_version()}
         | {name: package_version(name) for name in PACKAGES},
         "device": device_name(device),
         "platform": platform.platform(),

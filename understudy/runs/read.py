@@ -20,12 +20,14 @@ LOCK = ".lock"
 _STEP = re.compile(r"step-(\d+)")
 
 
-def is_run(path: Path) -> bool:
-    """Whether `path` holds a run. (A model folder has a config.json too, but none of the others.)"""
+def is_run(path: Path, damaged: bool = False) -> bool:
+    """Whether `path` holds a run. (A model folder has a config.json too, but none of the others.)
+
+    damaged: also one of which only config.json and metrics.jsonl are left, which a report can show.
+    """
     # os.path instead of Path.is_file: a name that is too long for the system is no run, not an error
-    return os.path.isfile(path / "config.json") and any(
-        os.path.isfile(path / name) for name in ("provenance.json", "status.json", "metrics.jsonl")
-    )
+    names = ("provenance.json", "status.json") + ("metrics.jsonl",) * damaged
+    return os.path.isfile(path / "config.json") and any(os.path.isfile(path / name) for name in names)
 
 
 def is_done(path: Path) -> bool:

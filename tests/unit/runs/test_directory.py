@@ -467,6 +467,18 @@ def test_reading_runs_loads_no_torch(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", script, str(out)], env=env, check=True)
 
 
+def test_provenance_names_the_version_that_runs_also_where_none_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(understudy, "__version__", "9.9")
+    assert provenance()["versions"]["understudy"] == "9.9"
+
+
+def test_a_model_folder_with_metrics_is_no_run_but_a_run_with_damage_can_be_shown(tmp_path: Path) -> None:
+    for name in ("config.json", "metrics.jsonl"):
+        (tmp_path / name).write_text("{}\n")
+    assert not is_run(tmp_path)
+    assert is_run(tmp_path, damaged=True)
+
+
 def test_provenance_has_no_folders_of_this_machine(tmp_path: Path) -> None:
     facts = provenance(["/somewhere/bin/understudy", "train", "--method", "sft"])
     assert facts["command"] == ["understudy", "train", "--method", "sft"]

@@ -67,8 +67,8 @@ def load(paths: Sequence[Path]) -> Comparison:
             raise UserError("paths", compared[0], "is a comparison: report on it alone, or name its runs")
         return _load_comparison(compared[0])
     for path in paths:
-        if not is_run(path):
-            inside = sorted(str(p.parent) for p in path.glob("*/config.json") if is_run(p.parent))[:3]
+        if not is_run(path, damaged=True):
+            inside = sorted(str(p.parent) for p in path.glob("*/config.json") if is_run(p.parent, damaged=True))[:3]
             hint = f"name the runs in it: {' '.join(inside)}" if inside else "it has no compare.json, no run"
             raise UserError("paths", path, hint)
     return _from_runs(paths)
@@ -88,7 +88,7 @@ def _load_comparison(root: Path) -> Comparison:
             notes.append("compare.json: a run without a path was skipped")
             continue
         path = root / item["path"]
-        if not is_run(path):
+        if not is_run(path, damaged=True):
             notes.append(f"run {label(item['path'])} is missing: not started yet, or moved")
             continue
         method, budget = str(item.get("method", "")), number(item.get("budget")) or 1.0
