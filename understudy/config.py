@@ -26,7 +26,7 @@ DTYPES = ("float32", "bfloat16", "mixed")
 
 
 @dataclass(frozen=True)
-class Setting:
+class Essentials:
     """Method, student, expert and task."""
 
     method: str = option("opd", heading="method, models and task")
@@ -120,7 +120,7 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class Machine:
+class Execution:
     """Checkpoints, and where it all runs."""
 
     save_every: int = option(50, heading="checkpoints and machine", least=0)
@@ -163,7 +163,7 @@ class ExpertSpec:
 
 
 @dataclass(frozen=True)
-class TrainConfig(Machine, Evaluation, Optimization, Sampling, Cells, Setting):
+class TrainConfig(Execution, Evaluation, Optimization, Sampling, Cells, Essentials):
     """What the user asks for. None = as the method's row has it."""
 
     @property

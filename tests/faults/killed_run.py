@@ -142,7 +142,7 @@ def differing(out: Path, want: dict[str, str]) -> list[str]:
 
 
 def until_done(command: list[str], out: Path, log: Path, kill: Callable[[int, int], None], most: int) -> list[int]:
-    """Repeats the command until it succeeds; `kill(pid, n)` may end attempt n. Returns the steps reached at the kills."""
+    """Repeat the command until it succeeds; `kill(pid, n)` may end attempt n. Returns steps reached at the kills."""
     reached: list[int] = []
     for n in range(most):
         pid = spawn(command, log)

@@ -278,7 +278,7 @@ def test_a_key_is_never_printed(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Searches the run directory, the cache, the output and the log at every level, also when the server repeats the key
+    """Search the run directory, the cache, the output and the log at every level, also when the server repeats the key
     in its error messages."""
     caplog.set_level(0)
     monkeypatch.setenv("UNDERSTUDY_API_KEY", KEY if fault != "401" else KEY + "x")

@@ -126,9 +126,7 @@ def test_row_trains_and_pays(method: str, expert: str, models: dict[str, Path], 
         by_expert = columns[0] - 4 * rows
         assert by_expert % rows == 0
         assert columns[1:] == [written, t, t - written]
-    elif (
-        method == "dagger"
-    ):  # a call per token while acting, one for its label; earlier rounds cost nothing
+    elif method == "dagger":  # a call per token while acting, one for its label; earlier rounds cost nothing
         acted = paid["student_tokens_sampled"]
         assert columns == [2 * 2 * rows, 0, 2 * acted, acted]
     elif method in ("opd", "opd_full"):  # exactly the student's tokens are scored

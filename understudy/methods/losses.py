@@ -20,7 +20,7 @@ from understudy.types import Batch
 
 @dataclass(frozen=True)
 class Objective:
-    """Which kernel, and its visible knobs."""
+    """Which kernel, and its options."""
 
     target: str  # "token" or "distribution"
     divergence: str = "kl_student_expert"
@@ -129,6 +129,6 @@ def _piece(logits: Tensor, batch: Batch, objective: Objective, index: Tensor) ->
     if objective.top_k:
         chooser = student_logp if objective.top_k_of == "student" else expert_logp
         ids = chooser.detach().topk(min(objective.top_k, chooser.shape[-1] - 1), -1).indices
-        student_logp, expert_logp = (divergences.bucketed(student_logp, ids), divergences.bucketed(expert_logp, ids))
+        student_logp, expert_logp = divergences.bucketed(student_logp, ids), divergences.bucketed(expert_logp, ids)
     loss = divergence(student_logp, expert_logp, objective.divergence, objective.beta)
     return batch.weight_N[index] * loss, logp

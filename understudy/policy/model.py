@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -17,13 +17,11 @@ from understudy.errors import UserError
 from understudy.methods.losses import Objective, token_losses
 from understudy.policy import tokens
 from understudy.policy.decoding import CachedSteps
+from understudy.policy.lora import Adapter, attach
 from understudy.policy.padding import Padded, pad
 from understudy.protocols import CAPABILITIES
 from understudy.runs.checkpoint import load_tensors
 from understudy.types import Batch, Prompt, Rollout
-
-if TYPE_CHECKING:
-    from understudy.policy.lora import Adapter
 
 SCORE_ROWS = 256  # at most so many rows per forward pass without gradients
 SCORE_LOGITS = 2**28  # at most so many logits in it (1 GiB), unless one row has more
@@ -140,8 +138,6 @@ class Policy:
 
     def adapt(self, rank: int, alpha: float, dropout: float, targets: str, seed: int) -> None:
         """Train only a new adapter from now on (lora.py). UserError: no such layers."""
-        from understudy.policy.lora import attach
-
         self.adapter = attach(self.model, self.name, rank, alpha, dropout, targets, seed)
         self.model.eval()
 

@@ -130,7 +130,7 @@ def shard(policy: Policy) -> str:
     )
 
 
-def write(folder: Path, tensors: Mapping[str, Tensor]) -> None:
+def write_shards(folder: Path, tensors: Mapping[str, Tensor]) -> None:
     """A distributed checkpoint of sharded tensors: each process writes its part, as safetensors (collective)."""
     import torch.distributed.checkpoint as dcp
 
@@ -138,7 +138,7 @@ def write(folder: Path, tensors: Mapping[str, Tensor]) -> None:
         dcp.save(dict(tensors), storage_writer=dcp.HuggingFaceStorageWriter(str(folder), save_distributed=True))
 
 
-def read(folder: Path, into: Mapping[str, Tensor]) -> None:
+def read_shards(folder: Path, into: Mapping[str, Tensor]) -> None:
     """Fill these tensors, sharded or whole, from a distributed checkpoint of any number of processes (collective)."""
     import torch.distributed.checkpoint as dcp
 

@@ -55,7 +55,7 @@ def describe_os_error(error: BaseException) -> str | None:
 
 
 @contextlib.contextmanager
-def os_errors_explained(path: Path, after: str = "") -> Iterator[None]:
+def os_errors_explained(path: Path, after: str = "", field: str = "out") -> Iterator[None]:
     """Turn an error of the operating system into a UserError about `path`, with `after` at the end of its line."""
     try:
         yield
@@ -63,7 +63,7 @@ def os_errors_explained(path: Path, after: str = "") -> Iterator[None]:
         message = describe_os_error(error)
         if message is None:
             raise
-        raise UserError("out", path, message + after) from error
+        raise UserError(field, path, message + after) from error
 
 
 def plain(value: Any) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import math
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -126,8 +127,6 @@ class _Wandb:
     """A Weights & Biases run, continued by a resume. WANDB_PROJECT, WANDB_MODE and the like apply."""
 
     def __init__(self, run: Path, config: Mapping[str, Any], step: int) -> None:
-        import os
-
         import wandb
 
         self.run = wandb.init(

@@ -10,11 +10,10 @@ log-probs of every draw are compared with the student's own.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from understudy.experts.server.check import preflight, same_tokens
 from understudy.experts.server.expert import ServerExpert
 from understudy.policy import Policy
 from understudy.runs.checkpoint import load_tensors, save_tensors
-from understudy.runs.files import describe_os_error, new_folder, read_json, write_json
+from understudy.runs.files import new_folder, os_errors_explained, read_json, write_json
 from understudy.servers.config import parse_server
 from understudy.servers.http import Rejected, Unreachable
 from understudy.types import Prompt, Rollout
@@ -64,14 +63,14 @@ class ServerSampler:
         out = [dataclasses.replace(r, actor=actor) for r in drawn]
         self._probes = out[:PROBES]
         self._before = [x.cpu() for x in self.student.score(self._probes)]
-        gap = _mean([own - _recorded(r) for own, r in zip(self._before, self._probes)])
+        gap = _mean([own - torch.tensor(r.behavior_logp) for own, r in zip(self._before, self._probes)])
         if not gap <= self.limit:
             self._differ("its log-probs of the completions it has drawn", gap)
         return out
 
     def refresh(self) -> None:
         """Give the server the student's weights and see that it has them."""
-        with _explained(self.folder):
+        with os_errors_explained(self.folder, field="sampler.weights"):
             self.folder.parent.mkdir(parents=True, exist_ok=True)
             with new_folder(self.folder) as tmp:
                 write_untied(self.student, tmp)
@@ -150,21 +149,6 @@ def write_untied(policy: Policy, folder: Path) -> None:
         file = folder / "model.safetensors"
         save_tensors(file, load_tensors(file) | head, {"format": "pt"})
     write_json(folder / "config.json", config | {"tie_word_embeddings": False})
-
-
-@contextlib.contextmanager
-def _explained(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except Exception as error:
-        words = describe_os_error(error)
-        if words is None:
-            raise
-        raise UserError("sampler.weights", folder, words) from error
-
-
-def _recorded(rollout: Rollout) -> Tensor:
-    return torch.tensor(rollout.behavior_logp, dtype=torch.float32)
 
 
 def _mean(differences: Sequence[Tensor]) -> float:

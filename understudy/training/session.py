@@ -38,11 +38,11 @@ from understudy.runs.shared import SharedRun
 from understudy.runs.trackers import names_of, open_trackers
 from understudy.tasks import load_task
 from understudy.terminal import Progress, no_progress
-from understudy.training import state as training_state
 from understudy.training.acting import Actor
 from understudy.training.card import card, find_diagnosis
 from understudy.training.rollouts import RolloutSource
 from understudy.training.server_sampler import ServerSampler
+from understudy.training.state import load_state, save_state, seed_all
 from understudy.training.update import check_weights, learning_rate
 from understudy.types import Ledger
 
@@ -67,10 +67,10 @@ class Session:
     ledger: Ledger
     show: Progress
     stop_requested: Callable[[], bool]
-    """Whether this process has been asked to stop."""
+    """Whether this process is to stop."""
 
     def interrupted(self) -> bool:
-        """Whether any process has been asked to stop."""
+        """Whether any process is to stop."""
         return distributed.any_of(self.stop_requested())
 
     def stopped(self, step: int) -> Interrupted:
@@ -92,7 +92,7 @@ class Session:
         """A checkpoint before update `step`."""
         check_weights(self.student, step)
         state = {"ledger": self.ledger.as_dict(), "updates": self.config.updates}
-        training_state.save(self.run, step, self.student, self.optimizer, state)
+        save_state(self.run, step, self.student, self.optimizer, state)
 
     def log(self, step: int, metrics: dict[str, Any], began: float) -> None:
         """Count and record update `step`; began: when it did, by time.perf_counter."""
@@ -153,11 +153,11 @@ def open_session(config: Resolved, progress: Progress, note: Callable[[str], Non
             student.trained().values(), lr=config.lr, betas=(0.9, config.adam_beta2), weight_decay=config.weight_decay
         )
         # the training is a function of (config, step, weights, random state), so this is all that a resume needs
-        training_state.seed_all(config.seed)
+        seed_all(config.seed)
         first_step, ledger, kept = 0, Ledger(), run.restore()
         if kept is not None:
             first_step, ledger = kept.step, Ledger(**kept.state["ledger"])
-            training_state.load(kept, student, optimizer, config.seed)
+            load_state(kept, student, optimizer, config.seed)
         if distributed.is_main():
             trackers = open_trackers(config.tracker, run.path, recorded, first_step, note)
             run.listeners.append(stack.enter_context(trackers).on_record)

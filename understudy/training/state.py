@@ -16,7 +16,7 @@ from torch import Tensor
 
 from understudy import distributed
 from understudy.policy import Policy
-from understudy.policy.sharding import FOLDER, read, write
+from understudy.policy.sharding import FOLDER, read_shards, write_shards
 from understudy.randomness import seed_from
 from understudy.runs.checkpoint import Checkpoint, load_optimizer, optimizer_tensors, random_state, set_random_state
 from understudy.runs.directory import RunDir
@@ -34,7 +34,9 @@ def _other() -> tuple[object, ...]:
     return () if distributed.is_main() else ("process", distributed.rank())
 
 
-def save(run: RunDir, step: int, student: Policy, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+def save_state(
+    run: RunDir, step: int, student: Policy, optimizer: torch.optim.Optimizer, state: dict[str, Any]
+) -> None:
     """Write the checkpoint of `step`; `state` is the caller's JSON."""
     if student.shards is None:
         tensors, meta = optimizer_tensors(optimizer)
@@ -49,13 +51,13 @@ def save(run: RunDir, step: int, student: Policy, optimizer: torch.optim.Optimiz
         if distributed.is_main():
             student.model.config.save_pretrained(folder)
             student.tokenizer.save_pretrained(folder)
-        write(folder / FOLDER, sharded)
+        write_shards(folder / FOLDER, sharded)
 
     run.save(step, write_model, whole | others, state | {"optimizer": meta})
 
 
-def load(checkpoint: Checkpoint, student: Policy, optimizer: torch.optim.Optimizer, seed: int) -> None:
-    """Put back what `save` wrote, with any number of processes then and now."""
+def load_state(checkpoint: Checkpoint, student: Policy, optimizer: torch.optim.Optimizer, seed: int) -> None:
+    """Put back what `save_state` wrote, with any number of processes then and now."""
     meta = checkpoint.state["optimizer"]
     shards = checkpoint.path / FOLDER
     tensors = dict(checkpoint.tensors)
@@ -75,7 +77,7 @@ def load(checkpoint: Checkpoint, student: Policy, optimizer: torch.optim.Optimiz
             for name in names
             if int(i) < len(parameters)
         }
-        read(shards, {f"model.{n}": t for n, t in _weights(student).items()} | moments)
+        read_shards(shards, {f"model.{n}": t for n, t in _weights(student).items()} | moments)
         tensors |= moments
     load_optimizer(optimizer, tensors, meta)
     own = f"process{distributed.rank()}."

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from understudy import distributed
 from understudy.config import Resolved
@@ -60,7 +59,8 @@ def update(
         if p.grad is None:
             p.grad = torch.zeros_like(p)
     limit = config.grad_clip or math.inf
-    norm = _number(torch.nn.utils.clip_grad_norm_(trained, limit))
+    norm_tensor = torch.nn.utils.clip_grad_norm_(trained, limit)
+    norm = float(norm_tensor.full_tensor() if hasattr(norm_tensor, "full_tensor") else norm_tensor)
     if student.shards is not None:
         loss_sum, drift_sum, tokens, clipped = distributed.total([loss_sum, drift_sum, tokens, clipped])
     if math.isfinite(loss_sum) and math.isfinite(norm):
@@ -85,11 +85,6 @@ def learning_rate(config: Resolved, step: int) -> float:
         return config.lr
     progress = (step - config.warmup) / max(1, config.updates - config.warmup)
     return config.lr * (1 - progress if config.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * progress)))
-
-
-def _number(norm: Tensor) -> float:
-    """A norm; that of sharded gradients is known to all together."""
-    return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
 
 
 def check_finite(metrics: dict[str, Any], step: int, labelled: Sequence[Labelled], config: Resolved) -> None:
