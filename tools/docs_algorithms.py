@@ -70,7 +70,7 @@ _NOTATION = """
   the completion so far. The expert is also called teacher; the base is the student before training.
 - `sum_t` runs over the tokens of a completion, its end token included if the policy sampled one. The equations
   show sums; the loss is reduced as `reduction` says, by default to the mean over all tokens of an update.
-- `KL(p || q) = sum_v p(v) log(p(v) / q(v))`, in nats. In code it is `maths.kl`, with p first, and a name such as
+- `KL(p || q) = sum_v p(v) log(p(v) / q(v))`, in nats. In code it is `divergences.kl`, with p first, and a name such as
   `kl_student_expert` gives the order of the two arguments.
 - `E_{y ~ p}`: over prompts of the training stream and completions sampled from `p`. No gradient flows through the
   sampling, nor through any weight.

@@ -18,7 +18,7 @@ from understudy.terminal import console
 
 
 @dataclass(frozen=True)
-class ScoreConfig:
+class MetricsConfig:
     rows: str = ""
     """JSON lines with outcomes and evidence, such as results.jsonl, or the committed calibration.json."""
     model: str = ""
@@ -29,8 +29,8 @@ class ScoreConfig:
     """Print JSON."""
 
 
-def score_command(args: Sequence[str]) -> int:
-    config = options.parse(ScoreConfig, args, "understudy calibrate score", "Verdicts against outcomes.")
+def calibrate_score(args: Sequence[str]) -> int:
+    config = options.parse(MetricsConfig, args, "understudy calibrate score", "Verdicts against outcomes.")
     rows = _rows(config.rows, config.set)
     if config.model:
         rows = metrics.rejudged(rows, find(config.model))
@@ -65,7 +65,7 @@ class FitConfig:
     """Write them to this installation's verdict.json, and use them from now on."""
 
 
-def fit_command(args: Sequence[str]) -> int:
+def calibrate_fit(args: Sequence[str]) -> int:
     config = options.parse(FitConfig, args, "understudy calibrate fit", "Coefficients of the verdict from rows.")
     if config.weight <= 0:
         raise UserError(
@@ -99,7 +99,7 @@ class TableConfig:
     """Directory of calibration.md and calibration.json."""
 
 
-def table_command(args: Sequence[str]) -> int:
+def calibrate_table(args: Sequence[str]) -> int:
     """understudy calibrate table"""
     config = options.parse(
         TableConfig,

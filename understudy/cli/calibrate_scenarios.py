@@ -16,7 +16,7 @@ class NoOptions:
     """A command without options."""
 
 
-def list_command(args: Sequence[str]) -> int:
+def calibrate_list(args: Sequence[str]) -> int:
     """understudy calibrate list"""
     options.parse(NoOptions, args, "understudy calibrate list", "The scenarios, their set and the expected verdict.")
     width = max(map(len, SCENARIOS)) + 2
@@ -26,7 +26,7 @@ def list_command(args: Sequence[str]) -> int:
     return 0
 
 
-def run_command(args: Sequence[str]) -> int:
+def calibrate_run(args: Sequence[str]) -> int:
     """understudy calibrate run"""
     config = options.parse(
         CalibrateConfig,

@@ -49,14 +49,14 @@ COMMANDS = {
 """Name -> (one line of help, module:function in this package)."""
 
 CALIBRATE = {
-    "list": ("the scenarios: what differs, and which set they belong to", "calibrate_scenarios:list_command"),
+    "list": ("the scenarios: what differs, and which set they belong to", "calibrate_scenarios:calibrate_list"),
     "run": (
         "train every scenario to the end, diagnosed first (two to seven hours on two cores)",
-        "calibrate_scenarios:run_command",
+        "calibrate_scenarios:calibrate_run",
     ),
-    "score": ("verdicts against outcomes, from the rows that `run` keeps", "calibrate_rows:score_command"),
-    "fit": ("coefficients of the verdict from such rows", "calibrate_rows:fit_command"),
-    "table": ("the page: docs/results/calibration.md and .json", "calibrate_rows:table_command"),
+    "score": ("verdicts against outcomes, from the rows that `run` keeps", "calibrate_rows:calibrate_score"),
+    "fit": ("coefficients of the verdict from such rows", "calibrate_rows:calibrate_fit"),
+    "table": ("the page: docs/results/calibration.md and .json", "calibrate_rows:calibrate_table"),
 }
 """The same for `understudy calibrate`."""
 

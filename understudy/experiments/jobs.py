@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from understudy.config import VOLATILE, TrainConfig, resolve, to_dict
 from understudy.errors import UserError
 from understudy.experiments.job import Job
-from understudy.experiments.local import Pool, ThisProcess
+from understudy.experiments.local import Processes, ThisProcess
 from understudy.experiments.ray import RayCluster
 from understudy.runs.read import differences, read_config
 from understudy.terminal import JobProgress
 
 LAUNCHERS = ("local", "ray")
-Launcher = ThisProcess | Pool | RayCluster
+Launcher = ThisProcess | Processes | RayCluster
 
 
 def run_all(
@@ -39,7 +39,7 @@ def run_all(
         show(job.name, "finished before", 1, 1, "re-used")
     waiting = [j for j in jobs if j not in reused]
     if waiting:
-        where = RayCluster(show) if launcher == "ray" else Pool(show) if workers > 1 else ThisProcess(show)
+        where = RayCluster(show) if launcher == "ray" else Processes(show) if workers > 1 else ThisProcess(show)
         try:
             _run(waiting, {j.name for j in reused}, max(1, workers), where, show, keep_going)
         finally:

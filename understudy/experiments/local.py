@@ -46,7 +46,7 @@ class ThisProcess:
         """Nothing runs between two calls."""
 
 
-class Pool:
+class Processes:
     """One process per job, forked from a clean server process that has the heavy imports done: a fraction of a second
     each."""
 
@@ -97,7 +97,7 @@ def _child(job: Job, messages: Any) -> None:
     # in its own process group: Ctrl-C reaches the parent alone, which asks each child once (asked twice, it stops
     # without saving)
     os.setpgid(0, 0)
-    last, parent = 0.0, mp.parent_process()  # the process of the Pool, not the server that this one was forked from
+    last, parent = 0.0, mp.parent_process()  # the process of Processes, not the server that this one was forked from
 
     def progress(phase: str, done: int, total: int, note: str) -> None:
         nonlocal last

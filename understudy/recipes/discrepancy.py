@@ -87,8 +87,8 @@ def draw(d: TextGap) -> Drawing:
 
 
 def bound(says: str, what: str, e: Estimate) -> Claim:
-    measured = f"{what} is at least {e.low:.3f} with probability {e.level:.2f} ({e.method}; seen {e.value:.3f}, "
-    f"{e.n} problems)"
+    seen = f"({e.method}; seen {e.value:.3f}, {e.n} problems)"
+    measured = f"{what} is at least {e.low:.3f} with probability {e.level:.2f} {seen}"
     return Claim(says, measured, None, "shown" if e.low >= FAR else "open")
 
 

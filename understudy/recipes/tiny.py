@@ -8,7 +8,7 @@ recipe that runs first trains it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,6 @@ OPEN = {label: {**expert, "expect": None} for label, expert in demo.EXPERTS.item
     }
 }  # fmt: skip
 """Experts of figures that compare something else than online with offline."""
-Imitate = Callable[[str, str, str, str], PlannedRun]
 
 
 def scaled(scale: Scale, train: TrainConfig, **evaluation: Any) -> TrainConfig:

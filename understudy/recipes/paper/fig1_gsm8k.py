@@ -41,13 +41,13 @@ def runs(scale: Scale, title: str, task: str, **evaluation: object) -> Plan:
         )  # fmt: skip
         before += [first, rl]
         warm.append((first, rl))
-    arms = []
+    compared = []
     for label, (_, rl) in zip((RL, BIG), warm):
-        arms += real.runs(
+        compared += real.runs(
             scale, label, student=warm[0][0].config.out, expert=rl.config.out, task=task, updates=200, eval_every=20,
             methods={"sft": {"lr": 1e-5}, "opd": {"lr": 1e-6}}, prompts_per_update=64, **look,
         )  # fmt: skip
-    return plan_of(title, scale.out, arms, EXPERTS, before)
+    return plan_of(title, scale.out, compared, EXPERTS, before)
 
 
 def plan(scale: Scale) -> Plan:
