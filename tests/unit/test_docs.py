@@ -1,4 +1,4 @@
-"""The documentation says what is: generated pages, names of files, links, commands, Python and its output."""
+"""The documentation is current: generated pages, names of files, links, commands, Python and its output."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_the_command_writes_what_is_out_of_date(tmp_path: Path, capsys: pytest.C
 
 
 def test_every_rule_refuses_something():
-    """Catches a rule that another one always pre-empts, so that its reason is never shown."""
+    """Catches a rule that is always hidden by an earlier one, so that its reason is never shown."""
     for rule, example in zip(table.RULES, docs_algorithms.refusals(), strict=True):
         assert example, f"no run is refused because {rule.reason}"
 
@@ -138,7 +138,7 @@ def test_links_lead_somewhere(page: Path):
 
 
 class Parsed(Exception):
-    """The command line was understood; nothing more is wanted."""
+    """Raised once the command line is parsed, to stop before the command runs."""
 
 
 def commands() -> list[tuple[str, str]]:
@@ -155,7 +155,7 @@ def commands() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("page", "command"), commands(), ids=lambda x: x[:60])
 def test_commands_parse(page: str, command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
-    """Catches a renamed option, a method that is no more, an illegal cell in an example."""
+    """Catches a renamed option, a removed method, or an illegal cell in an example."""
     parse = options.parse
 
     def parse_only(*args: Any, **kwargs: Any) -> Any:

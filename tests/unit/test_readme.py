@@ -15,7 +15,7 @@ def test_the_python_of_the_readme_ends_with_a_page(tmp_path, monkeypatch, capsys
     assert len([line for line in code.splitlines() if line.strip()]) < 10
     small = code.replace("updates=1200", "updates=2, eval_every=0, final_prompts=4, prompts_per_update=4")
     small = small.replace("workers=1", SMALL)
-    assert small.count("updates=2") == 2, "the README's budgets moved: shrink them here too"
+    assert small.count("updates=2") == 2, "the budgets of the README changed: reduce them here too"
     monkeypatch.chdir(tmp_path)
     exec(compile(small, "README.md", "exec"), {"__name__": "readme"})  # noqa: S102
     page = tmp_path / "runs" / "compare" / "report.html"

@@ -1,4 +1,4 @@
-"""tools/structure.py sees what it must refuse."""
+"""tools/structure.py reports what it must refuse."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_circles_are_the_groups_that_import_each_other() -> None:
 def test_hidden_imports_long_modules_and_folders(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Catches a tool that overlooks imports inside functions or under TYPE_CHECKING, or circles of folders alone."""
+    """Catches a tool that misses imports inside functions or under TYPE_CHECKING, or circles of folders alone."""
     monkeypatch.syspath_prepend(str(tmp_path))
     checking = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from house_one import a\n"
     write(tmp_path, {

@@ -1,4 +1,4 @@
-"""Scores of verdicts counted by hand, rows through their file, and the commands that need no model."""
+"""Scores of verdicts equal hand counts; rows survive their file; the commands that need no model."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_score_counts_what_it_says():
         _row("go online", 0.4, 0.5, 0.8),  # right
         _row("go online", 0.4, 0.8, 0.8),  # clearly wrong
         _row("go online", 0.4, 0.7, 0.74),  # wrong by a close call: .04 against a margin of .05
-        _row("neither", 0.4, 0.5, 0.5, half=0.08),  # wrong, but the outcome itself is that unsure
+        _row("neither", 0.4, 0.5, 0.5, half=0.08),  # wrong, but the outcome itself is as uncertain
         _row("undecided", 0.4, 0.5, 0.8),
     ]
     result = score(rows)

@@ -1,4 +1,4 @@
-"""The table of scenarios is legal and honest; a micro calibration runs from nothing to results, and goes on."""
+"""The scenarios are legal and varied; a micro calibration runs from nothing to results, and resumes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def unit(scenario: Scenario, root: Path = Path("runs/x"), size: Effort = FULL) -
     return Unit(scenario, 7, root, size, "5%")
 
 
-def test_every_kind_of_the_issue_is_there_and_both_sets_mix_them() -> None:
+def test_every_kind_is_there_and_both_sets_mix_them() -> None:
     assert len(SCENARIOS) >= 14
     kinds = [s.kind for s in SCENARIOS.values()]
     assert len(set(kinds)) == len(kinds), "scenarios differ in kind"
@@ -76,7 +76,7 @@ def test_everything_that_will_run_is_legal(scenario: Scenario, size: Effort) -> 
     if is_programmatic(u.expert):
         expert = task.expert(parse_spec(u.expert, "expert"), task.tokenizer())
         assert "distribution" in expert.capabilities
-    for name in scenario.models():  # a student speaks its task's language at least
+    for name in scenario.models():  # a student is made with the task of its scenario
         assert parse_spec(MODELS[name].config("x", 0, str).task, "task").name == task.name
 
 
@@ -100,14 +100,14 @@ def test_models_of_one_name_are_one_run() -> None:
             same = jobs.setdefault(job.name, job)
             assert same == job
     assert len({j.out for j in jobs.values()}) == len(jobs)
-    assert set(MODELS) == {m for s in SCENARIOS.values() for m in s.models()}, "no model is made for nothing"
+    assert set(MODELS) == {m for s in SCENARIOS.values() for m in s.models()}, "every model is used"
 
 
 def test_the_whole_of_it_is_guessed_to_fit_in_three_hours_on_two_cores() -> None:
     assert estimate(units_of(CalibrateConfig(out="runs/none"))) / 2 / 60 <= 180
 
 
-def test_mistakes_are_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes_are_reported_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UserError, match="only: nothing"):
         units_of(CalibrateConfig(only=("nothing",)))
     with pytest.raises(UserError, match="seeds: 0"):
@@ -179,7 +179,7 @@ def test_a_micro_calibration_from_nothing_to_results_and_again(tmp_path: Path, m
         assert ends["opd_minus_sft"].value == pytest.approx(ends["opd"].value - ends["sft"].value)
         Verdict.from_dict(line["verdict"])
         assert Evidence.from_dict(line["evidence"]).has_verifier
-        trained = line["updates"] * line["prompts_per_update"]  # one token each
+        trained = line["updates"] * line["prompts_per_update"]  # one token per completion
         assert (
             line["costs"]["sft"]["student_tokens_trained"] == trained == line["costs"]["sft"]["expert_tokens_sampled"]
         )

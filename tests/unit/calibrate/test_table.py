@@ -1,4 +1,4 @@
-"""The committed page of the calibration: written from rows, and again from its own JSON, with every row counted."""
+"""The committed calibration page: written from rows, and identically from its own JSON, with every row counted."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_the_page_comes_again_from_its_own_json(tmp_path: Path) -> None:
 
 
 def test_another_confidence_counts_by_hand() -> None:
-    """Truths: neither, go online. Catches `undecided` as an answer, and shares of the wrong whole."""
+    """True answers: neither, go online. Catches `undecided` counted as an answer, and wrong denominators."""
 
     def record(p: tuple[float, ...], *ends: float) -> Record:
         verdict = Verdict(UNDECIDED, dict(zip(ANSWERS, p)), {}, (), (), "by hand")
@@ -84,7 +84,7 @@ def test_nothing_to_show_is_a_mistake(tmp_path: Path) -> None:
 
 
 def test_the_rule_in_use_is_what_the_committed_rows_give() -> None:
-    """Catches a verdict.json that was fitted on other rows than those that are shown, or on rows that score it."""
+    """Catches a verdict.json that was fitted on other rows than those shown, or on rows of the score set."""
     from understudy.calibrate.fit import fit
     from understudy.diagnosis.forecast.model import TERMS, load
 

@@ -1,4 +1,4 @@
-"""`understudy doctor` reports what is there, in words and in JSON, and never fails."""
+"""`understudy doctor` reports packages, devices and commands, as text and as JSON, and never fails."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def missing(name: str) -> str:
     raise importlib.metadata.PackageNotFoundError(name)
 
 
-def test_a_broken_machine_is_an_answer_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Catches a doctor that dies of what it should find."""
+def test_a_broken_machine_is_reported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Catches a doctor that crashes on the fault that it should report."""
     monkeypatch.setitem(__import__("sys").modules, "torch", None)
     monkeypatch.setattr(importlib.metadata, "version", missing)
     report: dict[str, Any] = json.loads(output(capsys, "--json"))

@@ -1,4 +1,4 @@
-"""Every command answers --help: what a stranger types first."""
+"""Every command prints --help, and the lists of commands import nothing large."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NAMES = [[name] for name in COMMANDS] + [["calibrate", name] for name in CALIBRA
 
 @pytest.mark.parametrize("words", NAMES, ids=" ".join)
 def test_help_is_printed(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """Catches a default with a percent sign that argparse takes for a format: three commands died of `9%`."""
+    """Catches a default with a percent sign that argparse takes for a format: `9%` crashed three commands."""
     status: object = 0
     try:
         status = main.main([*words, "--help"])

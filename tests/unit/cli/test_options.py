@@ -1,4 +1,4 @@
-"""The command line is made from dataclasses: every field, its words, its type, and one line for every mistake."""
+"""Command lines derived from dataclasses: each field, its help, its type, and one line per mistake."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_defaults_and_types() -> None:
 
 
 def test_default_from_a_file_gives_way_to_the_command_line() -> None:
-    """Catches --config winning over the option beside it."""
+    """Catches --config overriding an explicit option."""
     start = Sample("file", 9, 0.5, False, True, (3,), ("w",))
     files = {"a": start}
     assert parsed("--config", "a", read=files.__getitem__) == start
@@ -92,17 +92,17 @@ def test_every_mistake_is_one_line(args: list[str], field: str) -> None:
     ("args", "close"), [(["--cuont", "1"], "--count"), (["--nmae=x"], "--name"), (["--of"], "--off"), (["--zzzz"], "")]
 )
 def test_an_unknown_option_gets_the_nearest_one(args: list[str], close: str) -> None:
-    """Catches a typing mistake that is answered by a refusal alone, and a suggestion that has nothing to do with it."""
+    """Catches a refusal of a misspelled option without a suggestion, and an unrelated suggestion."""
     with pytest.raises(UserError, match="unrecognized arguments") as caught:
         parsed(*args)
     assert re.findall(r"did you mean (\S+)\?", str(caught.value)) == ([close] if close else [])
 
 
 @pytest.mark.parametrize("command", ["train", "diagnose", "score", "compare"])
-def test_teacher_is_another_word_for_expert(
+def test_teacher_is_an_alias_of_expert(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Catches a command that knows the expert by one of its two names only."""
+    """Catches a command that accepts only one of the names --expert and --teacher."""
     calls: list[dict[str, Any]] = []
 
     def keep(cls: type, values: dict[str, Any], field: str) -> None:
@@ -120,7 +120,7 @@ def test_teacher_is_another_word_for_expert(
 
 
 @pytest.mark.parametrize("cls", [TrainConfig, EvalConfig, CompareConfig, ReportConfig])
-def test_every_field_has_words(cls: type) -> None:
+def test_every_field_has_help(cls: type) -> None:
     """Catches a field without a docstring: its --help would be empty."""
     docs = options.field_docs(cls)
     for field in dataclasses.fields(cls):
@@ -128,7 +128,7 @@ def test_every_field_has_words(cls: type) -> None:
 
 
 def test_help_shows_every_option_once(capsys: pytest.CaptureFixture[str]) -> None:
-    """Catches an option that is missing from the help, a % that argparse trips over, or a heading without fields."""
+    """Catches an option without help, a % that argparse takes for a format, or a heading without fields."""
     with pytest.raises(SystemExit) as stop:
         options.parse(TrainConfig, ["--help"], "understudy train", "Words.")
     assert stop.value.code == 0
@@ -227,7 +227,7 @@ def test_config_file_in_yaml(tmp_path: Path) -> None:
 
 
 def test_config_of_an_earlier_version(tmp_path: Path) -> None:
-    """Catches a field that the config.json of a version without it would need; what is left out has its default."""
+    """Catches a new field that makes an earlier config.json unreadable; a missing field has its default."""
     want = resolve(TrainConfig(method="opd", student="s", expert="solver", seed=3))
     old = to_dict(want)
     for name in ("tracker", "processes", "eval_temperature", "lora_targets", "sampler", "score_cache"):

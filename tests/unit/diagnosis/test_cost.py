@@ -1,4 +1,4 @@
-"""Costs by closed form, and the account of a run that was really trained."""
+"""Costs by closed form, and compared with the ledger of a training run."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ def test_shares(text: str, value: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "five", "0", "-1%", "nan", "inf", "2000%"])
-def test_bad_shares_are_told(text: str) -> None:
+def test_bad_shares_are_refused(text: str) -> None:
     with pytest.raises(UserError, match="budget"):
         share(text)
 
 
-def test_the_training_spoken_of_is_the_one_given() -> None:
+def test_the_full_training_is_the_one_given() -> None:
     c = DiagnoseConfig(student="scratch", expert="solver", updates=30, set=("lr=0.5", "schedule=cosine"), seed=4)
     full = full_training(c, "opd_full")
     assert (full.updates, full.lr, full.schedule, full.seed, full.method) == (30, 0.5, "cosine", 4, "opd_full")

@@ -1,4 +1,4 @@
-"""From two models to an answer on disk: in stages, within its budget, resumed to the same end, honest where blind."""
+"""From two models to a diagnosis on disk: stages, budget, resume to the same result, and missing information."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_it_is_on_disk_as_it_was_returned(whole: tuple[Diagnosis, Path]) -> None
 
 
 def test_the_account_is_that_of_what_was_done(whole: tuple[Diagnosis, Path]) -> None:
-    """What pilots trained is in the total, and the plan kept its promise up to lengths that changed by training."""
+    """The total includes what the pilots trained, and equals the plan up to changes of length by training."""
     result, _ = whole
     trained = sum(p.cost.student_tokens_trained for p in result.evidence.pilots)
     assert result.costs["diagnosis"].student_tokens_trained > trained  # the controls' too
@@ -107,8 +107,8 @@ def test_interrupted_anywhere_it_ends_the_same(
     class Stop(Exception):
         pass
 
-    def ends(result: Diagnosis) -> dict[str, Any]:
-        """Without the times."""
+    def untimed(result: Diagnosis) -> dict[str, Any]:
+        """The diagnosis as data, without times."""
         data = result.to_dict()
         for cost in [*data["costs"].values(), *(p["cost"] for p in data["evidence"]["pilots"])]:
             cost.pop("seconds")
@@ -130,7 +130,7 @@ def test_interrupted_anywhere_it_ends_the_same(
 
         with pytest.raises(Stop):
             run(models, tmp_path / "part", controls="all", progress=progress)
-    assert ends(run(models, tmp_path / "part", controls="all")) == ends(whole[0])
+    assert untimed(run(models, tmp_path / "part", controls="all")) == untimed(whole[0])
 
 
 def test_the_budget_bounds_the_pilots(models: dict[str, Path], tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_the_budget_bounds_the_pilots(models: dict[str, Path], tmp_path: Path) -
 
 
 def test_no_headroom_no_training(models: dict[str, Path], tmp_path: Path) -> None:
-    """Two random models on real Countdown: both solve nothing, so there is nothing to gain."""
+    """Two random models on Countdown: neither solves anything, so there is nothing to gain."""
     result = run(models, tmp_path / "d", task="countdown")
     assert result.evidence.measures["headroom"].high <= 0.05
     assert result.setting["stopped"].startswith("no headroom")

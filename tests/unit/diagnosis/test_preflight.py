@@ -1,4 +1,4 @@
-"""Each preflight check fails on the fault that it is for, and names the mend; and on none of the others."""
+"""Each preflight check fails on its own fault and on no other, and its message says how to correct it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def with_expert(setting: Setting, path: Path) -> Setting:
 
 
 class Changed(WrappedExpert):
-    """An expert with some of its parts replaced."""
+    """An expert with parts replaced."""
 
     def __init__(self, expert: Expert, **parts: Any) -> None:
         super().__init__(expert)
@@ -130,10 +130,10 @@ def test_an_expert_that_needs_its_template_is_found(
     one = with_expert(setting, path)
     one.expert.tokenizer.chat_template = "{% for m in messages %}{{ '8 ' + m['content'] }}{% endfor %}"
     checks = preflight(one, "x")
-    assert all(c.passed for c in checks), "no better behind it"
+    assert all(c.passed for c in checks), "no better with it"
     assert next(c for c in checks if c.name == "chat template").value.startswith("not the same")
 
-    # a verifier that likes what comes after '8': right behind the template, wrong on the plain prompt
+    # a verifier that likes what comes after '8': correct after the template, wrong on the plain prompt
     dressed = one.expert.tokenizer("8 ", add_special_tokens=False)["input_ids"]
     sample = one.expert.sample
     answers: dict[bool, str] = {True: "right", False: "wrong"}

@@ -44,7 +44,7 @@ def test_a_route_is_one_line_however_large_its_numbers() -> None:
 
 
 def test_meanings_are_whole_at_80_columns() -> None:
-    """Wrapped below each other in the third column: put together again, every word is there."""
+    """Meanings wrap in the third column; joined again, no word is missing."""
     lines = screen(diagnosis())
     first = next(i for i, line in enumerate(lines) if line.startswith("evidence"))
     column = lines[first].index("what it means")

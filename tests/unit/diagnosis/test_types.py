@@ -1,4 +1,4 @@
-"""Diagnoses are JSON both ways, whatever numbers they hold; a file of another version is refused in one line."""
+"""Diagnoses survive JSON, including infinities and NaN; a file of another version is refused in one line."""
 
 from __future__ import annotations
 
@@ -84,13 +84,13 @@ def test_costs_add() -> None:
         ({"unit": None}, "estimate.unit"),
     ],
 )
-def test_another_kind_of_file_is_told(change: dict[str, object], message: str) -> None:
+def test_another_kind_of_file_is_refused(change: dict[str, object], message: str) -> None:
     good = Estimate(0.5, 0.4, 0.6, 10, "accuracy", "t over prompts").to_dict()
     with pytest.raises(UserError, match=message):
         Estimate.from_dict(good | change)
 
 
-def test_a_missing_field_is_told() -> None:
+def test_a_missing_field_is_refused() -> None:
     with pytest.raises(UserError, match="low is missing"):
         Estimate.from_dict({"value": 1.0})
     with pytest.raises(UserError, match="must be one of offline suffices"):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from understudy.errors import UserError
 from understudy.evaluation import intervals
 
-DRAWS = 600  # enough for tests of structure; coverage tests say their own
+DRAWS = 600  # enough for tests of structure; coverage tests set their own number
 
 
 def outcomes(seed: int, prompts: int = 60, k: int = 4, p: float = 0.6) -> np.ndarray:
@@ -68,7 +68,7 @@ def test_prompt_bootstrap_has_the_textbook_standard_error() -> None:
 
 
 def test_shared_prompts_do_not_count_as_new_ones() -> None:
-    """Three copies of one run are no more evidence about prompts than one: the crossed design knows."""
+    """Three copies of one run are no more evidence about prompts than one; the crossed bootstrap accounts for it."""
     data = outcomes(5)
     one = intervals.bootstrap_prompts(data)
     crossed = intervals.bootstrap_seeds_prompts([data] * 3, shared_prompts=True)
@@ -113,7 +113,7 @@ def test_paired_difference_of_identical_runs_is_exactly_zero(seed: int, n_seeds:
 
 def test_pairing_is_antisymmetric_and_narrower() -> None:
     rng = np.random.default_rng(2)
-    ability = rng.beta(0.5, 0.5, size=200)  # problems differ a lot, so pairing pays
+    ability = rng.beta(0.5, 0.5, size=200)  # problems differ a lot, so pairing narrows the interval
     a, b = rng.binomial(8, np.clip(ability + 0.1, 0, 1)) / 8, rng.binomial(8, ability) / 8
     forth, back = intervals.paired_difference([a], [b]), intervals.paired_difference([b], [a])
     assert forth.value == pytest.approx(-back.value)

@@ -1,4 +1,4 @@
-"""Numbers for people: no jump of notation at a boundary, a dash where there is no number."""
+"""Formatted numbers: the notation does not jump at a boundary, and a missing number is a dash."""
 
 from __future__ import annotations
 

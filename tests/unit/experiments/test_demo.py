@@ -1,4 +1,4 @@
-"""The demo as a plan: who is compared with whom, and that a longer demo goes on from a shorter one."""
+"""The plan of the demo: which runs are compared, and that a longer demo continues a shorter one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_what_each_size_shows() -> None:
     assert experts(full=True) == experts(seeds=3) == [RL, LARGER, SEARCH, STYLED]
     plan = plan_of(DemoConfig(), [])
     kinds = Counter("training" if j.is_training else "diagnosis" for j in plan.jobs())
-    assert kinds == {"training": 6, "diagnosis": 2}, "base, RL, 2 x 2 arms; a diagnosis an expert"
+    assert kinds == {"training": 6, "diagnosis": 2}, "base, RL, 2 x 2 arms; one diagnosis per expert"
     assert not plan_of(DemoConfig(diagnose=False), []).diagnoses()
 
 
@@ -49,7 +49,7 @@ def test_arms_differ_in_what_is_studied_alone(config: DemoConfig) -> None:
     assert {"method", "expert", "out"} <= STUDIED
 
 
-def test_mistakes_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes_are_reported(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UserError, match="seeds"):
         plan_of(DemoConfig(seeds=0), [])
     with pytest.raises(SystemExit):

@@ -1,4 +1,4 @@
-"""Local processes: they depend on each other, stop once when asked, and notice a parent or a child that was killed."""
+"""Jobs in local processes: order, one stop signal, and a parent or child that is killed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def die(name, progress, note):
 
 
 def work_until_stopped(name, progress, note):
-    """Writes each signal that reaches it, as a training that saves does."""
+    """Writes each signal that it receives, and keeps working, as a training that saves does."""
 
     def stop(number, frame):
         with open(name + ".signals", "a") as file:
@@ -54,7 +54,7 @@ def job(folder, name, call=leave, needs=()):
 def wait_for(path: Path) -> None:
     until = time.monotonic() + 60
     while not path.exists():
-        assert time.monotonic() < until, f"{path.name} never came"
+        assert time.monotonic() < until, f"{path.name} was never written"
         time.sleep(0.05)
 
 

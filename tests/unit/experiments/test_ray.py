@@ -1,4 +1,4 @@
-"""compare's runs on Ray, against a stand-in of the five calls of Ray that are used (Ray itself is 1.6 GB)."""
+"""Runs of compare on Ray, tested with a stand-in of the few calls of Ray that are used (Ray itself is 1.6 GB)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from understudy.runs.read import is_done
 
 
 class Ray:
-    """Runs a task when it is waited for, and keeps the account of what runs together."""
+    """Runs a task when it is waited for, and records which tasks run together."""
 
     def __init__(self) -> None:
         self.tasks: dict[int, Callable[[], Any]] = {}
@@ -90,7 +90,7 @@ def test_all_run_in_their_order_once(ray: Ray, tmp_path: Path) -> None:
     assert len(ray.options) == 3, "a finished run was started again"
 
 
-def test_a_failure_is_the_jobs_own_and_starts_no_more(ray: Ray, tmp_path: Path) -> None:
+def test_a_failure_is_of_one_job_and_starts_no_more(ray: Ray, tmp_path: Path) -> None:
     todo = [training("bad", config("sft", tmp_path / "bad", student="nowhere")), *jobs(tmp_path)]
     with pytest.raises(UserError, match=r"student: nowhere \(job bad\): is not a model"):
         run_all(todo, 1, lambda *_: None, launcher="ray")

@@ -1,4 +1,4 @@
-"""Scores on disk: found by what was scored, never by what merely looks alike, and never when damaged."""
+"""Scores on disk are found for exactly what was scored, and never when damaged."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def same(a: dict[str, np.ndarray] | None, b: dict[str, np.ndarray]) -> bool:
 
 
 def test_what_is_put_is_found_bit_by_bit(tmp_path: Path) -> None:
-    """Also by another process, after a kill, and while somebody else writes."""
+    """Also by another process, after a kill, and while another process writes."""
     first, second = ScoreCache(tmp_path / "c"), ScoreCache(tmp_path / "c")
     names = [key("e", [1, 2], [i], "score") for i in range(20)]
     for i, name in enumerate(names):
@@ -61,7 +61,7 @@ def test_what_is_put_is_found_bit_by_bit(tmp_path: Path) -> None:
     assert third.get(key("e", [1, 2], [99], "score")) is None
 
 
-def test_keys_tell_everything_apart() -> None:
+def test_keys_distinguish_everything() -> None:
     """Catches a prompt that runs into its completion, another expert, another k, another revision."""
     names = {
         key(e, p, c, k)
@@ -161,8 +161,8 @@ def test_a_teacher_that_is_not_here(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The whole story: without the teacher the run samples, stops and says what to do; the teacher scores what is kept;
-    the same command goes on without it, to the weights of a run that had it beside the student."""
+    """Without the teacher the run samples, stops and says what to do; the teacher scores the kept rollouts; the same
+    command continues without it, to the weights of a run that had the teacher all the time."""
     student, teacher = str(models["llama"]), tmp_path / "teacher"
     shutil.copytree(models["qwen2"], teacher)
     more = {"student": student, "expert": str(teacher), "task": "countdown", **cells}

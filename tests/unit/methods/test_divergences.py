@@ -1,4 +1,4 @@
-"""Divergences by property first, then by hand-worked numbers."""
+"""Divergences: properties, then hand-computed numbers."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_zero_probabilities_give_finite_values_and_gradients():
     value = divergences.kl(p, q)
     assert math.isfinite(float(value.detach()))
     assert torch.isfinite(torch.autograd.grad(value, q)[0]).all()
-    assert math.isinf(float(divergences.kl(q.detach(), p))), "mass where the other has none is infinite, not zero"
+    assert math.isinf(float(divergences.kl(q.detach(), p))), "mass where the other has none gives infinity, not zero"
 
 
 def test_jsd_limits_are_the_two_kls():

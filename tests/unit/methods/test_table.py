@@ -1,4 +1,4 @@
-"""The table says where each cell is computed."""
+"""The table names the function that computes each cell."""
 
 from __future__ import annotations
 

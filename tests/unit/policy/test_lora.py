@@ -1,4 +1,4 @@
-"""Adapters: the model's own weights never move, a resume is bit-identical, and final/ is a plain model."""
+"""Adapters: base weights never change, a resume is bit-identical, and final/ is a plain model."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def rollouts(policy: Policy) -> list[Rollout]:
     ]
 
 
-def test_at_first_nothing_changes_and_seed_decides(models: dict[str, Path]) -> None:
+def test_a_new_adapter_changes_nothing_and_depends_on_its_seed(models: dict[str, Path]) -> None:
     plain = load_policy(str(models["qwen3"]), "student", device="cpu")
     one, two = adapted(models["qwen3"]), adapted(models["qwen3"])
     for a, b in zip(plain.score(rollouts(plain)), one.score(rollouts(one))):
@@ -55,7 +55,7 @@ def test_at_first_nothing_changes_and_seed_decides(models: dict[str, Path]) -> N
 
 
 def test_the_reference_is_the_same_memory(models: dict[str, Path]) -> None:
-    """Catches a second copy of the base, and a reference that forgets to leave the adapter out."""
+    """Catches a second copy of the base, and a reference that includes the adapter."""
     plain = load_policy(str(models["llama"]), "student", device="cpu")
     policy = adapted(models["llama"], random=True)
     reference = policy.reference()
@@ -99,7 +99,7 @@ def test_final_is_a_plain_model_and_the_adapter(arch: str, models: dict[str, Pat
 
 @pytest.mark.parametrize("method", ["sft", "base_opd", "grpo"])
 def test_killed_and_resumed(method: str, tmp_path: Path) -> None:
-    """Bit for bit: adapter, optimizer, dropout's random numbers, and what the logs say."""
+    """Adapter, optimizer, random numbers of dropout, and logs are equal bit for bit."""
     changes: dict[str, Any] = ADAPTER | {
         "updates": 4, "save_every": 2, "lora_dropout": 0.2, "prompt_pool": 4 if method == "base_opd" else None
     }  # fmt: skip
@@ -153,7 +153,7 @@ def gradients(policy: Policy, rows: list[Labelled], c: Any, **cut: int) -> dict[
 
 @pytest.mark.parametrize("method", ["sft", "opd_full", "grpo"])
 def test_one_gradient_however_it_is_cut(method: str, models: dict[str, Path], tmp_path: Path) -> None:
-    """Rows, padded tokens, logits and recomputed activations: the same gradient of the adapter as in one piece."""
+    """Splitting by rows, padded tokens or logits and recomputing activations give the gradient of the unsplit batch."""
     from understudy.config import resolve
 
     c = resolve(config(method, tmp_path))
@@ -180,7 +180,7 @@ def test_one_gradient_however_it_is_cut(method: str, models: dict[str, Path], tm
         torch.testing.assert_close(got[name], want[name], atol=2e-6, rtol=1e-4)
 
 
-def test_mistakes_are_told(models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mistakes_are_reported(models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for targets, words in (("nothing", "no such layers.*q_proj"), ("embed_tokens", "cannot be adapted"),
                            ("lm_head", "output head cannot be adapted")):  # fmt: skip
         with pytest.raises(UserError, match=words) as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import pickle  # noqa: TID251 - to lay a trap
+import pickle  # noqa: TID251 - to write a harmful file
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,7 +44,7 @@ def tokenizer() -> Any:
 
 
 def policy_of(folder: Path) -> Policy:
-    """With many end tokens, so that a random model ends every dozen tokens or so."""
+    """A policy with many end tokens, so that a random model ends after about twelve tokens."""
     policy = load_policy(str(folder), "student", device="cpu")
     policy.end_ids = tuple(range(1, policy.vocabulary, 12))
     return policy
@@ -76,8 +76,8 @@ def taken(logp_TV: torch.Tensor, r: Rollout) -> torch.Tensor:
 
 @pytest.mark.parametrize("arch", ["llama", "qwen2", "qwen3"])
 def test_sampler_padded_and_unpadded_agree(arch: str, models: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Catches wrong position ids or masks under left padding, a cache whose rows and masks part ways when finished
-    rows are compacted, and completions that lose or gain a token at the end."""
+    """Catches wrong position ids or masks under left padding, a cache whose rows and masks differ after finished
+    rows are removed, and completions that lose or gain a token at the end."""
     compactions: list[int] = []
     select = DynamicCache.batch_select_indices
 
@@ -219,7 +219,7 @@ def odd_policy(name: str, tokenizer: Any, scale: float) -> Policy:
 @pytest.mark.parametrize("name", ODD)
 def test_scaled_and_capped_logits(name: str, scale: float, tokenizer: Any) -> None:
     """Catches training a capped or scaled model through its bare head. With small weights (scale 1e-3) the cap is
-    nearly the identity, so a probe that compares with a tolerance is fooled and the error grows as it learns. Also
+    nearly the identity, so a probe that compares with a tolerance misses it, and the error grows during training. Also
     catches a sliding window (gemma2: 8 tokens, shorter than the longest input) that counts padding."""
     policy = odd_policy(name, tokenizer, scale)
     assert policy.body_is_enough is False
@@ -256,7 +256,7 @@ def test_a_plain_head_is_used_as_one(models: dict[str, Path]) -> None:
 
 @pytest.mark.parametrize("arch", ["llama", "qwen2", "qwen3"])
 def test_save_and_load_weights(arch: str, models: dict[str, Path], tmp_path: Path, tokenizer: Any) -> None:
-    """Catches weights that are lost on the way to disk and back (tied heads), and a policy object that is replaced, so
+    """Catches weights that saving and loading lose (tied heads), and a policy object that is replaced, so
     that the optimizer goes on with the old one."""
     saved, other = (make_scratch(parse_spec(f"{STUDENT},arch={arch}", "student"), tokenizer, s) for s in (1, 2))
     saved.save(tmp_path / "m")
@@ -276,7 +276,7 @@ def test_save_and_load_weights(arch: str, models: dict[str, Path], tmp_path: Pat
 
 
 def test_weights_of_another_model_are_refused(models: dict[str, Path], tmp_path: Path) -> None:
-    """Catches a checkpoint that is loaded as far as it fits."""
+    """Catches a checkpoint that is loaded partly."""
     policy = load_policy(str(models["llama"]), "student", device="cpu")
     weights = {k: v.clone() for k, v in policy.model.state_dict().items() if "lm_head" not in k}
     name = next(iter(weights))
@@ -291,8 +291,8 @@ def test_weights_of_another_model_are_refused(models: dict[str, Path], tmp_path:
 
 
 def test_a_model_that_lacks_weights_is_refused(models: dict[str, Path], tmp_path: Path) -> None:
-    """Catches what transformers does with a missing tensor: random numbers in its place and a warning that nobody sees.
-    Also pickled weights, which are never opened, and a cut-off file."""
+    """Catches what transformers does with a missing tensor: it fills in random numbers and logs a warning. Also pickled
+    weights, which are never opened, and a truncated file."""
     weights = load_tensors(models["llama"] / "model.safetensors")
     name = next(n for n in weights if "down_proj" in n)
     folder = tmp_path / "m"
@@ -311,14 +311,14 @@ def test_a_model_that_lacks_weights_is_refused(models: dict[str, Path], tmp_path
 
 
 class Bomb:
-    """Goes off when it is unpickled."""
+    """Raises when it is unpickled."""
 
     def __reduce__(self) -> Any:
         return (pytest.exit, ("a pickle was opened",))
 
 
 def test_scratch_is_a_function_of_its_seed(tokenizer: Any) -> None:
-    """Catches a scratch model that eats from, or leaves traces in, the global random state."""
+    """Catches a scratch model that reads or changes the global random state."""
     spec = parse_spec(STUDENT, "student")
     torch.manual_seed(1)
     first = make_scratch(spec, tokenizer, 7)
@@ -346,8 +346,8 @@ def test_scratch_is_a_function_of_its_seed(tokenizer: Any) -> None:
         "wide=3",
     ],
 )
-def test_a_bad_scratch_spec_is_told(spec: str, tokenizer: Any) -> None:
-    """Catches a traceback (division by zero heads, a negative size deep inside torch) for a typing mistake."""
+def test_a_bad_scratch_spec_is_refused(spec: str, tokenizer: Any) -> None:
+    """Catches a traceback (division by zero heads, a negative size deep inside torch) for a misspelled spec."""
     with pytest.raises(UserError) as caught:
         make_scratch(parse_spec(f"scratch:{spec}", "student"), tokenizer, 0)
     assert caught.value.field.startswith("student.")
@@ -370,7 +370,7 @@ def test_end_token_zero(models: dict[str, Path], tokenizer: Any) -> None:
     assert Policy(policy.model, policy.tokenizer, "m").end_ids == (tokenizer.eos_token_id,)
 
 
-# ---------------------------------------------------------------- who may teach whom
+# ---------------------------------------------------------------- which expert fits which student
 
 
 class Other:
@@ -381,7 +381,7 @@ class Other:
         vars(self).update(changes)
 
 
-def test_another_language_is_refused(models: dict[str, Path], tokenizer: Any) -> None:
+def test_another_tokenizer_is_refused(models: dict[str, Path], tokenizer: Any) -> None:
     """Catches scores of tokens that mean something else to the expert, also when the expert
     borrows the student's tokenizer (a programmatic one next to a padded vocabulary)."""
     student = load_policy(str(models["llama"]), "student", device="cpu")

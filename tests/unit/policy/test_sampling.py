@@ -1,4 +1,4 @@
-"""Drawing tokens: what is recorded is what was drawn from, and frequencies are probabilities."""
+"""Sampling: recorded log-probs are those of the sampling distribution, and frequencies match probabilities."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from understudy.types import Prompt
 
 
 class Fixed:
-    """A Stepper whose rows are prompts with one fixed next-token distribution each; it remembers who was advanced."""
+    """A Stepper whose rows are prompts with one fixed next-token distribution each; it records advanced rows."""
 
     def __init__(self, prompts: Sequence[Prompt], tables: dict[str, torch.Tensor]) -> None:
         self.rows = [p.key for p in prompts]

@@ -1,4 +1,4 @@
-"""Prompts as tokens: the student's own template, one BOS, nothing lost, and where a completion goes on."""
+"""Prompts as tokens: the student's template, one BOS, no lost text, and the start of the completion."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_byte_level_round_trip_and_continuation() -> None:
         (make_tokenizer(), Prompt("k", ""), "encodes to no tokens"),
     ],
 )
-def test_what_cannot_be_asked(tokenizer: Any, prompt: Prompt, message: str) -> None:
+def test_prompts_that_are_refused(tokenizer: Any, prompt: Prompt, message: str) -> None:
     with pytest.raises(UserError, match=message.replace("(", r"\(")):
         tokens.encode(tokenizer, prompt, "m")
 

@@ -1,4 +1,4 @@
-"""Recipes: every one builds and dry-runs, the tiny runs go through every phase, mistakes are told in one line."""
+"""Recipes: each builds and passes its dry run, the tiny runs go through every phase, mistakes are one line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TRAINED = [n for n in NAMES if n != "fig2_discrepancy"]
 
 
 def readable(name: str) -> None:
-    """Skips a recipe whose data sets no task here reads."""
+    """Skips a recipe whose data sets no task reads."""
     plan = load_recipe(name).plan
     assert plan is not None
     for job in plan(Scale(Path("x"))).trainings():
@@ -42,7 +42,7 @@ def test_every_number_has_a_source(name: str):
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_the_real_plan_passes_its_dry_run(name: str, tmp_path: Path):
-    """Catches an illegal cell, an option that is no more, a job that needs one that is not there, a plan too large."""
+    """Catches an illegal cell, a removed option, a job that needs a missing one, and a plan that is too large."""
     readable(name)
     recipe = load_recipe(name)
     plan = recipe.plan(Scale(tmp_path))

@@ -1,4 +1,4 @@
-"""Fig. 2 on two files: what is read, what is proved, what is refused."""
+"""Fig. 2 on two files of texts: reading, bounds, and refusals."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_equal_texts_prove_nothing(tmp_path: Path):
 def test_words_are_whole_and_in_any_case():
     assert has("Wait, awaiting", ["wait", "AWAIT", "awaiting"]) == [1, 0, 1]
     assert has("let me see", ["let me"]) == [1]
-    assert has("a+b", ["+", "(x"]) == [1, 0]  # words are no patterns
+    assert has("a+b", ["+", "(x"]) == [1, 0]  # words are not patterns
 
 
 def test_the_command_draws(tmp_path: Path, capsys: pytest.CaptureFixture):

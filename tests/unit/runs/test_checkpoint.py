@@ -53,7 +53,7 @@ def test_training_goes_on_bit_for_bit(dtype: torch.dtype, options: dict[str, Any
     tensors, meta = optimizer_tensors(optimizer)
     weights = {name: value.clone() for name, value in model.state_dict().items()}
     save_tensors(tmp_path / "state.safetensors", tensors)
-    advance(model, optimizer, range(5, 10))  # must not change what was taken
+    advance(model, optimizer, range(5, 10))  # must not change the saved state
 
     other, fresh = make(dtype, **options)
     other.load_state_dict(weights)

@@ -54,10 +54,10 @@ def finished(path: Path) -> Path:
     return path
 
 
-# ---------------------------------------------------------------- the life of a run
+# ---------------------------------------------------------------- from start to finish
 
 
-def test_a_whole_life(tmp_path: Path) -> None:
+def test_a_run_from_start_to_finish(tmp_path: Path) -> None:
     out = tmp_path / "runs" / "x"
     with RunDir.open(out, CONFIG, lambda: {"started": "now"}) as run:
         assert not run.resumed
@@ -103,7 +103,7 @@ def test_a_finished_run_is_reused_by_many_and_unchanged(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("lost", ["final.json", "final", "status.json"])
-def test_done_is_believed_only_with_its_results(lost: str, tmp_path: Path) -> None:
+def test_done_counts_only_with_its_results(lost: str, tmp_path: Path) -> None:
     out = finished(tmp_path / "x")
     os.rename(out / lost, tmp_path / "moved")
     with RunDir.open(out, CONFIG) as run:
@@ -351,7 +351,7 @@ def test_what_json_takes_and_what_it_does_not() -> None:
             plain(bad)
 
 
-def test_files_for_people_have_a_field_a_line() -> None:
+def test_files_for_people_have_one_field_per_line() -> None:
     value = {"a": {"b": [1, 2]}, "c": [[1, 0], [0, 0]], "d": [{"e": 1}], "f": {}, "g": []}
     text = """{
   "a": {
@@ -513,7 +513,7 @@ def test_git_state_is_of_the_source_not_of_a_surrounding_repository(tmp_path: Pa
 
 
 def test_a_field_that_an_earlier_version_did_not_have_means_its_default(tmp_path):
-    """Catches an upgrade that orphans every run, and one that takes another value for the old behaviour."""
+    """Catches an upgrade that can resume no earlier run, and a default that differs from the old behaviour."""
     old = {"lr": 1e-3, "task": "countdown"}
     with RunDir.open(tmp_path / "r", old):
         pass

@@ -1,4 +1,4 @@
-"""Trackers get every number of metrics.jsonl, are never needed, and never cost a run."""
+"""Trackers get every number of metrics.jsonl, are optional, and their faults never end a run."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_a_service_gets_what_the_log_has(name: str, tmp_path: Path, monkeypatch:
     assert [o[key] == options[key] for o in other.inits] == [True, False]
 
 
-def test_a_service_that_goes_down_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_service_that_goes_down_ends_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     service, notes = Service("trackio", fails_after=1), []
     monkeypatch.setitem(sys.modules, "trackio", service.module)
     run = train(config("sft", tmp_path / "run", tracker="trackio"), note=notes.append)

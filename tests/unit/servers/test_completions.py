@@ -1,6 +1,6 @@
-"""The wire: what is asked of a server, and that no answer which is wrong in any way is believed.
+"""The completions client: the requests that it sends, and that it refuses every wrong answer.
 
-The stub stands in for vLLM; that its answers look like vLLM's is tested against a recorded one.
+The stub stands in for vLLM; its answers are compared with a recorded answer of vLLM.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def shape(value: Any) -> Any:
 
 
 def test_the_stub_answers_like_vllm(stub: Stub, policy: Policy) -> None:
-    """Catches tests that pass against a dialect which no server speaks."""
+    """Catches a stub whose answers differ from those of vLLM."""
     real = json.loads(RECORDED.read_text())
     sent = {
         "model": "tiny", "prompt": [[5, 6, 7, 8]], "max_tokens": 4, "n": 2, "seed": 1, "temperature": 1.0,
@@ -82,7 +82,7 @@ def test_the_stub_answers_like_vllm(stub: Stub, policy: Policy) -> None:
 
 
 def test_a_recorded_answer_of_vllm_is_read() -> None:
-    """Catches a reader that was only ever shown the stub."""
+    """Catches a reader that can read only the stub."""
     real = json.loads(RECORDED.read_text())
     prompt = real["choices"][0]["prompt_token_ids"]
     drawn = read_samples(real, prompt, 2, 4, [1], 262, "tiny")
@@ -136,7 +136,7 @@ def test_samples_are_exact(stub: Stub, policy: Policy) -> None:
 
 
 def test_a_transformed_sample_has_no_recorded_log_prob(stub: Stub, policy: Policy) -> None:
-    """Catches untempered log-probs that pass for the behavior's."""
+    """Catches untempered log-probs recorded as those of the sampling distribution."""
     e = ServerExpert(parse_server(stub.url, "expert"), policy, temperature=0.5)
     (r,) = e.sample(prompts(policy, 1), 1, 0, 6)
     assert all(math.isnan(x) for x in r.behavior_logp)
@@ -204,7 +204,7 @@ def test_the_context_is_respected(stub: Stub, policy: Policy) -> None:
 
 
 def test_no_whole_distribution(stub: Stub, policy: Policy) -> None:
-    """Catches a top-k that passes for a distribution."""
+    """Catches a top-k that is taken for a distribution."""
     e = expert(stub, policy)
     assert "distribution" not in e.capabilities
     with pytest.raises(UserError, match="not its distribution"):
@@ -232,7 +232,7 @@ def test_spread_is_what_its_bucketing_needs(k: int, seed: int) -> None:
         torch.testing.assert_close(got, want, atol=2e-4, rtol=1e-3)
 
 
-# -- nothing that is wrong is believed ------------------------------------------------------------------------------
+# -- every wrong answer is refused ----------------------------------------------------------------------------------
 
 SENT = Tokens((3, 4), (5, 6, 7))
 
@@ -258,7 +258,7 @@ JUNK = [None, "x", [], {}, True, -1, 10**400, float("nan"), float("inf"), [[]], 
 
 @pytest.mark.parametrize("where", list(paths(good())), ids=str)
 def test_every_part_of_an_answer_may_be_junk(where: tuple[Any, ...]) -> None:
-    """Every place of a good answer, replaced by junk: either refused in words, or exactly what was good before."""
+    """Each part of a good answer is replaced by junk: it is refused in words, or read as exactly the good answer."""
     want = read_scores(good(), [SENT], 1, "m", 10)
     for junk in JUNK:
         answer: Any = good()
@@ -274,7 +274,7 @@ def test_every_part_of_an_answer_may_be_junk(where: tuple[Any, ...]) -> None:
         except BadAnswer:
             continue
         plausible = junk == -1 and where[-1] == "logprob"
-        assert got == want or plausible or where[-1] == "9", f"{junk!r} at {where} was believed"
+        assert got == want or plausible or where[-1] == "9", f"{junk!r} at {where} was accepted"
 
 
 def test_rollouts_need_tokens() -> None:

@@ -1,4 +1,4 @@
-"""Addition and classification: walls between the splits, verifiers that never raise, experts whose law is exact."""
+"""Addition and classification: disjoint splits, verifiers that never raise, experts with exact probabilities."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def test_an_expert_with_more_padding_fits(models: dict[str, Path]):
 
 
 def test_evaluation_temperature(models: dict[str, Path]):
-    """Catches a temperature that evaluations ignore: near zero a sample is the greedy completion."""
+    """Catches evaluations that ignore the temperature: near zero a sample is the greedy completion."""
     task = load_task("countdown")
     policy = load_policy(str(models["llama"]), "student", device="cpu")
     prompts = policy.encode(task.prompts("test", 4, 0))

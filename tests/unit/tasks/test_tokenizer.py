@@ -1,4 +1,4 @@
-"""The tokenizer: any text comes back, under every model type that a folder may claim."""
+"""The tokenizer: any text survives the round trip, under every model type that a folder may name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The theory page: one safe file; plain-text mathematics as HTML."""
+"""The theory page is one safe file; plain-text mathematics becomes HTML."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The model card says what the run's records say, and what is in it stays text."""
+"""The model card repeats the records of the run, and names in it stay text."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_trained_model_carries_its_card(tmp_path: Path) -> None:
     "evil", ["`--- \nbase_model: evil\n---`", "</code><script>x</script>", 'a"\n- "b', "x|y", "``a`", "# no"]
 )
 def test_names_stay_text(evil: str) -> None:
-    """Catches a name that becomes YAML, a heading, a cell, or leaves its code span."""
+    """Catches a name that becomes YAML, a heading, a cell, or ends its code span."""
     fields = to_dict(resolve(config("sft", Path("x"), student=evil, task=evil))) | {"method": "sft"}
     diagnosis = DIAGNOSIS | {"verdict": {"answer": evil, "probabilities": {evil: 1.0}, "reasons": [evil]}}
     text = card(fields, {"device": evil}, {}, {"splits": {}}, diagnosis)

@@ -1,4 +1,4 @@
-"""Rollouts -> labels -> one update: weights worked out by hand, and the same gradient however the batch is cut."""
+"""Rollouts -> labels -> one update: weights computed by hand, and the same gradient however the batch is split."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_advantages_by_hand() -> None:
 
 
 def test_a_problem_that_comes_twice_is_two_groups() -> None:
-    """Catches a group found by the problem: the same one at two places of the stream must not share a baseline."""
+    """Catches groups keyed by the problem: the same one at two places of the stream must not share a baseline."""
     rows = [rollout("same@0", 0, 1), rollout("same@0", 1, 0), rollout("same@7", 0, 1), rollout("same@7", 1, 1)]
     assert advantages(rows, "none").tolist() == [0.5, -0.5, 0, 0]
 
@@ -157,8 +157,8 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
 def test_the_same_step_however_the_batch_is_cut(
     name: str, student: Policy, expert: LocalExpert, models: dict[str, Path]
 ) -> None:
-    """Catches a micro-batch that divides by its own size, a chunk that drops its last tokens, or gradients that are
-    kept from before. One SGD step of size 1, so weights differ by gradients: equal to 1e-6."""
+    """Catches a micro-batch that divides by its own size, a chunk that drops its last tokens, or gradients that
+    are kept from the previous step. One SGD step of size 1, so weights differ by gradients: equal to 1e-6."""
     c = resolve(config(name.split()[0], OUT, grad_clip=0.0, **METHODS[name]))
     labelled = labelled_for(c, student, expert)
     metrics, whole = step(labelled, c, models["llama"])
@@ -179,7 +179,7 @@ def test_the_step_is_that_of_the_plain_formula(
     name: str, student: Policy, expert: LocalExpert, models: dict[str, Path]
 ) -> None:
     """Catches anything between labels and weights: padding, sorting, dropped rows whose advantage is zero, reductions.
-    The oracle writes each loss down again, row by row, unpadded, dropping nothing, and lets autograd do the rest."""
+    The reference computes each loss again, row by row, unpadded, dropping nothing, with autograd."""
     c = resolve(config(name.split()[0], OUT, grad_clip=0.0, **METHODS[name]))
     labelled = labelled_for(c, student, expert)
     if c.weight == "advantage":
@@ -241,8 +241,8 @@ def test_no_rollouts_no_step(models: dict[str, Path]) -> None:
     assert torch.equal(before, policy.model.get_input_embeddings().weight)
 
 
-def test_objective_reads_every_knob() -> None:
-    """Catches a knob of the configuration that never reaches the kernel."""
+def test_objective_reads_every_field() -> None:
+    """Catches a field of the configuration that has no effect on the loss."""
     c = resolve(config("gkd", OUT, beta=0.3, top_k=5, top_k_of="expert"))
     o = objective(c)
     assert (o.target, o.divergence, o.beta, o.top_k, o.top_k_of) == ("distribution", "jsd", 0.3, 5, "expert")

@@ -1,4 +1,4 @@
-"""The rule: probabilities are probabilities, it moves the right way, and it never breaks on what is missing."""
+"""The verdict rule: valid probabilities, moves in the right direction, and no failure on missing evidence."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def evidence(
     if tilt is not None:
         measures["tilt_ceiling"] = est(tilt, half)
     if start is not None:
-        measures["kl_expert_student"] = est(start, 0.1, "nats a sequence")
-    measures["kl_student_expert"] = est(10.0, 0.1, "nats a sequence")
-    nats = None if reverse is None else est(reverse, 0.1, "nats a sequence")
+        measures["kl_expert_student"] = est(start, 0.1, "nats per sequence")
+    measures["kl_student_expert"] = est(10.0, 0.1, "nats per sequence")
+    nats = None if reverse is None else est(reverse, 0.1, "nats per sequence")
     pilots = [
         PilotPoint("sft", 200 * 2**i, 25, est(a, half), est(f, 0.1), nats, "curve")
         for i, (a, f) in enumerate(zip(sft, forward))
@@ -124,7 +124,7 @@ def test_moves_the_right_way(model):
 
 @pytest.mark.parametrize("model", MODELS, ids=names())
 def test_obvious_cases(model):
-    """The model in use decides them; the prior, wider, at least leans the right way."""
+    """The model in use decides them; the prior, which is wider, at least leans in the right direction."""
 
     def leaning(e):
         verdict = judge(e, model)
@@ -144,7 +144,7 @@ def test_obvious_cases(model):
 
 @pytest.mark.parametrize("model", MODELS, ids=names())
 def test_a_large_forward_kl_alone_changes_nothing(model):
-    """It is no evidence against SFT: a style that nobody can predict costs nats and no accuracy (FEASIBILITY.md)."""
+    """It is no evidence against SFT: an unpredictable style costs nats and no accuracy."""
     small, large = (evidence(forward=(), sft=(), opd=None, reverse=None, start=x) for x in (0.5, 17.0))
     assert p(small, model) == p(large, model)
     # the same share of it removed by the pilots: the same verdict
@@ -194,7 +194,7 @@ def test_noisier_evidence_counts_less_and_widens():
 
 @pytest.mark.parametrize("model", MODELS, ids=names())
 def test_an_expert_in_hand_is_forecast_sharply(model):
-    """What the pilots got hold of is a matter of data; what they did not may be anything."""
+    """The part of the gap that pilots close depends on data; the rest is uncertain."""
     near, far = (model.forecast(seen(evidence(reverse=x))) for x in (0.1, 8.0))
     assert near.features.reach > 0.9 > 0.2 > far.features.reach
     assert near.lead_scale < far.lead_scale
@@ -220,7 +220,7 @@ def test_two_measurements_are_pooled_by_their_precision():
 
 
 def test_the_pilots_own_samples_count():
-    """The expert's in the SFT pilot's data, the student's in the online pilot: both were verified anyway."""
+    """Expert samples of the SFT pilot and student samples of the online pilot are verified, so they count."""
     base = evidence()
     extra = {"expert_at_work": est(0.7, 0.01), "online_accuracy": est(0.62, 0.01), "online_trend": est(0.05, 0.01)}
     more = seen(dataclasses.replace(base, measures=base.measures | extra))
@@ -305,7 +305,7 @@ def test_fit_finds_the_slopes_and_the_size_of_the_errors():
 
 
 def test_fit_learns_what_less_evidence_is_worth():
-    """Without the online pilot, whose lead decided here, the lead is forecast less sharply."""
+    """Without the online pilot, the lead is forecast less sharply."""
     model = fit(_cases(1.0), load("prior"), weight=0.1)
     base = _cases(1.0, 1)[0].evidence
     blind = dataclasses.replace(base, pilots=tuple(x for x in base.pilots if x.kind != "opd"))
@@ -355,14 +355,14 @@ def test_without_headroom_the_answer_is_neither(model):
 
 
 @pytest.mark.parametrize("model", MODELS, ids=names())
-def test_where_nobody_is_ever_right_no_route_is_promised(model):
+def test_where_nothing_is_ever_right_no_route_is_promised(model):
     dead = evidence(student=0.0, expert=0.9, sft=(0.0, 0.0, 0.0), opd=0.0, takeover=0.5, half=0.01)
     verdict = judge(dead, model)
     assert verdict.answer in ("undecided", "neither")
     assert any("ever right" in reason for reason in verdict.reasons) or verdict.answer == "neither"
 
 
-def test_no_online_forecast_is_told_where_online_is_impossible():
+def test_no_online_forecast_where_online_is_impossible():
     black_box = dataclasses.replace(evidence(opd=None), capabilities=("sample",))
     assert "online 0" not in judge(black_box).reasons[0]
     assert "online 0" in judge(evidence()).reasons[0]

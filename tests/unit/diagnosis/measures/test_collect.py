@@ -1,4 +1,4 @@
-"""What is collected is what a slow oracle finds; prompts are none of the pilots'; a resume asks nobody again."""
+"""Collected scores equal a slow reference; prompts differ from those of the pilots; a resume repeats no call."""
 
 from __future__ import annotations
 
@@ -75,14 +75,14 @@ def test_prompts_leave_out_what_pilots_train_on(setting: Setting) -> None:
     assert not test & {p.text for p in prompts}
 
 
-def test_a_task_of_few_problems_keeps_its_law_and_says_so(setting: Setting) -> None:
+def test_a_task_of_few_problems_keeps_its_distribution_and_says_so(setting: Setting) -> None:
     small = dataclasses.replace(setting, task=load_task("coin:n_numbers=2,max_number=3"))
     prompts, shared = draw_prompts(small, 40, 200)
     assert shared > 0
     assert len({p.key for p in prompts}) == 40  # the same problem twice is drawn from twice
 
 
-def test_a_resume_asks_nobody_again(setting: Setting, tmp_path: Path) -> None:
+def test_a_resume_repeats_no_call(setting: Setting, tmp_path: Path) -> None:
     counting = CountingExpert(setting.expert)
     one = dataclasses.replace(setting, expert=counting)
     before = tables(one, tmp_path)

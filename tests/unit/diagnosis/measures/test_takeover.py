@@ -1,4 +1,4 @@
-"""Another goes on from where the student is: prefixes are kept to the token, and nothing else is changed."""
+"""Takeover: another policy continues from a prefix of the student, which is kept to the token."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_the_prefix_is_the_students_and_the_rest_is_drawn(student: Policy, depth
         assert new.ids[:k] == old.ids[:k]
         assert new.prompt.ids == old.prompt.ids
         assert len(new.ids) <= 24
-        # what follows is drawn from the policy inside: its recorded log-probs are that policy's
+        # the rest is drawn from the wrapped policy: the recorded log-probs are those of that policy
         scored = student.score([new])[0][k:]
         torch.testing.assert_close(scored, torch.tensor(new.behavior_logp[k:]), atol=1e-4, rtol=0)
         changed += new.ids != old.ids
@@ -59,7 +59,7 @@ def test_both_actors_use_the_same_random_numbers(student: Policy) -> None:
 
 
 def test_an_honest_solver_saves_the_students_wrong_beginnings() -> None:
-    """The takeover value of an expert that recovers: from prefixes that alone lead nowhere, it still answers."""
+    """An expert that recovers has a high takeover value: it answers even from prefixes of wrong completions."""
     task = load_task("countdown")
     policy = load_policy("scratch:width=16,layers=1,heads=2,context=128", "student", task.tokenizer(), device="cpu")
     expert = load_expert("solver", task, policy)

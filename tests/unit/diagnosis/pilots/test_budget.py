@@ -1,4 +1,4 @@
-"""What the pilots' money buys: never more than there is, and controls once the pilots have enough."""
+"""The budget of the pilots is never exceeded, and controls are paid once the pilots have enough."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ PRICES = Prices(SIZES, 40.0, 40.0, 8, online=True)
 
 
 def pilots() -> Any:
-    """What the controls' prices ask of the pilots."""
+    """The parts of Pilots that the prices of the controls read."""
     offline = SimpleNamespace(prompts_per_update=64, student="scratch:width=64", lora_rank=0)
     table = SimpleNamespace(length=np.full((8, 1), 40.0))
     return cast(Any, SimpleNamespace(setting=SimpleNamespace(sizes=SIZES), table=table, offline=offline))
 
 
 def price(size: Any, flops: float) -> float:
-    """FLOPs that pilots of this size take of `flops`."""
+    """The part of `flops` that pilots of this size use."""
     return flops - size.left
 
 
@@ -43,12 +43,12 @@ def test_controls_are_paid_once_the_pilots_have_enough(flops: float, wanted: boo
     assert size.sequences <= greedy.sequences
     assert size.sequences == greedy.sequences or size.sequences >= ENOUGH, "controls never take what pilots need"
     if wanted and greedy.sequences >= 3 * ENOUGH:
-        assert size.left >= reserve(round(size.sequences * CURVE[1]), size.prompts), "put aside and not there"
+        assert size.left >= reserve(round(size.sequences * CURVE[1]), size.prompts), "reserved and not available"
 
 
 @given(st.floats(2e11, 1e13), st.floats(0.3, 3.0))
 def test_after_the_online_pilot_the_offline_ones_take_what_is_left(flops: float, change: float) -> None:
-    """The price of the trainings turned out `change` times as high: so did the budget."""
+    """The trainings turned out to cost `change` times as much, and the budget scales with them."""
     planned = PRICES.fit(flops, 100_000, 128)
     online = planned.online * SIZES.opd(1, 40.0).flops + planned.prompts * PRICES.look()
     again = PRICES.fit(change * flops - online, 100_000, 128, planned=planned)

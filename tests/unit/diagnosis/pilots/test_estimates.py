@@ -1,4 +1,4 @@
-"""What the pilots say for free: the expert in the SFT pilot's data, the student in the online pilot's."""
+"""Estimates at no extra cost: the expert from the data of the SFT pilot, the student from the online pilot."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from understudy.diagnosis.pilots.pilot import Pilots
 from understudy.runs.checkpoint import write_cached
 
 
-def test_a_line_is_found_again() -> None:
-    """Accuracy that rises by .1 a doubling and ends at .7, without noise."""
+def test_a_line_is_recovered() -> None:
+    """Accuracy that rises by .1 per doubling and ends at .7, without noise."""
     n = np.arange(8, 8 * 41, 8)
     result = online_level([[float(x), 0.7 + 0.1 * np.log2(x / n[-1])] for x in n], 8)
     assert result["online_accuracy"].value == pytest.approx(0.7)
     assert result["online_trend"].value == pytest.approx(0.1)
-    assert result["online_accuracy"].high - result["online_accuracy"].value > 0.05, "8 samples an update are noise"
+    assert result["online_accuracy"].high - result["online_accuracy"].value > 0.05, "8 samples per update are noisy"
 
 
 def test_its_intervals_cover() -> None:

@@ -1,4 +1,4 @@
-"""The SFT pilots' curve drawn out to the full training: where it starts, ends, and when there is none."""
+"""The curve of the SFT pilots extended to the full training: start, end, and when there is none."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The solver: what it samples is what it scores, and both are the process that its docstring states.
 
-The reference below lists every completion of a tiny problem with its probability, straight from the words of
-the process, without the code under test.
+The reference lists every completion of a tiny problem with its probability, computed from the description of the
+process without the code under test.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def after(expert: SolverExpert, prompt: Prompt, text: str) -> dict[str, float]:
 
 
 def completions(expert: SolverExpert, prompt: Prompt) -> Iterator[tuple[str, float]]:
-    """Every completion of the process and its probability."""
+    """Each completion of the process -> its probability."""
     c, attempts = expert.config, expert.space.attempts
     lines = dict(expert.space.candidates(prompt))
 
@@ -101,7 +101,7 @@ def completions(expert: SolverExpert, prompt: Prompt) -> Iterator[tuple[str, flo
 
 @pytest.mark.parametrize("process", PROCESSES)
 @pytest.mark.parametrize("attempts", [1, 2, 5])
-def test_every_completion_has_the_probability_that_the_words_give_it(process: str, attempts: int) -> None:
+def test_every_completion_has_its_stated_probability(process: str, attempts: int) -> None:
     # five attempts at four candidates without repeating pass through "all were tried, all are open again"
     task = CountdownTask(CountdownConfig(n_numbers=2, attempts=attempts))
     expert = solver(task=task, smoothing=0, **PROCESSES[process])
@@ -330,7 +330,7 @@ def test_settings_do_what_their_names_say() -> None:
     good, attempts, no = accuracy(solver("search"))
     assert good > 0.99
     assert attempts < 1.1
-    assert no < 0.05, "its samples almost never show recovery"
+    assert no < 0.05, "its samples almost never contain a recovery"
     assert accuracy(solver("search"), "ood")[0] > 0.99
     assert accuracy(solver("always_ok"))[0] > 0.97
     assert accuracy(solver("half"))[0] == pytest.approx(0.5, abs=0.07)

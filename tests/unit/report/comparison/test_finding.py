@@ -1,4 +1,4 @@
-"""The finding says what the numbers say, and no more."""
+"""The finding states what the numbers support, and no more."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ def test_online_worse_is_said_plainly(tmp_path: Path) -> None:
     assert "Not as expected with bad, where we expected OPD to be ahead." in lines[1]
 
 
-def test_the_hoped_headline_needs_every_expert(tmp_path: Path) -> None:
-    hoped = {"R": expert(0.70, 0.70, True, own=0.7), "out": expert(0.6, 0.86, False)}
-    assert finding_of(tmp_path / "a", **hoped)[0].startswith("Rehearsing with the expert (OPD) beat studying")
-    failed = hoped | {"also": expert(0.7, 0.7, False)}
+def test_the_expected_headline_needs_every_expert(tmp_path: Path) -> None:
+    expected = {"R": expert(0.70, 0.70, True, own=0.7), "out": expert(0.6, 0.86, False)}
+    assert finding_of(tmp_path / "a", **expected)[0].startswith("Rehearsing with the expert (OPD) beat studying")
+    failed = expected | {"also": expert(0.7, 0.7, False)}
     lines = finding_of(tmp_path / "b", **failed)
     assert lines[0].startswith("OPD beat SFT with out (+2")
     assert "no difference was found with R and also" in lines[0]
@@ -132,7 +132,7 @@ def test_table_rows_and_cells(tmp_path: Path) -> None:
     assert sft.budgets["updates"] == 200
 
 
-def test_shared_and_fresh_problems_are_told_apart(tmp_path: Path) -> None:
+def test_shared_and_fresh_problems_are_distinguished(tmp_path: Path) -> None:
     """Fresh problems for each seed are more evidence: the interval is narrower."""
     only = {"larger": EXPERTS["larger"]}
     widths = []
@@ -183,7 +183,7 @@ def test_acting_characters_become_visible_ones() -> None:
 
 
 def test_a_sure_but_small_difference_is_called_small(tmp_path):
-    """2.5 points with an interval that excludes zero are no reason to go online, and no surprise within reach."""
+    """2.5 points whose interval excludes zero are no reason to go online, and no surprise within reach."""
     root = comparison(tmp_path / "c", seeds=1)
     arm = summarise(report.load([root])).arms[0]
     sure = {v: Contrast("R", True, arm, arm, Interval(v, v - 0.02, v + 0.02, 100, 1)) for v in (0.025, 0.141, -0.03)}

@@ -1,4 +1,4 @@
-"""Verdicts beside outcomes: what a comparison asks before its runs, and how its page judges the answers."""
+"""Verdicts and outcomes: the diagnoses before a comparison, and how its page compares them with the results."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def diagnosis(answer: str, sft: float = 0.5, opd: float = 0.6) -> dict[str, obje
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two seeds: solver (sft .66, opd .885), R (both .67), larger (.71, .75), style (.65, .64), from .44."""
-    root = comparison(tmp_path_factory.mktemp("said") / "c", seeds=2)
+    root = comparison(tmp_path_factory.mktemp("forecasts") / "c", seeds=2)
     answers = {
         ("solver", 0): diagnosis("go online"), ("solver", 1): diagnosis("offline suffices"),
         ("R", 0): diagnosis("offline suffices"), ("R", 1): diagnosis("undecided"),
@@ -93,7 +93,7 @@ def test_diagnoses_come_before_the_runs_and_ask_about_them() -> None:
 @pytest.mark.parametrize(
     "changes", [{"diagnose": False}, {"methods": ("sft", "grpo")}, {"axis": "train_seconds", "budget": 60.0}]
 )
-def test_no_diagnosis_where_it_would_speak_of_something_else(changes: dict[str, object]) -> None:
+def test_no_diagnosis_where_it_would_be_of_another_training(changes: dict[str, object]) -> None:
     assert plan_of(config(**changes), []).diagnoses() == []
 
 

@@ -1,4 +1,4 @@
-"""The page: self-contained, escaped, deterministic, and there whatever state the runs are in."""
+"""The page of a comparison: self-contained, escaped, deterministic, and built from runs in any state."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_figures_have_words(page: Page) -> None:
 def test_same_runs_same_bytes(full: Path) -> None:
     before = full.read_bytes()
     assert report.build([full.parent]).read_bytes() == before
-    assert b"matplotlib" not in before.lower()  # neither its date nor its name
+    assert b"matplotlib" not in before.lower()  # neither its date nor its name changes the bytes
 
 
 def test_model_text_is_text(full: Path, page: Page) -> None:

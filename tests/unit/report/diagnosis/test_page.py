@@ -1,4 +1,4 @@
-"""The page of a diagnosis: self-contained, escaped, the same bytes again, and there whatever the diagnosis lacks."""
+"""The page of a diagnosis: self-contained, escaped, deterministic, and built from incomplete diagnoses."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_verdict_first_then_all_it_rests_on(full: Page) -> None:
     assert [attrs["id"] for tag, attrs in full.tags if tag == "section"] == list(SECTIONS)
     assert not any(full.why(section) for section in SECTIONS), "nothing is missing here"
     top = full.words("top")
-    for p in ("83%", "4%", "1%", "12%"):  # the dial says all four
+    for p in ("83%", "4%", "1%", "12%"):  # the dial names all four
         assert p in top
     assert "85.0% right, against 60.0% offline and 41.0% now" in top
     assert "more than 5 points" in top
@@ -157,7 +157,7 @@ def test_no_network_no_script_no_style_from_outside(full: Page) -> None:
 
 
 def everywhere(value: Any, text: str) -> Any:
-    """All texts of a diagnosis replaced by `text`, but for what the page branches on; keys of keywords too."""
+    """A diagnosis with all texts replaced by `text`, except those that the page branches on; keys of keywords too."""
     keep = {"answer", "kind", "label", "version"}
     if isinstance(value, dict):
         return {k: v if k in keep else everywhere(v, text) for k, v in value.items()}
@@ -246,7 +246,7 @@ def test_no_figure_is_drawn_of_nothing(tmp_path: Path) -> None:
 
 
 def paths(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Of every part of a JSON value that has parts; of lists, the first entry."""
+    """The path of each part of a JSON value; of lists, only the first entry."""
     if isinstance(value, dict):
         for key, item in value.items():
             yield (*at, key)
@@ -267,7 +267,7 @@ def context(d: Diagnosis) -> None:
 
 
 def test_any_part_may_be_absent_or_of_the_wrong_kind() -> None:
-    """What is read never raises; drawn is one of each of the parts."""
+    """Reading never raises, whatever part is changed; the page is drawn for one change of each part."""
     whole = diagnosis()
     whole["series"]["scatter"] = whole["series"]["scatter"][:8]
     for place in paths(whole):

@@ -1,4 +1,4 @@
-"""Streams and splits: pure functions of their names, and no train problem anywhere else."""
+"""Streams and splits are functions of (split, seed, index), and no train problem is in another split."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verifier: agrees with brute force, and everything hostile is just a wrong answer, at once."""
+"""The verifier agrees with brute force, and hostile text is a wrong answer, without delay."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_hostile_text_is_a_wrong_answer_at_once(text: str) -> None:
         f"<answer>3+5+7 = {text}</answer>",
     ):
         assert ANSWER.verify(P15, wrapped, True) == 0.0
-    assert time.process_time() - began < 2  # milliseconds on any machine; an evaluated exponent takes forever
+    assert time.process_time() - began < 2  # milliseconds on any machine; an evaluated exponent would not end
 
 
 @given(st.text())
@@ -221,7 +221,7 @@ def test_minus_zero_and_exact_division() -> None:
 
 
 def brute_force(nums: tuple[int, ...], target: int, ops: str, digits: int = 1, check: bool = False) -> set[str]:
-    """All right lines, worked out without the code under test."""
+    """All right lines, computed without the code under test."""
 
     def spelt(n: int) -> str:
         return "-" + str(-n).zfill(digits - 1) if n < 0 else str(n).zfill(digits)

@@ -1,4 +1,4 @@
-"""What a completion answers: each case is a way in which a right answer was called wrong, or a wrong one right."""
+"""The answer of a completion: each case was once graded wrongly, as a false negative or a false positive."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_integers_are_equal_in_every_spelling(n: int, zeros: int) -> None:
 
 @given(st.text(max_size=300))
 def test_any_text_is_only_wrong(text: str) -> None:
-    """Model text is data: nothing raises, and what is no number equals no number."""
+    """Model text is data: no text raises, and a text without a number equals no number."""
     for extract in ("box", "marked", "number"):
         final_answer(text, extract)
     thought_out(text, "think", True)

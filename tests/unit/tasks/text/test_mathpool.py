@@ -46,7 +46,7 @@ def test_verdicts(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_hang_is_wrong_and_costs_one_process() -> None:
-    """A tower of powers runs for ever: it is killed, counted, and the next question gets a new process."""
+    """A tower of powers does not end: its process is killed and counted, and the next question gets a new one."""
     pool = Pool(workers=1, limit=1.0)
     try:
         assert pool.check([("x+1", "1+x")]) == [True]
@@ -66,7 +66,7 @@ def test_a_process_that_dies_is_replaced(pool: Pool) -> None:
     os.kill(worker.process.pid, signal.SIGKILL)
     worker.process.wait()
     before = pool.killed
-    # what it was asked is lost with it and counts as wrong, as a hang does; the next one is answered
+    # its question is lost and counts as wrong, as after a hang; the next question is answered
     pool.check([("x+6", "6+x")])
     assert pool.killed == before + 1
     assert pool.check([("x+7", "7+x")]) == [True]
@@ -93,8 +93,8 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     load_verifier("number")
 
 
-def test_a_broken_installation_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Catches a pool that waits for ever for a process which cannot import math-verify."""
+def test_a_broken_installation_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a pool that waits without end for a process that cannot import math-verify."""
     monkeypatch.setenv("PYTHONPATH", "")
     monkeypatch.setattr(mathpool.sys, "executable", "/bin/true")
     with pytest.raises(UserError, match="before it was ready"):

@@ -75,7 +75,7 @@ def test_recorded_rollouts_are_the_traces(openr1: str) -> None:
 
 @pytest.mark.parametrize("method", ["sft", "seq_kd"])
 def test_sft_on_recorded_traces(method: str, openr1: str, tmp_path: Path) -> None:
-    """A whole run: the ledger counts, the loss falls, and no expert is evaluated where it wrote nothing."""
+    """A whole run: the ledger counts, the loss falls, and the expert is not evaluated on splits without traces."""
     c = config(
         method, tmp_path / "run", task=openr1, expert="recorded", student=TINY, updates=6, samples_per_prompt=1,
         prompt_pool=8, max_new_tokens=400, eval_expert=True, eval_splits="test,ood", lr=1e-2,
@@ -159,7 +159,7 @@ def test_choices_are_the_log_probs_of_the_letters(mmlu: str) -> None:
 
 
 def test_a_model_that_knows_the_letter(mmlu: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """`understudy eval` on MMLU tells greedy accuracy by log-prob; a model that always says B gets the share of B."""
+    """`understudy eval` on MMLU prints greedy accuracy by log-prob; a model that always says B gets the share of B."""
     task = load_task(mmlu)
     p = policy(task)
     with torch.no_grad():
@@ -175,7 +175,7 @@ def test_a_model_that_knows_the_letter(mmlu: str, tmp_path: Path, capsys: pytest
 
 
 def test_forgetting_is_a_split_of_a_run(gsm8k: str, mmlu: str, tmp_path: Path) -> None:
-    """One run, three kinds of held-out prompts: its own test, and MMLU as what must not get worse."""
+    """One run with several held-out splits: its own test split, and MMLU to measure forgetting."""
     where = mmlu.partition("path=")[2].partition(",")[0]
     public.write(Path(where) / "dev.jsonl", public.mmlu(5))
     c = config(

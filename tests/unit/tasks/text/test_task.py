@@ -135,7 +135,7 @@ def test_repeated_rows_count_once(tmp_path: Path) -> None:
     assert task.dropped == {"repeated": 80}
 
 
-# ---------------------------------------------------------------- how a problem is asked
+# ---------------------------------------------------------------- prompts
 
 
 def first_prompt(spec: str, split: str = "test") -> Prompt:
@@ -151,7 +151,7 @@ def test_plain_and_chat(tmp_path: Path) -> None:
     system = tmp_path / "system.txt"
     system.write_text('Think, then answer. "Carefully".\n')
     chat = first_prompt(f"gsm8k:path={root},template=chat,system=@{system},prefill=<think>")
-    assert chat.key == plain.key, "how a problem is asked does not change which one it is"
+    assert chat.key == plain.key, "the format of a prompt does not change its key"
     assert chat.messages[0] == ("system", 'Think, then answer. "Carefully".')
     assert chat.messages[1][0] == "user"
     assert chat.messages[1][1].startswith("Ann has")
@@ -163,9 +163,9 @@ def test_few_shot(tmp_path: Path) -> None:
     root = layout(tmp_path, "gsm8k", "jsonl")
     text = first_prompt(f"gsm8k:path={root},shots=2").text
     assert text.count("Question: ") == text.count("Answer:") == 3
-    assert "<<" not in text, "calculator calls are no language"
+    assert "<<" not in text, "calculator calls are removed"
     assert "#### 1\n\nQuestion: Ann has 1 pens" in text
-    assert "boxed" not in text, "the examples show another way to answer"
+    assert "boxed" not in text, "the examples show another answer format"
     task = load_task(f"gsm8k:path={root},shots=5")
     for p in task.prompts("train", 6, 0):
         assert p.text.count(p.text.rsplit("Question: ")[-1].split("\n")[0]) == 1, "its own answer is in its prompt"
@@ -261,7 +261,7 @@ def test_files_belong_to_the_split_that_they_name(tmp_path: Path) -> None:
 
 
 def test_the_hub_is_asked_for_the_official_split(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stand-in for `datasets` notes what it is asked: ids, configurations, splits, the pinned revision."""
+    """A stand-in for `datasets` records its calls: ids, configurations, splits, the pinned revision."""
     calls: list[tuple[Any, ...]] = []
 
     class Table:
@@ -292,7 +292,7 @@ def test_the_hub_is_asked_for_the_official_split(monkeypatch: pytest.MonkeyPatch
     assert calls[-1] == ("EleutherAI/hendrycks_math", "precalculus", "test", "abc")
 
 
-def test_no_network_is_a_mistake_that_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_network_is_reported_as_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
     def load_dataset(*args: Any, **options: Any) -> Any:
         raise ConnectionError("no route\nto host")
 
@@ -313,7 +313,7 @@ def test_every_option_is_described() -> None:
 
 
 def test_keys_are_stable() -> None:
-    """Runs are resumed and paired by these: they may never change."""
+    """Runs are resumed and paired by these keys, so they must never change."""
     read = SCHEMAS["gsm8k"].read(Row("here", public.gsm8k(1)[0]), False)
     assert read.key("gsm8k") == "gsm8k 7d4de85159b30e82"
 

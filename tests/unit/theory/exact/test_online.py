@@ -1,4 +1,4 @@
-"""Section 4: the estimators against hand-worked numbers, and Theorem 4's bounds by simulation."""
+"""docs/theory.md, section 4: estimators against hand-computed numbers, and Theorem 4's bounds by simulation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Section 6: the falsifiers find nothing on the theory and something on a broken one."""
+"""docs/theory.md, section 6: the falsifiers refute nothing of the theory and do refute a broken one."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def test_without_the_condition_online_fails_freely() -> None:
 
 
 def test_a_cheating_learner_is_caught() -> None:
-    """A learner that is handed the answer is below the floor: the falsifier must say so."""
+    """A learner that is given the answer is below the floor: the falsifier must report it."""
     family = FamilyF(8, 0.05, 0.2)
     rows = [falsify.LearnerRow("oracle", 64, 0.0, 0.0, family.regret(falsify.Info.OFF_S, 64))]
     assert rows[0].refutes
 
 
 def test_a_wrong_delta_is_caught() -> None:
-    """If Delta were smaller than it is, F2 events would show up: the search has teeth."""
+    """With a Delta that is too small, the search must report F2 events."""
     batch = GENERATORS["generic"](2000, np.random.default_rng(1))
     parts = split(batch.mu, batch.students, batch.expert, batch.reward)
     tampered = dataclasses.replace(parts, nuisance=parts.nuisance + 0.9 * parts.relevant)

@@ -1,4 +1,4 @@
-"""The instance file: what is accepted, and one clear line for every way to get it wrong."""
+"""The instance file: what is accepted, and one clear line per mistake."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_too_many_cells() -> None:
         parse(data)
 
 
-def test_command_line_tells_the_mistake_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_line_reports_a_mistake_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = example()
     data["expert"][0][0] = 0.9  # type: ignore[index]
     path = tmp_path / "bad.json"

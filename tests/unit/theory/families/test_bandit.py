@@ -1,4 +1,4 @@
-"""Section 2: every reference number of Family F and its corollaries, to 1e-6 or better."""
+"""docs/theory.md, section 2: every reference number of Family F and its corollaries, to 1e-6 or better."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_le_cam_lies_between_zero_and_half_the_separation(d2: float, s: float, n
 
 
 def test_soft_students_need_mixtures_of_students() -> None:
-    """The gap of 'S' is 1 - 2 kappa: the regret of a learner that mixes students, not of one that plays outright."""
+    """The gap of 'S' is 1 - 2 kappa: the regret of a learner that mixes students, not of a deterministic one."""
     soft, hard = FamilyF(8, 0.01, 0.1, "S"), FamilyF(8, 0.01, 0.1, "D")
     assert soft.regret(Info.OFF_S, 64) == pytest.approx(0.8 * hard.regret(Info.OFF_S, 64))
     assert soft.value_best == pytest.approx(soft.value_expert)

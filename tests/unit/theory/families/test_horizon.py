@@ -1,4 +1,4 @@
-"""Section 5: reference numbers of the horizon families."""
+"""docs/theory.md, section 5: reference numbers of the horizon families."""
 
 from __future__ import annotations
 

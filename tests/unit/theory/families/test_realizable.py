@@ -1,4 +1,4 @@
-"""Section 1: reference numbers of the realizable case, and its bounds by simulation."""
+"""docs/theory.md, section 1: reference numbers of the realizable case, and its bounds by simulation."""
 
 from __future__ import annotations
 
