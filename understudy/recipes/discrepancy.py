@@ -11,12 +11,19 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 
 from understudy.diagnosis.types import Estimate
 from understudy.evaluation.numbers import percent
+from understudy.policy.sampling import rows_together
+from understudy.recipes.cost import DEVICES, Machine, sampling
+from understudy.recipes.models import MODELS
+from understudy.recipes.paper.fig2_discrepancy import PROBLEMS, SAMPLES, STUDENT
 from understudy.recipes.recipe import Claim, Drawing, Recipe, Scale
 from understudy.recipes.texts import TextGap
+from understudy.recipes.tiny import COUNTDOWN
 from understudy.report.figures.dots import Dot, Group, Row, chart
 from understudy.report.figures.svg import AREA, FAINT, ONLINE, drawing, panel, to_svg
 from understudy.report.text import label
 from understudy.runs.files import write_bytes
+from understudy.specs import parse_spec
+from understudy.tasks import load_task
 
 FAR = 0.1
 """A lower bound on total variation that is called wide."""
@@ -24,11 +31,6 @@ FAR = 0.1
 
 def requirements(recipe: Recipe) -> list[str]:
     """What the real figure needs: two files, and what sampling them takes."""
-    from understudy.policy.sampling import rows_together
-    from understudy.recipes.cost import DEVICES, Machine, sampling
-    from understudy.recipes.models import MODELS
-    from understudy.recipes.paper.fig2_discrepancy import PROBLEMS, SAMPLES, STUDENT
-
     lengths, machine = recipe.lengths["aime24"], Machine(DEVICES["h100"])
     flops, seconds = sampling(MODELS[STUDENT], lengths, PROBLEMS * SAMPLES, machine, rows := rows_together(33_000))
     tokens = PROBLEMS * SAMPLES * lengths.completion / 1e6
@@ -45,10 +47,6 @@ def requirements(recipe: Recipe) -> list[str]:
 
 def stand_ins(scale: Scale) -> tuple[Path, Path]:
     """Completions of a program that searches in secret and of a mediocre one, as two files."""
-    from understudy.recipes.tiny import COUNTDOWN
-    from understudy.specs import parse_spec
-    from understudy.tasks import load_task
-
     task = load_task(COUNTDOWN)
     tokenizer = task.tokenizer()
     prompts = task.prompts("test", scale.times(200, 8), 0)
