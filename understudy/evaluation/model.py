@@ -38,10 +38,10 @@ def evaluate_model(config: EvalConfig) -> dict[str, Any]:
         ).add_stop_tokens(task.stop)
         prompts = held_out(task, policy, config.split, config.prompts, config.eval_seed, room)
         done = sample_policy(policy, task, prompts, config.samples, seed, room)
-    return summary(done, config.k)
+    return _summary(done, config.k)
 
 
-def summary(done: Sampled, ks: tuple[int, ...]) -> dict[str, Any]:
+def _summary(done: Sampled, ks: tuple[int, ...]) -> dict[str, Any]:
     """Measures with bootstrap intervals over prompts."""
     outcome = done.outcome()
     sampled = np.array(outcome["sampled"], dtype=float)
