@@ -37,8 +37,10 @@ class Parser(argparse.ArgumentParser):
         """Field -> text, of the options that were given. UserError names the option nearest to an unknown one."""
         found, unknown = self.parse_known_args(list(argv))
         if unknown:
-            close = nearest(unknown[0].partition("=")[0], self._option_string_actions)
-            self.error(f"unrecognized arguments: {' '.join(unknown)}" + (f" (did you mean {close}?)" if close else ""))
+            names = [flag[2:] for flag in self._option_string_actions if flag not in ("-h", "--help")]
+            close = nearest(unknown[0].partition("=")[0].lstrip("-"), names)  # every option has the same dashes
+            hint = f" (did you mean --{close}?)" if close else ""
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
         # bare words that were not given come as an empty list, which must not replace a default
         return {name: value for name, value in vars(found).items() if value is not None and value != []}
 

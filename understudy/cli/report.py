@@ -33,12 +33,12 @@ def report_command(args: Sequence[str]) -> int:
     if not config.runs:
         raise UserError("runs", "", "missing: give one comparison directory, or run directories")
     from understudy import report  # seconds of imports, which --help does not need
-    from understudy.report.diagnosis import page as diagnosis
+    from understudy.report.diagnosis import page
 
     paths, out = [Path(r) for r in config.runs], Path(config.out) if config.out else None
-    diagnosed = [path for path in paths if diagnosis.is_diagnosis(path)]
+    diagnosed = [path for path in paths if page.is_diagnosis(path)]
     if diagnosed and len(paths) > 1:
         raise UserError("runs", diagnosed[0], "is a diagnosis: report on it alone")
-    page = diagnosis.build(paths[0], out) if diagnosed else report.build(paths, out)
-    console.print(f"report: {page}", markup=False)
+    written = page.build(paths[0], out) if diagnosed else report.build(paths, out)
+    console.print(f"report: {written}", markup=False)
     return 0

@@ -24,14 +24,6 @@ def truth(student: float, sft: float, opd: float, margin: float = MARGIN) -> Ans
     return ONLINE if opd - sft > margin else OFFLINE
 
 
-def boundary_distance(student: float, sft: float, opd: float, margin: float = MARGIN) -> float:
-    """By how many points of accuracy the outcome misses the nearest boundary that matters there."""
-    gain = max(sft, opd) - student - margin
-    if gain <= 0:
-        return -gain
-    return min(gain, abs(opd - sft - margin))
-
-
 def is_close(
     student: float, sft: float, opd: float, gain_half: float = 0.0, lead_half: float = 0.0, margin: float = MARGIN
 ) -> bool:

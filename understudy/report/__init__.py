@@ -8,7 +8,7 @@ directories are.
 from __future__ import annotations
 
 from understudy.report.comparison.finding import finding
-from understudy.report.comparison.forecasts import terminal as terminal_beforehand
+from understudy.report.comparison.forecasts import terminal_beforehand
 from understudy.report.comparison.load import Comparison, load
 from understudy.report.comparison.page import build
 from understudy.report.comparison.table import Row, headers, table, terminal

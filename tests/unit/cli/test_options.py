@@ -89,10 +89,15 @@ def test_every_mistake_is_one_line(args: list[str], field: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("args", "close"), [(["--cuont", "1"], "--count"), (["--nmae=x"], "--name"), (["--of"], "--off"), (["--zzzz"], "")]
-)
+    ("args", "close"),
+    [
+        (["--cuont", "1"], "--count"), (["--nmae=x"], "--name"), (["--of"], "--off"), (["--zzzz"], ""),
+        (["--eps", "1"], ""), (["--l", "1"], ""),
+    ],
+)  # fmt: skip
 def test_an_unknown_option_gets_the_nearest_one(args: list[str], close: str) -> None:
-    """Catches a refusal of a misspelled option without a suggestion, and an unrelated suggestion."""
+    """Catches a refusal of a misspelled option without a suggestion, and an unrelated suggestion (--eps is no --help:
+    the dashes, which all options share, make no two of them alike)."""
     with pytest.raises(UserError, match="unrecognized arguments") as caught:
         parsed(*args)
     assert re.findall(r"did you mean (\S+)\?", str(caught.value)) == ([close] if close else [])

@@ -117,8 +117,8 @@ def headers(s: Summary) -> list[str]:
     return ["expert", "seed", "verdict beforehand", *routes, "what was best", "so it was"]
 
 
-def terminal(comparison: Comparison) -> Table | None:
-    """The same for a terminal, without intervals; None where there was no diagnosis."""
+def terminal_beforehand(comparison: Comparison) -> Table | None:
+    """`rows` for a terminal, without intervals; None where there was no diagnosis."""
     s = summarise(comparison)
     judged = rows(s)
     if not judged:

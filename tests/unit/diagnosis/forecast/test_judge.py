@@ -15,7 +15,7 @@ from understudy.calibrate.fit import Case, fit
 from understudy.diagnosis.forecast.features import Feature, features, pooled
 from understudy.diagnosis.forecast.judge import draws, judge
 from understudy.diagnosis.forecast.model import TERMS, VARIANTS, VerdictModel, find, load, names
-from understudy.diagnosis.outcome import ANSWERS, boundary_distance, truth
+from understudy.diagnosis.outcome import ANSWERS, MARGIN, truth
 from understudy.diagnosis.types import Estimate, Evidence, PilotPoint, Verdict
 from understudy.errors import UserError
 
@@ -58,6 +58,12 @@ def evidence(
 
 def p(e: Evidence, model: VerdictModel) -> dict[str, float]:
     return judge(e, model).probabilities
+
+
+def boundary_distance(student: float, sft: float, opd: float) -> float:
+    """By how much accuracy the outcome misses the nearest boundary between two answers."""
+    gain = max(sft, opd) - student - MARGIN
+    return -gain if gain <= 0 else min(gain, abs(opd - sft - MARGIN))
 
 
 @pytest.mark.parametrize(
