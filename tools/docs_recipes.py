@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tools.markdown import replaced, table
-from understudy.recipes import NAMES, load_recipe
+from understudy.recipes import NAMES
+from understudy.recipes.loading import load_recipe
 from understudy.recipes.recipe import SOURCES
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from understudy.config import ExpertSpec, TrainConfig
-    from understudy.experiments.compare import CompareConfig, compare
+    from understudy.experiments.compare import compare
+    from understudy.experiments.config import CompareConfig
     from understudy.experiments.diagnose import diagnose
     from understudy.experts import load_expert
     from understudy.tasks import load_task
@@ -17,7 +18,7 @@ __version__ = "0.1.0"
 __all__ = ["CompareConfig", "ExpertSpec", "TrainConfig", "compare", "diagnose", "load_expert", "load_task", "train"]
 
 _HOME = {
-    "CompareConfig": "experiments.compare",
+    "CompareConfig": "experiments.config",
     "ExpertSpec": "config",
     "TrainConfig": "config",
     "compare": "experiments.compare",

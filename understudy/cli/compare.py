@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from understudy.cli import options
-from understudy.experiments.compare import CompareConfig, plan_of
-from understudy.experiments.plan import flags, run_plan
+from understudy.experiments.config import CompareConfig
 from understudy.terminal import console
 
 
@@ -22,6 +21,9 @@ def compare_command(args: Sequence[str]) -> int:
         "  understudy compare --student runs/base-{seed} --experts rl=runs/grpo-{seed} search=solver \\\n"
         "      --methods sft opd_full sft:updates=1000 --seeds 0 1 2 --set updates=200 lr=1e-3",
     )
+    from understudy.experiments.compare import plan_of  # only now: torch, which --help must not load
+    from understudy.experiments.plan import flags, run_plan
+
     plan = plan_of(config, ["understudy", "compare", *args])
     for flag in flags(plan.runs):
         console.print(f"flag: {flag}", markup=False)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from understudy.cli import options
-from understudy.experiments.demo import DemoConfig, plan_of
-from understudy.experiments.plan import run_plan
+from understudy.experiments.config import DemoConfig
 from understudy.terminal import console
 
 
@@ -24,6 +23,9 @@ def demo_command(args: Sequence[str]) -> int:
         "  understudy demo\n"
         "  understudy demo --seeds 3     (all four experts)",
     )
+    from understudy.experiments.demo import plan_of  # only now: torch, which --help must not load
+    from understudy.experiments.plan import run_plan
+
     plan = plan_of(config, ["understudy", "demo", *args])
     console.print(f"{len(plan.jobs())} runs, {config.workers} at a time, in {plan.out}", markup=False)
     run_plan(plan, config.workers)

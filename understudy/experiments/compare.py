@@ -7,51 +7,18 @@ the report, or an error with --strict.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from understudy.config import TrainConfig, resolve
-from understudy.diagnosis.config import BUDGET, share
+from understudy.diagnosis.config import share
 from understudy.errors import UserError
+from understudy.experiments.config import CompareConfig
 from understudy.experiments.plan import STUDIED, Plan, PlannedRun, flags, run_plan, slug
 from understudy.experts import is_programmatic
 from understudy.methods import table
 from understudy.runs.read import is_run, read_config
 from understudy.specs import build, parse_spec
-
-
-@dataclass(frozen=True)
-class CompareConfig:
-    student: str = ""
-    """Initial model of every student: a model directory, run directory or hub id. {seed} is replaced by the seed."""
-    experts: tuple[str, ...] = ()
-    """LABEL=SPEC each: a model or a programmatic expert. {seed} is replaced by the seed."""
-    methods: tuple[str, ...] = ("sft", "opd_full")
-    """Rows of the table; NAME:field=value,... changes a field for one of them and is flagged: sft:updates=1000."""
-    seeds: tuple[int, ...] = (0, 1, 2)
-    """Seeds of prompts, samples and their order."""
-    task: str = "countdown"
-    """Prompts and verifier, with options, such as `countdown:max_number=9`."""
-    out: str = "runs/compare"
-    """Directory of the runs and of the report."""
-    axis: str = "updates"
-    """Quantity that is equal for all runs: updates (and prompts), or any column of the ledger, up to --budget."""
-    budget: float = 0.0
-    """Amount of the axis that each run may use. 0 = as many updates as the runs have."""
-    set: tuple[str, ...] = ()
-    """field=value for every run (see understudy train --help): updates=200 lr=1e-3."""
-    diagnose: bool = True
-    """Diagnose each expert before the runs, and show the verdict beside the outcome (where sft and opd_full, or opd,
-    are compared at equal updates). --no-diagnose leaves it out."""
-    diagnose_budget: str = BUDGET
-    """Largest cost of a diagnosis, as a share of both trainings (FLOPs)."""
-    workers: int = 2
-    """Runs at the same time."""
-    launcher: str = "local"
-    """Where runs are started: local processes, or a ray cluster (RAY_ADDRESS, or one on this machine)."""
-    strict: bool = False
-    """Refuse runs that differ in more than the studied field, instead of flagging them."""
 
 
 def compare(config: CompareConfig, quiet: bool = False) -> Path:

@@ -8,13 +8,14 @@ of which of the two is enough. Settings were frozen on other seeds and problems 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from understudy.config import TrainConfig
 from understudy.diagnosis.config import BUDGET
 from understudy.errors import UserError
+from understudy.experiments.config import DemoConfig
 from understudy.experiments.job import Job, training
 from understudy.experiments.plan import Plan, PlannedRun
 
@@ -25,26 +26,6 @@ QUICK: dict[str, Any] = {"eval_every": 40, "eval_prompts": 96, "final_prompts": 
 QUICK_UPDATES = 100
 COMMON: dict[str, Any] = {"micro_batch": 16, "save_every": 100}
 IMITATE: dict[str, Any] = {"lr": 1e-3, "schedule": "cosine", "warmup": 10}
-
-
-@dataclass(frozen=True)
-class DemoConfig:
-    seeds: int = 1
-    """Independent repetitions, each with its own base and experts: 3 for the full picture."""
-    quick: bool = False
-    """Only the hidden-search expert, fewer updates, smaller evaluations. It shows nothing about realizable experts."""
-    full: bool = False
-    """All four experts, and hidden search offline also with five times the updates. Always so with several seeds."""
-    diagnose: bool = True
-    """Diagnose each expert before the runs, and show the verdict beside the outcome."""
-    first_seed: int = 300
-    """Seeds are first_seed, first_seed + 1, ... The settings were chosen on seeds below 300."""
-    split_seed: int = 2028
-    """Selects the problems that are held out. The settings were chosen on split_seed 0, 2026 and 2027."""
-    out: str = ""
-    """Output directory. Default: runs/demo, runs/demo-quick. The same command again resumes."""
-    workers: int = 2
-    """Runs at a time: one per core."""
 
 
 def base(out: Path, seed: int, task: str) -> TrainConfig:

@@ -32,3 +32,19 @@ def test_the_lists_of_commands_load_nothing_large(words: list[str]) -> None:
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.splitlines()[-1].split())
     assert not loaded & {"torch", "transformers", "numpy", "rich", "yaml", "argparse", "understudy.config"}
+
+
+def test_the_help_of_a_command_loads_no_torch() -> None:
+    """Catches a command whose --help takes seconds, because its options stand in a module that trains."""
+    code = """
+import sys
+from understudy.cli.main import main
+for name in sys.argv[1:]:
+    try:
+        main([name, "--help"])
+    except SystemExit:
+        pass
+    assert not {"torch", "transformers"} & set(sys.modules), name
+"""
+    done = subprocess.run([sys.executable, "-c", code, *COMMANDS], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

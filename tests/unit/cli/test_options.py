@@ -18,7 +18,7 @@ from understudy.cli.report import ReportConfig
 from understudy.config import TrainConfig, load, resolve, to_dict
 from understudy.errors import UserError
 from understudy.evaluation.config import EvalConfig
-from understudy.experiments.compare import CompareConfig
+from understudy.experiments.config import CompareConfig
 from understudy.specs import options_of, parse_spec
 
 

@@ -10,7 +10,8 @@ import pytest
 from understudy.cli.demo import demo_command
 from understudy.config import resolve, to_dict
 from understudy.errors import UserError
-from understudy.experiments.demo import LARGER, RL, SEARCH, STYLED, DemoConfig, plan_of
+from understudy.experiments.config import DemoConfig
+from understudy.experiments.demo import LARGER, RL, SEARCH, STYLED, plan_of
 from understudy.experiments.plan import STUDIED, flags
 
 

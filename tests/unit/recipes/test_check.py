@@ -12,9 +12,10 @@ from understudy.cli import main
 from understudy.config import resolve
 from understudy.evaluation.intervals import Interval
 from understudy.policy import sampling
-from understudy.recipes import NAMES, load_recipe
+from understudy.recipes import NAMES
 from understudy.recipes.check import dry_run
 from understudy.recipes.cost import DEVICES, Machine
+from understudy.recipes.loading import load_recipe
 from understudy.recipes.recipe import SOURCES, Scale, word
 from understudy.tasks import TASKS, load_task
 

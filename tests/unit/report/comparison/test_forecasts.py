@@ -9,7 +9,8 @@ import pytest
 from fake_runs import comparison, write
 
 from understudy import report
-from understudy.experiments.compare import CompareConfig, plan_of
+from understudy.experiments.compare import plan_of
+from understudy.experiments.config import CompareConfig
 from understudy.experiments.diagnosis_job import fields_of, run_diagnosis
 from understudy.report.comparison import forecasts
 from understudy.report.comparison.summary import summarise
