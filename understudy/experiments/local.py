@@ -6,7 +6,10 @@ import multiprocessing as mp
 import os
 import queue
 import signal
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -60,8 +63,9 @@ class Processes:
 
     def start(self, job: Job) -> None:
         child = self.context.Process(target=_child, args=(job, self.messages), name=job.name)
-        child.start()
-        self.running[job.name] = child
+        with _interrupt_deferred():  # a child that runs but is not in `running` would never be asked to stop
+            child.start()
+            self.running[job.name] = child
 
     def ended(self) -> list[tuple[str, UserError | None]]:
         """Wait for one message; the jobs that ended by it, each with what went wrong."""
@@ -91,6 +95,22 @@ class Processes:
                 os.kill(child.pid, signal.SIGINT)
         for child in self.running.values():
             child.join(timeout=60)
+
+
+@contextmanager
+def _interrupt_deferred() -> Iterator[None]:
+    """Ctrl-C within the block takes effect at its end."""
+    if threading.current_thread() is not threading.main_thread():  # signals reach the main thread alone
+        yield
+        return
+    received: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: received.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if received:
+        signal.raise_signal(signal.SIGINT)
 
 
 def _child(job: Job, messages: Any) -> None:

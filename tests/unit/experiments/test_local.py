@@ -113,3 +113,30 @@ def test_a_child_is_asked_once_to_stop(tmp_path, to, expected):
     finally:
         parent.kill()
         parent.wait()
+
+
+EARLY = """
+import os, signal, time
+from multiprocessing.context import ForkServerProcess
+start = ForkServerProcess.start
+def start_and_interrupt(self):
+    start(self)
+    time.sleep(0.3)
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.3)
+ForkServerProcess.start = start_and_interrupt
+"""
+
+
+def test_an_interrupt_while_a_child_starts_stops_that_child(tmp_path):
+    """Catches a child that runs before its parent has registered it: the parent waited for its end without a limit."""
+    script = tmp_path / "script.py"
+    script.write_text(EARLY + SCRIPT.format(here=str(Path(__file__).parent), folder=str(tmp_path)))
+    parent = subprocess.Popen([sys.executable, str(script)], start_new_session=True, stderr=subprocess.DEVNULL)
+    try:
+        assert parent.wait(timeout=60) != 0
+    finally:
+        parent.kill()
+        if (started := tmp_path / "a.started").exists():
+            with pytest.raises(ProcessLookupError):
+                os.kill(int(started.read_text()), 0)
