@@ -85,8 +85,10 @@ def test_a_killed_child_is_a_failure(tmp_path):
 
 
 SCRIPT = """
+import signal
 import sys
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background of a shell ignores SIGINT
 sys.path.insert(0, {here!r})
 from test_local import job, run_all, work_until_stopped
 if __name__ == "__main__":
