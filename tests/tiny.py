@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from understudy.config import TrainConfig
-from understudy.protocols import Expert, Stepper
+from understudy.experts.entries import Kept
+from understudy.protocols import Expert, Stepper, Supervision, TableSignal
 from understudy.tasks.countdown import CountdownTask
 from understudy.training.labels import Labelled, expert_draws
 from understudy.types import Prompt, Rollout
@@ -64,6 +65,16 @@ class WrappedExpert(Expert):
         return self.expert.distribution(rollouts)
 
 
+class Tables(Supervision):
+    """Supervision from (T, V) log-probs of each rollout."""
+
+    def __init__(self, tables: Sequence[torch.Tensor]) -> None:
+        self.tables = tables
+
+    def signal(self, packs: Sequence[Sequence[int]]) -> TableSignal:
+        return TableSignal(torch.cat([self.tables[i] for pack in packs for i in pack]))
+
+
 class CountingExpert(WrappedExpert):
     """An expert that counts its calls, as the reference for the run's ledger."""
 
@@ -98,6 +109,16 @@ class CountingExpert(WrappedExpert):
         self._count(rollouts)
         return self.expert.distribution(rollouts)
 
+    def keep_bytes(self, top_k: int = 0) -> int:
+        return self.expert.keep_bytes(top_k)
+
+    def keep(self, rollouts: Sequence[Rollout], top_k: int = 0) -> Any:
+        self._count(rollouts)
+        return self.expert.keep(rollouts, top_k)
+
+    def keep_shared(self) -> Any:
+        return self.expert.keep_shared()
+
     def _count(self, rollouts: Sequence[Rollout]) -> None:
         self.calls += len(rollouts)
         self.scored += sum(len(r.ids) for r in rollouts)
@@ -117,10 +138,16 @@ def check_labels(labelled: Sequence[Labelled], c: TrainConfig, expert: Callable[
         else:
             assert x.target_ids.tolist() == list(r.ids)
         if c.target == "distribution":
-            assert x.expert_logp is not None
-            torch.testing.assert_close(x.expert_logp, expert().distribution([r])[0], atol=2e-5, rtol=0)
+            assert x.supervision is not None
+            says: Any = x.supervision
+            if isinstance(says, Kept):
+                got = says.signal([[x.place]]).table(slice(0, len(r.ids)))
+                torch.testing.assert_close(got, expert().distribution([r])[0], atol=2e-5, rtol=0)
+            else:
+                assert says.rollouts[x.place] is r
+                assert says.expert.expert is expert()
         else:
-            assert x.expert_logp is None
+            assert x.supervision is None
         if c.weight == "log_ratio" and c.behavior == "student" and c.gamma == 0:
             log_ratio = expert().score([r])[0] - x.behavior_logp
             torch.testing.assert_close(x.weight, log_ratio, atol=2e-5, rtol=0)

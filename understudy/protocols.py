@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from understudy.errors import UserError
-from understudy.types import Prompt, Rollout
+from understudy.types import Prompt, Rollout, Signal
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,23 +37,32 @@ class Stepper(ABC):
         """Append tokens_B (B_live,) to the live rows, then keep only the rows where keep_B is True."""
 
 
+class TableSignal:
+    """types.Signal from (N, V) log-probs."""
+
+    def __init__(self, logp_NV: Tensor) -> None:
+        self.logp_NV = logp_NV
+
+    def table(self, at: slice) -> Tensor:
+        return self.logp_NV[at].clone()
+
+    def at(self, ids_nK: Tensor, at: slice) -> Tensor:
+        return self.logp_NV[at].gather(-1, ids_nK.to(self.logp_NV.device))
+
+    def top_k(self, k: int, at: slice) -> tuple[Tensor, Tensor]:
+        best = self.logp_NV[at].topk(min(k, self.logp_NV.shape[-1] - 1), -1)
+        return best.indices, best.values
+
+
 class Supervision:
-    """What an expert says about a batch of rollouts. Each method asks the expert about all of them at once."""
+    """What an expert says about the whole distributions at a batch of rollouts, computed per micro-batch."""
 
     def __init__(self, expert: Expert, rollouts: Sequence[Rollout]) -> None:
         self.expert, self.rollouts = expert, rollouts
 
-    def logp(self) -> list[Tensor]:
-        """Per rollout (T,) float32: log expert(y_t | x, y_<t) of its own tokens, in nats."""
-        return self.expert.score(self.rollouts)
-
-    def table(self, top_k: int = 0) -> list[Tensor]:
-        """Per rollout (T, V) float32 log-probs, in nats; with `top_k`, exact on the expert's own top k tokens only."""
-        return self.expert.coarse(self.rollouts, top_k) if top_k else self.expert.distribution(self.rollouts)
-
-    def top_k(self, k: int) -> list[dict[str, Tensor]]:
-        """Per rollout {"logp": (T,), "top_ids": (T, k), "top_logp": (T, k)}."""
-        return self.expert.entries(self.rollouts, k)
+    def signal(self, packs: Sequence[Sequence[int]]) -> Signal:
+        """At the completion tokens of these rollouts, pack by pack (policy.padding): numbers in `rollouts`."""
+        return self.expert.signal([[self.rollouts[i] for i in pack] for pack in packs])
 
 
 class Expert:
@@ -115,9 +124,14 @@ class Expert:
         """Per rollout (T, V) float32 log-probs, in nats."""
         self.refuse("give whole distributions")
 
-    def coarse(self, rollouts: Sequence[Rollout], k: int) -> list[Tensor]:
-        """Per rollout (T, V) log-probs that are exact on its top k tokens. Here: the whole distribution."""
-        return self.distribution(rollouts)
+    def signal(self, packs: Sequence[Sequence[Rollout]]) -> Signal:
+        """What it says at the completion tokens of one micro-batch, pack by pack (policy/padding.py).
+
+        Here: its whole distributions at all of them at the same time, which is right for small vocabularies.
+        """
+        import torch  # what is checked before anything is loaded imports this module, and needs no torch
+
+        return TableSignal(torch.cat(self.distribution([r for pack in packs for r in pack])))
 
     def entries(self, rollouts: Sequence[Rollout], k: int, arrived: Arrived | None = None) -> list[dict[str, Tensor]]:
         """Per rollout {"logp": (T,)}, with k also {"top_ids": (T, k), "top_logp": (T, k)}: what a cache keeps."""
@@ -130,9 +144,21 @@ class Expert:
                     arrived(len(out) - 1, out[-1])
         return out
 
-    def supervise(self, rollouts: Sequence[Rollout]) -> Supervision:
-        """What it says about these rollouts, for labels."""
+    def supervise(self, rollouts: Sequence[Rollout], top_k: int = 0) -> Supervision:
+        """Its distributions at these rollouts, for labels. top_k: only those of its own top k tokens are needed."""
         return Supervision(self, rollouts)
+
+    def keep_bytes(self, top_k: int = 0) -> int:
+        """At most so many bytes per token is what `keep` returns; 0 = it cannot: it is asked again every time."""
+        return 0
+
+    def keep(self, rollouts: Sequence[Rollout], top_k: int = 0) -> list[dict[str, Tensor]]:
+        """Per rollout (T, ...) tensors from which experts.entries.Kept makes the same supervision."""
+        self.refuse("be kept")
+
+    def keep_shared(self) -> dict[str, Tensor]:
+        """What that needs beside them, once for all rollouts."""
+        return {}
 
     def refuse(self, what: str) -> NoReturn:
         """UserError: this expert cannot `what`."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import torch
@@ -57,34 +57,47 @@ class Rollout:
             raise ValueError(f"{len(self.ids)} ids but {len(self.behavior_logp)} behavior log-probs")
 
 
+class Signal(Protocol):
+    """What an expert says at the N completion tokens of one batch, computed for a slice of them at a time.
+
+    On any device: ids may be on another one.
+    """
+
+    def table(self, at: slice) -> Tensor:
+        """(n, V) log-probs in nats of tokens `at`, float32 or float64; the caller may overwrite it."""
+
+    def at(self, ids_nK: Tensor, at: slice) -> Tensor:
+        """(n, K) log-probs of these ids."""
+
+    def top_k(self, k: int, at: slice) -> tuple[Tensor, Tensor]:
+        """(ids, log-probs) of the expert's k most likely tokens, (n, k) each."""
+
+
 @dataclass(frozen=True)
 class Batch:
     """What one update reads: teacher-forcing inputs and, per completion token, its target and its weight.
 
-    Prompts are padded on the left and completions on the right, so completion column t is input column
-    S - T + t for every row, and the logits that predict it are at column S - T + t - 1.
-    Masks come from lengths, never from comparing ids with pad or end: a comparison drops a real end token.
+    The N completion tokens come row by row; place_N says where in the inputs, flattened to (B * S,), the state is that
+    predicts each. Masks come from lengths, never from comparing ids with pad or end: a comparison drops a real end.
     """
 
     input_ids_BS: Tensor
-    attention_mask_BS: Tensor
+    attention_mask: Tensor | None
+    """None: causal. Or (B, 1, S, S), True where a column (third) sees a column (fourth)."""
     position_ids_BS: Tensor
-    completion_mask_BT: Tensor  # True where a completion token (the end token included) is
+    place_N: Tensor
     target_ids_N: Tensor  # the target token of each position, when the target is a token
-    row_N: Tensor  # which row each token belongs to
+    row_N: Tensor  # which rollout each token belongs to
     weight_N: Tensor  # of each token's loss
     behavior_logp_N: Tensor | None = None  # for the importance ratio; None = no ratio
-    expert_logp_NV: Tensor | None = None  # log-probs over the vocabulary, when the target is a distribution
+    signal: Signal | None = None  # of the expert, when the target is a distribution
 
     def __post_init__(self) -> None:
-        n = int(self.completion_mask_BT.sum())
-        b, s = self.input_ids_BS.shape
-        if self.completion_mask_BT.shape[0] != b or self.completion_mask_BT.shape[1] >= s:
-            raise ValueError(f"mask {tuple(self.completion_mask_BT.shape)} does not fit inputs {b}x{s}")
-        for name in ("target_ids_N", "row_N", "weight_N", "behavior_logp_N", "expert_logp_NV"):
+        n = len(self.place_N)
+        for name in ("target_ids_N", "row_N", "weight_N", "behavior_logp_N"):
             tensor = getattr(self, name)
             if tensor is not None and tensor.shape[0] != n:
-                raise ValueError(f"{name} has {tensor.shape[0]} entries, the mask has {n} tokens")
+                raise ValueError(f"{name} has {tensor.shape[0]} entries for {n} tokens")
 
     @property
     def device(self) -> torch.device:

@@ -20,7 +20,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tiny import STUDENT, config
+from tiny import STUDENT, Tables, config
 
 from understudy.config import TrainConfig, resolve
 from understudy.policy import Policy, load_policy
@@ -70,7 +70,8 @@ def student() -> Policy:
 def labelled(policy: Policy, c: TrainConfig) -> list[Labelled]:
     """Eight rollouts of different lengths, with the labels that the cells of `c` read."""
     rng = numbers("rollouts")
-    out = []
+    out, tables = [], []
+    says = Tables(tables)
     for i in range(8):
         ids = tuple(int(t) for t in rng.integers(2, policy.vocabulary, 3 + 2 * i))
         prompt = Prompt(f"p{i // 4}", "", ids=tuple(int(t) for t in rng.integers(2, policy.vocabulary, 4 + i % 3)))
@@ -79,6 +80,7 @@ def labelled(policy: Policy, c: TrainConfig) -> list[Labelled]:
         noise = torch.from_numpy(rng.normal(0, 0.05, len(ids)).astype(np.float32))
         targets = torch.from_numpy(rng.integers(2, policy.vocabulary, len(ids)))
         table = torch.from_numpy(rng.normal(0, 2, (len(ids), policy.vocabulary)).astype(np.float32)).log_softmax(-1)
+        tables.append(table)
         weight = torch.from_numpy(rng.normal(0, 1, len(ids)).astype(np.float32))
         if c.weight in ("one", "passed"):
             weight = weight.abs() if c.importance == "prefix" else torch.ones(len(ids))
@@ -90,7 +92,8 @@ def labelled(policy: Policy, c: TrainConfig) -> list[Labelled]:
                 targets if c.target == "expert_token" else torch.tensor(ids),
                 weight,
                 logp + noise,
-                table if c.target == "distribution" else None,
+                says if c.target == "distribution" else None,
+                i,
             )
         )
     return out

@@ -29,7 +29,7 @@ class Tabular:
         return self.table[index]
 
     def logp_N(self) -> torch.Tensor:
-        return losses.token_logp(self.logits_N(), ACTIONS_N)
+        return losses.log_of(self.logits_N()).gather(-1, ACTIONS_N[:, None])[:, 0]
 
     def sequence_logp_B(self) -> torch.Tensor:
         return self.logp_N().view(-1, T).sum(1)

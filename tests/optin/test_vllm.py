@@ -55,11 +55,10 @@ def test_preflight_and_parity(expert: ServerExpert, policy: Policy) -> None:
     gaps += [(torch.tensor(r.behavior_logp) - s).abs().max() for r, s in zip(rollouts, scores)]
     print(f"largest difference {max(gaps):.2e} nats")
     assert max(gaps) < LIMIT
-    for coarse, whole in zip(expert.coarse(rollouts, 8), policy.distribution(rollouts)):
-        ids = whole.topk(8).indices
-        torch.testing.assert_close(
-            divergences.bucketed(coarse, ids), divergences.bucketed(whole, ids), atol=1e-2, rtol=0
-        )
+    supervision = expert.supervise(rollouts, 8)
+    for i, whole in enumerate(policy.distribution(rollouts)):
+        ids, logp = supervision.signal([[i]]).top_k(8, slice(0, len(whole)))
+        torch.testing.assert_close(divergences.with_tail(logp), divergences.bucketed(whole, ids), atol=1e-2, rtol=0)
 
 
 def test_opd_trains_like_the_local_expert(policy: Policy, tmp_path: Path) -> None:

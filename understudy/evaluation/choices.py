@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from understudy.policy import Policy
 from understudy.protocols import Task
 from understudy.randomness import uniforms
 from understudy.types import Prompt, Rollout
 
-AT_ONCE = 64  # prompts whose distributions exist at a time
+AT_ONCE = 64  # prompts whose states exist at a time
 
 
 def is_choice(prompts: Sequence[Prompt]) -> bool:
@@ -31,9 +32,10 @@ def choose(policy: Any, scorer: Any, prompts: Sequence[Prompt]) -> list[np.ndarr
         first = [_as_rollout(p, choice[0]) for p, choice in zip(prompts, ids)]
         out = []
         for at in range(0, len(first), AT_ONCE):
-            tables = scorer.distribution(first[at : at + AT_ONCE])
-            for table, choice in zip(tables, ids[at : at + AT_ONCE]):
-                out.append(table[0, [i[0] for i in choice]].double().cpu().numpy())
+            signal = scorer.signal([[r] for r in first[at : at + AT_ONCE]])
+            for i, choice in enumerate(ids[at : at + AT_ONCE]):
+                logp = signal.at(torch.tensor([[ids[0] for ids in choice]]), slice(i, i + 1))
+                out.append(logp[0].double().cpu().numpy())
         return out
     flat = [_as_rollout(p, i) for p, choice in zip(prompts, ids) for i in choice]
     scores = iter([float(x.double().sum()) for x in scorer.score(flat)])

@@ -6,22 +6,25 @@ Results are kept per prompt, so that `intervals` can resample prompts and pair m
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from understudy import distributed
 from understudy.errors import UserError
 from understudy.evaluation.choices import choose_all, is_choice
 from understudy.methods import divergences
-from understudy.policy import Policy
+from understudy.methods.kernel import chunk_of, chunks
+from understudy.policy import Policy, padding
 from understudy.policy.sampling import draw
 from understudy.protocols import Expert, Task
 from understudy.randomness import seed_from
 from understudy.types import Prompt, Rollout
 
-AT_ONCE = 128  # rollouts whose distributions exist at a time
+ROWS, TOKENS = 128, 2**14  # rollouts and padded tokens whose states exist at a time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,9 +138,27 @@ def sequence_kl(first: Any, second: Any, rollouts: Sequence[Rollout]) -> list[fl
     Rao-Blackwellised: the sum over positions of the exact KL of the two next-token distributions, whose expectation
     over the rollouts is the sequence KL (chain rule). Needs `distribution` of both.
     """
-    out: list[float] = []
-    for at in range(0, len(rollouts), AT_ONCE):
-        part = rollouts[at : at + AT_ONCE]
-        for p_TV, q_TV in zip(first.distribution(part), second.distribution(part)):
-            out.append(float(divergences.kl(p_TV.cpu().double(), q_TV.cpu().double()).sum()))
+    return compared(first, second, rollouts, lambda p_nV, q_nV, ids_n: divergences.kl(p_nV, q_nV))
+
+
+def compared(
+    first: Any, second: Any, rollouts: Sequence[Rollout], function: Callable[[Tensor, Tensor, Tensor], Tensor]
+) -> list[Any]:
+    """The sum over each rollout's tokens of function(log-probs of `first`, those of `second`, the tokens).
+
+    The function gets float64 (n, V), (n, V) and (n,) of some tokens, and returns (n, ...). Memory is that of a chunk.
+    """
+    out: list[Any] = [None] * len(rollouts)
+    size = chunk_of(first.vocabulary, torch.device("cpu"))
+    for packs in padding.split(range(len(rollouts)), rollouts.__getitem__, ROWS, TOKENS):
+        rows = [i for pack in packs for i in pack]
+        part = [[rollouts[i]] for i in rows]
+        ids_N = torch.tensor([i for (r,) in part for i in r.ids])
+        p, q = first.signal(part), second.signal(part)
+        pieces = [
+            function(p.table(at).cpu().double(), q.table(at).cpu().double(), ids_N[at])
+            for at in chunks(len(ids_N), size)
+        ]
+        for i, value_T in zip(rows, torch.cat(pieces).split([len(rollouts[i].ids) for i in rows])):
+            out[i] = value_T.sum(0).tolist()
     return out

@@ -1,36 +1,77 @@
-"""Experts whose scores come as entries: the log-probs of the tokens, and of the expert's own top k tokens."""
+"""Experts whose scores come as entries, and supervision from what is kept of an expert: its top k, or hidden states."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from understudy.protocols import Expert
-from understudy.types import Rollout
+from understudy.policy.signals import HiddenSignal
+from understudy.protocols import Expert, Supervision
+from understudy.types import Rollout, Signal
+
+Entries = Sequence[Mapping[str, Tensor]]
 
 
 class EntryExpert(Expert):
-    """Scores and coarse distributions from `entries`, which a subclass gives."""
+    """Scores and top k from `entries`, which a subclass gives."""
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Tensor]:
         return [x["logp"] for x in self.entries(rollouts, 0)]
 
-    def coarse(self, rollouts: Sequence[Rollout], k: int) -> list[Tensor]:
-        """Per rollout (T, V) log-probs: its top k tokens exactly, the rest of the mass shared evenly by the others.
+    def supervise(self, rollouts: Sequence[Rollout], top_k: int = 0) -> Supervision:
+        """With top_k all entries are fetched now, so that a server can work on all of them at the same time."""
+        if not top_k:
+            return Supervision(self, rollouts)
+        return Kept(self.entries(rollouts, top_k), {}, self.vocabulary)
 
-        A divergence coarsened to its top k and one tail bucket has the same value on this as on the whole distribution.
-        """
-        return [expand_top_k(x["top_ids"], x["top_logp"], self.vocabulary) for x in self.entries(rollouts, k)]
+    def keep_bytes(self, top_k: int = 0) -> int:
+        return 8 * top_k
+
+    def keep(self, rollouts: Sequence[Rollout], top_k: int = 0) -> list[dict[str, Tensor]]:
+        return [{n: e[n] for n in ("top_ids", "top_logp")} for e in self.entries(rollouts, top_k)]
 
 
-def expand_top_k(top_ids_TK: Tensor, top_logp_TK: Tensor, vocabulary: int) -> Tensor:
-    """(T, V) float32 log-probs that equal top_logp on top_ids and share what is left evenly among all others."""
-    k = top_ids_TK.shape[1]
-    left_T = (1 - top_logp_TK.double().exp().sum(-1)).clamp_min(1e-30)
-    # the k-th is the ceiling of every other token's probability: rounding must not lift the tail above it
-    ceiling_T = top_logp_TK[:, -1].double()
-    tail_T = torch.minimum((left_T / max(1, vocabulary - k)).log(), ceiling_T - 1e-5 * (1 + ceiling_T.abs()))
-    table_TV = tail_T.float().unsqueeze(-1).repeat(1, vocabulary)
-    return table_TV.scatter_(-1, top_ids_TK.long(), top_logp_TK)
+class Kept(Supervision):
+    """Supervision without the expert: from entries per rollout, and what they share."""
+
+    def __init__(self, entries: Entries, shared: Mapping[str, Tensor], vocabulary: int) -> None:
+        """entries: top_ids and top_logp (T, k), with rest_logp (T,) where all other tokens have one log-prob; or hidden
+        (T, D) with the head's weight (V, D) and bias in `shared`."""
+        self.entries, self.shared, self.vocabulary = entries, shared, vocabulary
+
+    def signal(self, packs: Sequence[Sequence[int]]) -> Signal:
+        rows = [self.entries[i] for pack in packs for i in pack]
+        joined = {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
+        if "hidden" in joined:
+            weight, bias = self.shared["weight"], self.shared.get("bias")
+            return HiddenSignal(joined["hidden"], lambda h: F.linear(h, weight, bias))
+        return TopSignal(joined["top_ids"], joined["top_logp"], self.vocabulary, joined.get("rest_logp"))
+
+
+class TopSignal:
+    """types.Signal from the k most likely tokens of each position: (N, k) ids and log-probs.
+
+    rest_N: log-prob of each other token, where they all have the same; None = unknown: then it has no table.
+    """
+
+    def __init__(self, ids_NK: Tensor, logp_NK: Tensor, vocabulary: int, rest_N: Tensor | None = None) -> None:
+        self.ids_NK, self.logp_NK, self.vocabulary, self.rest_N = ids_NK.long(), logp_NK, vocabulary, rest_N
+
+    def table(self, at: slice) -> Tensor:
+        if self.rest_N is None:
+            raise ValueError("the top k tokens are not a distribution")
+        table_nV = self.rest_N[at].unsqueeze(-1).repeat(1, self.vocabulary)
+        return table_nV.scatter_(-1, self.ids_NK[at], self.logp_NK[at])
+
+    def at(self, ids_nK: Tensor, at: slice) -> Tensor:
+        table_nV = self.table(at)
+        return table_nV.gather(-1, ids_nK.to(table_nV.device))
+
+    def top_k(self, k: int, at: slice) -> tuple[Tensor, Tensor]:
+        if k > self.ids_NK.shape[1]:
+            best = self.table(at).topk(min(k, self.vocabulary - 1), -1)
+            return best.indices, best.values
+        return self.ids_NK[at, :k], self.logp_NK[at, :k]

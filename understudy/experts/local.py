@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from understudy.errors import UserError
+from understudy.methods.kernel import chunk_of, chunks
 from understudy.policy import Policy
 from understudy.policy.sampling import draw
+from understudy.policy.signals import HiddenSignal
 from understudy.protocols import Expert, Stepper
 from understudy.runs.read import is_run, read_config, read_ledger
 from understudy.types import Prompt, Rollout
@@ -68,6 +71,37 @@ class LocalExpert(Expert):
         if self.vocabulary == self.policy.vocabulary:
             return tables
         return [table[:, : self.vocabulary].log_softmax(-1) for table in tables]
+
+    def signal(self, packs: Sequence[Sequence[Rollout]]) -> HiddenSignal:
+        p = self.policy
+        if not p.packs:
+            packs = [[r] for pack in packs for r in pack]
+        return p.signal(packs).cut(self.vocabulary)
+
+    def keep_bytes(self, top_k: int = 0) -> int:
+        head: Any = self.policy.head
+        return 8 * top_k or (head.weight.shape[1] * head.weight.itemsize if self.policy.body_is_enough else 0)
+
+    def keep(self, rollouts: Sequence[Rollout], top_k: int = 0) -> list[dict[str, Tensor]]:
+        """The hidden states, or its top k where these are all that is needed."""
+        out: list[dict[str, Tensor]] = [{} for _ in rollouts]
+        for rows, signal in self.policy.signals(rollouts):
+            signal, lengths = signal.cut(self.vocabulary), [len(rollouts[row].ids) for row in rows]
+            if top_k:
+                size = chunk_of(self.vocabulary, self.policy.device)
+                best = [signal.top_k(top_k, at) for at in chunks(sum(lengths), size)]
+                parts = {"top_ids": torch.cat([b[0] for b in best]).int(), "top_logp": torch.cat([b[1] for b in best])}
+            else:
+                parts = {"hidden": signal.hidden_ND}
+            for name, tensor in parts.items():
+                for row, piece in zip(rows, tensor.cpu().split(lengths)):
+                    out[row][name] = piece
+        return out
+
+    def keep_shared(self) -> dict[str, Tensor]:
+        head: Any = self.policy.head
+        kept = {"weight": head.weight} | ({} if head.bias is None else {"bias": head.bias})
+        return {name: tensor.detach()[: self.vocabulary].cpu() for name, tensor in kept.items()}
 
 
 class _Cut(Stepper):

@@ -58,7 +58,7 @@ COMPUTED: dict[str, dict[str, str]] = {
     "target": {
         "token": "training/labels.py: label",
         "expert_token": "training/labels.py: expert_draws",
-        "distribution": "training/labels.py: expert_tables",
+        "distribution": "methods/kernel.py: evaluate",
     },
     "weight": {
         "one": "training/labels.py: weights",

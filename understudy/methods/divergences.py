@@ -42,8 +42,12 @@ def bucketed(logp: Tensor, ids: Tensor) -> Tensor:
     The tail bucket keeps the mass outside `ids`; a renormalised top-k would not penalise mass that moves there. The
     divergence of two distributions coarsened alike is a lower bound of the full one (data processing).
     """
-    kept = logp.gather(-1, ids)
-    return torch.cat([kept, log1m_sum_exp(kept).unsqueeze(-1)], -1)
+    return with_tail(logp.gather(-1, ids))
+
+
+def with_tail(kept_NK: Tensor) -> Tensor:
+    """(N, K) log-probs of some tokens -> (N, K + 1): with that of all others together."""
+    return torch.cat([kept_NK, log1m_sum_exp(kept_NK).unsqueeze(-1)], -1)
 
 
 def log1m_sum_exp(logp: Tensor) -> Tensor:

@@ -7,24 +7,28 @@ import copy
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from understudy.errors import UserError
-from understudy.methods.losses import Objective, token_losses
+from understudy.methods.kernel import Losses, chunk_of, chunks, token_losses
+from understudy.methods.losses import Objective
 from understudy.policy import tokens
 from understudy.policy.decoding import CachedSteps
 from understudy.policy.lora import Adapter, attach
-from understudy.policy.padding import Padded, pad
+from understudy.policy.padding import Padded, pad, split
+from understudy.policy.signals import Head, HiddenSignal
 from understudy.protocols import CAPABILITIES
 from understudy.runs.checkpoint import load_tensors
 from understudy.types import Batch, Prompt, Rollout
 
 SCORE_ROWS = 256  # at most so many rows per forward pass without gradients
-SCORE_LOGITS = 2**28  # at most so many logits in it (1 GiB), unless one row has more
+SCORE_TOKENS, SCORE_TOKENS_CPU = 2**16, 2**12  # at most so many padded tokens in it, unless one row has more
 
 
 class Sharding(Protocol):
@@ -35,7 +39,7 @@ class Sharding(Protocol):
 
     def gathered_weights(self) -> contextlib.AbstractContextManager[None]: ...
 
-    def losses(self, batch: Batch, goal: Objective, chunk: int) -> tuple[Tensor, Tensor]: ...
+    def losses(self, batch: Batch, goal: Objective, scale_N: Tensor, chunk: int) -> Losses: ...
 
     def whole(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]: ...
 
@@ -148,69 +152,91 @@ class Policy:
         except ValueError as error:
             raise UserError("activation_checkpointing", True, f"{self.name} cannot: {error}") from None
 
-    def losses(self, batch: Batch, goal: Objective, chunk: int = 0) -> tuple[Tensor, Tensor]:
-        """(loss_N, logp_N of the targets without gradient), see losses.token_losses."""
+    def losses(self, batch: Batch, goal: Objective, scale_N: Tensor, chunk: int = 0) -> Losses:
+        """The losses of a batch, see kernel.token_losses."""
         if self.shards is not None:
-            return self.shards.losses(batch, goal, chunk)
-        return self.local_losses(batch, goal, chunk)
+            return self.shards.losses(batch, goal, scale_N, chunk)
+        return self.local_losses(batch, goal, scale_N, chunk)
 
-    def local_losses(self, batch: Batch, goal: Objective, chunk: int = 0) -> tuple[Tensor, Tensor]:
+    def local_losses(self, batch: Batch, goal: Objective, scale_N: Tensor, chunk: int = 0) -> Losses:
         """`losses` with the weights of this process."""
         with self.precision():
-            return token_losses(self.hidden(batch), self.head, batch, goal, chunk)
+            return token_losses(self.hidden(batch), self.head, batch, goal, scale_N, chunk)
 
-    def hidden(self, padded: Any) -> Tensor:
-        """(N, D) states that predict each completion token, or (N, V) logits where the head is not a plain matrix.
-
-        `padded` is anything with the input fields of Padded (a Batch too).
-        """
+    def hidden(self, padded: Padded | Batch) -> Tensor:
+        """(N, D) states that predict each completion token, or (N, V) logits where the head is not a plain matrix."""
         inputs = {
             "input_ids": padded.input_ids_BS,
-            "attention_mask": padded.attention_mask_BS,
+            "attention_mask": padded.attention_mask,
             "position_ids": padded.position_ids_BS,
             "use_cache": False,
         }
-        t = padded.completion_mask_BT.shape[1]
         if self.body_is_enough:
-            states = self.model.get_decoder()(**inputs).last_hidden_state[:, -t - 1 : -1]
-        else:
-            states = self.model(**inputs, logits_to_keep=t + 1).logits[:, :-1]
-        return states[padded.completion_mask_BT]
+            return self.model.get_decoder()(**inputs).last_hidden_state.flatten(0, 1)[padded.place_N]
+        width = padded.input_ids_BS.shape[1]
+        first = int((padded.place_N % width).min())
+        logits = self.model(**inputs, logits_to_keep=width - first).logits
+        place_N = padded.place_N - (padded.place_N // width + 1) * first
+        return logits.flatten(0, 1)[place_N]
 
     @property
-    def head(self) -> Callable[[Tensor], Tensor]:
+    def head(self) -> Head:
         """Maps what `hidden` returns to logits."""
         return self.model.get_output_embeddings() if self.body_is_enough else _identity
 
+    @cached_property
+    def packs(self) -> bool:
+        """Whether completions of one prompt may share a row (padding.py): tried once, on a few tokens."""
+        ids = [i % self.vocabulary for i in (*self.end_ids[:1], 5, 2, 9, 4, 11, 7, 3)]
+        prompt = Prompt("", "", ids=tuple(ids[:4]))
+        rows = [Rollout(prompt, i, tuple(ids[i:4] + ids[4:]), (0.0,) * (8 - i), False, "", "") for i in (1, 3)]
+        try:
+            with torch.no_grad(), self.inference():
+                together, apart = (self.hidden(pad(p, self.pad_id, self.device)) for p in ([rows], [[r] for r in rows]))
+        except (RuntimeError, ValueError, TypeError, IndexError):
+            return False
+        close = 1e-4 if together.dtype in (torch.float32, torch.float64) and not self.mixed else 3e-2
+        return bool((together - apart).abs().max() <= close * apart.abs().max())
+
     @torch.no_grad()
-    def _logits(self, rollouts: Sequence[Rollout]) -> Iterator[tuple[list[int], Padded, Tensor]]:
-        """(which rollouts, their padding, logits_NV) in chunks of rows of similar length."""
-        order = sorted(range(len(rollouts)), key=lambda i: len(rollouts[i].ids))
-        longest = max((len(r.ids) for r in rollouts), default=1)
-        size = max(1, min(SCORE_ROWS, SCORE_LOGITS // (self.vocabulary * longest)))
-        for at in range(0, len(order), size):
-            rows = order[at : at + size]
-            padded = pad([rollouts[i] for i in rows], self.pad_id, self.device)
-            with self.inference():
-                logits = self.head(self.hidden(padded)).float()
-            yield rows, padded, logits
+    def signal(self, packs: Sequence[Sequence[Rollout]]) -> HiddenSignal:
+        """What this model says at the completion tokens of one batch, pack by pack (padding.split)."""
+        with self.inference():
+            hidden_ND = self.hidden(pad(packs, self.pad_id, self.device))
+        return HiddenSignal(hidden_ND, self.head, self.inference)
+
+    def signals(self, rollouts: Sequence[Rollout]) -> Iterator[tuple[list[int], HiddenSignal]]:
+        """(which rollouts, what this model says at their completion tokens) in batches of similar length."""
+        tokens = SCORE_TOKENS if self.device.type != "cpu" else SCORE_TOKENS_CPU
+        for packs in split(range(len(rollouts)), rollouts.__getitem__, SCORE_ROWS, tokens, self.packs):
+            yield (
+                [i for pack in packs for i in pack], self.signal([[rollouts[i] for i in pack] for pack in packs])
+            )  # fmt: skip
+
+    def _each(
+        self, rollouts: Sequence[Rollout], function: Callable[[HiddenSignal, Tensor, slice], Tensor]
+    ) -> list[Tensor]:
+        """function(signal, ids_n of these tokens, slice), per rollout."""
+        out: list[Any] = [None] * len(rollouts)
+        size = chunk_of(self.vocabulary, self.device)
+        for rows, signal in self.signals(rollouts):
+            ids_N = torch.tensor([i for row in rows for i in rollouts[row].ids], device=self.device)
+            pieces = [function(signal, ids_N[at], at) for at in chunks(len(ids_N), size)]
+            for row, piece in zip(rows, torch.cat(pieces).split([len(rollouts[row].ids) for row in rows])):
+                out[row] = piece
+        return out
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Tensor]:
         """Per rollout (T,) log-probs of its tokens, float32 nats."""
-        out: list[Any] = [None] * len(rollouts)
-        for rows, padded, logits in self._logits(rollouts):
-            logp = logits.gather(-1, padded.action_ids_N[:, None])[:, 0] - logits.logsumexp(-1)
-            for i, piece in zip(rows, logp.split([len(rollouts[i].ids) for i in rows])):
-                out[i] = piece
-        return out
+
+        def taken(signal: HiddenSignal, ids_n: Tensor, at: slice) -> Tensor:
+            return -F.cross_entropy(signal.logits(at).float(), ids_n, reduction="none")
+
+        return self._each(rollouts, taken)
 
     def distribution(self, rollouts: Sequence[Rollout]) -> list[Tensor]:
-        """Per rollout (T, V) log-probs, float32 nats."""
-        out: list[Any] = [None] * len(rollouts)
-        for rows, _, logits in self._logits(rollouts):
-            for i, piece in zip(rows, logits.log_softmax(-1).split([len(rollouts[i].ids) for i in rows])):
-                out[i] = piece
-        return out
+        """Per rollout (T, V) log-probs, float32 nats: for a few rollouts, everything else reads `signals`."""
+        return self._each(rollouts, lambda signal, ids_n, at: signal.table(at))
 
     # -- files --------------------------------------------------------------------------------------------------
 

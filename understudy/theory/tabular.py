@@ -17,9 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from understudy.config import TrainConfig, resolve
-from understudy.methods.losses import Objective, token_losses
+from understudy.methods.kernel import Losses, token_losses
+from understudy.methods.losses import Objective
 from understudy.policy.sampling import draw
-from understudy.protocols import Expert, Stepper, Task
+from understudy.protocols import Expert, Stepper, TableSignal, Task
 from understudy.randomness import generator
 from understudy.theory.production import log_table
 from understudy.theory.scalars import Array
@@ -74,6 +75,7 @@ class TablePolicy:
     pad_id = 0
     end_ids: tuple[int, ...] = ()  # one action and stop: no end token
     shards = None  # one process holds it whole
+    packs = False
 
     def __init__(self, model: Callable[[], Tensor], name: str = "student") -> None:
         self.model, self.name, self.device = model, name, torch.device("cpu")
@@ -82,8 +84,8 @@ class TablePolicy:
     def trained(self) -> dict[str, Tensor]:
         return dict(cast(nn.Module, self.model).named_parameters())
 
-    def losses(self, batch: Batch, goal: Objective, chunk: int = 0) -> tuple[Tensor, Tensor]:
-        return token_losses(self.hidden(batch), self.head, batch, goal, chunk)
+    def losses(self, batch: Batch, goal: Objective, scale_N: Tensor, chunk: int = 0) -> Losses:
+        return token_losses(self.hidden(batch), self.head, batch, goal, scale_N, chunk)
 
     @torch.no_grad()
     def log_probs(self) -> Tensor:
@@ -214,18 +216,17 @@ def expected_flow(
         inputs = torch.stack([x, y], 1)
         batch = Batch(
             input_ids_BS=inputs,
-            attention_mask_BS=torch.ones_like(inputs),
+            attention_mask=None,
             position_ids_BS=torch.zeros_like(inputs),
-            completion_mask_BT=torch.ones(len(x), 1, dtype=torch.bool),
+            place_N=torch.arange(len(x)),
             target_ids_N=y,
             row_N=torch.arange(len(x)),
             weight_N=weight,
             behavior_logp_N=behavior,
-            expert_logp_NV=log_expert[x],
+            signal=TableSignal(log_expert[x]),
         )
-        loss_N, _ = policy.losses(batch, goal)
         optimizer.zero_grad()
-        loss_N.sum().backward()
+        policy.losses(batch, goal, torch.ones(len(x))).total.backward()
         optimizer.step()
     return policy
 

@@ -6,32 +6,39 @@ Each function computes one cell of the table; none knows a method's name.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from understudy.config import Resolved
 from understudy.methods import divergences
 from understudy.methods.cells import Method
+from understudy.methods.kernel import chunk_of, chunks
 from understudy.methods.losses import Objective
-from understudy.policy import Policy, pad
+from understudy.policy import Policy, pad, padding
 from understudy.policy.sampling import inverse_cdf
-from understudy.protocols import Expert
+from understudy.protocols import Expert, Supervision, TableSignal
 from understudy.randomness import uniforms
-from understudy.types import Batch, Ledger, Prompt, Rollout
+from understudy.types import Batch, Ledger, Prompt, Rollout, Signal
+
+DRAWN = 64  # rollouts whose expert states exist at a time while labels are drawn
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """One rollout with its labels, all (T,) over its completion; `expert_logp` is (T, V)."""
+    """One rollout with its labels, all (T,) over its completion, and where its expert's distributions come from."""
 
     rollout: Rollout
     target_ids: Tensor
     weight: Tensor
     behavior_logp: Tensor
-    expert_logp: Tensor | None = None
+    supervision: Supervision | None = None
+    """Of the whole update, for a distribution target."""
+    place: int = 0
+    """Number of this rollout in `supervision`."""
 
 
 def objective(method: Method) -> Objective:
@@ -50,30 +57,31 @@ def label(
     expert: Expert | None,
     ledger: Ledger,
     targets: Sequence[Tensor] | None = None,
-    distributions: Sequence[Tensor] | None = None,
+    kept: tuple[Supervision, Sequence[int]] | None = None,
 ) -> list[Labelled]:
-    """Labels by the cells of `config`. `targets` and `distributions` are given where replay has cached them."""
+    """Labels by the cells of `config`. Where replay has cached them, `targets` are given; or `kept`, the supervision of
+    all cached rollouts and the numbers of these in it."""
     if not rollouts:
         return []
     acted = [torch.tensor(r.ids) for r in rollouts]
     behavior = [torch.tensor(r.behavior_logp, dtype=torch.float32) for r in rollouts]
-    if config.target == "distribution" and distributions is None:
-        distributions = expert_tables(_expert(expert), rollouts, config)
+    supervision, places = kept or (None, range(len(rollouts)))
+    if config.target == "distribution" and supervision is None:
+        supervision = _expert(expert).supervise(rollouts, experts_top_k(config))
         count_scored(ledger, rollouts)
     if config.target == "expert_token" and targets is None:
         targets = expert_draws(rollouts, _expert(expert), config.seed)
         count_scored(ledger, rollouts)
     weight = weights(rollouts, behavior, config, student, expert, ledger)
-    tables = [None] * len(rollouts) if distributions is None else distributions
     return [
-        Labelled(r, acted[i] if targets is None else targets[i], weight[i], behavior[i], tables[i])
+        Labelled(r, acted[i] if targets is None else targets[i], weight[i], behavior[i], supervision, places[i])
         for i, r in enumerate(rollouts)
     ]
 
 
-def expert_tables(expert: Expert, rollouts: Sequence[Rollout], method: Method) -> list[Tensor]:
-    """(T, V) log-probs of each: the whole distribution, or what is exact where both are coarsened to its top k."""
-    return expert.supervise(rollouts).table(method.top_k if method.top_k_of == "expert" else 0)
+def experts_top_k(method: Method) -> int:
+    """How many of its own top tokens are all that the expert is needed for; 0 = its whole distribution."""
+    return method.top_k if method.top_k_of == "expert" else 0
 
 
 def weights(
@@ -92,7 +100,7 @@ def weights(
     if method.behavior == "base":
         student_N = torch.cat(student.score(rollouts)).cpu()
     if method.weight == "log_ratio":
-        expert_N = torch.cat(_expert(expert).supervise(rollouts).logp()).cpu()
+        expert_N = torch.cat(_expert(expert).score(rollouts)).cpu()
         count_scored(ledger, rollouts)
         weight_N = divergences.discounted_to_go(expert_N - student_N, row_N, method.gamma)
     elif method.weight == "advantage":
@@ -114,10 +122,16 @@ def advantages(rollouts: Sequence[Rollout], normalise: str) -> Tensor:
 
 def expert_draws(rollouts: Sequence[Rollout], expert: Expert, seed: int) -> list[Tensor]:
     """A fresh expert token at every prefix of every rollout: DAgger's labels."""
-    out = []
-    for r, logp_TV in zip(rollouts, expert.supervise(rollouts).table()):
-        u = uniforms(seed, f"label/{r.prompt.key}", r.sample, len(r.ids))
-        out.append(inverse_cdf(logp_TV, u).cpu())
+    supervision, out = expert.supervise(rollouts), []
+    for first in range(0, len(rollouts), DRAWN):
+        part = range(first, min(first + DRAWN, len(rollouts)))
+        signal, lengths = supervision.signal([[i] for i in part]), [len(rollouts[i].ids) for i in part]
+        u_N = np.concatenate(
+            [uniforms(seed, f"label/{rollouts[i].prompt.key}", rollouts[i].sample, len(rollouts[i].ids)) for i in part]
+        )
+        size = chunk_of(expert.vocabulary, torch.device("cpu"))
+        drawn = [inverse_cdf(signal.table(at), u_N[at]).cpu() for at in chunks(sum(lengths), size)]
+        out += torch.cat(drawn).split(lengths)
     return out
 
 
@@ -127,56 +141,45 @@ def count_scored(ledger: Ledger, rollouts: Sequence[Rollout]) -> None:
     ledger.expert_tokens_scored += sum(len(r.ids) for r in rollouts)
 
 
-def batches(parts: Sequence[Sequence[Labelled]], student: Policy) -> Iterator[Batch]:
-    """What the loss kernels read, one batch per part (see `split`)."""
-    for part in parts:
-        padded = pad([x.rollout for x in part], student.pad_id, student.device)
-        tables = [x.expert_logp for x in part if x.expert_logp is not None]
+def batches(parts: Iterable[Sequence[Sequence[Labelled]]], student: Policy) -> Iterator[Batch]:
+    """What the loss kernels read, one batch per part (see `split`). The expert works on a part when it is reached."""
+    for packs in parts:
+        padded = pad([[x.rollout for x in pack] for pack in packs], student.pad_id, student.device)
+        rows = [x for pack in packs for x in pack]
+        supervision = rows[0].supervision
         yield Batch(
-            padded.input_ids_BS,
-            padded.attention_mask_BS,
-            padded.position_ids_BS,
-            padded.completion_mask_BT,
-            torch.cat([x.target_ids for x in part]).to(student.device),
-            padded.row_N,
-            torch.cat([x.weight for x in part]).to(student.device),
-            torch.cat([x.behavior_logp for x in part]).to(student.device),
-            torch.cat(tables).to(student.device) if tables else None,
-        )
+            padded.input_ids_BS, padded.attention_mask, padded.position_ids_BS, padded.place_N,
+            torch.cat([x.target_ids for x in rows]).to(student.device), padded.row_N,
+            torch.cat([x.weight for x in rows]).to(student.device),
+            torch.cat([x.behavior_logp for x in rows]).to(student.device),
+            supervision.signal([[x.place for x in pack] for pack in packs]) if supervision is not None else None,
+        )  # fmt: skip
+
+
+class _Uniform(Supervision):
+    """Of rows whose weight is zero: anything finite."""
+
+    def __init__(self, student: Policy) -> None:
+        self.student = student
+
+    def signal(self, packs: Sequence[Sequence[int]]) -> Signal:
+        v = self.student.vocabulary
+        return TableSignal(torch.full((sum(map(len, packs)), v), -math.log(v)))
 
 
 def empty_row(student: Policy, goal: Objective) -> Labelled:
-    """A row of weight zero, for a process that has none left."""
+    """A row of weight zero and one token, for a process that has none left."""
     end = student.end_ids[0]
     r = Rollout(Prompt("", "", ids=(end,)), 0, (end,), (0.0,), True, "", "student", None)
-    table = torch.full((1, student.vocabulary), -math.log(student.vocabulary))
-    return Labelled(
-        r, torch.tensor([end]), torch.zeros(1), torch.zeros(1), table if goal.target == "distribution" else None
-    )
+    uniform = _Uniform(student) if goal.target == "distribution" else None
+    return Labelled(r, torch.tensor([end]), torch.zeros(1), torch.zeros(1), uniform)
 
 
-def split(labelled: Sequence[Labelled], micro_batch: int = 0, micro_tokens: int = 0) -> list[list[Labelled]]:
-    """The rows of each batch: of similar length (little padding), at most `micro_batch` rows and `micro_tokens` padded
-    tokens; 0 = no limit.
-
-    A batch of b rows is b x (its longest prompt + its longest completion) tokens; a row longer than `micro_tokens` is
-    a batch of its own.
-    """
-    parts: list[list[Labelled]] = []
-    prompt = completion = 0
-    for x in sorted(labelled, key=lambda x: len(x.rollout.prompt.ids) + len(x.rollout.ids)):
-        p, c = len(x.rollout.prompt.ids), len(x.rollout.ids)
-        wide = max(prompt, p) + max(completion, c)
-        full = parts and (
-            (micro_batch and len(parts[-1]) >= micro_batch)
-            or (micro_tokens and (len(parts[-1]) + 1) * wide > micro_tokens)
-        )
-        if not parts or full:
-            parts.append([])
-            prompt = completion = 0
-        parts[-1].append(x)
-        prompt, completion = max(prompt, p), max(completion, c)
-    return parts
+def split(
+    labelled: Sequence[Labelled], student: Policy, micro_batch: int = 0, micro_tokens: int = 0
+) -> list[list[list[Labelled]]]:
+    """The packs of each batch, see padding.split."""
+    return padding.split(labelled, lambda x: x.rollout, micro_batch, micro_tokens, student.packs)
 
 
 def _reward(rollout: Rollout) -> float:

@@ -16,17 +16,18 @@ from torch import Tensor
 from understudy import distributed
 from understudy.config import Resolved
 from understudy.errors import UserError
+from understudy.experts.entries import Kept
 from understudy.policy import Policy
-from understudy.protocols import Task
+from understudy.protocols import Supervision, Task
 from understudy.randomness import generator
 from understudy.runs.checkpoint import cached_tensors
 from understudy.terminal import Progress, no_progress
 from understudy.training.acting import Actor, PromptStream
-from understudy.training.labels import Labelled, count_scored, expert_draws, expert_tables, label
+from understudy.training.labels import Labelled, count_scored, expert_draws, experts_top_k, label
 from understudy.types import Ledger, Prompt, Rollout
 
 AT_ONCE = 2048  # prompts sampled between two calls of `show`
-CACHE_BYTES = 1 << 30  # largest cache of expert distributions on disk
+CACHE_BYTES = 1 << 30  # largest cache of expert states on disk
 
 
 class Cache(Protocol):
@@ -65,18 +66,22 @@ class RolloutSource:
         self,
         rollouts: Sequence[Rollout],
         targets: Sequence[Tensor] | None = None,
-        distributions: Sequence[Tensor] | None = None,
+        supervision: tuple[Supervision, Sequence[int]] | None = None,
     ) -> list[Labelled]:
-        """Labels of this process's share, without what weight `passed` drops; groups of an advantage stay together."""
+        """Labels of this process's share, without what weight `passed` drops; groups of an advantage stay together.
+
+        targets, supervision: what is cached, see labels.label.
+        """
         c = self.config
         # what is cached is cached for every rollout: drop its rows together with the failed completions
         kept = [i for i, r in enumerate(rollouts) if r.reward or c.weight != "passed"]
         kept = distributed.share(kept, c.samples_per_prompt if c.weight == "advantage" else 1)
-        targets, distributions = (x and [x[i] for i in kept] for x in (targets, distributions))
+        targets = targets and [targets[i] for i in kept]
+        supervision = supervision and (supervision[0], [supervision[1][i] for i in kept])
         needs = c.target != "token" or c.weight == "log_ratio"
-        expert = self.actor.expert() if needs and targets is None and distributions is None else None
+        expert = self.actor.expert() if needs and targets is None and supervision is None else None
         spent = Ledger()
-        out = label([rollouts[i] for i in kept], c, self.student, expert, spent, targets, distributions)
+        out = label([rollouts[i] for i in kept], c, self.student, expert, spent, targets, supervision)
         calls, scored = distributed.total([spent.expert_calls, spent.expert_tokens_scored])
         self.ledger.expert_calls += int(calls)
         self.ledger.expert_tokens_scored += int(scored)
@@ -103,11 +108,11 @@ class RolloutSource:
         rollouts = [self._fixed_rollouts[i] for i in where]
         # paid for when first used; a pool's later passes are free
         self.actor.count(rollouts[: max(0, len(self.prompts) * samples - step * n * samples)], self.ledger)
-        if self._fixed_tables is None:
+        if self._fixed_supervision is None:
             return self.labels(rollouts)
         if step == 0:
             count_scored(self.ledger, self._fixed_rollouts)
-        return self.labels(rollouts, distributions=[self._fixed_tables[i] for i in where])
+        return self.labels(rollouts, supervision=(self._fixed_supervision, where))
 
     @cached_property
     def _fixed_rollouts(self) -> list[Rollout]:
@@ -124,24 +129,36 @@ class RolloutSource:
         return self._unpack(self.run.cache("fixed", make), prompts)
 
     @cached_property
-    def _fixed_tables(self) -> list[Tensor] | None:
-        """The expert's distributions on a re-used pool, scored once: later passes load no expert."""
-        c = self.config
+    def _fixed_supervision(self) -> Supervision | None:
+        """The expert's distributions on a re-used pool, computed once: later passes load no expert.
+
+        As hidden states with the expert's head, or its top k; None: this expert cannot be kept, it works every time.
+        """
+        c, rollouts = self.config, self._fixed_rollouts
         if not c.prompt_pool or c.target != "distribution":
             return None
-        rollouts = self._fixed_rollouts
-        size = sum(len(r.ids) for r in rollouts) * self.student.vocabulary * 4
-        if size > CACHE_BYTES:
-            hint = f"its expert distributions need {size >> 20} MiB of cache: use a smaller pool, or 0"
-            raise UserError("prompt_pool", c.prompt_pool, hint)
+        top_k = experts_top_k(c)
 
-        def tables(part: Sequence[Rollout]) -> list[Tensor]:
-            return [x.cpu() for x in expert_tables(self.actor.expert(), part, c)]
+        def make() -> dict[str, Tensor]:
+            expert = self.actor.expert()
+            size = sum(len(r.ids) for r in rollouts) * expert.keep_bytes(top_k)
+            if size > CACHE_BYTES:
+                hint = f"its expert's states need {size >> 20} MiB of cache: use a smaller pool, or 0"
+                raise UserError("prompt_pool", c.prompt_pool, hint)
+            if not size:
+                return {}
+            entries = distributed.spread(lambda part: expert.keep(part, top_k), rollouts)
+            joined = {name: torch.cat([entry[name] for entry in entries]) for name in entries[0]}
+            return joined | {f"shared.{n}": t for n, t in (expert.keep_shared() if not top_k else {}).items()}
 
-        cached = self.run.cache(
-            "expert-distributions", lambda: {"logp": torch.cat(distributed.spread(tables, rollouts))}
-        )
-        return list(cached["logp"].split([len(r.ids) for r in rollouts]))
+        cached = self.run.cache("expert-states", make)
+        shared = {n.removeprefix("shared."): cached.pop(n) for n in list(cached) if n.startswith("shared.")}
+        if not cached:
+            return None
+        lengths = [len(r.ids) for r in rollouts]
+        entries = [dict(zip(cached, parts)) for parts in zip(*(tensor.split(lengths) for tensor in cached.values()))]
+        device = self.student.device
+        return Kept(entries, {n: t.to(device) for n, t in shared.items()}, self.student.vocabulary)
 
     # -- replay round and aggregate -----------------------------------------------------------------------------
 

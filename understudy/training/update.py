@@ -11,7 +11,7 @@ import torch
 from understudy import distributed
 from understudy.config import Resolved
 from understudy.errors import UserError
-from understudy.methods.losses import reduce
+from understudy.methods.losses import scales
 from understudy.policy import Policy
 from understudy.training.labels import Labelled, batches, empty_row, objective, split
 
@@ -35,19 +35,19 @@ def update(
     student.model.train()
     optimizer.zero_grad(set_to_none=False)
     loss_sum, drift_sum, clipped, tokens = 0.0, 0.0, 0.0, 0.0
-    parts = list(split(pulled, config.micro_batch, config.micro_tokens))
+    parts = split(pulled, student, config.micro_batch, config.micro_tokens)
     if student.shards is not None:  # all make the same number of passes, or they would wait for each other forever
         passes = max(distributed.gathered(len(parts)))
-        parts += [[empty_row(student, goal)]] * (passes - len(parts))
+        parts += [[[empty_row(student, goal)]]] * (passes - len(parts))
     for batch in batches(parts, student):
-        loss_N, logp_N = student.losses(batch, goal, config.logit_chunk)
-        loss = reduce(loss_N, batch.row_N, config.reduction, total_tokens, rows)
+        scale_N = scales(batch.row_N, config.reduction, total_tokens, rows)
+        total, _, logp_N = student.losses(batch, goal, scale_N, config.logit_chunk)
         # FSDP2 takes the mean of the processes' gradients; the gradient is their sum
-        (loss if student.shards is None else loss * distributed.size()).backward()
+        (total if student.shards is None else total * distributed.size()).backward()
         if not bool(batch.weight_N.any()):
             continue
-        loss_sum += float(loss.detach())
-        tokens += len(loss_N)
+        loss_sum += float(total.detach())
+        tokens += len(logp_N)
         if batch.behavior_logp_N is not None:
             gap_N = logp_N - batch.behavior_logp_N
             drift_sum += float(gap_N.abs().sum())

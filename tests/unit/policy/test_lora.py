@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import STUDENT, config
+from tiny import STUDENT, Tables, config
 from transformers import AutoModelForCausalLM
 
 from understudy.errors import UserError
-from understudy.methods.losses import reduce
+from understudy.methods.losses import scales
 from understudy.policy import Policy, load_policy
 from understudy.runs.checkpoint import load_tensors
 from understudy.runs.read import checkpoints, read_metrics
@@ -143,10 +143,10 @@ def gradients(policy: Policy, rows: list[Labelled], c: Any, **cut: int) -> dict[
     policy.model.train()
     policy.model.zero_grad()
     total = sum(len(x.rollout.ids) for x in rows)
-    parts = split(rows, cut.get("micro_batch", 0), cut.get("micro_tokens", 0))
+    parts = split(rows, policy, cut.get("micro_batch", 0), cut.get("micro_tokens", 0))
     for batch in batches(parts, policy):
-        loss_N, _ = policy.losses(batch, objective(c), cut.get("logit_chunk", 0))
-        reduce(loss_N, batch.row_N, c.reduction, total, len(rows)).backward()
+        scale_N = scales(batch.row_N, c.reduction, total, len(rows))
+        policy.losses(batch, objective(c), scale_N, cut.get("logit_chunk", 0)).total.backward()
     policy.model.eval()
     return {n: p.grad.clone() for n, p in policy.trained().items() if p.grad is not None}
 
@@ -159,14 +159,16 @@ def test_one_gradient_however_it_is_cut(method: str, models: dict[str, Path], tm
     c = resolve(config(method, tmp_path))
     policy = adapted(models["qwen3"], random=True)
     torch.manual_seed(1)
-    rows = []
+    rows, tables = [], []
     for i in range(7):
         ids = tuple(torch.randint(2, policy.vocabulary, (3 + 2 * i,)).tolist())
         prompt = Prompt(f"p{i}", "", ids=tuple(torch.randint(2, policy.vocabulary, (4 + i % 3,)).tolist()))
         r = Rollout(prompt, 0, ids, (0.0,) * len(ids), False, "", "student", 1.0)
         table = torch.randn(len(ids), policy.vocabulary).log_softmax(-1) if c.target == "distribution" else None
         (logp,) = policy.score([r])
-        rows.append(Labelled(r, torch.tensor(ids), torch.randn(len(ids)), logp + 0.01, table))
+        tables.append(table)
+        says = Tables(tables) if table is not None else None
+        rows.append(Labelled(r, torch.tensor(ids), torch.randn(len(ids)), logp + 0.01, says, i))
     want = gradients(policy, rows, c)
     assert max(float(g.abs().max()) for g in want.values()) > 1e-3
     cuts = [{"micro_batch": 2}, {"micro_tokens": 50}, {"micro_tokens": 1}, {"micro_tokens": 50, "logit_chunk": 5}]

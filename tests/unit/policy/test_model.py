@@ -16,7 +16,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
 
 from understudy.errors import UserError
 from understudy.experts.local import LocalExpert
-from understudy.methods.losses import Objective, reduce, token_losses
+from understudy.methods.kernel import token_losses
+from understudy.methods.losses import Objective, scales
 from understudy.policy import (
     Policy,
     check_same_language,
@@ -27,6 +28,7 @@ from understudy.policy import (
     sampling,
     tokenizer_sha,
 )
+from understudy.policy.padding import split
 from understudy.policy.sampling import draw
 from understudy.runs.checkpoint import load_tensors, save_tensors
 from understudy.specs import parse_spec
@@ -140,29 +142,69 @@ def test_masks_come_from_lengths(models: dict[str, Path]) -> None:
         Rollout(short, 0, (30, p, 31, p), (0.0,) * 4, True, "", "student"),
         Rollout(long, 0, (p, p, 40, 41, 42, p, 43), (0.0,) * 7, False, "", "student"),
     ]
-    padded = pad(rows, p)
-    assert padded.completion_mask_BT.sum(1).tolist() == [4, 7]
-    assert padded.attention_mask_BS.sum(1).tolist() == [len(short.ids) + 4, len(long.ids) + 7]
+    padded = pad([[r] for r in rows], p)
+    assert padded.attention_mask is None
+    width = padded.input_ids_BS.shape[1]
+    assert padded.place_N.tolist() == [
+        *(len(short.ids) - 1 + t for t in range(4)), *(width + len(long.ids) - 1 + t for t in range(7))
+    ]  # fmt: skip
     assert padded.action_ids_N.tolist() == [*rows[0].ids, *rows[1].ids]
     assert padded.row_N.tolist() == [0] * 4 + [1] * 7
     assert padded.position_ids_BS[1].tolist() == list(range(len(long.ids) + 7))
-    ids = padded.input_ids_BS[0][padded.attention_mask_BS[0].bool()].tolist()
-    assert ids == [*short.ids, *rows[0].ids]
+    ids = padded.input_ids_BS[0].tolist()
+    assert ids == [*short.ids, *rows[0].ids, *[p] * (width - len(short.ids) - 4)]
     for r, got, want in zip(rows, policy.score(rows), one_by_one(policy, rows)):
         assert (got - taken(want, r)).abs().max() < CLOSE
 
 
 def test_pad_by_hand() -> None:
-    """Catches a seam in the wrong column: prompts end, and completions begin, at one column for all rows."""
+    """Catches states of the wrong column: each token is predicted by the one before it, a completion's first token by
+    the prompt's last."""
     a = Rollout(Prompt("a", "", ids=(1, 2, 3)), 0, (7,), (0.0,), False, "", "student")
     b = Rollout(Prompt("b", "", ids=(4,)), 0, (8, 9), (0.0, 0.0), False, "", "student")
-    got = pad([a, b], 0)
-    assert got.input_ids_BS.tolist() == [[1, 2, 3, 7, 0], [0, 0, 4, 8, 9]]
-    assert got.attention_mask_BS.tolist() == [[1, 1, 1, 1, 0], [0, 0, 1, 1, 1]]
-    assert got.position_ids_BS.tolist() == [[0, 1, 2, 3, 3], [0, 0, 0, 1, 2]]
-    assert got.completion_mask_BT.tolist() == [[True, False], [True, True]]
+    got = pad([[a], [b]], 0)
+    assert got.input_ids_BS.tolist() == [[1, 2, 3, 7], [4, 8, 9, 0]]
+    assert got.attention_mask is None
+    assert got.position_ids_BS.tolist() == [[0, 1, 2, 3], [0, 1, 2, 3]]
+    assert got.place_N.tolist() == [2, 4, 5]
     assert got.row_N.tolist() == [0, 1, 1]
     assert got.action_ids_N.tolist() == [7, 8, 9]
+
+
+def test_pack_by_hand() -> None:
+    """Catches completions of a pack that see each other, lose the prompt, or have the positions of their columns."""
+    prompt = Prompt("a", "", ids=(1, 2))
+    a, b = (Rollout(prompt, i, ids, (0.0,) * len(ids), False, "", "student") for i, ids in enumerate([(7, 8), (9,)]))
+    c = Rollout(Prompt("c", "", ids=(3,)), 0, (4,), (0.0,), False, "", "student")
+    got = pad([[a, b], [c]], 0)
+    assert got.input_ids_BS.tolist() == [[1, 2, 7, 8, 9], [3, 4, 0, 0, 0]]
+    assert got.position_ids_BS[0].tolist() == [0, 1, 2, 3, 2]
+    assert got.place_N.tolist() == [1, 2, 1, 5]
+    assert got.row_N.tolist() == [0, 0, 1, 2]
+    assert got.action_ids_N.tolist() == [7, 8, 9, 4]
+    assert got.attention_mask is not None
+    seen = got.attention_mask[:, 0].int().tolist()
+    assert seen[0] == [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [1, 1, 1, 1, 0], [1, 1, 0, 0, 1]]
+    assert seen[1][:2] == [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0]]
+    assert all(row[i] == 1 for i, row in enumerate(seen[1])), "a column that sees nothing has no softmax"
+
+
+@pytest.mark.parametrize("arch", ["llama", "qwen2", "qwen3"])
+def test_packs_score_as_single_rows(arch: str, models: dict[str, Path]) -> None:
+    """Catches a pack whose completions influence each other: the scores are those of each row alone."""
+    policy = policy_of(models[arch])
+    assert policy.packs
+    prompts = prompts_of(policy)[:3]
+    rollouts = sampled(policy, prompts=prompts, samples=4, room=6)
+    packs = split(rollouts, lambda r: r, pack=True)[0]
+    assert any(len(pack) > 1 for pack in packs), "nothing was packed: the test shows nothing"
+    signal = policy.signal(packs)
+    flat = [r for pack in packs for r in pack]
+    table_NV = signal.table(slice(0, sum(len(r.ids) for r in flat)))
+    for got, want in zip(table_NV.split([len(r.ids) for r in flat]), one_by_one(policy, flat)):
+        assert (got - want).abs().max() < CLOSE
+    for r, got in zip(rollouts, policy.score(rollouts)):
+        assert (got - torch.tensor(r.behavior_logp)).abs().max() < CLOSE
 
 
 def test_the_sampled_end_token_is_trained_and_none_is_added(models: dict[str, Path]) -> None:
@@ -175,19 +217,21 @@ def test_the_sampled_end_token_is_trained_and_none_is_added(models: dict[str, Pa
     for r in (ended, cut):
         n = len(r.ids)
         x = Labelled(r, torch.tensor(r.ids), torch.ones(n), torch.zeros(n))
-        (batch,) = batches([[x]], policy)
+        (batch,) = batches([[[x]]], policy)
         assert batch.target_ids_N.tolist() == list(r.ids)
-        loss_N, logp_N = token_losses(policy.hidden(batch), policy.head, batch, Objective("token"))
+        only_last = torch.zeros(n).index_fill_(0, torch.tensor(n - 1), 1.0)
+        total, loss_N, logp_N = token_losses(policy.hidden(batch), policy.head, batch, Objective("token"), only_last)
         assert len(loss_N) == n
-        assert loss_N[-1].requires_grad
+        assert total == loss_N[-1]
+        assert total.requires_grad
         want = taken(one_by_one(policy, [r])[0], r)
         assert (logp_N - want).abs().max() < CLOSE
     optimizer = torch.optim.SGD(policy.model.parameters(), lr=0.05)
     n = len(ended.ids)
-    (batch,) = batches([[Labelled(ended, torch.tensor(ended.ids), torch.ones(n), torch.zeros(n))]], policy)
+    (batch,) = batches([[[Labelled(ended, torch.tensor(ended.ids), torch.ones(n), torch.zeros(n))]]], policy)
     before = float(policy.score([ended])[0][-1])
-    loss_N, _ = token_losses(policy.hidden(batch), policy.head, batch, Objective("token"))
-    reduce(loss_N, batch.row_N, "token_mean").backward()
+    scale_N = scales(batch.row_N, "token_mean")
+    token_losses(policy.hidden(batch), policy.head, batch, Objective("token"), scale_N).total.backward()
     optimizer.step()
     assert float(policy.score([ended])[0][-1]) > before, "one step of sft must make the end more likely there"
 
@@ -233,9 +277,9 @@ def test_scaled_and_capped_logits(name: str, scale: float, tokenizer: Any) -> No
     labelled = [
         Labelled(r, torch.tensor(r.ids), torch.ones(len(r.ids)), torch.tensor(r.behavior_logp)) for r in rollouts
     ]
-    (batch,) = batches([labelled], policy)
-    loss_N, _ = token_losses(policy.hidden(batch), policy.head, batch, Objective("token"), chunk=5)
-    loss_N.sum().backward()
+    (batch,) = batches([[[x] for x in labelled]], policy)
+    ones = torch.ones(len(batch.row_N))
+    token_losses(policy.hidden(batch), policy.head, batch, Objective("token"), ones, chunk=5).total.backward()
     got = policy.model.get_input_embeddings().weight.grad.clone()
     policy.model.zero_grad()
     for r in rollouts:

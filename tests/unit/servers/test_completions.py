@@ -19,16 +19,19 @@ from hypothesis import strategies as st
 from stub_server import Stub
 
 from understudy.errors import UserError
-from understudy.experts.entries import expand_top_k
+from understudy.experts.entries import TopSignal
 from understudy.experts.server.check import preflight
 from understudy.experts.server.expert import ServerExpert
 from understudy.methods import divergences
+from understudy.methods.kernel import evaluate
+from understudy.methods.losses import Objective
 from understudy.policy import Policy, load_policy
+from understudy.protocols import TableSignal
 from understudy.servers.config import parse_server
 from understudy.servers.http import BadAnswer
 from understudy.servers.responses import Tokens, read_samples, read_scores
 from understudy.tasks import load_task
-from understudy.types import Prompt, Rollout
+from understudy.types import Batch, Prompt, Rollout
 
 RECORDED = Path(__file__).parent / "data" / "vllm_completion.json"
 
@@ -102,14 +105,11 @@ def test_scores_and_top_k_are_the_models(stub: Stub, policy: Policy) -> None:
     rollouts = e.sample(prompts(policy, 6), 2, 0, 12)
     for a, b in zip(e.score(rollouts), policy.score(rollouts)):
         torch.testing.assert_close(a, b, atol=1e-4, rtol=0)
-    for coarse, whole in zip(e.coarse(rollouts, 5), policy.distribution(rollouts)):
-        torch.testing.assert_close(coarse.exp().sum(-1), torch.ones(len(coarse)), atol=1e-3, rtol=0)
-        for table in (coarse, whole):
-            assert table.topk(5).indices.sort(-1).values.tolist() == whole.topk(5).indices.sort(-1).values.tolist()
-        ids = whole.topk(5).indices
-        torch.testing.assert_close(
-            divergences.bucketed(coarse, ids), divergences.bucketed(whole, ids), atol=1e-3, rtol=0
-        )
+    supervision = e.supervise(rollouts, 5)
+    for i, whole in enumerate(policy.distribution(rollouts)):
+        ids, logp = supervision.signal([[i]]).top_k(5, slice(0, len(whole)))
+        assert ids.sort(-1).values.tolist() == whole.topk(5).indices.sort(-1).values.tolist()
+        torch.testing.assert_close(divergences.with_tail(logp), divergences.bucketed(whole, ids), atol=1e-3, rtol=0)
 
 
 def test_samples_are_exact(stub: Stub, policy: Policy) -> None:
@@ -216,20 +216,20 @@ def test_no_whole_distribution(stub: Stub, policy: Policy) -> None:
 @settings(max_examples=60)
 @given(st.integers(1, 8), st.integers(0, 2**32 - 1))
 def test_spread_is_what_its_bucketing_needs(k: int, seed: int) -> None:
-    """Any distribution: the coarse table's own top k and tail are the whole one's, so is the divergence."""
+    """Any distribution: the divergence from an expert's top k entries is that from its whole table, coarsened."""
     rng = torch.Generator().manual_seed(seed)
     whole = (torch.randn(3, 12, generator=rng) * 4).log_softmax(-1)
     student = torch.randn(3, 12, generator=rng).log_softmax(-1)
     best = whole.topk(k)
-    coarse = expand_top_k(best.indices, best.values, 12)
-    assert coarse.topk(k).indices.sort(-1).values.tolist() == best.indices.sort(-1).values.tolist()
-    for p, q in ((whole, student), (student, whole)):
-        want = divergences.kl(divergences.bucketed(p, best.indices), divergences.bucketed(q, best.indices))
-        p2, q2 = (coarse if x is whole else x for x in (p, q))
-        got = divergences.kl(
-            divergences.bucketed(p2, coarse.topk(k).indices), divergences.bucketed(q2, coarse.topk(k).indices)
-        )
-        torch.testing.assert_close(got, want, atol=2e-4, rtol=1e-3)
+    n = torch.zeros(3, dtype=torch.long)
+    for kind in ("kl_expert_student", "kl_student_expert", "jsd"):
+        goal = Objective("distribution", kind, beta=0.3, top_k=k, top_k_of="expert")
+        parts = []
+        for signal in (TopSignal(best.indices.int(), best.values, 12), TableSignal(whole)):
+            batch = Batch(n[:, None], None, n[:, None], n, n, torch.arange(3), torch.ones(3), signal=signal)
+            parts.append(evaluate(student.clone(), batch, goal, slice(0, 3)))
+        torch.testing.assert_close(parts[0].loss_n, parts[1].loss_n, atol=2e-4, rtol=1e-3)
+        torch.testing.assert_close(parts[0].d_nV, parts[1].d_nV, atol=2e-4, rtol=1e-3)
 
 
 # -- every wrong answer is refused ----------------------------------------------------------------------------------

@@ -104,15 +104,15 @@ def test_batches_keep_rows_together(student: Policy) -> None:
         for i, r in enumerate(rows)
     ]
     seen = []
-    for batch in batches(split(labelled, 5), student):
-        assert len(batch.input_ids_BS) <= 5
-        for row in range(len(batch.input_ids_BS)):
+    for batch in batches(split(labelled, student, 5), student):
+        assert len(set(batch.row_N.tolist())) <= 5
+        for row in range(len(set(batch.row_N.tolist()))):
             in_row = batch.row_N == row
             (i,) = {int(w) for w in batch.weight_N[in_row]}
             seen.append(i)
             assert (batch.target_ids_N[in_row] - 1).tolist() == list(rows[i].ids)
-            inputs = batch.input_ids_BS[row][batch.attention_mask_BS[row].bool()].tolist()
-            assert inputs == [*rows[i].prompt.ids, *rows[i].ids]
+            before = batch.input_ids_BS.flatten()[batch.place_N[in_row]].tolist()
+            assert before == [rows[i].prompt.ids[-1], *rows[i].ids[:-1]]
             assert batch.behavior_logp_N is not None
             assert batch.behavior_logp_N[in_row].tolist() == torch.tensor(rows[i].behavior_logp).tolist()
     assert sorted(seen) == list(range(len(rows)))
@@ -196,8 +196,8 @@ def test_the_step_is_that_of_the_plain_formula(
         logp_TV = logits[len(r.prompt.ids) - 1 : -1].log_softmax(-1)
         now_T = logp_TV.gather(-1, x.target_ids[:, None])[:, 0]
         if c.target == "distribution":
-            q_TV = x.expert_logp
-            assert q_TV is not None
+            assert x.supervision is not None
+            q_TV = x.supervision.signal([[x.place]]).table(slice(0, len(r.ids)))
             if c.top_k:
                 ids = logp_TV.detach().topk(c.top_k).indices
                 logp_TV, q_TV = (

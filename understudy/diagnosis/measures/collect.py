@@ -21,6 +21,7 @@ from torch import Tensor
 from understudy.diagnosis.cost import Sizes
 from understudy.diagnosis.measures.takeover import DEPTHS, continued
 from understudy.diagnosis.types import Cost
+from understudy.evaluation.sampled import compared as compared_with
 from understudy.methods import divergences
 from understudy.policy import Policy
 from understudy.policy.sampling import draw
@@ -31,7 +32,6 @@ from understudy.training.rollouts import pack, unpack
 from understudy.types import Prompt, Rollout
 
 Floats = NDArray[np.float64]
-CELLS = 64_000_000  # entries of one table of log-probs that exist at a time
 
 
 @dataclass(frozen=True)
@@ -115,17 +115,15 @@ def compared(
         if "score" in expert.capabilities:
             out["expert_logp"][:] = [float(x.double().sum()) for x in expert.score(rollouts)]
         return out
-    longest = max(len(r.ids) for r in rollouts)
-    size = int(min(128, max(1, CELLS // (longest * policy.vocabulary))))
-    for at in range(0, len(rollouts), size):
-        part = rollouts[at : at + size]
-        for i, (s, e) in enumerate(zip(policy.distribution(part), expert.distribution(part)), at):
-            s, e = s.double().cpu(), e.double().cpu()
-            ids = torch.tensor(rollouts[i].ids)[:, None]
-            first, second = (s, e) if actor == "student" else (e, s)
-            out["student_logp"][i] = float(s.gather(-1, ids).sum())
-            out["expert_logp"][i] = float(e.gather(-1, ids).sum())
-            out["kl"][i] = float(divergences.kl(first, second).sum())
+
+    def scores(s: Tensor, e: Tensor, ids: Tensor) -> Tensor:
+        first, second = (s, e) if actor == "student" else (e, s)
+        taken = (x.gather(-1, ids[:, None])[:, 0] for x in (s, e))
+        return torch.stack([*taken, divergences.kl(first, second)], 1)
+
+    values = np.array(compared_with(policy, expert, rollouts, scores))
+    for i, name in enumerate(out):
+        out[name][:] = values[:, i]
     return out
 
 

@@ -27,7 +27,7 @@ from understudy.runs.files import files_in, sha256
 from understudy.runs.read import is_run
 from understudy.servers.http import Unreachable
 from understudy.servers.urls import names_server
-from understudy.types import Prompt, Rollout
+from understudy.types import Prompt, Rollout, Signal
 
 
 def with_cache(spec: ExpertSpec, task: Task, student: Any) -> CachedExpert:
@@ -103,6 +103,18 @@ class CachedExpert(EntryExpert):
 
     def distribution(self, rollouts: Sequence[Rollout]) -> list[Tensor]:
         return self.expert.distribution(rollouts)
+
+    def signal(self, packs: Sequence[Sequence[Rollout]]) -> Signal:
+        return self.expert.signal(packs)
+
+    def keep_bytes(self, top_k: int = 0) -> int:
+        return super().keep_bytes(top_k) or self.expert.keep_bytes()
+
+    def keep(self, rollouts: Sequence[Rollout], top_k: int = 0) -> list[dict[str, Tensor]]:
+        return super().keep(rollouts, top_k) if top_k else self.expert.keep(rollouts)
+
+    def keep_shared(self) -> dict[str, Tensor]:
+        return self.expert.keep_shared()
 
     def entries(self, rollouts: Sequence[Rollout], k: int, arrived: Arrived | None = None) -> list[dict[str, Tensor]]:
         kind = f"top_k:{k}" if k else "score"

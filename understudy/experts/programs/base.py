@@ -17,10 +17,11 @@ from torch import Tensor
 
 from understudy.errors import UserError
 from understudy.experts.programs.search_tree import Next
+from understudy.methods.kernel import chunks
 from understudy.protocols import Expert, Stepper
 from understudy.randomness import uniforms
 from understudy.specs import Spec, build
-from understudy.types import Prompt, Rollout
+from understudy.types import Prompt, Rollout, Signal
 
 C = TypeVar("C")
 
@@ -108,13 +109,34 @@ class ProgramExpert(Expert):
         return out
 
     def distribution(self, rollouts: Sequence[Rollout]) -> list[Tensor]:
+        return list(self.dense(self._steps(rollouts)).split([len(r.ids) for r in rollouts]))
+
+    def _steps(self, rollouts: Sequence[Rollout]) -> list[Next]:
         steps = []
         for rollout in rollouts:
             walk = self.walk(rollout.prompt)
             for token in rollout.ids:
                 steps.append(walk.next())
                 walk.push(token)
-        return list(self.dense(steps).split([len(r.ids) for r in rollouts]))
+        return steps
+
+    def signal(self, packs: Sequence[Sequence[Rollout]]) -> Signal:
+        return ProgramSignal(self, self._steps([r for pack in packs for r in pack]))
+
+    def keep_bytes(self, top_k: int = 0) -> int:
+        return 8 * self.vocabulary
+
+    def keep(self, rollouts: Sequence[Rollout], top_k: int = 0) -> list[dict[str, Tensor]]:
+        """The structured tokens; all others have one probability."""
+        steps = self._steps(rollouts)
+        most = max(len(tokens) for tokens, _ in steps)
+        best = [self.dense(steps[at]).topk(min(most, self.vocabulary), -1) for at in chunks(len(steps), 4096)]
+        kept = {
+            "top_ids": torch.cat([b.indices for b in best]).int(), "top_logp": torch.cat([b.values for b in best]),
+            "rest_logp": torch.full((len(steps),), log(self._floor)),
+        }  # fmt: skip
+        lengths = [len(r.ids) for r in rollouts]
+        return [dict(zip(kept, parts)) for parts in zip(*(tensor.split(lengths) for tensor in kept.values()))]
 
     def dense(self, steps: Sequence[Next]) -> Tensor:
         """(N, V) float32 log-probs of the smoothed distributions; `steps` are N structured ones."""
@@ -145,6 +167,24 @@ class ProgramExpert(Expert):
         if len(ids) != 1:
             raise UserError("expert", self.name, f"needs a tokenizer in which {text!r} is one token, not {len(ids)}")
         return int(ids[0])
+
+
+class ProgramSignal:
+    """types.Signal: the structured distributions of N tokens, dense for a slice at a time."""
+
+    def __init__(self, expert: ProgramExpert, steps: Sequence[Next]) -> None:
+        self._expert, self._steps = expert, steps
+
+    def table(self, at: slice) -> Tensor:
+        return self._expert.dense(self._steps[at])
+
+    def at(self, ids_nK: Tensor, at: slice) -> Tensor:
+        table_nV = self.table(at)
+        return table_nV.gather(-1, ids_nK.to(table_nV.device))
+
+    def top_k(self, k: int, at: slice) -> tuple[Tensor, Tensor]:
+        best = self.table(at).topk(min(k, self._expert.vocabulary - 1), -1)
+        return best.indices, best.values
 
 
 class ProgramSteps(Stepper):

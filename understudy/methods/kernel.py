@@ -1,0 +1,235 @@
+"""The loss of many tokens from hidden states, without their logits in memory: the output head, chunk by chunk.
+
+The gradient by the logits is written down in closed form (below, p = student, q = expert, natural logs) and carried to
+the hidden states and the head's weights while a chunk's logits exist, so nothing is computed twice and nothing of size
+tokens x vocabulary is kept. The same idea, for cross-entropy alone: arXiv 2411.09009, and liger-kernel (2410.10989).
+
+    token target          d loss / d z = c (onehot - p), c = d surrogate / d logp
+    KL(student || expert) d loss / d z = p (log p - log q - loss)
+    KL(expert || student) d loss / d z = p - q
+    JSD, m = b q + (1-b) p: d loss / d z = g - p sum(g), g = (1-b) p (log p - log m)
+    top-k with a tail     d loss / d z = scatter(g) - p sum(g), g = d loss / d log p of the k tokens
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from understudy.methods import divergences
+from understudy.methods.losses import Objective, divergence, log_of, surrogate
+from understudy.types import Batch
+
+CPU_LOGITS, DEVICE_LOGITS = 2**23, 2**28
+"""Logits of one chunk (32 MiB and 1 GiB of float32): a CPU wants them near its caches, a GPU wants large products."""
+LEAST = 16  # tokens per chunk: the head's weights are read once per chunk
+
+
+class Losses(NamedTuple):
+    """What `token_losses` returns: only `total` has a gradient."""
+
+    total: Tensor
+    """() sum over tokens of scale times loss."""
+    loss_N: Tensor
+    logp_N: Tensor
+    """Of the target tokens."""
+
+
+class Part(NamedTuple):
+    """A chunk: per token the loss, the target's log-prob, and the loss's gradient by the logits: factor_n * d_nV."""
+
+    loss_n: Tensor
+    logp_n: Tensor
+    d_nV: Tensor
+    factor_n: Tensor
+
+
+def chunk_of(vocabulary: int, device: torch.device, chunk: int = 0) -> int:
+    """Tokens whose logits exist at the same time: `chunk`, or (0) as many as a device's budget holds."""
+    return chunk or max(LEAST, (CPU_LOGITS if device.type == "cpu" else DEVICE_LOGITS) // vocabulary)
+
+
+def chunks(n: int, size: int) -> list[slice]:
+    """0..n in slices of at most `size`, of nearly equal length."""
+    pieces = max(1, -(-n // size))
+    edges = [i * n // pieces for i in range(pieces + 1)]
+    return [slice(a, b) for a, b in pairwise(edges)]
+
+
+def token_losses(
+    hidden_ND: Tensor,
+    head: Callable[[Tensor], Tensor],
+    batch: Batch,
+    objective: Objective,
+    scale_N: Tensor,
+    chunk: int = 0,
+) -> Losses:
+    """The losses of a batch's tokens from the last hidden states; `head` maps these to logits.
+
+    scale_N: factor of each token's loss in the total (losses.scales). chunk: see `chunk_of`. Memory beyond the hidden
+    states is that of one chunk's logits where the head is a plain matrix, or its logits can be recomputed.
+    """
+    scale_N = scale_N.to(hidden_ND.device)
+    if type(head) is nn.Linear:
+        size = chunk_of(head.weight.shape[0], hidden_ND.device, chunk)
+        return Losses(*_FusedHead.apply(hidden_ND, head.weight, head.bias, batch, objective, scale_N, size))
+    if chunk <= 0 or len(hidden_ND) <= chunk:
+        return Losses(*_FromLogits.apply(head(hidden_ND), batch, objective, scale_N, slice(0, len(hidden_ND))))
+
+    def piece(hidden: Tensor, at: slice) -> tuple[Tensor, ...]:
+        return _FromLogits.apply(head(hidden), batch, objective, scale_N[at], at)
+
+    parts = [checkpoint(piece, hidden_ND[at], at, use_reentrant=False) for at in chunks(len(hidden_ND), chunk)]
+    return Losses(sum(p[0] for p in parts), torch.cat([p[1] for p in parts]), torch.cat([p[2] for p in parts]))
+
+
+class _FusedHead(torch.autograd.Function):
+    """Hidden states and a plain head -> (total, loss_N, logp_N); its gradients are computed in the forward pass."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden_ND: Tensor, weight_VD: Tensor, bias_V: Tensor | None, batch: Batch, objective: Objective,
+        scale_N: Tensor, size: int,
+    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+        kind = hidden_ND.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight_VD.dtype
+        wants_hidden, wants_weight, wants_bias = ctx.needs_input_grad[:3]
+        with torch.autocast(kind, enabled=False):
+            w, b = weight_VD.to(dtype), None if bias_V is None else bias_V.to(dtype)
+            d_hidden = torch.empty_like(hidden_ND) if wants_hidden else None
+            d_weight = torch.zeros_like(weight_VD) if wants_weight else None
+            d_bias = torch.zeros_like(bias_V) if wants_bias and bias_V is not None else None
+            losses, logps = [], []
+            for at in chunks(len(hidden_ND), size):
+                h = hidden_ND[at].to(dtype)
+                part = evaluate(F.linear(h, w, b), batch, objective, at)
+                losses.append(part.loss_n)
+                logps.append(part.logp_n)
+                factor = (part.factor_n * scale_N[at]).unsqueeze(-1)
+                d = part.d_nV.to(dtype)
+                if d_hidden is not None:
+                    d_hidden[at] = (d @ w) * factor
+                if d_weight is not None:
+                    scaled = (h * factor).to(dtype)
+                    if d_weight.dtype == dtype:
+                        d_weight.addmm_(d.T, scaled)
+                    else:
+                        d_weight += d.T @ scaled
+                if d_bias is not None:
+                    d_bias += (d * factor).sum(0)
+                del part, d
+        loss_N = torch.cat(losses)
+        ctx.save_for_backward(d_hidden, d_weight, d_bias)
+        logp_N = torch.cat(logps)
+        ctx.mark_non_differentiable(loss_N, logp_N)
+        return (loss_N * scale_N).sum(), loss_N, logp_N
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        return (*(None if d is None else d * grad.to(d.dtype) for d in ctx.saved_tensors), None, None, None, None)
+
+
+class _FromLogits(torch.autograd.Function):
+    """Logits -> (total, loss, logp): for heads that are more than a matrix."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits_nV: Tensor, batch: Batch, objective: Objective, scale_n: Tensor, at: slice
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        part = evaluate(logits_nV.clone(), batch, objective, at)
+        ctx.save_for_backward(part.d_nV.mul_((part.factor_n * scale_n).unsqueeze(-1)).to(logits_nV.dtype))
+        ctx.mark_non_differentiable(part.loss_n, part.logp_n)
+        return (part.loss_n * scale_n).sum(), part.loss_n, part.logp_n
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        (d_nV,) = ctx.saved_tensors
+        return d_nV * grad.to(d_nV.dtype), None, None, None, None
+
+
+@torch.no_grad()
+def evaluate(logits_nV: Tensor, batch: Batch, objective: Objective, at: slice) -> Part:
+    """The losses of tokens `at` and their gradient by the logits, which may be overwritten."""
+    student_nV = log_of(logits_nV)
+    target_n1 = batch.target_ids_N[at].unsqueeze(-1)
+    logp_n = student_nV.gather(-1, target_n1).squeeze(-1)
+    weight_n = batch.weight_N[at]
+    if objective.target == "token":
+        behavior_n = None
+        if objective.importance:
+            if batch.behavior_logp_N is None:
+                raise ValueError("an importance ratio needs the recorded behavior log-probs")
+            behavior_n = batch.behavior_logp_N[at]
+        loss_n, slope_n = _with_slope(lambda x: surrogate(x, behavior_n, weight_n, objective.clip), logp_n)
+        d_nV = student_nV.exp_()
+        d_nV.scatter_add_(-1, target_n1, d_nV.new_full((len(logp_n), 1), -1.0))
+        return Part(loss_n, logp_n, d_nV, -slope_n)
+    if batch.signal is None:
+        raise ValueError("a distribution target needs the expert's distribution")
+    if objective.top_k:
+        loss_n, d_nV = _coarse(student_nV, batch, objective, at)
+    else:
+        loss_n, d_nV = _whole(student_nV, batch.signal.table(at).to(student_nV), objective)
+    return Part(weight_n * loss_n, logp_n, d_nV, weight_n)
+
+
+def _whole(student_nV: Tensor, expert_nV: Tensor, objective: Objective) -> tuple[Tensor, Tensor]:
+    """(loss_n, its gradient by the logits). Works in place: both arguments are overwritten."""
+    kind, b = objective.divergence, objective.beta
+    if kind == "kl_student_expert":
+        p = student_nV.exp()
+        gap = student_nV.sub_(expert_nV).masked_fill_(p == 0, 0)
+        loss_n = _dot(p, gap)
+        return loss_n, gap.sub_(loss_n.unsqueeze(-1)).mul_(p)
+    if kind == "kl_expert_student":
+        q = expert_nV.exp()
+        p = student_nV.exp()
+        loss_n = _dot(q, expert_nV.sub_(student_nV).masked_fill_(q == 0, 0))
+        return loss_n, p.sub_(q)
+    if kind == "jsd":
+        loss_n = divergence(student_nV, expert_nV, kind, b)
+        p = student_nV.exp()
+        log_b, log_c = torch.tensor([b, 1 - b], dtype=torch.float64).log().tolist()
+        m = torch.logaddexp(expert_nV.add_(log_b), student_nV + log_c)
+        g = student_nV.sub_(m).masked_fill_(p == 0, 0).mul_(p).mul_(1 - b)
+        return loss_n, g.sub_(p.mul_(g.sum(-1, keepdim=True)))
+    raise ValueError(f"unknown divergence {kind!r}")
+
+
+def _coarse(student_nV: Tensor, batch: Batch, objective: Objective, at: slice) -> tuple[Tensor, Tensor]:
+    """(loss_n, its gradient by the logits), both distributions coarsened to k tokens and one tail bucket."""
+    assert batch.signal is not None
+    k = min(objective.top_k, student_nV.shape[-1] - 1)
+    if objective.top_k_of == "student":
+        ids_nK = student_nV.topk(k, -1).indices
+        expert_nK = batch.signal.at(ids_nK, at)
+    else:
+        ids_nK, expert_nK = batch.signal.top_k(k, at)
+        ids_nK = ids_nK.to(student_nV.device)
+    other = divergences.with_tail(expert_nK.to(student_nV))
+
+    def loss(kept_nK: Tensor) -> Tensor:
+        return divergence(divergences.with_tail(kept_nK), other, objective.divergence, objective.beta)
+
+    loss_n, g_nK = _with_slope(loss, student_nV.gather(-1, ids_nK))
+    d_nV = student_nV.exp_().mul_(-g_nK.sum(-1, keepdim=True))
+    return loss_n, d_nV.scatter_add_(-1, ids_nK, g_nK)
+
+
+def _with_slope(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+    """(function(x), the gradient of its sum)."""
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        y = function(x)
+        (slope,) = torch.autograd.grad(y.sum(), x)
+    return y.detach(), slope
+
+
+def _dot(a_nV: Tensor, b_nV: Tensor) -> Tensor:
+    return torch.bmm(a_nV.unsqueeze(1), b_nV.unsqueeze(2)).flatten()
