@@ -20,6 +20,7 @@ from understudy.errors import UserError
 from understudy.methods import table
 from understudy.methods.cells import Cells, Method, Sampling
 from understudy.servers import urls
+from understudy.servers.config import names_vllm, parse_vllm
 from understudy.specs import build, check, option, options_of, unknown
 
 DTYPES = ("float32", "bfloat16", "mixed")
@@ -42,8 +43,8 @@ class Essentials:
     """Folder of stored expert scores: read, and extended. `understudy score` fills one, so that training need not
     load the expert."""
     sampler: str = "local"
-    """Sampler of the student's completions: local, or a vLLM server that receives the new weights before each use:
-    http://HOST:PORT/v1 (docs/servers.md)."""
+    """Sampler of the student's completions: local, or vLLM, which receives the new weights before each use: vllm (in
+    this process, on its GPU), or a server: http://HOST:PORT/v1 (docs/servers.md)."""
     task: str = "countdown"
     """Prompts and verifier, with options: `countdown:max_number=9,n_numbers=3`."""
     out: str = option("", volatile=True)
@@ -247,8 +248,11 @@ def _check_servers(config: Resolved) -> None:
             if name in ("student", "base"):
                 raise UserError(name, value, "is a server: what is trained must be a model directory or hub id")
     if config.sampler != "local":
-        if not urls.names_server(config.sampler):
-            raise UserError("sampler", config.sampler, "local, or the address of a vLLM server: http://HOST:PORT/v1")
+        if names_vllm(config.sampler):
+            parse_vllm(config.sampler, "sampler")
+        elif not urls.names_server(config.sampler):
+            hint = "local, vllm, or the address of a vLLM server: http://HOST:PORT/v1"
+            raise UserError("sampler", config.sampler, hint)
         if config.behavior not in ("student", "mixture_batch"):
             hint = f"draws whole completions of the student, which behavior={config.behavior} has none of: use local"
             raise UserError("sampler", config.sampler, hint)

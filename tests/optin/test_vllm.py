@@ -4,6 +4,7 @@
 
 FOLDER is a local copy of the served model, in the same precision, small enough to train, readable by the server.
 The test of the sampler needs VLLM_SERVER_DEV_MODE=1; afterwards FOLDER's weights are put back.
+With UNDERSTUDY_VLLM_HERE=1, vLLM is also run in this process (VLLM_CPU_KVCACHE_SPACE=1 on a CPU).
 """
 
 from __future__ import annotations
@@ -24,11 +25,12 @@ from understudy.runs.read import read_metrics, read_provenance
 from understudy.servers.config import parse_server
 from understudy.servers.http import Client
 from understudy.tasks import load_task
-from understudy.training.server_sampler import write_untied
+from understudy.training.sent_weights import write_untied
 from understudy.training.train import train
 
 URL, MODEL = os.environ.get("UNDERSTUDY_VLLM_URL", ""), os.environ.get("UNDERSTUDY_VLLM_MODEL", "")
-pytestmark = pytest.mark.skipif(not (URL and MODEL), reason="needs UNDERSTUDY_VLLM_URL and UNDERSTUDY_VLLM_MODEL")
+HERE = os.environ.get("UNDERSTUDY_VLLM_HERE", "")
+needs_server = pytest.mark.skipif(not (URL and MODEL), reason="needs UNDERSTUDY_VLLM_URL and UNDERSTUDY_VLLM_MODEL")
 LIMIT = 1e-3  # nats: float32 on both sides
 
 
@@ -42,6 +44,7 @@ def expert(policy: Policy) -> ServerExpert:
     return ServerExpert(parse_server(URL, "expert"), policy)
 
 
+@needs_server
 def test_preflight_and_parity(expert: ServerExpert, policy: Policy) -> None:
     prompts = policy.encode(load_task("countdown").prompts("train", 8, 0))
     report = preflight(expert, prompts, policy)
@@ -61,6 +64,7 @@ def test_preflight_and_parity(expert: ServerExpert, policy: Policy) -> None:
         torch.testing.assert_close(divergences.with_tail(logp), divergences.bucketed(whole, ids), atol=1e-2, rtol=0)
 
 
+@needs_server
 def test_opd_trains_like_the_local_expert(policy: Policy, tmp_path: Path) -> None:
     # a student unlike its expert: if the signal were rounding alone, the optimizer would still take full steps
     other = load_policy(MODEL, "student", device="cpu")
@@ -80,6 +84,7 @@ def test_opd_trains_like_the_local_expert(policy: Policy, tmp_path: Path) -> Non
         assert other_one == pytest.approx(one, rel=1e-3)
 
 
+@needs_server
 def test_rollouts_with_weight_refresh(policy: Policy, tmp_path: Path) -> None:
     """The student's weights are sent at every update, with parity; FOLDER's weights are put back at the end."""
     try:
@@ -101,6 +106,23 @@ def check_refresh(tmp_path: Path) -> None:
         )
     )  # fmt: skip
     print(read_provenance(run)["sampler"]["preflight"])
+    for line in read_metrics(run, "train"):
+        print(f"update {line['step']}: drift {line['logp_drift']:.2e} nats, {line['seconds']:.2f} s")
+        assert line["logp_drift"] < LIMIT
+
+
+@pytest.mark.skipif(not HERE, reason="needs UNDERSTUDY_VLLM_HERE=1")
+@pytest.mark.parametrize(("method", "cells"), [("grpo", {"expert": ""}), ("opd", {"lora_rank": 2})])
+def test_rollouts_in_this_process(method: str, cells: dict[str, str | int], tmp_path: Path) -> None:
+    gpu = torch.cuda.is_available()
+    run = train(
+        config(
+            method, tmp_path / "run", student="scratch:width=128,layers=2,heads=4,context=128",
+            sampler="vllm:max_model_len=128,gpu_memory_utilization=0.05,eager=true", updates=4, lr=0.01,
+            samples_per_prompt=4, device="cuda" if gpu else "cpu", **cells,
+        )
+    )  # fmt: skip
+    print(read_provenance(run)["sampler"])
     for line in read_metrics(run, "train"):
         print(f"update {line['step']}: drift {line['logp_drift']:.2e} nats, {line['seconds']:.2f} s")
         assert line["logp_drift"] < LIMIT

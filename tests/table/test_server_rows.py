@@ -19,7 +19,7 @@ from understudy.runs.checkpoint import load_tensors
 from understudy.runs.read import read_ledger, read_metrics, read_provenance
 from understudy.training import server_sampler as engine_module
 from understudy.training import session as session_module
-from understudy.training.server_sampler import write_untied
+from understudy.training.sent_weights import write_untied
 from understudy.training.train import train
 from understudy.types import Prompt, Rollout
 
@@ -178,7 +178,7 @@ def test_a_head_that_is_not_updated_is_noticed(
 
 
 MISTAKES = [
-    ("opd", {"sampler": "vllm"}, "sampler: vllm: local, or the address"),
+    ("opd", {"sampler": "sglang"}, "sampler: sglang: local, vllm, or the address"),
     ("sft", {}, "sampler: .*behavior=expert has none of"),
     ("dagger", {}, "sampler: .*behavior=mixture_token has none of"),
 ]

@@ -28,7 +28,7 @@ CORE = [
 ENGINES = {
     "httpx2": ("experts and rollouts by a server", "server"),
     "peft": ("train --lora-rank", "lora"),
-    "vllm": ("rollouts by vLLM on this machine", ""),
+    "vllm": ("train --sampler vllm", "vllm"),
     "ray": ("compare --launcher ray", "ray"),
     "math-verify": ("math tasks", "math"),
     "datasets": ("tasks from the Hugging Face hub", "hub"),
@@ -36,7 +36,7 @@ ENGINES = {
     "wandb": ("train --tracker wandb", "wandb"),
     "trackio": ("train --tracker trackio", "trackio"),
 }
-"""Optional package -> what it is for, and the extra that installs it (vLLM needs its own environment)."""
+"""Optional package -> what it is for, and the extra that installs it."""
 
 WHY_NOT_MPS = (
     "not chosen by --device auto: it has no float64, in which samples are drawn (that part then runs on the CPU), and "
@@ -148,7 +148,7 @@ def _commands(packages: Facts, engines: Facts, devices: Facts) -> Facts:
     reasons["train --device cuda"] = core or ("" if gpu else devices.get("cuda", {}).get("note", "no GPU"))
     reasons[slow] = core
     for name, engine in engines.items():
-        how = f"pip install 'understudy[{engine['extra']}]'" if engine["extra"] else "install it by its own guide"
+        how = f"pip install 'understudy[{engine['extra']}]'"
         reasons[engine["for"]] = core or ("" if engine["version"] else f"needs {name}: {how}")
     out = {name: {"works": not reason, "note": reason} for name, reason in reasons.items()}
     if not core and not gpu:

@@ -1,11 +1,14 @@
-"""How a server is named: an address, or `server:url=...,option=value`. No torch, no network."""
+"""How a server is named: an address, or `server:url=...,option=value`; and vLLM in this process: `vllm:option=value`.
+
+No torch, no network.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from understudy.servers.urls import pieces
-from understudy.specs import build, check, option
+from understudy.specs import build, check, option, parse_spec
 
 
 @dataclass(frozen=True)
@@ -41,5 +44,32 @@ class ServerConfig:
 def parse_server(spec: str, field: str) -> ServerConfig:
     """ServerConfig of an address or `server:...`. UserError: unknown option, value out of range, anything secret."""
     config = build(ServerConfig, pieces(spec, field), field)
+    check(config, field)
+    return config
+
+
+@dataclass(frozen=True)
+class VllmConfig:
+    gpu_memory_utilization: float = option(0.3, within="(0, 1)")
+    """Share of the GPU's memory that vLLM may take beside the student: its weights, its cache of keys and values."""
+    max_model_len: int = option(0, least=0)
+    """Largest number of tokens of a prompt with its completion. 0 = the model's context."""
+    sleep: int = option(1, least=0, most=2)
+    """What vLLM gives back between two draws: 1 its cache, and its weights to the host's memory; 2 both, without a
+    copy; 0 nothing."""
+    eager: bool = False
+    """No CUDA graphs: starts faster, draws slower."""
+    noise: float = option(0.05, least=0)
+    """Largest mean difference, in nats per token, between vLLM's and the student's log-probs of the same tokens."""
+
+
+def names_vllm(spec: str) -> bool:
+    """Whether a sampler is vLLM in this process: `vllm`, or `vllm:option=value`."""
+    return spec.partition(":")[0] == "vllm"
+
+
+def parse_vllm(spec: str, field: str) -> VllmConfig:
+    """VllmConfig of `vllm` or `vllm:...`. UserError: unknown option, value out of range."""
+    config = build(VllmConfig, parse_spec(spec, field).args, field)
     check(config, field)
     return config

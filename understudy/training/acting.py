@@ -19,7 +19,7 @@ from understudy.policy import Policy
 from understudy.policy.sampling import Mixture, Start, draw
 from understudy.protocols import Expert, Task
 from understudy.randomness import generator, seed_from
-from understudy.training.server_sampler import ServerSampler
+from understudy.training.engine_sampler import EngineSampler
 from understudy.types import Ledger, Prompt, Rollout
 
 
@@ -82,7 +82,7 @@ class Actor:
     student: Policy
     expert: Callable[[], Expert]
     base: Callable[[], Policy]
-    sampler: ServerSampler | None = None
+    sampler: EngineSampler | None = None
     """Draws the student's whole completions in place of this process."""
 
     @property

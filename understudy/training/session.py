@@ -36,14 +36,17 @@ from understudy.runs.provenance import provenance
 from understudy.runs.read import is_run, read_provenance
 from understudy.runs.shared import SharedRun
 from understudy.runs.trackers import names_of, open_trackers
+from understudy.servers.config import names_vllm
 from understudy.tasks import load_task
 from understudy.terminal import Progress, no_progress
 from understudy.training.acting import Actor
 from understudy.training.card import card, find_diagnosis
+from understudy.training.engine_sampler import EngineSampler
 from understudy.training.rollouts import RolloutSource
 from understudy.training.server_sampler import ServerSampler
 from understudy.training.state import load_state, save_state, seed_all
 from understudy.training.update import check_weights, learning_rate
+from understudy.training.vllm_sampler import VllmSampler
 from understudy.types import Ledger
 
 
@@ -242,13 +245,15 @@ def _lazy_base(config: Resolved, task: Task, student: Policy) -> Callable[[], Po
     return lambda: base
 
 
-def _sampler(config: Resolved, student: Policy, task: Task) -> ServerSampler | None:
+def _sampler(config: Resolved, student: Policy, task: Task) -> EngineSampler | None:
     if config.sampler == "local":
         return None
     if distributed.size() > 1:
-        hint = "one process gives a server its weights: use --sampler local with several"
+        hint = "one process gives another engine its weights: use --sampler local with several"
         raise UserError("sampler", config.sampler, hint)
     prompts = student.encode(task.prompts("train", PROMPTS, config.seed))
+    if names_vllm(config.sampler):
+        return VllmSampler(config.sampler, student, prompts)
     return ServerSampler(config.sampler, student, prompts, Path(config.out) / "data" / "sampler")
 
 

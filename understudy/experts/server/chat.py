@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from understudy.errors import UserError
-from understudy.experts.server.expert import RemoteExpert
+from understudy.experts.server.expert import RemoteExpert, as_rollout
 from understudy.randomness import seed_from
 from understudy.servers.completions import choose_model, list_models
 from understudy.servers.http import BadAnswer, Rejected
@@ -76,7 +76,7 @@ class ChatExpert(RemoteExpert):
         if len(ids) > room:  # more tokens than the expert needed: cut, and then it has not ended
             ids, ended = ids[:room], False
         shown = self.tokenizer.decode(ids, skip_special_tokens=True)
-        return self.rollout(prompt, sample, Drawn(tuple(ids), (), ended), shown, False)
+        return as_rollout(prompt, sample, Drawn(tuple(ids), (), ended), shown, False)
 
 
 def messages(prompt: Prompt) -> list[dict[str, str]]:

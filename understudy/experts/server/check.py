@@ -15,7 +15,7 @@ import numpy as np
 from understudy.config import ExpertSpec
 from understudy.errors import UserError
 from understudy.experts.server.chat import ChatExpert
-from understudy.experts.server.expert import ServerExpert
+from understudy.experts.server.expert import ServerExpert, TokenExpert, as_rollout
 from understudy.policy import check_same_language, load_policy
 from understudy.protocols import Expert, Task
 from understudy.randomness import generator
@@ -45,7 +45,7 @@ def connect(spec: ExpertSpec, task: Task, student: Any) -> Expert:
     return expert
 
 
-def preflight(expert: ServerExpert, prompts: Sequence[Prompt], local: Any = None) -> dict[str, Any]:
+def preflight(expert: TokenExpert, prompts: Sequence[Prompt], local: Any = None) -> dict[str, Any]:
     """What was measured, for the run's provenance. prompts: of the task, encoded by the student.
 
     local: a policy with the same weights; its scores must agree. UserError where anything does not.
@@ -57,11 +57,11 @@ def preflight(expert: ServerExpert, prompts: Sequence[Prompt], local: Any = None
             expert, f"its context of {expert.context} tokens has no room for the task's prompts: serve a longer one"
         )
     drawn = expert.api.sample([p.ids for p in prompts[:PROMPTS]], 1, list(range(PROMPTS))[: len(prompts)], room)
-    rollouts = [expert.rollout(p, 0, d, "", True) for p, (d,) in zip(prompts[:PROMPTS], drawn)]
+    rollouts = [as_rollout(p, 0, d, "", True) for p, (d,) in zip(prompts[:PROMPTS], drawn)]
     return {"tokens_compared": compared, "noise": noise(expert, rollouts, local)}
 
 
-def same_tokens(expert: ServerExpert) -> int:
+def same_tokens(expert: TokenExpert) -> int:
     """How many ids are the same on both sides. UserError at the first that is not."""
     tokenizer = expert.tokenizer
     known = len(tokenizer)
@@ -103,14 +103,14 @@ def _comparable(text: str) -> bool:
     return bool(text) and "\N{REPLACEMENT CHARACTER}" not in text
 
 
-def _refuse(expert: ServerExpert, hint: str) -> NoReturn:
-    raise UserError(expert.field, expert.config.url, hint) from None
+def _refuse(expert: TokenExpert, hint: str) -> NoReturn:
+    raise UserError(expert.field, expert.where, hint) from None
 
 
-def noise(expert: ServerExpert, rollouts: Sequence[Rollout], local: Any = None) -> dict[str, float]:
+def noise(expert: TokenExpert, rollouts: Sequence[Rollout], local: Any = None) -> dict[str, float]:
     """Mean and largest differences, in nats per token, between: two scorings of the same tokens (together and alone),
     sampling and scoring, and server and local copy. UserError where a mean is above the limit."""
-    limit = expert.config.noise
+    limit = expert.noise
     together = [x.numpy() for x in expert.score(rollouts)]
     others = {
         "again": [expert.score([r])[0].numpy() for r in reversed(rollouts)][::-1],
@@ -119,7 +119,7 @@ def noise(expert: ServerExpert, rollouts: Sequence[Rollout], local: Any = None) 
     meanings = {
         "again": "scores the same tokens differently when asked twice",
         "sampled": "reports other log-probs of the tokens it samples than when it scores them (--logprobs-mode?)",
-        "local": f"scores differently than the local copy {expert.config.local} (other weights? precision?)",
+        "local": f"scores differently than the local copy {expert.local} (other weights? precision?)",
     }
     if local is not None:
         others["local"] = [x.cpu().numpy() for x in local.score(rollouts)]
@@ -132,7 +132,7 @@ def noise(expert: ServerExpert, rollouts: Sequence[Rollout], local: Any = None) 
         if not math.isfinite(value) or value > limit:
             hint = (
                 f"{meanings[name]}: by {value:.4f} nats per token in the mean, the limit is {limit:g}; repair the "
-                "server, or allow it with server:url=...,noise=X"
+                f"{expert.kind}, or allow it with {expert.allow}"
             )
-            raise UserError(f"{expert.field}.noise", expert.config.url, hint)
+            raise UserError(f"{expert.field}.noise", expert.where, hint)
     return out
