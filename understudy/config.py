@@ -136,6 +136,9 @@ class Execution:
     """CPU threads. One per process is the safe default (FAQ in docs/concepts.md)."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:0, mps."""
+    expert_device: str = ""
+    """Device of an expert that is a model: on another one than the student's it scores while the student learns.
+    Default: that of the student."""
     dtype: str = option("float32", choices=DTYPES, recipe=True)
     """Weights while training: float32, bfloat16, or mixed (float32 weights, bfloat16 products). For GPUs."""
     trust_remote_code: bool = False
@@ -171,7 +174,7 @@ class TrainConfig(Execution, Evaluation, Optimization, Sampling, Cells, Essentia
     def expert_spec(self) -> ExpertSpec:
         """The part of the configuration that names the expert."""
         return ExpertSpec(
-            self.expert, self.score_cache, self.temperature, self.top_p, self.device, self.dtype,
+            self.expert, self.score_cache, self.temperature, self.top_p, self.expert_device or self.device, self.dtype,
             self.trust_remote_code, self.task, self.seed,
         )  # fmt: skip
 
@@ -247,6 +250,11 @@ def _check_servers(config: Resolved) -> None:
             urls.pieces(value, name)
             if name in ("student", "base"):
                 raise UserError(name, value, "is a server: what is trained must be a model directory or hub id")
+    if config.expert_device and urls.names_server(config.expert):
+        raise UserError("expert_device", config.expert_device, "the expert is a server: it has its own")
+    if config.expert_device and config.behavior == "mixture_token":
+        hint = "student and expert write one completion together: leave it out, so that both are on --device"
+        raise UserError("expert_device", config.expert_device, hint)
     if config.sampler != "local":
         if names_vllm(config.sampler):
             parse_vllm(config.sampler, "sampler")

@@ -57,12 +57,26 @@ class TableSignal:
 class Supervision:
     """What an expert says about the whole distributions at a batch of rollouts, computed per micro-batch."""
 
+    expert: Expert | None = None
+    """None: kept or made up, there is no expert at work."""
+
     def __init__(self, expert: Expert, rollouts: Sequence[Rollout]) -> None:
         self.expert, self.rollouts = expert, rollouts
 
     def signal(self, packs: Sequence[Sequence[int]]) -> Signal:
         """At the completion tokens of these rollouts, pack by pack (policy.padding): numbers in `rollouts`."""
+        assert self.expert is not None
         return self.expert.signal([[self.rollouts[i] for i in pack] for pack in packs])
+
+    def apart(self, device: Any) -> bool:
+        """Whether `signal` computes on another device than `device`, so that it costs the student's work no time."""
+        return self.expert is not None and self.expert.apart(device)
+
+    def finish(self) -> None:
+        """Wait for what is still under way, and raise its error. Called after the last `signal` of an update."""
+
+    def stop(self) -> None:
+        """Start nothing more: the update was given up."""
 
 
 class Expert:
@@ -92,6 +106,10 @@ class Expert:
     def for_student(self, student: Any) -> Expert:
         """This expert in the tokens of `student` (a policy)."""
         return self
+
+    def apart(self, device: Any) -> bool:
+        """Whether it scores on a device of this machine that is not `device` (a torch.device)."""
+        return False
 
     # -- samples ------------------------------------------------------------------------------------------------
 

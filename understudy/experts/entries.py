@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -18,13 +19,18 @@ Entries = Sequence[Mapping[str, Tensor]]
 class EntryExpert(Expert):
     """Scores and top k from `entries`, which a subclass gives."""
 
+    streams: bool = False
+    """Whether another machine or process computes the entries, so that they may arrive while the student works."""
+
     def score(self, rollouts: Sequence[Rollout]) -> list[Tensor]:
         return [x["logp"] for x in self.entries(rollouts, 0)]
 
     def supervise(self, rollouts: Sequence[Rollout], top_k: int = 0) -> Supervision:
-        """With top_k all entries are fetched now, so that a server can work on all of them at the same time."""
+        """With top_k all entries are requested now, so that a server can work on all of them at the same time."""
         if not top_k:
             return Supervision(self, rollouts)
+        if self.streams:
+            return Streamed(self, rollouts, top_k)
         return Kept(self.entries(rollouts, top_k), {}, self.vocabulary)
 
     def keep_bytes(self, top_k: int = 0) -> int:
@@ -43,12 +49,61 @@ class Kept(Supervision):
         self.entries, self.shared, self.vocabulary = entries, shared, vocabulary
 
     def signal(self, packs: Sequence[Sequence[int]]) -> Signal:
-        rows = [self.entries[i] for pack in packs for i in pack]
+        return self._of([self.entries[i] for pack in packs for i in pack])
+
+    def _of(self, rows: Entries) -> Signal:
         joined = {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
         if "hidden" in joined:
             weight, bias = self.shared["weight"], self.shared.get("bias")
             return HiddenSignal(joined["hidden"], lambda h: F.linear(h, weight, bias))
         return TopSignal(joined["top_ids"], joined["top_logp"], self.vocabulary, joined.get("rest_logp"))
+
+
+class Streamed(Kept):
+    """The top k of an expert elsewhere, requested by a thread at once: a signal waits for its own rollouts only.
+
+    The thread never works for longer than one update: `finish` and `stop` end it.
+    """
+
+    def __init__(self, expert: Expert, rollouts: Sequence[Rollout], top_k: int) -> None:
+        super().__init__([], {}, expert.vocabulary)
+        self._there: dict[int, Mapping[str, Tensor]] = {}
+        self._error: BaseException | None = None
+        self._stopped, self._news = False, threading.Condition()
+
+        def fetch() -> None:
+            try:
+                expert.entries(rollouts, top_k, self._arrived)
+            except BaseException as error:  # raised where it is waited for
+                with self._news:
+                    self._error = error
+                    self._news.notify_all()
+
+        self._thread = threading.Thread(target=fetch, name="expert", daemon=True)
+        self._thread.start()
+
+    def _arrived(self, i: int, entry: Mapping[str, Tensor]) -> None:
+        with self._news:
+            if self._stopped:
+                raise InterruptedError
+            self._there[i] = entry
+            self._news.notify_all()
+
+    def signal(self, packs: Sequence[Sequence[int]]) -> Signal:
+        rows = [i for pack in packs for i in pack]
+        with self._news:
+            self._news.wait_for(lambda: self._error is not None or all(i in self._there for i in rows))
+            if self._error is not None and not all(i in self._there for i in rows):
+                raise self._error
+        return self._of([self._there[i] for i in rows])
+
+    def finish(self) -> None:
+        self._thread.join()
+        if self._error is not None and not self._stopped:
+            raise self._error
+
+    def stop(self) -> None:
+        self._stopped = True
 
 
 class TopSignal:

@@ -40,6 +40,9 @@ class LocalExpert(Expert):
             self.vocabulary = vocabulary
         return self
 
+    def apart(self, device: Any) -> bool:
+        return self.policy.device != device
+
     def start(self, prompts: Sequence[Prompt]) -> Stepper:
         steps = self.policy.start(prompts)
         return steps if self.vocabulary == self.policy.vocabulary else _Cut(steps, self.vocabulary)

@@ -34,7 +34,7 @@ class Scratch:
     """Standard deviation of the initial weights. The usual 0.02 is meant for widths in the thousands."""
 
 
-def resolve_device(name: str) -> torch.device:
+def resolve_device(name: str, field: str = "device") -> torch.device:
     """`auto` is cuda if there is one. UserError: not available."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -42,7 +42,7 @@ def resolve_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device).item()  # `meta` accepts tensors but returns no values
     except (RuntimeError, AssertionError) as error:
-        raise UserError("device", name, f"not available here: {str(error).splitlines()[0]}") from None
+        raise UserError(field, name, f"not available here: {str(error).splitlines()[0]}") from None
     return device
 
 

@@ -6,8 +6,12 @@ Each function computes one cell of the table; none knows a method's name.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +28,7 @@ from understudy.protocols import Expert, Supervision, TableSignal
 from understudy.randomness import uniforms
 from understudy.types import Batch, Ledger, Prompt, Rollout, Signal
 
+T = TypeVar("T")
 DRAWN = 64  # rollouts whose expert states exist at a time while labels are drawn
 
 
@@ -141,19 +146,52 @@ def count_scored(ledger: Ledger, rollouts: Sequence[Rollout]) -> None:
     ledger.expert_tokens_scored += sum(len(r.ids) for r in rollouts)
 
 
-def batches(parts: Iterable[Sequence[Sequence[Labelled]]], student: Policy) -> Iterator[Batch]:
-    """What the loss kernels read, one batch per part (see `split`). The expert works on a part when it is reached."""
-    for packs in parts:
-        padded = pad([[x.rollout for x in pack] for pack in packs], student.pad_id, student.device)
-        rows = [x for pack in packs for x in pack]
-        supervision = rows[0].supervision
-        yield Batch(
-            padded.input_ids_BS, padded.attention_mask, padded.position_ids_BS, padded.place_N,
-            torch.cat([x.target_ids for x in rows]).to(student.device), padded.row_N,
-            torch.cat([x.weight for x in rows]).to(student.device),
-            torch.cat([x.behavior_logp for x in rows]).to(student.device),
-            supervision.signal([[x.place for x in pack] for pack in packs]) if supervision is not None else None,
-        )  # fmt: skip
+def batches(parts: Sequence[Sequence[Sequence[Labelled]]], student: Policy) -> Generator[Batch, None, None]:
+    """What the loss kernels read, one batch per part (see `split`).
+
+    The expert works on a part when it is reached; on another device than the student's, in a thread, one part ahead.
+    Close this generator where it is not read to its end.
+    """
+    supervisions = list({id(s): s for part in parts if (s := part[0][0].supervision) is not None}.values())
+    jobs = [partial(_signal, part) for part in parts]
+    with ExitStack() as stack:
+        signals: Iterator[Signal | None] = (job() for job in jobs)
+        if any(s.apart(student.device) for s in supervisions):
+            signals = stack.enter_context(closing(ahead(jobs)))
+        for s in supervisions:
+            stack.callback(s.stop)
+        for packs, signal in zip(parts, signals):
+            padded = pad([[x.rollout for x in pack] for pack in packs], student.pad_id, student.device)
+            rows = [x for pack in packs for x in pack]
+            yield Batch(
+                padded.input_ids_BS, padded.attention_mask, padded.position_ids_BS, padded.place_N,
+                torch.cat([x.target_ids for x in rows]).to(student.device), padded.row_N,
+                torch.cat([x.weight for x in rows]).to(student.device),
+                torch.cat([x.behavior_logp for x in rows]).to(student.device), signal,
+            )  # fmt: skip
+        for s in supervisions:
+            s.finish()
+
+
+@torch.no_grad()
+def _signal(packs: Sequence[Sequence[Labelled]]) -> Signal | None:
+    supervision = packs[0][0].supervision
+    return None if supervision is None else supervision.signal([[x.place for x in pack] for pack in packs])
+
+
+def ahead(jobs: Iterable[Callable[[], T]]) -> Generator[T, None, None]:
+    """The results in order, each computed by one thread while the result before it is used. Errors are raised here."""
+    pool = ThreadPoolExecutor(1, thread_name_prefix="ahead")
+    waiting: Future[T] | None = None
+    try:
+        for job in jobs:
+            before, waiting = waiting, pool.submit(job)
+            if before is not None:
+                yield before.result()
+        if waiting is not None:
+            yield waiting.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 class _Uniform(Supervision):

@@ -130,6 +130,9 @@ def open_session(config: Resolved, progress: Progress, note: Callable[[str], Non
     names_of(config.tracker)
     distributed.join(config.processes)
     config = dataclasses.replace(config, device=distributed.device(config.device))
+    if config.expert_device:
+        resolve_device(config.expert_device, "expert_device")
+        config = dataclasses.replace(config, expert_device=distributed.device(config.expert_device))
     if not distributed.is_main():  # the first process reports for all
         progress, note = no_progress, lambda _: None
     with ExitStack() as stack:

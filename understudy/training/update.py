@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import closing
 from typing import Any
 
 import torch
@@ -39,20 +40,21 @@ def update(
     if student.shards is not None:  # all make the same number of passes, or they would wait for each other forever
         passes = max(distributed.gathered(len(parts)))
         parts += [[[empty_row(student, goal)]]] * (passes - len(parts))
-    for batch in batches(parts, student):
-        scale_N = scales(batch.row_N, config.reduction, total_tokens, rows)
-        total, _, logp_N = student.losses(batch, goal, scale_N, config.logit_chunk)
-        # FSDP2 takes the mean of the processes' gradients; the gradient is their sum
-        (total if student.shards is None else total * distributed.size()).backward()
-        if not bool(batch.weight_N.any()):
-            continue
-        loss_sum += float(total.detach())
-        tokens += len(logp_N)
-        if batch.behavior_logp_N is not None:
-            gap_N = logp_N - batch.behavior_logp_N
-            drift_sum += float(gap_N.abs().sum())
-            if config.clip < math.inf:
-                clipped += float((gap_N.exp() - 1).abs().gt(config.clip).sum())
+    with closing(batches(parts, student)) as stream:
+        for batch in stream:
+            scale_N = scales(batch.row_N, config.reduction, total_tokens, rows)
+            total, _, logp_N = student.losses(batch, goal, scale_N, config.logit_chunk)
+            # FSDP2 takes the mean of the processes' gradients; the gradient is their sum
+            (total if student.shards is None else total * distributed.size()).backward()
+            if not bool(batch.weight_N.any()):
+                continue
+            loss_sum += float(total.detach())
+            tokens += len(logp_N)
+            if batch.behavior_logp_N is not None:
+                gap_N = logp_N - batch.behavior_logp_N
+                drift_sum += float(gap_N.abs().sum())
+                if config.clip < math.inf:
+                    clipped += float((gap_N.exp() - 1).abs().gt(config.clip).sum())
     student.model.eval()
     trained = list(student.trained().values())
     for p in trained:  # nothing pulled: zero gradients, as the full computation would have

@@ -89,6 +89,13 @@ class CachedExpert(EntryExpert):
             self._source = self._source()
         return self._source
 
+    @property
+    def streams(self) -> bool:  # type: ignore[override]
+        return names_server(self.spec)
+
+    def apart(self, device: Any) -> bool:
+        return isinstance(self._source, Expert) and self._source.apart(device)
+
     def start(self, prompts: Sequence[Prompt]) -> Stepper:
         return self.expert.start(prompts)
 
@@ -128,6 +135,9 @@ class CachedExpert(EntryExpert):
         if out and not self._compared:
             self._compare(rollouts, out, k)
         self.hits, self.misses = self.hits + len(out), self.misses + len(missing)
+        report = arrived or (lambda i, entry: None)
+        for i, entry in out.items():
+            report(i, entry)
         if missing:
             expert = self._needed(len(missing), len(keys))
 
@@ -135,14 +145,12 @@ class CachedExpert(EntryExpert):
                 i = missing[which]
                 out[i] = entry
                 self.cache.put(keys[i], {label: t.numpy() for label, t in entry.items()})
+                report(i, entry)
 
             try:
                 expert.entries([rollouts[i] for i in missing], k, keep)
             finally:
                 self.cache.flush()
-        for i in range(len(keys)):
-            if arrived:
-                arrived(i, out[i])
         return [out[i] for i in range(len(keys))]
 
     def _compare(self, rollouts: Sequence[Rollout], out: dict[int, dict[str, Tensor]], k: int) -> None:

@@ -137,7 +137,7 @@ class TokenExpert(EntryExpert):
 class ServerExpert(RemoteExpert, TokenExpert):
     """A completions API."""
 
-    kind = "server"
+    kind, streams = "server", True
 
     def open(self) -> dict[str, Any]:
         c = self.config
