@@ -58,28 +58,6 @@ def test_rollouts_by_vllm(
     assert engine.events[-len(expected) - 1 :] == [*expected, "shutdown"]
 
 
-def test_the_same_completions_as_by_a_resumed_run(
-    models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The weights that are sent are those of the checkpoint, not those that the engine has started with."""
-    fake_vllm.install(monkeypatch)
-    whole = train(by_vllm("opd", tmp_path / "a", models, save_every=1, final_prompts=1))
-    short = by_vllm("opd", tmp_path / "b", models, save_every=1, final_prompts=1)
-    loop, seen = session_module.Session.interrupted, []
-
-    def stop(self: Any) -> bool:
-        seen.append(1)
-        return len(seen) == 2 or loop(self)
-
-    monkeypatch.setattr(session_module.Session, "interrupted", stop)
-    with pytest.raises(session_module.Interrupted):
-        train(short)
-    again = train(short)
-    keys = ("loss", "grad_norm", "logp_drift")
-    a, b = ([[line[k] for k in keys] for line in read_metrics(run, "train")] for run in (whole, again))
-    assert a == b
-
-
 def test_weights_that_are_not_taken_are_noticed(
     models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
