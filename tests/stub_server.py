@@ -146,7 +146,7 @@ class Stub:
         with self._compute:
             steps = self.policy.start([Prompt("p", "", ids=tuple(prompt))])
             for _ in range(body.get("max_tokens", 16)):
-                logp = steps.next_logp()
+                logp = steps.next_logits().log_softmax(-1)
                 temperature = option("temperature", 1.0)
                 drawn_from = transform(logp, temperature or 1.0, option("top_p", 1.0))
                 if option("top_k", 0):
@@ -159,7 +159,7 @@ class Stub:
                 if ids[-1] in stops:
                     reason = "stop"
                     break
-                steps.advance(token, torch.tensor([True]))
+                steps.advance(token)
         names = [f"token_id:{i}" if body.get("return_tokens_as_token_ids") else self.tokenizer.decode([i]) for i in ids]
         drawn_logprobs = None
         if body.get("logprobs") is not None:

@@ -85,14 +85,14 @@ class CountingExpert(WrappedExpert):
     def start(self, prompts: Sequence[Prompt]) -> Any:
         self.calls += len(prompts)
         steps: Any = self.expert.start(prompts)
-        ask = steps.next_logp
+        ask = steps.next_logits
 
         def counted() -> torch.Tensor:
             logp_BV = ask()
             self.scored += len(logp_BV)
             return logp_BV
 
-        steps.next_logp = counted
+        steps.next_logits = counted
         return steps
 
     def sample(self, prompts: Sequence[Prompt], samples: int, seed: int, max_new_tokens: int) -> list[Rollout]:

@@ -29,12 +29,16 @@ class Stepper(ABC):
     """Decoding in progress, for several rows at once. Rows leave when they end; the others keep their order."""
 
     @abstractmethod
-    def next_logp(self) -> Tensor:
-        """(B_live, V) log-probs (nats) of each live row's next token."""
+    def next_logits(self) -> Tensor:
+        """(B_live, V) log-probs (nats) of each live row's next token, up to a constant per row."""
 
     @abstractmethod
-    def advance(self, tokens_B: Tensor, keep_B: Tensor) -> None:
-        """Append tokens_B (B_live,) to the live rows, then keep only the rows where keep_B is True."""
+    def advance(self, tokens_B: Tensor) -> None:
+        """Append tokens_B (B_live,) to the live rows."""
+
+    @abstractmethod
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these of the live rows only: increasing numbers (B_kept,)."""
 
 
 class TableSignal:

@@ -63,7 +63,7 @@ class LocalExpert(Expert):
         p = self.policy
         return draw(
             self.start, p.decode, p.end_ids, prompts, samples, seed, max_new_tokens, "expert",
-            self.temperature, self.top_p, greedy,
+            self.temperature, self.top_p, greedy, self.vocabulary,
         )  # fmt: skip
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Tensor]:
@@ -113,11 +113,14 @@ class _Cut(Stepper):
     def __init__(self, steps: Stepper, vocabulary: int) -> None:
         self.steps, self.vocabulary = steps, vocabulary
 
-    def next_logp(self) -> Tensor:
-        return self.steps.next_logp()[:, : self.vocabulary].log_softmax(-1)
+    def next_logits(self) -> Tensor:
+        return self.steps.next_logits()[:, : self.vocabulary]
 
-    def advance(self, tokens_B: Tensor, keep_B: Tensor) -> None:
-        self.steps.advance(tokens_B, keep_B)
+    def advance(self, tokens_B: Tensor) -> None:
+        self.steps.advance(tokens_B)
+
+    def keep(self, rows: Tensor) -> None:
+        self.steps.keep(rows)
 
 
 def provenance_of(path: str) -> dict[str, Any]:

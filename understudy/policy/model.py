@@ -18,12 +18,11 @@ from torch import Tensor
 from understudy.errors import UserError
 from understudy.methods.kernel import Losses, chunk_of, chunks, token_losses
 from understudy.methods.losses import Objective
-from understudy.policy import tokens
-from understudy.policy.decoding import CachedSteps
+from understudy.policy import decoding, tokens
 from understudy.policy.lora import Adapter, attach
 from understudy.policy.padding import Padded, pad, split
 from understudy.policy.signals import Head, HiddenSignal
-from understudy.protocols import CAPABILITIES
+from understudy.protocols import CAPABILITIES, Stepper
 from understudy.runs.checkpoint import load_tensors
 from understudy.types import Batch, Prompt, Rollout
 
@@ -107,8 +106,9 @@ class Policy:
 
     # -- sampling -----------------------------------------------------------------------------------------------
 
-    def start(self, prompts: Sequence[Prompt]) -> CachedSteps:
-        return CachedSteps(self.model, prompts, self.pad_id, self.inference)
+    def start(self, prompts: Sequence[Prompt]) -> Stepper:
+        """One row per prompt; equal prompts are computed once."""
+        return decoding.start(self.model, prompts, self.pad_id, self.inference, self.mixed, self.adapter is not None)
 
     # -- scores -------------------------------------------------------------------------------------------------
 

@@ -237,11 +237,14 @@ class _Step(Stepper):
     def __init__(self, logp_BV: Tensor) -> None:
         self.logp_BV = logp_BV
 
-    def next_logp(self) -> Tensor:
+    def next_logits(self) -> Tensor:
         return self.logp_BV
 
-    def advance(self, tokens_B: Tensor, keep_B: Tensor) -> None:
-        self.logp_BV = self.logp_BV[keep_B]
+    def advance(self, tokens_B: Tensor) -> None:
+        """A completion is one token."""
+
+    def keep(self, rows: Tensor) -> None:
+        self.logp_BV = self.logp_BV[rows]
 
 
 class _Memory:

@@ -116,7 +116,8 @@ class Actor:
     def _draw(self, start: Start, prompts: Sequence[Prompt], seed: int) -> list[Rollout]:
         c, student = self.config, self.student
         return draw(
-            start, student.decode, student.end_ids, prompts, c.samples_per_prompt, seed, self.room, c.behavior
+            start, student.decode, student.end_ids, prompts, c.samples_per_prompt, seed, self.room, c.behavior,
+            vocabulary=student.vocabulary,
         )  # fmt: skip
 
     def count(self, rollouts: Sequence[Rollout], ledger: Ledger) -> None:

@@ -21,6 +21,8 @@ from understudy.methods.losses import Objective, scales
 from understudy.policy import (
     Policy,
     check_same_language,
+    decoding,
+    fast,
     load_policy,
     make_scratch,
     pad,
@@ -76,18 +78,24 @@ def taken(logp_TV: torch.Tensor, r: Rollout) -> torch.Tensor:
     return logp_TV.gather(-1, torch.tensor(r.ids)[:, None])[:, 0]
 
 
+@pytest.mark.parametrize("kind", ["fast", "cached", "whole"])
 @pytest.mark.parametrize("arch", ["llama", "qwen2", "qwen3"])
-def test_sampler_padded_and_unpadded_agree(arch: str, models: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sampler_padded_and_unpadded_agree(
+    arch: str, kind: str, models: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Catches wrong position ids or masks under left padding, a cache whose rows and masks differ after finished
     rows are removed, and completions that lose or gain a token at the end."""
     compactions: list[int] = []
-    select = DynamicCache.batch_select_indices
+    holder, name = {"fast": (fast._Shared, "keep"), "cached": (DynamicCache, "batch_select_indices"),
+                    "whole": (decoding.WholeSteps, "keep")}[kind]  # fmt: skip
+    select = getattr(holder, name)
 
     def watched(self: Any, indices: torch.Tensor) -> Any:
         compactions.append(len(indices))
         return select(self, indices)
 
-    monkeypatch.setattr(DynamicCache, "batch_select_indices", watched)
+    monkeypatch.setattr(holder, name, watched)
+    monkeypatch.setattr(decoding, "kind", lambda *args: kind)
     policy = policy_of(models[arch])
     rollouts = sampled(policy, samples=4)
     assert len(compactions) >= 2, "no compaction happened: the test shows nothing"

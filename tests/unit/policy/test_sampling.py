@@ -24,12 +24,14 @@ class Fixed:
         self.rows = [p.key for p in prompts]
         self.tables = tables
 
-    def next_logp(self) -> torch.Tensor:
+    def next_logits(self) -> torch.Tensor:
         return torch.stack([self.tables[key] for key in self.rows])
 
-    def advance(self, tokens_B: torch.Tensor, keep_B: torch.Tensor) -> None:
-        assert len(tokens_B) == len(keep_B) == len(self.rows)
-        self.rows = [key for key, keep in zip(self.rows, keep_B.tolist()) if keep]
+    def advance(self, tokens_B: torch.Tensor) -> None:
+        assert len(tokens_B) == len(self.rows)
+
+    def keep(self, rows: torch.Tensor) -> None:
+        self.rows = [self.rows[i] for i in rows.tolist()]
 
 
 def logp(*probabilities: float) -> torch.Tensor:
@@ -149,8 +151,8 @@ def test_mixture_by_hand(share: float) -> None:
     """Catches a mixture of logits in place of probabilities, a swapped share, or a log of zero at the ends."""
     mix = Mixture(Fixed(PROMPTS[:1], TABLES), Fixed(PROMPTS[1:], TABLES), share)
     want = share * TABLES["a"].exp() + (1 - share) * TABLES["b"].exp()
-    torch.testing.assert_close(mix.next_logp()[0].exp(), want)
-    mix.advance(torch.tensor([2]), torch.tensor([False]))
+    torch.testing.assert_close(mix.next_logits()[0].exp(), want)
+    mix.keep(torch.tensor([], dtype=torch.long))
     assert [part.rows for part in mix.parts] == [[], []], "both must follow"
 
 

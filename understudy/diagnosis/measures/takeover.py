@@ -27,8 +27,8 @@ class Forced(Stepper):
     def __init__(self, inside: Stepper, prefixes: Sequence[Sequence[int]]) -> None:
         self.inside, self.rows, self.at = inside, [tuple(p) for p in prefixes], 0
 
-    def next_logp(self) -> Tensor:
-        logp_BV = self.inside.next_logp()
+    def next_logits(self) -> Tensor:
+        logp_BV = self.inside.next_logits()
         forced = [(i, p[self.at]) for i, p in enumerate(self.rows) if self.at < len(p)]
         if forced:
             logp_BV = logp_BV.clone()
@@ -37,10 +37,13 @@ class Forced(Stepper):
             logp_BV[rows, tokens] = 0.0
         return logp_BV
 
-    def advance(self, tokens_B: Tensor, keep_B: Tensor) -> None:
-        self.inside.advance(tokens_B, keep_B)
-        self.rows = [p for p, keep in zip(self.rows, keep_B.tolist()) if keep]
+    def advance(self, tokens_B: Tensor) -> None:
+        self.inside.advance(tokens_B)
         self.at += 1
+
+    def keep(self, rows: Tensor) -> None:
+        self.inside.keep(rows)
+        self.rows = [self.rows[i] for i in rows.tolist()]
 
 
 def cut(rollout: Rollout, depth: int) -> tuple[int, ...]:

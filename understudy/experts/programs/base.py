@@ -193,16 +193,15 @@ class ProgramSteps(Stepper):
     def __init__(self, expert: ProgramExpert, walks: list[Cursor]) -> None:
         self._expert, self._walks = expert, walks
 
-    def next_logp(self) -> Tensor:
+    def next_logits(self) -> Tensor:
         return self._expert.dense([walk.next() for walk in self._walks])
 
-    def advance(self, tokens_B: Tensor, keep_B: Tensor) -> None:
-        live = []
-        for walk, token, keep in zip(self._walks, tokens_B.tolist(), keep_B.tolist()):
-            if keep:
-                walk.push(token)
-                live.append(walk)
-        self._walks = live
+    def advance(self, tokens_B: Tensor) -> None:
+        for walk, token in zip(self._walks, tokens_B.tolist()):
+            walk.push(token)
+
+    def keep(self, rows: Tensor) -> None:
+        self._walks = [self._walks[i] for i in rows.tolist()]
 
 
 class PairExpert(ProgramExpert):

@@ -79,13 +79,17 @@ def test_forced_rows_leave_in_order() -> None:
         def __init__(self, rows: int) -> None:
             self.rows = rows
 
-        def next_logp(self) -> torch.Tensor:
+        def next_logits(self) -> torch.Tensor:
             return torch.full((self.rows, 4), 0.25).log()
 
-        def advance(self, tokens: torch.Tensor, keep: torch.Tensor) -> None:
-            self.rows = int(keep.sum())
+        def advance(self, tokens: torch.Tensor) -> None:
+            assert len(tokens) == self.rows
+
+        def keep(self, rows: torch.Tensor) -> None:
+            self.rows = len(rows)
 
     steps = Forced(Uniform(3), [(1,), (2, 3), ()])
-    assert steps.next_logp().exp().tolist() == [[0, 1, 0, 0], [0, 0, 1, 0], [0.25] * 4]
-    steps.advance(torch.tensor([1, 2, 0]), torch.tensor([False, True, True]))
-    assert steps.next_logp().exp().tolist() == [[0, 0, 0, 1], [0.25] * 4]
+    assert steps.next_logits().exp().tolist() == [[0, 1, 0, 0], [0, 0, 1, 0], [0.25] * 4]
+    steps.keep(torch.tensor([1, 2]))
+    steps.advance(torch.tensor([2, 0]))
+    assert steps.next_logits().exp().tolist() == [[0, 0, 0, 1], [0.25] * 4]

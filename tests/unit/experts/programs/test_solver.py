@@ -232,9 +232,10 @@ def test_any_prefix_has_a_distribution_and_its_score_is_an_entry(data: st.DataOb
     torch.testing.assert_close(logp_TV.gather(-1, torch.tensor(tokens)[:, None])[:, 0], score_T)
     steps = expert.start([prompt, prompt])
     for t, token in enumerate(tokens):
-        torch.testing.assert_close(steps.next_logp()[-1], logp_TV[t])
-        both = torch.tensor([token] * len(steps.next_logp()))
-        steps.advance(both, torch.tensor([False] * (len(both) - 1) + [True]))  # the first row leaves at once
+        torch.testing.assert_close(steps.next_logits()[-1], logp_TV[t])
+        if t == 1:  # the first row leaves
+            steps.keep(torch.tensor([1]))
+        steps.advance(torch.tensor([token] * len(steps.next_logits())))
 
 
 P15 = Prompt("k", "5 3 7>15\n", {"nums": (5, 3, 7), "target": 15})
@@ -304,13 +305,13 @@ def test_it_recovers_from_a_students_errors_most_of_the_time() -> None:
         steps = expert.start([p])
         text = TOKENIZER.decode(prefix)
         for token in prefix:
-            steps.advance(torch.tensor([token]), torch.tensor([True]))
+            steps.advance(torch.tensor([token]))
         for _ in range(60):
-            token = int(steps.next_logp().argmax(-1))
+            token = int(steps.next_logits().argmax(-1))
             if token == END:
                 break
             text += TOKENIZER.decode([token])
-            steps.advance(torch.tensor([token]), torch.tensor([True]))
+            steps.advance(torch.tensor([token]))
         solved += TASK.verify(p, text, True) == 1.0
     assert solved == 60
 
