@@ -244,4 +244,4 @@ def folder(label: str) -> str:
 
 def write(path: Path, value: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value, indent=1))
+    path.write_text(json.dumps(value))

@@ -1,11 +1,18 @@
-"""Provides the program that test_processes.py starts under torchrun: whole, killed and resumed runs.
+"""Provides the programs of test_processes.py: whole, killed and resumed runs.
 
 torchrun --nproc-per-node 2 many_processes.py FOLDER
+python many_processes.py command OUT WORD...    the command `understudy WORD...` on two processes: killed, then resumed
 """
 
 from __future__ import annotations
 
+import gc
+import json
+import os
+import signal
+import socket
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +22,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import torch
 
 from understudy import distributed, tasks
+from understudy.cli.main import main as command_line
+from understudy.runs.read import checkpoints
 from understudy.training import train as train_module
 from understudy.training.train import train
 
@@ -75,7 +84,58 @@ def main(folder: Path, methods: Sequence[str]) -> None:
     distributed.leave()
 
 
+def on_two(words: Sequence[str], logs: Sequence[Path]) -> list[int]:
+    """Fork both processes of the command `understudy WORDS`, as torchrun would start them; their process ids."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    children = []
+    for rank, log in enumerate(logs):
+        if child := os.fork():
+            children.append(child)
+            continue
+        status = 70
+        try:
+            handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            os.dup2(handle, 1)
+            os.dup2(handle, 2)
+            here = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2}
+            here |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+            os.environ.update({name: str(value) for name, value in here.items()})
+            status = command_line(list(words))
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            os._exit(status)
+    return children
+
+
+def kill_one_and_resume(out: Path, words: Sequence[str]) -> dict[str, Any]:
+    """Kill the second process after the first checkpoint; then the same command again. Exit statuses and outputs."""
+    result: dict[str, Any] = {}
+    logs = [out.with_name(f"killed-{rank}") for rank in (0, 1)]
+    first, second = on_two(words, logs)
+    deadline = time.monotonic() + 150
+    while not checkpoints(out) and time.monotonic() < deadline and os.waitpid(first, os.WNOHANG) == (0, 0):
+        time.sleep(0.02)
+    os.kill(second, signal.SIGKILL)
+    began = time.monotonic()
+    result["killed"] = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in (first, second)]
+    result["seconds"] = time.monotonic() - began
+    result["killed output"] = logs[0].read_text()
+    logs = [out.with_name(f"resumed-{rank}") for rank in (0, 1)]
+    result["resumed"] = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in on_two(words, logs)]
+    result["resumed output"] = [log.read_text() for log in logs]
+    return result
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    if sys.argv[1] == "command":
+        import transformers.models.llama.modeling_llama  # noqa: F401 - so that the children need not import it
+
+        gc.disable()  # a collection in a forked child would copy every page of torch
+        print(json.dumps(kill_one_and_resume(Path(sys.argv[2]), sys.argv[3:])))
+        sys.exit()
     main(Path(sys.argv[1]), sys.argv[2:] or list(METHODS))
     distributed.end(0)

@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from understudy.runs.checkpoint import load_tensors
 from understudy.runs.read import checkpoints, read_final, read_ledger, read_metrics, read_provenance
 from understudy.training.train import train
 
+pytestmark = pytest.mark.xdist_group("processes")  # one worker makes `runs`
 CLOSE = 1e-5
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
@@ -131,7 +131,7 @@ def test_notes_and_provenance(runs: Path) -> None:
 
 
 def test_a_dead_process_ends_the_others(tmp_path: Path, models: dict[str, Path]) -> None:
-    """One process of the command is killed: the command ends soon, and the same command resumes."""
+    """One process of the command is killed: the other ends soon with an error, and the same command resumes."""
     from killed_run import words
     from tiny import config
 
@@ -140,36 +140,20 @@ def test_a_dead_process_ends_the_others(tmp_path: Path, models: dict[str, Path])
         "processes": 2,
     }  # fmt: skip
     out = tmp_path / "run"
-    command = [*TORCHRUN, "-m", "understudy", *words(config("sft", out, **changes))]
-    with subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
-        deadline = time.monotonic() + 150
-        while not checkpoints(out) and time.monotonic() < deadline and run.poll() is None:
-            time.sleep(0.02)
-        os.kill(worker(run.pid, "1"), signal.SIGKILL)
-        began = time.monotonic()
-        _, output = run.communicate(timeout=100)
-        assert time.monotonic() - began < 60
-        assert run.returncode != 0
-        assert "error: process: 0 of 2: lost the other processes" in output or "Signal 9" in output, output[-3000:]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=200, check=False)
+    command = [sys.executable, many_processes.__file__, "command", str(out), *words(config("sft", out, **changes))]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count("model: ") == 1, "only the first process prints"
+    result = json.loads(done.stdout)
+    alive, dead = result["killed"]
+    assert dead == -signal.SIGKILL, "it ended before it was killed"
+    assert alive > 0, "without the other process it must fail, by itself"
+    assert result["seconds"] < 60
+    assert "error: process: 0 of 2: lost the other processes" in result["killed output"]
+    assert result["resumed"] == [0, 0], result["resumed output"]
+    first, second = result["resumed output"]
+    assert (first.count("model: "), second.count("model: ")) == (1, 0), "only the first process prints"
     steps = [m["step"] for m in read_metrics(out, "train")]
     assert steps == list(range(1, 41))
-
-
-def worker(agent: int, rank: str) -> int:
-    """The process of this rank that torchrun (process `agent`) started."""
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            if parent == agent and f"\0RANK={rank}\0" in f"\0{(entry / 'environ').read_text()}":
-                return int(entry.name)
-        except (OSError, ValueError):
-            continue
-    raise AssertionError("no such process")
 
 
 TRAPS: dict[str, tuple[dict[str, str], str, str]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,15 @@ def filled(
     Templates and style sheets are looked for in `folder` and then here, where base.html.j2 (the head and the frame of
     a page), macros.html.j2 and style.css are. filters: more functions for the template, by name.
     """
+    environment = _environment(folder, tuple((filters or {}).items()))
+    places = (next(place for place in (folder / name, _HERE / name) if place.is_file()) for name in styles)
+    style = Markup("\n".join(place.read_text(encoding="utf-8").strip() for place in places))
+    return environment.get_template(template).render(style=style, **values)
+
+
+@lru_cache(maxsize=8)
+def _environment(folder: Path, filters: tuple[tuple[str, Callable[..., Any]], ...]) -> jinja2.Environment:
+    """Kept for the next page: compiling the templates takes longer than filling them."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader([folder, _HERE]),
         autoescape=True,  # for every file name: model text is data, never markup
@@ -31,10 +41,8 @@ def filled(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(filters or {})
-    places = (next(place for place in (folder / name, _HERE / name) if place.is_file()) for name in styles)
-    style = Markup("\n".join(place.read_text(encoding="utf-8").strip() for place in places))
-    return environment.get_template(template).render(style=style, **values)
+    environment.filters.update(dict(filters))
+    return environment
 
 
 def save(page: str, target: Path, name: str) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from itertools import permutations
 from typing import Any
 
@@ -41,28 +41,16 @@ class CountdownTask(GeneratedTask):
     def _near(self) -> dict[str, list[Problem]]:
         """The problems of the usual range, or of the data file, on each side of the wall."""
         if self._rows is not None:
-            return self._walled(self._rows, "data")
-        return self._walled(enumerate_problems(self.config, self.config.max_number, 1, "max_number"), "max_number")
+            return _walled(self._rows, "data", self.config)
+        return _enumerated(self.config, self.config.max_number, 1, "max_number")
 
-    @cached_property
+    @property
     def _wide(self) -> list[Problem]:
-        problems = enumerate_problems(self.config, self.config.wide_max, 1, "wide_max")
-        return self._walled(problems, "wide_max")["train"]
+        return _enumerated(self.config, self.config.wide_max, 1, "wide_max")["train"]
 
-    @cached_property
+    @property
     def _ood(self) -> list[Problem]:
-        problems = enumerate_problems(self.config, self.config.ood_max, self.config.ood_min, "ood_max")
-        return self._walled(problems, "ood_max")["test"]
-
-    def _walled(self, problems: Iterable[Problem], field: str) -> dict[str, list[Problem]]:
-        sides: dict[str, list[Problem]] = {"train": [], "test": []}
-        for problem in problems:
-            sides[side(problem.numbers, problem.target, self.config)].append(problem)
-        for name, pool in sides.items():
-            if not pool:
-                hint = f"leaves no problem for {name}: widen the range of numbers, targets or difficulty"
-                raise UserError(f"task.{field}", getattr(self.config, field), hint)
-        return sides
+        return _enumerated(self.config, self.config.ood_max, self.config.ood_min, "ood_max")["test"]
 
     def pool(self, split: str) -> list[Problem]:
         """The distinct problems that the stream of `split` draws from (train: without the wide range)."""
@@ -170,3 +158,20 @@ class CountdownTask(GeneratedTask):
 @cache
 def _orders(n: int) -> list[tuple[int, ...]]:
     return list(permutations(range(n)))
+
+
+@lru_cache(maxsize=8)
+def _enumerated(config: CountdownConfig, largest: int, at_least: int, field: str) -> dict[str, list[Problem]]:
+    """The problems of a range on each side of the wall. Kept, because each training in a process makes its own task."""
+    return _walled(enumerate_problems(config, largest, at_least, field), field, config)
+
+
+def _walled(problems: Iterable[Problem], field: str, config: CountdownConfig) -> dict[str, list[Problem]]:
+    sides: dict[str, list[Problem]] = {"train": [], "test": []}
+    for problem in problems:
+        sides[side(problem.numbers, problem.target, config)].append(problem)
+    for name, pool in sides.items():
+        if not pool:
+            hint = f"leaves no problem for {name}: widen the range of numbers, targets or difficulty"
+            raise UserError(f"task.{field}", getattr(config, field), hint)
+    return sides
