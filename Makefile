@@ -28,7 +28,7 @@ run: $(STAMP)
 	@$(BIN)/understudy demo $(ARGS)
 
 test: $(STAMP)
-	@$(BIN)/python -m pytest -n 2 $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 check: $(STAMP)
 	@echo "format"; $(BIN)/ruff format --check --quiet --output-format concise . || { echo "to fix: make format"; exit 1; }

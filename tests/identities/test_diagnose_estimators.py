@@ -14,6 +14,8 @@ from understudy.diagnosis.measures import estimators as E
 from understudy.diagnosis.types import MEASURES, Estimate
 from understudy.errors import UserError
 
+pytestmark = pytest.mark.xdist_group("estimators")  # one worker makes `repeated`
+
 WORLD = make(3)
 A = WORLD.le - WORLD.ls
 REPEATS, N, K, J = 1200, 100, 8, 4

@@ -21,6 +21,8 @@ from understudy.training.labels import label
 from understudy.training.update import update
 from understudy.types import Ledger, Rollout
 
+pytestmark = pytest.mark.xdist_group("example")  # one worker makes `example`
+
 FILE = Path(__file__).parents[2] / "examples" / "on_policy_distillation.py"
 STUDENT = "scratch:width=16,layers=2,heads=2,context=64"
 

@@ -19,6 +19,8 @@ from understudy.diagnosis.types import CHECKS, FILE, MEASURES, Diagnosis
 from understudy.errors import UserError
 from understudy.runs.read import read_config
 
+pytestmark = pytest.mark.xdist_group("pipeline")  # one worker makes `whole`
+
 # a full training of 8 updates of 16 sequences; its cost pays for pilots of a few updates each
 OPTIONS: dict[str, Any] = {
     "task": "coin", "updates": 8, "prompts_per_update": 16, "prompts": 16, "samples": 2, "expert_samples": 1,

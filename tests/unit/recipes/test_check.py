@@ -84,7 +84,7 @@ def test_a_plan_that_does_not_fit_fails(capsys: pytest.CaptureFixture):
 
 def test_tiny_runs_every_phase_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture):
     """Base, two online arms, figure: a hundredth of the updates, so numbers mean nothing."""
-    args = ["run", "fig6_two_experts", "--tiny", "--seeds", "1", "--share", "0.005", "--workers", "1"]
+    args = ["run", "fig6_two_experts", "--tiny", "--seeds", "1", "--share", "0.002", "--workers", "1"]
     out = tmp_path / "fig6"
     assert main.main([*args, "--out", str(out)]) == 0
     page = (out / "figure.html").read_text(encoding="utf-8")

@@ -14,6 +14,8 @@ from understudy.theory.claims.claim import Claim, Options, Result, at_most, equa
 from understudy.theory.claims.registry import CLAIMS, find
 from understudy.theory.page.figures import FIGURES
 
+pytestmark = pytest.mark.xdist_group("claims")  # one worker computes each claim
+
 ROOT = Path(__file__).parents[3]
 DOCS = ROOT / "docs" / "theory.md"
 

@@ -18,6 +18,8 @@ from understudy import report
 from understudy.errors import UserError
 from understudy.report.figures.svg import spread
 
+pytestmark = pytest.mark.xdist_group("page of a comparison")  # one worker draws `full`
+
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 
 
