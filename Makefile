@@ -13,7 +13,7 @@ ARGS ?=
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help run test check format docs install clean
+.PHONY: help run test check format docs bench install clean
 
 help:
 	@echo "make run      install what is needed, then run the demo     (ARGS='--quick' for the short one)"
@@ -21,6 +21,7 @@ help:
 	@echo "make check    format, lint, types, import direction, structure"
 	@echo "make format   rewrite the source as make check wants it"
 	@echo "make docs     write the generated pages of docs/ again"
+	@echo "make bench    measure the speed beside transformers and TRL (ARGS='--only rollouts --repeats 5', '--quick')"
 	@echo "make install  only make .venv                               (PYTHON=python3.12 to choose)"
 	@echo "make clean    remove .venv and the caches; runs/ stays"
 
@@ -42,6 +43,12 @@ format: $(STAMP)
 
 docs: $(STAMP)
 	@$(BIN)/python -m tools.docs
+
+# TRL is needed by nothing else.
+bench: $(STAMP)
+	@$(BIN)/python -c 'import importlib.util as i; raise SystemExit(i.find_spec("trl") is None)' || \
+	  $(BIN)/python -m pip install -qq $(PIP_FLAGS) -c constraints.txt -e '.[bench]'
+	@$(BIN)/python -m benchmarks.speed $(ARGS)
 
 install: $(STAMP)
 

@@ -1,0 +1,1 @@
+"""What Understudy's speed and memory are compared with: `make bench`."""
