@@ -152,8 +152,8 @@ class FastSteps(Stepper):
             bias.diagonal(dim1=-2, dim2=-1).zero_()
 
         def attend(_: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            keys.append(k)
-            values.append(v)
+            keys.append(k.contiguous())  # read at every token: not a view across heads
+            values.append(v.contiguous())
             seen = None if bias is None else bias.to(q.dtype)
             return F.scaled_dot_product_attention(
                 q, k, v, seen, is_causal=bias is None, scale=d.scale, enable_gqa=d.heads != d.kv_heads
@@ -221,8 +221,12 @@ class _Own:
         keys, values = self.keys[i], self.values[i]
         keys[:, :, t : t + 1] = k
         values[:, :, t : t + 1] = v
+        keys, values = keys[:, :, : t + 1], values[:, :, : t + 1]
         mask = None if self.mask is None else self.mask[..., : t + 1].to(q.dtype)
-        return F.scaled_dot_product_attention(q, keys[:, :, : t + 1], values[:, :, : t + 1], mask, scale=scale)
+        if q.device.type != "cpu" or q.dtype not in (torch.float32, torch.float64):
+            return F.scaled_dot_product_attention(q, keys, values, mask, scale=scale)
+        scores = (q * scale) @ keys.transpose(2, 3)  # on a CPU two products are faster for one token per row
+        return (scores if mask is None else scores.add_(mask)).softmax(-1) @ values
 
     def keep(self, rows: Tensor) -> None:
         self.keys, self.values = ([x[rows] for x in xs] for xs in (self.keys, self.values))
@@ -282,21 +286,22 @@ class _Shared:
         keys[:, :, t : t + 1] = k
         values[:, :, t : t + 1] = v
         q = q * scale
-        before = self._to_slots(q) @ self.prompt_keys[i].transpose(2, 3)
+        wide = torch.float64 if q.dtype == torch.float64 else torch.float32
+        before = (self._to_slots(q) @ self.prompt_keys[i].transpose(2, 3)).to(wide)
         if self.mask is not None:
-            before = before + self.mask.to(before.dtype)
-        own = q @ keys[:, :, : t + 1].transpose(2, 3)
+            before = before.add_(self.mask)
+        own = (q @ keys[:, :, : t + 1].transpose(2, 3)).to(wide)
         # softmax over both parts, each summed where its values are: merged by their normalisers
         top_before, top_own = before.amax(-1, keepdim=True), own.amax(-1, keepdim=True)
-        before, own = (before - top_before).exp_(), (own - top_own).exp_()
-        sums = torch.cat([before.sum(-1, keepdim=True), top_before], -1)
-        out = self._to_rows(torch.cat([before @ self.prompt_values[i], sums], -1), g)
+        before, own = before.sub_(top_before).exp_(), own.sub_(top_own).exp_()
+        mixed = (before.to(v.dtype) @ self.prompt_values[i]).to(wide)
+        out = self._to_rows(torch.cat([mixed, before.sum(-1, keepdim=True), top_before], -1), g)
         total_before, top_before = out[..., -2:-1], out[..., -1:]
         top = torch.maximum(top_before, top_own)
         weight_before, weight_own = (top_before - top).exp_(), (top_own - top).exp_()
         total = total_before * weight_before + own.sum(-1, keepdim=True) * weight_own
-        mixed = out[..., :-2] * weight_before + (own @ values[:, :, : t + 1]) * weight_own
-        return mixed / total
+        mixed = out[..., :-2] * weight_before + (own.to(v.dtype) @ values[:, :, : t + 1]) * weight_own
+        return (mixed / total).to(v.dtype)
 
     def keep(self, rows: Tensor) -> None:
         self.keys, self.values = ([x[rows] for x in xs] for xs in (self.keys, self.values))
