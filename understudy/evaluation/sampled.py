@@ -102,7 +102,7 @@ def sample_policy(
     def run(k: int, is_greedy: bool) -> list[Rollout]:
         def work(part: Sequence[Prompt]) -> list[Rollout]:
             args = (policy.start, policy.decode, policy.end_ids, part, k, seed, max_new_tokens, actor)
-            return task.verify_all(draw(*args, temperature, top_p, is_greedy, policy.vocabulary))
+            return task.verify_all(draw(*args, temperature, top_p, is_greedy, policy.vocabulary, policy.device.type))
 
         return distributed.spread_rollouts(work, prompts, k)
 

@@ -63,7 +63,7 @@ class LocalExpert(Expert):
         p = self.policy
         return draw(
             self.start, p.decode, p.end_ids, prompts, samples, seed, max_new_tokens, "expert",
-            self.temperature, self.top_p, greedy, self.vocabulary,
+            self.temperature, self.top_p, greedy, p.vocabulary, p.device.type,
         )  # fmt: skip
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Tensor]:

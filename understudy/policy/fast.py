@@ -53,7 +53,9 @@ class Decoder:
         body, config = model.get_decoder(), model.config
         _need(_children(body) == {"embed_tokens", "layers", "norm", "rotary_emb"})
         _need(getattr(body.rotary_emb, "rope_type", "") in ("default", "linear", "llama3", "yarn"))
-        _need(not any("sliding" in kind or "chunked" in kind for kind in getattr(config, "layer_types", None) or ()))
+        kinds = set(getattr(config, "layer_types", None) or ())
+        windowed = not kinds and getattr(config, "sliding_window", None)
+        _need(kinds <= {"full_attention"} and not windowed)
         attention = body.layers[0].self_attn
         self.embed, self.rotary, self.norm = body.embed_tokens, body.rotary_emb, _norm(body.norm)
         self.heads, self.kv_heads = int(config.num_attention_heads), int(config.num_key_value_heads)

@@ -19,7 +19,7 @@ from understudy.types import Prompt, Rollout
 
 ROWS = 512  # at most so many rows are decoded together
 TOKENS = 2**18  # at most so many tokens, prompts and room for completions: bounds the cache of long ones
-LOGITS = 2**24  # at most so many logits of one step
+CPU_LOGITS, DEVICE_LOGITS = 2**24, 2**28  # at most so many logits of one step
 LOOK = 16  # tokens between two looks at which rows have ended, where a look waits for the device
 BLOCK = 512  # tokens of one block of the two-level inverse CDF
 
@@ -128,16 +128,17 @@ def draw(
     top_p: float = 1.0,
     greedy: bool = False,
     vocabulary: int = 0,
+    device: str = "cpu",
 ) -> list[Rollout]:
     """`samples` completions of every prompt, prompt-major. `greedy` takes the most likely token instead.
 
-    vocabulary: its size, to bound the memory of a step's logits; 0 = small.
+    vocabulary: its size, to bound the memory of a step's logits; 0 = small. device: the kind that computes them.
     """
     names = [(p, s) for p in prompts for s in range(samples)]
     # neighbours of similar prompt length share a batch, so little is padded
     order = sorted(range(len(names)), key=lambda i: len(names[i][0].ids))
     done: dict[int, tuple[list[int], list[float], bool]] = {}
-    size = rows_together(max((len(p.ids) for p in prompts), default=0) + max_new_tokens, vocabulary)
+    size = rows_together(max((len(p.ids) for p in prompts), default=0) + max_new_tokens, vocabulary, device)
     for at in range(0, len(order), size):
         rows = order[at : at + size]
         u = None
@@ -153,9 +154,10 @@ def draw(
     ]
 
 
-def rows_together(longest: int, vocabulary: int = 0) -> int:
-    """How many rows of this many tokens are decoded together."""
-    return max(1, min(ROWS, TOKENS // max(1, longest), LOGITS // max(1, vocabulary)))
+def rows_together(longest: int, vocabulary: int = 0, device: str = "cpu") -> int:
+    """How many rows of this many tokens are decoded together on this kind of device."""
+    logits = CPU_LOGITS if device == "cpu" else DEVICE_LOGITS
+    return max(1, min(ROWS, TOKENS // max(1, longest), logits // max(1, vocabulary)))
 
 
 def _draw_rows(

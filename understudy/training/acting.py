@@ -117,7 +117,7 @@ class Actor:
         c, student = self.config, self.student
         return draw(
             start, student.decode, student.end_ids, prompts, c.samples_per_prompt, seed, self.room, c.behavior,
-            vocabulary=student.vocabulary,
+            vocabulary=student.vocabulary, device=student.device.type,
         )  # fmt: skip
 
     def count(self, rollouts: Sequence[Rollout], ledger: Ledger) -> None:

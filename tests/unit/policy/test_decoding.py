@@ -35,6 +35,12 @@ OTHERS: dict[str, dict[str, Any]] = {
     "qwen3_next": {"head_dim": 8, "layer_types": ["linear_attention", "full_attention"], "linear_key_head_dim": 8,
                    "linear_value_head_dim": 8, "linear_num_key_heads": 2, "linear_num_value_heads": 4,
                    "num_experts": 0, "mlp_only_layers": [0, 1]},
+    "mamba2": {"num_heads": 8, "head_dim": 8, "state_size": 8, "n_groups": 1, "chunk_size": 8, "expand": 2},
+    "rwkv": {"attention_hidden_size": 32, "context_length": 256},
+    "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1, "mamba_d_state": 8, "mamba_dt_rank": 8, "num_experts": 1},
+    "granitemoehybrid": {"layer_types": ["mamba", "attention"], "mamba_n_heads": 8, "mamba_d_head": 8,
+                         "mamba_d_state": 8, "mamba_n_groups": 1, "mamba_chunk_size": 8, "num_local_experts": 0,
+                         "shared_intermediate_size": 48},
     "falcon_h1": {"mamba_d_ssm": 32, "mamba_n_heads": 4, "mamba_d_head": 8, "mamba_d_state": 8, "head_dim": 8,
                   "mamba_chunk_size": 8},
 }  # fmt: skip
@@ -82,6 +88,21 @@ def test_plain_decoders_are_decoded_fast(name: str, samples: int, tokenizer: Any
 def test_other_models_are_decoded_exactly(name: str, tokenizer: Any) -> None:
     """Catches caches that are lost, shared wrongly, or cannot drop rows: state-space and hybrid models, windows."""
     check(model_of(name, **OTHERS[name]), tokenizer, ("cached", "whole"))
+
+
+def test_a_long_window_is_a_window(tokenizer: Any) -> None:
+    """Catches a window that is longer than what is tried at load, and so would be ignored."""
+    model = model_of("mistral", sliding_window=200)
+    assert decoding.kind(model, 0, Policy(model, tokenizer, "odd").inference) == "cached"
+
+
+def test_small_logits_are_no_error(tokenizer: Any) -> None:
+    """Catches a probe that takes rounding for a wrong cache where a new model is almost uniform, as with a large
+    vocabulary."""
+    model = model_of("llama", vocab_size=3001)
+    with torch.no_grad():
+        model.model.norm.weight.mul_(1e-4)
+    assert decoding.kind(model, 0, Policy(model, tokenizer, "odd").inference) == "fast"
 
 
 def test_bfloat16_and_an_adapter(models: dict[str, Path]) -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from understudy.policy import load_policy
-from understudy.policy.sampling import Mixture, draw, inverse_cdf, transform
+from understudy.policy.sampling import Mixture, draw, inverse_cdf, pick, transform
 from understudy.randomness import uniforms
 from understudy.types import Prompt
 
@@ -75,6 +75,49 @@ def test_inverse_cdf_by_hand() -> None:
     wide[:, 4000:] = -torch.inf  # unnormalised by rounding and by the cut: still never a token of no mass
     for u_ in (0.0, 0.5, 1 - 2.0**-53):
         assert inverse_cdf(wide, np.full(64, u_)).max() < 4000
+
+
+@pytest.mark.parametrize("vocabulary", [1, 2, 511, 512, 513, 1023, 1024, 1025, 1536, 5000])
+def test_the_draw_is_the_inverse_cdf(vocabulary: int) -> None:
+    """Catches a wrong block or token at a border of blocks, padding that is drawn, lost mass, and log-probs that
+    are not those of the softmax: u must lie in the token's part of the float64 CDF, up to float32 rounding."""
+    generator = torch.Generator().manual_seed(vocabulary)
+    for scale, dtype in ((0.01, torch.float32), (3.0, torch.float32), (30.0, torch.float32), (3.0, torch.float64)):
+        logits = torch.randn(200, vocabulary, generator=generator, dtype=torch.float64) * scale + 50
+        logits[:, 3::7] = -torch.inf
+        logits = logits.to(dtype)
+        u = torch.rand(200, generator=generator, dtype=torch.float64)
+        u[:3] = torch.tensor([0.0, 1 - 2.0**-53, 0.5])
+        tokens, logp = pick(logits, u)
+        p = logits.double().softmax(-1)
+        above = p.cumsum(-1).gather(-1, tokens[:, None])[:, 0]
+        mass = p.gather(-1, tokens[:, None])[:, 0]
+        assert (mass > 0).all()
+        close = 2e-6 if dtype == torch.float32 else 1e-12
+        assert (u <= above + close).all()
+        assert (u >= above - mass - close).all()
+        assert (logp - mass.log()).abs().max() < 1e-5
+        assert (tokens[1] == 0) if vocabulary == 1 else tokens[1] > 0.4 * vocabulary
+
+
+@pytest.mark.parametrize("vocabulary", [7, 700, 3001])
+def test_a_row_is_drawn_alike_in_every_batch(vocabulary: int) -> None:
+    """Catches sums whose rounding depends on the rows beside: bit for bit, also greedily."""
+    generator = torch.Generator().manual_seed(1)
+    logits, u = torch.randn(33, vocabulary, generator=generator) * 4, torch.rand(33, generator=generator).double()
+    for numbers in (u, None):
+        together = pick(logits, numbers)
+        for rows in ([4], [32, 0], list(range(5, 22))):
+            alone = pick(logits[rows], None if numbers is None else numbers[rows])
+            assert all(torch.equal(a, b[rows]) for a, b in zip(alone, together))
+
+
+def test_frequencies_of_a_grid_are_exact() -> None:
+    """Catches a bias of any token: of a grid of n numbers each token takes n times its probability, within one."""
+    n, logits = 20_000, torch.linspace(-4, 4, 1100)
+    u = (torch.arange(n, dtype=torch.float64) + 0.5) / n
+    tokens = torch.cat([pick(logits.expand(len(part), -1), part)[0] for part in u.split(1000)])
+    assert (torch.bincount(tokens, minlength=1100) - n * logits.double().softmax(-1)).abs().max() <= 1.1
 
 
 def test_tempered_by_hand() -> None:

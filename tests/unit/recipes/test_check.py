@@ -175,3 +175,5 @@ def test_rows_decoded_together_are_bounded():
     assert sampling.rows_together(60) == sampling.ROWS
     assert sampling.rows_together(8192) * 8192 <= sampling.TOKENS
     assert sampling.rows_together(10**9) == 1
+    for kind, logits in (("cpu", sampling.CPU_LOGITS), ("cuda", sampling.DEVICE_LOGITS)):
+        assert logits // 2 < sampling.rows_together(60, 2**20, kind) * 2**20 <= logits

@@ -98,7 +98,7 @@ def sampling_seed(setting: Setting) -> int:
 
 def sample_student(setting: Setting, policy: Policy, prompts: Sequence[Prompt], samples: int) -> list[Rollout]:
     args = (policy.start, policy.decode, policy.end_ids, prompts, samples, sampling_seed(setting), setting.room)
-    return _rewarded(setting, draw(*args, "student", vocabulary=policy.vocabulary))
+    return _rewarded(setting, draw(*args, "student", vocabulary=policy.vocabulary, device=policy.device.type))
 
 
 def _rewarded(setting: Setting, rollouts: list[Rollout]) -> list[Rollout]:
