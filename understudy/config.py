@@ -70,11 +70,12 @@ class Optimization:
     grad_clip: float = option(1.0, least=0)
     """Largest gradient norm. 0 = no clipping."""
     micro_batch: int = option(0, least=0)
-    """Rows per forward pass, sorted by length. 0 = all. Same gradient up to rounding."""
+    """Most rows per forward pass, sorted by length. 0 = no limit. Same gradient up to rounding."""
     micro_tokens: int = option(0, least=0)
-    """Tokens per forward pass, padding included: as many rows as fit. 0 = all. Same gradient up to rounding."""
+    """Tokens per forward pass, padding included: as many rows of similar length as fit. 0 = 2,048 on a CPU, 16,384 on
+    another device. Same gradient up to rounding."""
     logit_chunk: int = option(0, least=0)
-    """Tokens whose logits are in memory at the same time. 0 = all. For large vocabularies."""
+    """Tokens whose logits are in memory at the same time. 0 = 32 MiB of logits on a CPU, 1 GiB on another device."""
     drift_limit: float = option(0.5, least=0)
     """Stop when recomputed and recorded log-probs of fresh samples differ by more than this (mean, nats per token)."""
 

@@ -64,7 +64,8 @@ class Signal(Protocol):
     """
 
     def table(self, at: slice) -> Tensor:
-        """(n, V) log-probs in nats of tokens `at`, float32 or float64; the caller may overwrite it."""
+        """(n, V) log-probs in nats of tokens `at`, float32 or float64; the caller may overwrite it, so may the next
+        call."""
 
     def at(self, ids_nK: Tensor, at: slice) -> Tensor:
         """(n, K) log-probs of these ids."""

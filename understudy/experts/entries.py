@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from understudy.policy.signals import HiddenSignal
 from understudy.protocols import Expert, Supervision
@@ -51,11 +51,17 @@ class Kept(Supervision):
     def signal(self, packs: Sequence[Sequence[int]]) -> Signal:
         return self._of([self.entries[i] for pack in packs for i in pack])
 
+    @cached_property
+    def _head(self) -> nn.Linear:
+        head, bias = nn.Linear(0, 0, device="meta"), self.shared.get("bias")
+        head.weight = nn.Parameter(self.shared["weight"], requires_grad=False)
+        head.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)  # type: ignore[assignment]
+        return head
+
     def _of(self, rows: Entries) -> Signal:
         joined = {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
         if "hidden" in joined:
-            weight, bias = self.shared["weight"], self.shared.get("bias")
-            return HiddenSignal(joined["hidden"], lambda h: F.linear(h, weight, bias))
+            return HiddenSignal(joined["hidden"], self._head)
         return TopSignal(joined["top_ids"], joined["top_logp"], self.vocabulary, joined.get("rest_logp"))
 
 

@@ -14,16 +14,14 @@ tokens x vocabulary is kept. The same idea, for cross-entropy alone: arXiv 2411.
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from understudy.methods import divergences
-from understudy.methods.losses import Objective, divergence, log_of, surrogate
+from understudy.methods.losses import Objective, divergence, log_of, surrogate, wide
 from understudy.types import Batch
 
 CPU_LOGITS, DEVICE_LOGITS = 2**23, 2**28
@@ -56,10 +54,8 @@ def chunk_of(vocabulary: int, device: torch.device, chunk: int = 0) -> int:
 
 
 def chunks(n: int, size: int) -> list[slice]:
-    """0..n in slices of at most `size`, of nearly equal length."""
-    pieces = max(1, -(-n // size))
-    edges = [i * n // pieces for i in range(pieces + 1)]
-    return [slice(a, b) for a, b in pairwise(edges)]
+    """0..n in slices of `size`, the last one shorter."""
+    return [slice(at, min(at + size, n)) for at in range(0, max(n, 1), size)]
 
 
 def token_losses(
@@ -106,9 +102,10 @@ class _FusedHead(torch.autograd.Function):
             d_weight = torch.zeros_like(weight_VD) if wants_weight else None
             d_bias = torch.zeros_like(bias_V) if wants_bias and bias_V is not None else None
             losses, logps = [], []
+            table = Table(w, b, min(size, len(hidden_ND)))
             for at in chunks(len(hidden_ND), size):
                 h = hidden_ND[at].to(dtype)
-                part = evaluate(F.linear(h, w, b), batch, objective, at)
+                part = evaluate(*table.logits(h), batch, objective, at)
                 losses.append(part.loss_n)
                 logps.append(part.logp_n)
                 factor = (part.factor_n * scale_N[at]).unsqueeze(-1)
@@ -123,7 +120,6 @@ class _FusedHead(torch.autograd.Function):
                         d_weight += d.T @ scaled
                 if d_bias is not None:
                     d_bias += (d * factor).sum(0)
-                del part, d
         loss_N = torch.cat(losses)
         ctx.save_for_backward(d_hidden, d_weight, d_bias)
         logp_N = torch.cat(logps)
@@ -142,7 +138,7 @@ class _FromLogits(torch.autograd.Function):
     def forward(
         ctx: Any, logits_nV: Tensor, batch: Batch, objective: Objective, scale_n: Tensor, at: slice
     ) -> tuple[Tensor, Tensor, Tensor]:
-        part = evaluate(logits_nV.clone(), batch, objective, at)
+        part = evaluate(logits_nV.clone(), None, batch, objective, at)
         ctx.save_for_backward(part.d_nV.mul_((part.factor_n * scale_n).unsqueeze(-1)).to(logits_nV.dtype))
         ctx.mark_non_differentiable(part.loss_n, part.logp_n)
         return (part.loss_n * scale_n).sum(), part.loss_n, part.logp_n
@@ -153,10 +149,29 @@ class _FromLogits(torch.autograd.Function):
         return d_nV * grad.to(d_nV.dtype), None, None, None, None
 
 
+class Table:
+    """Two blocks of memory for all chunks: logits, and log-probs of them.
+
+    New ones per chunk would cost page faults, and fragment a CPU's memory.
+    """
+
+    def __init__(self, weight_VD: Tensor, bias_V: Tensor | None, size: int) -> None:
+        self.weight, self.bias = weight_VD, bias_V
+        shape = (size, weight_VD.shape[0])
+        self.first, self.second = weight_VD.new_empty(shape), weight_VD.new_empty(shape, dtype=wide(weight_VD.dtype))
+
+    def logits(self, hidden_nD: Tensor) -> tuple[Tensor, Tensor]:
+        """(their logits, a block for log-probs): both are overwritten by the next call."""
+        n = len(hidden_nD)
+        out = torch.mm(hidden_nD, self.weight.T, out=self.first[:n])
+        return out if self.bias is None else out.add_(self.bias), self.second[:n]
+
+
 @torch.no_grad()
-def evaluate(logits_nV: Tensor, batch: Batch, objective: Objective, at: slice) -> Part:
-    """The losses of tokens `at` and their gradient by the logits, which may be overwritten."""
-    student_nV = log_of(logits_nV)
+def evaluate(logits_nV: Tensor, spare_nV: Tensor | None, batch: Batch, objective: Objective, at: slice) -> Part:
+    """The losses of tokens `at` and their gradient by the logits. logits and spare (None = new) are overwritten."""
+    student_nV = log_of(logits_nV, spare_nV)
+    free_nV = logits_nV if logits_nV.dtype == student_nV.dtype else torch.empty_like(student_nV)
     target_n1 = batch.target_ids_N[at].unsqueeze(-1)
     logp_n = student_nV.gather(-1, target_n1).squeeze(-1)
     weight_n = batch.weight_N[at]
@@ -175,26 +190,25 @@ def evaluate(logits_nV: Tensor, batch: Batch, objective: Objective, at: slice) -
     if objective.top_k:
         loss_n, d_nV = _coarse(student_nV, batch, objective, at)
     else:
-        loss_n, d_nV = _whole(student_nV, batch.signal.table(at).to(student_nV), objective)
+        loss_n, d_nV = _whole(student_nV, batch.signal.table(at).to(student_nV), free_nV, objective)
     return Part(weight_n * loss_n, logp_n, d_nV, weight_n)
 
 
-def _whole(student_nV: Tensor, expert_nV: Tensor, objective: Objective) -> tuple[Tensor, Tensor]:
-    """(loss_n, its gradient by the logits). Works in place: both arguments are overwritten."""
+def _whole(student_nV: Tensor, expert_nV: Tensor, free_nV: Tensor, objective: Objective) -> tuple[Tensor, Tensor]:
+    """(loss_n, its gradient by the logits). Works in place: all tables are overwritten."""
     kind, b = objective.divergence, objective.beta
     if kind == "kl_student_expert":
-        p = student_nV.exp()
+        p = torch.exp(student_nV, out=free_nV)
         gap = student_nV.sub_(expert_nV).masked_fill_(p == 0, 0)
         loss_n = _dot(p, gap)
         return loss_n, gap.sub_(loss_n.unsqueeze(-1)).mul_(p)
     if kind == "kl_expert_student":
-        q = expert_nV.exp()
-        p = student_nV.exp()
+        q = torch.exp(expert_nV, out=free_nV)
         loss_n = _dot(q, expert_nV.sub_(student_nV).masked_fill_(q == 0, 0))
-        return loss_n, p.sub_(q)
+        return loss_n, student_nV.exp_().sub_(q)
     if kind == "jsd":
         loss_n = divergence(student_nV, expert_nV, kind, b)
-        p = student_nV.exp()
+        p = torch.exp(student_nV, out=free_nV)
         log_b, log_c = torch.tensor([b, 1 - b], dtype=torch.float64).log().tolist()
         m = torch.logaddexp(expert_nV.add_(log_b), student_nV + log_c)
         g = student_nV.sub_(m).masked_fill_(p == 0, 0).mul_(p).mul_(1 - b)

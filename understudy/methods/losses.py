@@ -28,9 +28,14 @@ class Objective:
     top_k_of: str = "student"  # whose top tokens
 
 
-def log_of(logits_NV: Tensor) -> Tensor:
+def log_of(logits_NV: Tensor, out: Tensor | None = None) -> Tensor:
     """log softmax over the vocabulary, in float32 at least."""
-    return logits_NV.log_softmax(-1, dtype=logits_NV.dtype if logits_NV.dtype == torch.float64 else torch.float32)
+    return torch.log_softmax(logits_NV, -1, dtype=wide(logits_NV.dtype), out=out)
+
+
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """The precision of log-probs from logits of this one."""
+    return dtype if dtype == torch.float64 else torch.float32
 
 
 def surrogate(logp_N: Tensor, behavior_logp_N: Tensor | None, weight_N: Tensor, clip: float = math.inf) -> Tensor:

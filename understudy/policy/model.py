@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from understudy.errors import UserError
@@ -230,13 +229,13 @@ class Policy:
         """Per rollout (T,) log-probs of its tokens, float32 nats."""
 
         def taken(signal: HiddenSignal, ids_n: Tensor, at: slice) -> Tensor:
-            return -F.cross_entropy(signal.logits(at).float(), ids_n, reduction="none")
+            return signal.at(ids_n[:, None], at)[:, 0].float()
 
         return self._each(rollouts, taken)
 
     def distribution(self, rollouts: Sequence[Rollout]) -> list[Tensor]:
         """Per rollout (T, V) log-probs, float32 nats: for a few rollouts, everything else reads `signals`."""
-        return self._each(rollouts, lambda signal, ids_n, at: signal.table(at))
+        return self._each(rollouts, lambda signal, ids_n, at: signal.table(at).float().clone())
 
     # -- files --------------------------------------------------------------------------------------------------
 

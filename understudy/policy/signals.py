@@ -6,8 +6,9 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from understudy.methods.kernel import Table
 from understudy.methods.losses import log_of
 
 Head = Callable[[Tensor], Tensor]
@@ -25,27 +26,29 @@ class HiddenSignal:
         vocabulary: int = 0,
     ) -> None:  # fmt: skip
         self.hidden_ND, self.head, self.inside, self.vocabulary = hidden_ND, head, inside, vocabulary
+        self._table: Table | None = None
 
     def cut(self, vocabulary: int) -> HiddenSignal:
         """The same with the first `vocabulary` logits only."""
         return HiddenSignal(self.hidden_ND, self.head, self.inside, vocabulary)
 
     @torch.no_grad()
-    def logits(self, at: slice) -> Tensor:
-        """(n, V) of tokens `at`."""
-        with self.inside():
-            logits_nV = self.head(self.hidden_ND[at])
-        return logits_nV[:, : self.vocabulary] if self.vocabulary else logits_nV
-
     def table(self, at: slice) -> Tensor:
-        return log_of(self.logits(at))
+        """The next call overwrites it."""
+        h, head = self.hidden_ND[at], self.head
+        with self.inside():
+            kind = h.device.type
+            if type(head) is not nn.Linear or h.dtype != head.weight.dtype or torch.is_autocast_enabled(kind):
+                logits_nV = head(h)
+                return log_of(logits_nV[:, : self.vocabulary] if self.vocabulary else logits_nV)
+        if self._table is None or len(h) > len(self._table.first):
+            v = self.vocabulary or len(head.weight)
+            self._table = Table(head.weight[:v], None if head.bias is None else head.bias[:v], len(h))
+        return log_of(*self._table.logits(h))
 
-    @torch.no_grad()
     def at(self, ids_nK: Tensor, at: slice) -> Tensor:
-        logits_nV = self.logits(at)
-        if logits_nV.dtype != torch.float64:
-            logits_nV = logits_nV.float()
-        return logits_nV.gather(-1, ids_nK.to(logits_nV.device)) - logits_nV.logsumexp(-1, keepdim=True)
+        table_nV = self.table(at)
+        return table_nV.gather(-1, ids_nK.to(table_nV.device))
 
     def top_k(self, k: int, at: slice) -> tuple[Tensor, Tensor]:
         table_nV = self.table(at)

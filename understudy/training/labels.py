@@ -216,8 +216,14 @@ def empty_row(student: Policy, goal: Objective) -> Labelled:
 def split(
     labelled: Sequence[Labelled], student: Policy, micro_batch: int = 0, micro_tokens: int = 0
 ) -> list[list[list[Labelled]]]:
-    """The packs of each batch, see padding.split."""
-    return padding.split(labelled, lambda x: x.rollout, micro_batch, micro_tokens, student.packs)
+    """The packs of each batch, see padding.split. micro_tokens: 0 = as suits the device."""
+    tokens = micro_tokens or micro_tokens_on(student.device.type)
+    return padding.split(labelled, lambda x: x.rollout, micro_batch, tokens, student.packs)
+
+
+def micro_tokens_on(device: str) -> int:
+    """Padded tokens per forward pass: on a CPU few, since its caches are small and a pass costs little beside."""
+    return 2048 if device == "cpu" else 16_384
 
 
 def _reward(rollout: Rollout) -> float:
