@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from understudy.config import TrainConfig, resolve
-from understudy.recipes import cost
+from understudy.recipes import cost, memory
 from understudy.recipes.cost import Device, Machine
 from understudy.recipes.models import MODELS, Shape
 from understudy.recipes.recipe import Lengths
@@ -68,22 +70,47 @@ def test_opd_on_a_model_by_hand():
 
 def test_memory_by_hand():
     c = resolve(TrainConfig(method="sft", expert="solver", **COMMON))
-    parts = cost.memory(c, SMALL, None, LENGTHS, MACHINE)
+    parts = memory.memory(c, SMALL, None, LENGTHS, MACHINE)
     assert parts["weights"] == 348 * 4
     assert parts["gradients and optimizer"] == 3 * 348 * 4
-    assert parts["training: activations"] == 2 * 10 * 2 * (10 * 4 + 3 * 8) * 4
-    assert parts["training: logits"] == 20 * 10 * 12
-    assert parts["sampling: caches"] == 512 * 10 * 8 * 4
-    assert cost.peak(parts) == 16 * 348 + 512 * 10 * 8 * 4  # the caches are larger than activations and logits
+    # a layer keeps 6 x 4 (norms), 3 x 4 + 2 x 2 (attention), 4 x 8 (MLP) numbers per token; three more norms at the end
+    assert parts["training: activations"] == 2 * 10 * (2 * 72 + 3 * 4) * 4
+    assert parts["training: hidden states"] == 2 * 12 * 4 * 4
+    assert parts["training: head"] == 40 * 4 + 20 * (3 * 8 + 2 * 4) * 4  # a layer's gradients exceed 12 x 10 logits
+    assert parts["sampling: copies of weights"] == 2 * 4 * (2 * 4 + 2 * 8) * 4
+    assert parts["sampling: caches"] == 512 * (4 + 64) * 8 * 4
+    assert parts["sampling: logits"] == 512 * 10 * 8
+    assert memory.peak(parts) == 16 * 348 + 768 + 512 * (68 * 32 + 80)  # decoding holds more than training
+
+
+@pytest.mark.parametrize(("divergence", "top_k", "per"), [("kl_student_expert", 0, 17), ("kl_student_expert", 16, 16)])
+def test_memory_does_not_grow_with_the_update(divergence: str, top_k: int, per: int):
+    """Catches a term of tokens x vocabulary: of the loss only one chunk's logits are there, 55 tokens on a CPU."""
+    wide = replace(SMALL, vocabulary=151_936)
+    cpu = replace(MACHINE, device=replace(MACHINE.device, kind="cpu"))
+    found = []
+    for prompts in (16, 64):
+        c = resolve(TrainConfig(**COMMON | {
+            "method": "opd_full", "expert": "a/b", "prompts_per_update": prompts, "top_k": top_k, "micro_batch": 4,
+            "max_new_tokens": 64,
+        }))  # fmt: skip
+        parts = memory.memory(c, wide, wide, LENGTHS, cpu)
+        assert parts["training: head"] == 4 * 151_936 * 4 + 52 * 151_936 * per  # 256 tokens in five chunks
+        found.append({k: v for k, v in parts.items() if not k.startswith("sampling")})
+    assert found[0] == found[1]
+
+
+def test_a_cache_grows_by_half():
+    assert [memory.growth(64, n) for n in (64, 65, 129, 193)] == [64, 128, 192, 288]
 
 
 def test_adapter_by_hand():
     """q 4+4, o 4+4, k 4+2, v 4+2, three of the MLP 4+8: 64 per layer and rank."""
-    assert cost.adapter(SMALL, 3) == 2 * 3 * 64
+    assert memory.adapter(SMALL, 3) == 2 * 3 * 64
 
 
 def test_more_gpus_share_what_is_spread():
     c = resolve(TrainConfig(method="opd", expert="a/b", **COMMON))
-    one, four = (cost.memory(c, SMALL, SMALL, LENGTHS, Machine(MACHINE.device, n)) for n in (1, 4))
+    one, four = (memory.memory(c, SMALL, SMALL, LENGTHS, Machine(MACHINE.device, n)) for n in (1, 4))
     assert four["weights"] == one["weights"] / 4
     assert four["expert"] == one["expert"]

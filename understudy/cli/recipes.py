@@ -16,8 +16,9 @@ from understudy.errors import UserError
 from understudy.experiments.plan import Plan, run_plan
 from understudy.recipes import NAMES, check, discrepancy, figures, texts
 from understudy.recipes.config import RunConfig
-from understudy.recipes.cost import DEVICES, Machine, peak
+from understudy.recipes.cost import DEVICES, Machine
 from understudy.recipes.loading import load_recipe
+from understudy.recipes.memory import peak
 from understudy.recipes.paper.fig2_discrepancy import KEYWORDS
 from understudy.recipes.recipe import Drawing, Recipe, Scale
 from understudy.recipes.tiny import FIRST_SEED

@@ -215,7 +215,7 @@ class _Own:
 
     def make_room(self) -> None:
         if self.filled == self.keys[0].shape[2]:
-            self.keys, self.values = ([_roomy(x) for x in xs] for xs in (self.keys, self.values))
+            _make_roomy(self.keys, self.values)
             self.mask = None if self.mask is None else _padded(self.mask, self.keys[0].shape[2])
 
     def attend(self, i: int, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
@@ -269,7 +269,7 @@ class _Shared:
 
     def make_room(self) -> None:
         if self.filled == self.keys[0].shape[2]:
-            self.keys, self.values = ([_roomy(x) for x in xs] for xs in (self.keys, self.values))
+            _make_roomy(self.keys, self.values)
 
     def _to_slots(self, x: Tensor) -> Tensor:
         """(B, K, g, ...) of rows -> (P, K, slots * g, ...)."""
@@ -325,6 +325,13 @@ def _roomy(x: Tensor) -> Tensor:
     out = x.new_empty(b, k, s + max(GROWTH, s // 2), d)
     out[:, :, :s] = x
     return out
+
+
+def _make_roomy(*caches: list[Tensor]) -> None:
+    """In place, layer by layer: only one layer's old and new columns exist at the same time."""
+    for layers in caches:
+        for i, x in enumerate(layers):
+            layers[i] = _roomy(x)
 
 
 def _padded(mask: Tensor, width: int) -> Tensor:

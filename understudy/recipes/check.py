@@ -12,16 +12,14 @@ from understudy.experiments.job import Job
 from understudy.experiments.plan import Plan, flags
 from understudy.experts import is_programmatic
 from understudy.methods import table
-from understudy.recipes import cost, models
-from understudy.recipes.cost import GIB, Machine, PhaseCost
+from understudy.recipes import cost, memory, models
+from understudy.recipes.cost import Machine, PhaseCost
 from understudy.recipes.models import Shape
 from understudy.recipes.recipe import Lengths, Recipe
 from understudy.specs import build, parse_spec
 from understudy.tasks import TASKS, load_task, make_task
 from understudy.tasks.text import TextConfig
 
-HOST_TABLES = 64 * GIB
-"""More than this of expert distributions kept for one update is refused."""
 GENERATED = ("countdown", "addition", "classify", "pair")
 """Tasks that make their own problems, so that making one reads nothing."""
 UNKNOWN = Lengths(200, 1000)
@@ -112,16 +110,10 @@ def dry_run(recipe: Recipe, plan: Plan, machine: Machine, data: Mapping[str, str
             continue
         lengths = recipe.lengths.get(parse_spec(config.task, "task").name, UNKNOWN)
         recorded = config.expert.partition(":")[0] == "recorded"
-        memory = cost.memory(config, student, expert, lengths, machine)
+        parts = memory.memory(config, student, expert, lengths, machine)
         each = cost.train_cost(config, student, expert, lengths, machine, recorded)
-        phases.append(Phase(name, len(group), each, memory))
-        tables = cost.tables(config, student, lengths)
-        if expert is not None:
-            check(
-                "no table of whole distributions outgrows the machine",
-                None if tables <= HOST_TABLES else f"{name}: {tables / GIB:,.0f} GiB for one update: use method opd",
-            )
-        worst = cost.peak(memory)
+        phases.append(Phase(name, len(group), each, parts))
+        worst = memory.peak(parts)
         check(f"fits in {machine.device.memory / 1e9:.0f} GB of {machine.gpus} x {machine.device.name}",
               None if worst <= machine.device.memory else
               f"{name}: {worst / 1e9:,.0f} GB per GPU: more --gpus, LoRA, or activation checkpointing")  # fmt: skip
@@ -186,7 +178,7 @@ def as_text(recipe: Recipe, run: DryRun, machine: Machine) -> list[str]:
     """The lines that --dry-run prints."""
     device, total = machine.device, run.total
     head = ("phase", "runs", "sampled", "scored", "trained", "evaluated", "PFLOPs", "GPU-hours", "GB/GPU")
-    rows = [_cells(p.name, str(p.runs), p.cost, f"{cost.peak(p.memory) / 1e9:,.0f}") for p in run.phases]
+    rows = [_cells(p.name, str(p.runs), p.cost, f"{memory.peak(p.memory) / 1e9:,.0f}") for p in run.phases]
     lengths = (f"{k} {x.prompt:,} prompt and {x.completion:,} completion tokens" for k, x in recipe.lengths.items())
     return [
         f"{recipe.name}: {recipe.title}", f"{recipe.figure} of arXiv 2606.30445. {recipe.shows}", "",

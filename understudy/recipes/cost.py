@@ -13,7 +13,6 @@ nearer to it. Memory per GPU: see docs/recipes.md.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 
 from understudy.config import Resolved
@@ -21,10 +20,6 @@ from understudy.errors import UserError
 from understudy.policy.sampling import rows_together
 from understudy.recipes.models import Shape
 from understudy.recipes.recipe import Lengths
-
-GIB = 2**30
-SCORED = 2**28
-"""Logits of one no-gradient forward pass, at most, unless one row has more (policy)."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +30,8 @@ class Device:
     flops: float
     bandwidth: float
     memory: float
+    kind: str = "cuda"
+    """As torch names it: how many logits exist at a time depends on it."""
 
 
 DEVICES = {
@@ -120,7 +117,7 @@ def train_cost(
         rollouts = min(rollouts, c.prompt_pool * c.samples_per_prompt)
     share = {"expert": 1.0, "mixture_batch": 1 - c.student_share, "mixture_token": 0.5}.get(c.behavior, 0.0)
     by_student, by_expert = rollouts * (1 - share), 0.0 if recorded else rollouts * share
-    batch = rows_decoded(c, lengths, machine)
+    batch = rows_decoded(c, lengths, machine, student.vocabulary)
     student_flops, student_seconds = sampling(student, lengths, by_student, machine, batch)
     expert_flops, expert_seconds = sampling(expert, lengths, by_expert, machine, batch)
     scored = rollouts if c.target in ("distribution", "expert_token") or c.weight == "log_ratio" else 0.0
@@ -135,9 +132,9 @@ def train_cost(
     return training + evaluation(c, student, expert, lengths, machine)
 
 
-def rows_decoded(c: Resolved, lengths: Lengths, machine: Machine) -> int:
+def rows_decoded(c: Resolved, lengths: Lengths, machine: Machine, vocabulary: int = 0) -> int:
     """Rows that a GPU decodes together while training: at most what the sampler takes, and what an update has."""
-    most = rows_together(lengths.prompt + (c.max_new_tokens or lengths.completion))
+    most = rows_together(lengths.prompt + (c.max_new_tokens or lengths.completion), vocabulary)
     if c.replay == "fixed":
         return most
     return max(1, min(most, c.prompts_per_update * c.samples_per_prompt // machine.gpus))
@@ -150,71 +147,13 @@ def evaluation(c: Resolved, student: Shape, expert: Shape | None, lengths: Lengt
     during = len([s for s in c.eval_during.split(",") if s])
     rows = looks * during * c.eval_prompts * (c.eval_samples + 1)
     rows += splits * c.final_prompts * (c.final_samples + 1)
-    batch = rows_together(lengths.prompt + (c.max_new_tokens or lengths.completion))
+    batch = rows_together(lengths.prompt + (c.max_new_tokens or lengths.completion), student.vocabulary)
     flops, seconds = sampling(student, lengths, rows, machine, batch)
     if c.eval_expert and expert is not None:
         once = c.eval_prompts * (c.eval_samples + 1) + splits * c.final_prompts * (c.final_samples + 1)
         more = sampling(expert, lengths, once, machine, batch)
         rows, flops, seconds = rows + once, flops + more[0], seconds + more[1]
     return PhaseCost(evaluated=rows * lengths.completion, flops=flops, seconds=seconds)
-
-
-def memory(
-    config: Resolved, student: Shape, expert: Shape | None, lengths: Lengths, machine: Machine
-) -> Mapping[str, float]:
-    """Bytes per GPU by part, for the longest completion. Weights, gradients and optimizer are spread over the GPUs.
-
-    mixed: float32 weights, gradients and two moments, 16 bytes per weight; whole bfloat16 weights while sampling.
-    bfloat16: 8 bytes per weight. float32: 16. LoRA: gradients and moments of the adapter alone. Experts are held whole.
-    """
-    c, n = config, student.parameters
-    wide, held = (2, 2) if c.dtype == "bfloat16" else (4, 2 if c.dtype == "mixed" else 4)
-    trained = adapter(student, c.lora_rank) if c.lora_rank else n
-    sequences = c.prompts_per_update * c.samples_per_prompt
-    longest = lengths.prompt + (c.max_new_tokens or lengths.completion)
-    tokens = (c.micro_batch or max(1, sequences // machine.gpus)) * longest
-    if c.micro_tokens:
-        tokens = max(longest, min(tokens, c.micro_tokens))
-    inside = 10 * student.width + 3 * student.mlp  # what a layer keeps for its backward pass
-    layers = student.layers * student.width + inside if c.activation_checkpointing else student.layers * inside
-    logits: float = min(tokens, c.logit_chunk or tokens) * student.vocabulary * 4 * 3  # with log-probs and gradient
-    if c.target == "distribution":
-        logits += sequences / machine.gpus * longest * student.vocabulary * 4
-    widest = max(student.cache, expert.cache if expert is not None else 0)
-    scores = expert is not None and (c.target == "distribution" or c.weight == "log_ratio")
-    scored = max(longest * expert.vocabulary, SCORED) * 4 * 3 if scores and expert is not None else 0
-    return {
-        "weights": n * wide / machine.gpus,
-        "gradients and optimizer": 3 * trained * wide / machine.gpus,
-        "expert": float(expert.parameters * held) if expert is not None else 0.0,
-        "training: activations": float(tokens * layers * (4 if c.dtype == "float32" else 2)),
-        "training: logits": float(logits),
-        "sampling: whole weights": float(n * held) if machine.gpus > 1 or c.dtype == "mixed" else 0.0,
-        "sampling: caches": float(rows_together(longest) * longest * widest * held),
-        "scoring: logits": float(scored),
-    }
-
-
-def tables(c: Resolved, student: Shape, lengths: Lengths) -> float:
-    """Bytes of expert distributions that one update keeps."""
-    if c.target != "distribution":
-        return 0.0
-    rows = c.prompts_per_update * c.samples_per_prompt
-    return rows * float(c.max_new_tokens or lengths.completion) * student.vocabulary * 4
-
-
-def adapter(shape: Shape, rank: int) -> int:
-    """Weights of a low-rank adapter beside every matrix of every layer."""
-    wide, narrow = shape.heads * shape.head, shape.kv_heads * shape.head
-    sides = 2 * (shape.width + wide) + 2 * (shape.width + narrow) + 3 * (shape.width + shape.mlp)
-    return shape.layers * rank * sides
-
-
-def peak(parts: Mapping[str, float]) -> float:
-    """Bytes at the worst moment: training, sampling and scoring take turns."""
-    turns = ("training", "sampling", "scoring")
-    steady = sum(v for k, v in parts.items() if not k.startswith(turns))
-    return steady + max(sum(v for k, v in parts.items() if k.startswith(turn)) for turn in turns)
 
 
 FORMULA = (__doc__ or "").partition("\n\n")[2].strip()

@@ -21,11 +21,11 @@ LARGE: dict[str, Any] = {
     "schedule": "constant", "warmup": 10,
     "adam_beta2": 0.999, "eval_divergences": False, "save_every": 50, "keep": 1,
 }  # fmt: skip
-"""For models with large vocabularies: no table of whole distributions is ever kept."""
+"""For models with large vocabularies."""
 
 ONLINE_METHOD = Setting(
-    "online method", "opd: the sampled token's log-ratio, gamma 0",
-    f"{OURS}: the whole vocabulary at every token of an update (opd_full) would not fit in memory, with top_k neither",
+    "online method", "opd_full: KL(student || expert) over the whole vocabulary at every token",
+    f"{OURS}: the paper's estimator is not known to us",
 )  # fmt: skip
 OPTIMIZER = (
     Setting("SFT learning rate, optimizer", "1e-5, AdamW", f"{PAPER}: the warm-up's; used for every SFT here"),

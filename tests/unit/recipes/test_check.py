@@ -56,6 +56,15 @@ def test_the_real_plan_passes_its_dry_run(name: str, tmp_path: Path):
     assert len({a.seed for a in plan.runs}) == 3
 
 
+def test_fig6_is_the_public_recipe(tmp_path: Path):
+    """The student's top 16 tokens, a local expert, 64 x 4 completions of 7,168 tokens: on 8 x 80 GB."""
+    plan = load_recipe("fig6_two_experts").plan(Scale(tmp_path))
+    for job in plan.trainings():
+        c = resolve(job.config)
+        assert (c.method, c.divergence, c.top_k, c.top_k_of) == ("opd_full", "kl_student_expert", 16, "student")
+        assert (c.prompts_per_update, c.samples_per_prompt, c.max_new_tokens, c.lr) == (64, 4, 7168, 1e-6)
+
+
 @pytest.mark.parametrize("name", TRAINED)
 def test_the_tiny_plan_resolves(name: str, tmp_path: Path):
     readable(name)

@@ -35,7 +35,7 @@ def plan(scale: Scale) -> Plan:
     for label, expert in zip((RL, BIG), before):
         runs += real.runs(
             scale, label, student=student, expert=expert.config.out, task=TASK, updates=200, eval_every=20,
-            methods={"sft": {"lr": 1e-5}, "opd": {"lr": 1e-6}}, prompts_per_update=64, **EVALUATION,
+            methods={"sft": {"lr": 1e-5}, "opd_full": {"lr": 1e-6}}, prompts_per_update=64, **EVALUATION,
         )  # fmt: skip
     return plan_of(RECIPE.title, scale.out, runs, EXPERTS, before)
 

@@ -45,7 +45,7 @@ def runs(scale: Scale, title: str, task: str, **evaluation: object) -> Plan:
     for label, (_, rl) in zip((RL, BIG), warm):
         compared += real.runs(
             scale, label, student=warm[0][0].config.out, expert=rl.config.out, task=task, updates=200, eval_every=20,
-            methods={"sft": {"lr": 1e-5}, "opd": {"lr": 1e-6}}, prompts_per_update=64, **look,
+            methods={"sft": {"lr": 1e-5}, "opd_full": {"lr": 1e-6}}, prompts_per_update=64, **look,
         )  # fmt: skip
     return plan_of(title, scale.out, compared, EXPERTS, before)
 

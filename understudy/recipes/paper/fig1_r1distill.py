@@ -28,7 +28,7 @@ def plan(scale: Scale) -> Plan:
     for label, expert in ((RL, DEEPSCALER), (BIG, real.R1_7B)):
         runs += real.runs(
             scale, label, student=scale.model(real.R1_STUDENT), expert=scale.model(expert), task=fig6_two_experts.TASK,
-            updates=200, eval_every=50, methods={"sft": {"lr": 1e-5}, "opd": {"lr": 1e-6}}, prompts_per_update=64,
+            updates=200, eval_every=50, methods={"sft": {"lr": 1e-5}, "opd_full": {"lr": 1e-6}}, prompts_per_update=64,
             **look,
         )  # fmt: skip
     return plan_of(RECIPE.title, scale.out, runs, EXPERTS, ())

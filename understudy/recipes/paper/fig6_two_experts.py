@@ -24,7 +24,8 @@ def plan(scale: Scale) -> Plan:
     for label, expert in ((GOOD, real.SKYWORK), (OTHER, real.R1_7B)):
         runs += real.runs(
             scale, label, student=scale.model(real.R1_STUDENT), expert=scale.model(expert), task=TASK, updates=200,
-            eval_every=50, methods={"opd": {"lr": 1e-6}}, prompts_per_update=64, samples_per_prompt=4, **EVALUATION,
+            eval_every=50, methods={"opd_full": {"lr": 1e-6, "top_k": 16, "top_k_of": "student"}},
+            prompts_per_update=64, samples_per_prompt=4, **EVALUATION,
         )  # fmt: skip
     return plan_of(RECIPE.title, scale.out, runs, EXPERTS, ())
 
@@ -69,8 +70,8 @@ RECIPE = Recipe(
         Setting("rollouts", "64 prompts x 4 samples, T = 1, at most 7,168 tokens", PUBLIC),
         Setting("learning rate", "1e-6, AdamW", PUBLIC),
         Setting("updates", "200", OURS),
-        Setting("divergence", "the sampled token's log-ratio (opd)",
-                f"{OURS}: the public recipe takes the student's top 16 tokens, whose tables do not fit here"),
+        Setting("divergence", "opd_full: KL(student || expert), both coarsened to the student's top 16 tokens",
+                f"{PUBLIC}; the rest of the vocabulary is one more bucket: {OURS}"),
         Setting("evaluation", "AIME 2024 and 2025, 16 samples, T = 0.7, top-p 0.95", PUBLIC),
         Setting("precision", "float32 weights and optimizer, bfloat16 products", OURS),
         real.RUNS,
