@@ -95,7 +95,7 @@ def test_memory_does_not_grow_with_the_update(divergence: str, top_k: int, per: 
             "max_new_tokens": 64,
         }))  # fmt: skip
         parts = memory.memory(c, wide, wide, LENGTHS, cpu)
-        assert parts["training: head"] == 4 * 151_936 * 4 + 52 * 151_936 * per  # 256 tokens in five chunks
+        assert parts["training: head"] == 4 * 151_936 * 4 + 55 * 151_936 * per
         found.append({k: v for k, v in parts.items() if not k.startswith("sampling")})
     assert found[0] == found[1]
 

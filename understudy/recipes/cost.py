@@ -134,7 +134,7 @@ def train_cost(
 
 def rows_decoded(c: Resolved, lengths: Lengths, machine: Machine, vocabulary: int = 0) -> int:
     """Rows that a GPU decodes together while training: at most what the sampler takes, and what an update has."""
-    most = rows_together(lengths.prompt + (c.max_new_tokens or lengths.completion), vocabulary)
+    most = rows_together(lengths.prompt + (c.max_new_tokens or lengths.completion), vocabulary, machine.device.kind)
     if c.replay == "fixed":
         return most
     return max(1, min(most, c.prompts_per_update * c.samples_per_prompt // machine.gpus))
@@ -147,7 +147,9 @@ def evaluation(c: Resolved, student: Shape, expert: Shape | None, lengths: Lengt
     during = len([s for s in c.eval_during.split(",") if s])
     rows = looks * during * c.eval_prompts * (c.eval_samples + 1)
     rows += splits * c.final_prompts * (c.final_samples + 1)
-    batch = rows_together(lengths.prompt + (c.max_new_tokens or lengths.completion), student.vocabulary)
+    batch = rows_together(
+        lengths.prompt + (c.max_new_tokens or lengths.completion), student.vocabulary, machine.device.kind
+    )
     flops, seconds = sampling(student, lengths, rows, machine, batch)
     if c.eval_expert and expert is not None:
         once = c.eval_prompts * (c.eval_samples + 1) + splits * c.final_prompts * (c.final_samples + 1)

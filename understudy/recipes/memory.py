@@ -20,12 +20,13 @@ from understudy.policy.sampling import rows_together
 from understudy.recipes.cost import Machine
 from understudy.recipes.models import Shape
 from understudy.recipes.recipe import Lengths
+from understudy.training.labels import micro_tokens_on
 
 TURNS = ("training", "backward", "optimizer", "sampling", "scoring")
-WHOLE = {"kl_student_expert": 17, "kl_expert_student": 21, "jsd": 34}
-"""Bytes per logit of a chunk where the target is a whole distribution (kernel._whole): float32 buffers that exist at
-the same time, and a mask. Of a token target 8 (logits, log-probs; 10 in bfloat16, whose logits are converted), of
-a top k 16."""
+WHOLE = {"kl_student_expert": 17, "kl_expert_student": 17, "jsd": 37}
+"""Bytes per logit of a chunk where the target is a whole distribution (kernel._whole): two blocks of float32 of the
+student and two of the expert (kernel.Table), a mask, and the JSD's own. Of a top k 16, of a token target 8 (12 in
+bfloat16, where log-probs cannot take the logits' block)."""
 
 
 def memory(
@@ -44,8 +45,7 @@ def memory(
     new = int(c.max_new_tokens or lengths.completion)
     longest = int(lengths.prompt) + new
     rows = min(c.micro_batch or sequences, sequences)
-    if c.micro_tokens:
-        rows = min(rows, max(1, c.micro_tokens // longest))
+    rows = min(rows, max(1, (c.micro_tokens or micro_tokens_on(machine.device.kind)) // longest))
     tokens, completion = rows * longest, rows * new
     shared = student.vocabulary * student.width  # weights of the head
     head = 0 if c.lora_rank else shared * wide
@@ -93,7 +93,7 @@ def _sampling(
     acting = [s for s in (student, expert) if s is not None]
     if c.behavior in ("student", "base") or expert is None:
         acting = [student]
-    rows = rows_together(prompt + new, student.vocabulary)
+    rows = rows_together(prompt + new, student.vocabulary, machine.device.kind)
     local = -(-c.prompts_per_update * c.samples_per_prompt // machine.gpus)
     # evaluations decode other prompts, one row each or more
     looks = max(c.eval_prompts * (c.eval_samples if c.eval_every else 0), c.final_prompts * c.final_samples)
@@ -131,13 +131,13 @@ def growth(start: int, last: int) -> int:
 def chunk_tokens(c: Resolved, shape: Shape, tokens: int, machine: Machine, chunk: int | None = None) -> int:
     """Tokens of the longest slice that kernel.chunks makes."""
     size = chunk_of(shape.vocabulary, torch.device(machine.device.kind), c.logit_chunk if chunk is None else chunk)
-    return -(-tokens // max(1, -(-tokens // size)))
+    return min(tokens, size)
 
 
 def per_logit(c: Resolved, held: int) -> int:
     """Bytes per logit of a chunk of the loss."""
     if c.target != "distribution":
-        return 8 if held == 4 else 10
+        return 8 if held == 4 else 12
     return 16 if c.top_k else WHOLE[c.divergence]
 
 
