@@ -155,7 +155,7 @@ def diagnosis(a: Args, repeats: int) -> dict[str, Any]:
 
 def scaling(a: Args, repeats: int) -> dict[str, Any]:
     """Seconds of one and of two processes, each with the same work, in turns."""
-    work = _compare if a["updates"] == 20 else _fsdp
+    work = _compare if a["kind"] == "compare" else _fsdp
     out: dict[str, list[float]] = {"1": [], "2": []}
     for i in range(repeats):
         for n in (1, 2) if i % 2 == 0 else (2, 1):

@@ -86,7 +86,7 @@ def items(only: Sequence[str] = SECTIONS, quick: bool = False) -> list[Item]:
         *_memory(),
         Item("shares", "1M student, 4M expert; 32 x 64", {"size": size}, 3.0, 2.5, True),
         Item("diagnosis", "kept rows", start=0.1, quick=True),
-        Item("scaling", "compare", {"updates": 20}, 5.0, 25.0),
-        Item("scaling", "fsdp", {"updates": 6}, 5.0, 30.0),
+        Item("scaling", "compare", {"kind": "compare", "updates": 10}, 5.0, 22.0),
+        Item("scaling", "fsdp", {"kind": "fsdp", "updates": 6}, 5.0, 30.0),
     ]  # fmt: skip
     return [item for item in everything if item.section in only and (item.quick or not quick)]
