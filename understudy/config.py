@@ -75,7 +75,7 @@ class Optimization:
     """Tokens per forward pass, padding included: as many rows of similar length as fit. 0 = 2,048 on a CPU, 16,384 on
     another device. Same gradient up to rounding."""
     logit_chunk: int = option(0, least=0)
-    """Tokens whose logits are in memory at the same time. 0 = 32 MiB of logits on a CPU, 1 GiB on another device."""
+    """Tokens whose logits are in memory at the same time. 0 = 12 MiB of logits on a CPU, 1 GiB on another device."""
     drift_limit: float = option(0.5, least=0)
     """Stop when recomputed and recorded log-probs of fresh samples differ by more than this (mean, nats per token)."""
 

@@ -24,8 +24,8 @@ from understudy.methods import divergences
 from understudy.methods.losses import Objective, divergence, log_of, surrogate, wide
 from understudy.types import Batch
 
-CPU_LOGITS, DEVICE_LOGITS = 2**23, 2**28
-"""Logits of one chunk (32 MiB and 1 GiB of float32): a CPU wants them near its caches, a GPU wants large products."""
+CPU_LOGITS, DEVICE_LOGITS = 3 * 2**20, 2**28
+"""Logits of one chunk (12 MiB and 1 GiB of float32): a CPU wants them near its caches, a GPU wants large products."""
 LEAST = 16  # tokens per chunk: the head's weights are read once per chunk
 
 
