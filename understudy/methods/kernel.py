@@ -207,12 +207,16 @@ def _whole(student_nV: Tensor, expert_nV: Tensor, free_nV: Tensor, objective: Ob
         loss_n = _dot(q, expert_nV.sub_(student_nV).masked_fill_(q == 0, 0))
         return loss_n, student_nV.exp_().sub_(q)
     if kind == "jsd":
-        loss_n = divergence(student_nV, expert_nV, kind, b)
-        p = torch.exp(student_nV, out=free_nV)
-        log_b, log_c = torch.tensor([b, 1 - b], dtype=torch.float64).log().tolist()
-        m = torch.logaddexp(expert_nV.add_(log_b), student_nV + log_c)
-        g = student_nV.sub_(m).masked_fill_(p == 0, 0).mul_(p).mul_(1 - b)
-        return loss_n, g.sub_(p.mul_(g.sum(-1, keepdim=True)))
+        c = 1 - b
+        log_b, log_c = torch.tensor([b, c], dtype=torch.float64).log().tolist()
+        weighted_e, weighted_s = expert_nV.add_(log_b), student_nV.add_(log_c)  # of b q and c p
+        log_m = torch.logaddexp(weighted_e, weighted_s)
+        bq = torch.exp(weighted_e, out=free_nV)
+        of_expert = _dot(bq, weighted_e.sub_(log_m).masked_fill_(bq == 0, 0)) - b * log_b
+        cp = torch.exp(weighted_s, out=free_nV)
+        g = weighted_s.sub_(log_m).masked_fill_(cp == 0, 0).sub_(log_c).mul_(cp)
+        of_student = g.sum(-1)
+        return of_expert + of_student, g.sub_(cp.mul_((of_student / c).unsqueeze(-1)))
     raise ValueError(f"unknown divergence {kind!r}")
 
 

@@ -23,7 +23,7 @@ from understudy.recipes.recipe import Lengths
 from understudy.training.labels import micro_tokens_on
 
 TURNS = ("training", "backward", "optimizer", "sampling", "scoring")
-WHOLE = {"kl_student_expert": 17, "kl_expert_student": 17, "jsd": 37}
+WHOLE = {"kl_student_expert": 17, "kl_expert_student": 17, "jsd": 21}
 """Bytes per logit of a chunk where the target is a whole distribution (kernel._whole): two blocks of float32 of the
 student and two of the expert (kernel.Table), a mask, and the JSD's own. Of a top k 16, of a token target 8 (12 in
 bfloat16, where log-probs cannot take the logits' block)."""
