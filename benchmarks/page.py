@@ -47,8 +47,10 @@ def rollouts(records: Sequence[Record]) -> str:
         "tokens; *ends*: lengths are geometric with half the room as their mean, and a token after an end does not "
         "count; *groups*: 8 samples per prompt of 256 tokens. `generate` samples from the plain softmax (do_sample, "
         f"top_k=0) and returns no log-probs; it has the cache that is faster here ({', '.join(caches)}). Understudy "
-        "also returns the log-prob of each token and the text. The time goes into the forward passes; at a large "
-        "vocabulary, into the output head and the draw.\n\n" + _compared(records, ["generate"])
+        "also returns the log-prob of each token and the text. At full length and many rows both are bound by the same "
+        "matrix products, so little can be gained; what is gained comes from fewer small operations, from rows that "
+        "leave, from prompts that are computed and read once per group, and from a draw of one pass over the "
+        "logits.\n\n" + _compared(records, ["generate"])
     )
 
 
@@ -66,7 +68,9 @@ def opd(records: Sequence[Record]) -> str:
         "Sampling, scoring by the expert, KL(student || expert) over the whole vocabulary, backward pass, clipping and "
         "AdamW; a student of 1M and an expert of 4M weights. TRL's trainers run their own loop, one step per turn, "
         "with their default (fused) AdamW. *by hand* is `generate`, two forward passes, the divergence and a step. "
-        "*full*: prompts of 16 tokens; *ends*: prompts of 256 tokens, 4 samples each, geometric lengths.\n\n"
+        "*full*: prompts of 16 tokens; *ends*: prompts of 256 tokens, 4 samples each, geometric lengths. At full "
+        "length all contenders do the same products, most of the time of each; where the rest goes is in the section on "
+        "shares of the peak. With groups, Understudy computes each prompt once, in sampling, scoring and learning.\n\n"
         + _compared(records, ["DistillationTrainer", "GKDTrainer", "by hand"])
         + ("\nShare of the physical limit, that is FLOPs of the update over seconds and peak:\n\n" if limits else "")
         + "\n".join(limits)
