@@ -69,8 +69,9 @@ def opd(records: Sequence[Record]) -> str:
         "AdamW; a student of 1M and an expert of 4M weights. TRL's trainers run their own loop, one step per turn, "
         "with their default (fused) AdamW. *by hand* is `generate`, two forward passes, the divergence and a step. "
         "*full*: prompts of 16 tokens; *ends*: prompts of 256 tokens, 4 samples each, geometric lengths. At full "
-        "length all contenders do the same products, most of the time of each; where the rest goes is in the section on "
-        "shares of the peak. With groups, Understudy computes each prompt once, in sampling, scoring and learning.\n\n"
+        "length all contenders do the same products, most of the time of each; where the rest goes is in the section "
+        "on shares of the peak. With groups, Understudy computes each prompt once, in sampling, scoring and "
+        "learning.\n\n"
         + _compared(records, ["DistillationTrainer", "GKDTrainer", "by hand"])
         + ("\nShare of the physical limit, that is FLOPs of the update over seconds and peak:\n\n" if limits else "")
         + "\n".join(limits)
