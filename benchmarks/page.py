@@ -102,7 +102,9 @@ def memory(records: Sequence[Record]) -> str:
         "## Peak memory\n\n"
         "One update of 64-token completions in a fresh process, student and expert of 2 layers and widths 32 and 64; "
         "MB of resident memory. *loaded*: with all imports and both models; *more*: the peak (ru_maxrss) above that, "
-        "which includes the student's gradients and AdamW's two moments.\n\n"
+        "which includes the student's gradients and AdamW's two moments. With the C library's default allocator, which "
+        "keeps freed blocks: [what the tensors need](../recipes.md#the-memory-formula-measured) is less, and does not "
+        "grow with the update.\n\n"
         + table(
             ["method", "vocabulary", "prompts", "micro-batch", "both models", "gradients and moments", "loaded",
              "peak", "more", "more / both models"], rows,
