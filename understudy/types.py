@@ -119,6 +119,14 @@ class Ledger:
     """Tokens that the student (or its base) sampled for training."""
     student_tokens_trained: int = 0
     """Completion tokens that went through an update."""
+    expert_prompt_tokens: int = 0
+    """Prompt tokens that the expert read to sample or score, once per prompt of an update."""
+    student_prompt_tokens_sampled: int = 0
+    """Prompt tokens that the student read to sample, likewise."""
+    student_prompt_tokens_trained: int = 0
+    """Prompt tokens in front of the completions of the updates, likewise."""
+    flops: float = 0.0
+    """Multiplications and additions by `flops_of`."""
     updates: int = 0
     train_seconds: float = 0.0
     """Wall seconds of rolling out, labelling and updating."""
@@ -126,6 +134,24 @@ class Ledger:
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def prompt_tokens(rollouts: Sequence[Rollout]) -> int:
+    """Tokens of their prompts, each prompt once: its completions share them."""
+    return sum({r.prompt.key: len(r.prompt.ids) for r in rollouts}.values())
+
+
+def flops_of(spent: Mapping[str, Any], student: float, expert: float) -> float:
+    """FLOPs of the tokens in a ledger, for models of so many weights (arXiv 2001.08361, section 2.1).
+
+    A token read or written costs 2 N, a token trained 6 N, those of prompts too; attention over the context is left
+    out. A program has no weights and costs 0; so does a server that does not say how large it is.
+    """
+    n = {name: float(spent.get(name) or 0) for name in LEDGER_AXES}
+    read = n["student_tokens_sampled"] + n["student_prompt_tokens_sampled"]
+    trained = n["student_tokens_trained"] + n["student_prompt_tokens_trained"]
+    asked = n["expert_tokens_sampled"] + n["expert_tokens_scored"] + n["expert_prompt_tokens"]
+    return 2 * expert * asked + student * (2 * read + 6 * trained)
 
 
 LEDGER_AXES = tuple(Ledger.__dataclass_fields__)

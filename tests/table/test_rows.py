@@ -13,7 +13,7 @@ from tiny import CountingExpert, check_labels, config
 
 from understudy.config import TrainConfig, resolve
 from understudy.methods.table import TABLE, needs_expert
-from understudy.runs.read import read_ledger, read_metrics, read_status
+from understudy.runs.read import read_ledger, read_metrics, read_provenance, read_status
 from understudy.training import acting as acting_module
 from understudy.training import session as session_module
 from understudy.training import train as train_module
@@ -141,6 +141,18 @@ def test_row_trains_and_pays(method: str, expert: str, models: dict[str, Path], 
         assert t < columns[3]
     else:
         pytest.fail(f"no hand-checked ledger for {method}: add one")
+    # each update's prompts once; the student's group shares the prompt that it reads
+    sizes = read_provenance(run.path)
+    student, teacher = sizes["student"]["parameters"], 0
+    if expert == "model" and paid["expert_calls"]:
+        teacher = sizes["expert"]["provenance"]["parameters"]
+    by_hand = 2 * teacher * (columns[1] + columns[2] + paid["expert_prompt_tokens"])
+    by_hand += 2 * student * (columns[3] + paid["student_prompt_tokens_sampled"])
+    by_hand += 6 * student * (t + paid["student_prompt_tokens_trained"])
+    assert paid["flops"] == pytest.approx(by_hand)
+    assert paid["student_prompt_tokens_trained"] > 0
+    assert bool(paid["expert_prompt_tokens"]) == bool(columns[1] + columns[2])
+    assert bool(paid["student_prompt_tokens_sampled"]) == bool(columns[3])
 
 
 KINDS: list[dict[str, Any]] = [

@@ -20,7 +20,7 @@ from understudy.policy.sampling import Mixture, Start, draw
 from understudy.protocols import Expert, Task
 from understudy.randomness import generator, seed_from
 from understudy.training.engine_sampler import EngineSampler
-from understudy.types import Ledger, Prompt, Rollout
+from understudy.types import Ledger, Prompt, Rollout, prompt_tokens
 
 
 class PromptStream:
@@ -122,12 +122,15 @@ class Actor:
 
     def count(self, rollouts: Sequence[Rollout], ledger: Ledger) -> None:
         """Add to the ledger what it cost to act these."""
-        tokens = sum(len(r.ids) for r in rollouts)
+        tokens, before = sum(len(r.ids) for r in rollouts), prompt_tokens(rollouts)
         if rollouts and rollouts[0].actor == "expert":
             ledger.expert_calls += len(rollouts)
             ledger.expert_tokens_sampled += tokens
+            ledger.expert_prompt_tokens += before
             return
         ledger.student_tokens_sampled += tokens
+        ledger.student_prompt_tokens_sampled += before
         if self.config.behavior == "mixture_token":  # the expert scores every token, whichever side writes it
             ledger.expert_calls += len(rollouts)
             ledger.expert_tokens_scored += tokens
+            ledger.expert_prompt_tokens += before

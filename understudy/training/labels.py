@@ -26,7 +26,7 @@ from understudy.policy import Policy, pad, padding
 from understudy.policy.sampling import inverse_cdf
 from understudy.protocols import Expert, Supervision, TableSignal
 from understudy.randomness import uniforms
-from understudy.types import Batch, Ledger, Prompt, Rollout, Signal
+from understudy.types import Batch, Ledger, Prompt, Rollout, Signal, prompt_tokens
 
 T = TypeVar("T")
 DRAWN = 64  # rollouts whose expert states exist at a time while labels are drawn
@@ -144,6 +144,7 @@ def count_scored(ledger: Ledger, rollouts: Sequence[Rollout]) -> None:
     """Add to the ledger what it costs that the expert scores these."""
     ledger.expert_calls += len(rollouts)
     ledger.expert_tokens_scored += sum(len(r.ids) for r in rollouts)
+    ledger.expert_prompt_tokens += prompt_tokens(rollouts)
 
 
 def batches(parts: Sequence[Sequence[Sequence[Labelled]]], student: Policy) -> Generator[Batch, None, None]:

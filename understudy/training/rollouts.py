@@ -82,9 +82,9 @@ class RolloutSource:
         expert = self.actor.expert() if needs and targets is None and supervision is None else None
         spent = Ledger()
         out = label([rollouts[i] for i in kept], c, self.student, expert, spent, targets, supervision)
-        calls, scored = distributed.total([spent.expert_calls, spent.expert_tokens_scored])
-        self.ledger.expert_calls += int(calls)
-        self.ledger.expert_tokens_scored += int(scored)
+        names = ("expert_calls", "expert_tokens_scored", "expert_prompt_tokens")
+        for name, total in zip(names, distributed.total([getattr(spent, name) for name in names])):
+            setattr(self.ledger, name, getattr(self.ledger, name) + int(total))
         return out
 
     # -- replay fresh -------------------------------------------------------------------------------------------

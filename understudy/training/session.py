@@ -47,7 +47,7 @@ from understudy.training.server_sampler import ServerSampler
 from understudy.training.state import load_state, save_state, seed_all
 from understudy.training.update import check_weights, learning_rate
 from understudy.training.vllm_sampler import VllmSampler
-from understudy.types import Ledger
+from understudy.types import Ledger, flops_of
 
 
 class Interrupted(Exception):
@@ -71,6 +71,8 @@ class Session:
     show: Progress
     stop_requested: Callable[[], bool]
     """Whether this process is to stop."""
+    weights: tuple[float, float]
+    """Number of weights of student and expert, by which the ledger counts FLOPs."""
 
     def interrupted(self) -> bool:
         """Whether any process is to stop."""
@@ -81,15 +83,16 @@ class Session:
         self.run.status("stopped", "interrupted", step=step)
         return Interrupted(f"saved at update {step} of {self.config.updates}; the same command resumes from there")
 
-    def budget_is_spent(self) -> bool:
-        """Whether the ledger's column `budget_axis` has reached `budget`."""
+    def spent(self) -> float:
+        """Share of `budget` that the ledger's column `budget_axis` has reached, the same in all processes."""
         c = self.config
-        return bool(c.budget) and distributed.agreed(getattr(self.ledger, c.budget_axis)) >= c.budget
+        return float(distributed.agreed(getattr(self.ledger, c.budget_axis))) / c.budget if c.budget else 0.0
 
     def set_learning_rate(self, step: int) -> None:
         """That of update `step`."""
+        lr = learning_rate(self.config, step, self.spent())
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.config, step)
+            group["lr"] = lr
 
     def save(self, step: int) -> None:
         """A checkpoint before update `step`."""
@@ -101,8 +104,10 @@ class Session:
         """Count and record update `step`; began: when it did, by time.perf_counter."""
         self.ledger.updates += 1
         self.ledger.student_tokens_trained += metrics["tokens"]
+        self.ledger.student_prompt_tokens_trained += metrics.pop("prompt_tokens")
         self.ledger.train_seconds += time.perf_counter() - began
-        record = {"kind": "train", "step": step + 1, "lr": learning_rate(self.config, step)} | metrics
+        self.ledger.flops = flops_of(self.ledger.as_dict(), *self.weights)
+        record = {"kind": "train", "step": step + 1, "lr": self.optimizer.param_groups[0]["lr"]} | metrics
         self.run.log(record | {"seconds": time.perf_counter() - began, "ledger": self.ledger.as_dict()})
         loss = f"loss {metrics['loss']:.3f}" if metrics["loss"] is not None else "no data"
         self.show("train", step + 1, self.config.updates, loss)
@@ -171,8 +176,16 @@ def open_session(config: Resolved, progress: Progress, note: Callable[[str], Non
         rollouts = RolloutSource(Actor(config, task, student, expert, base, sampler), run, ledger, progress)
         evaluator = Evaluator(config, task, student, expert if config.expert else None, run, ledger, progress)
         yield Session(
-            config, recorded, first_step, student, optimizer, rollouts, evaluator, run, ledger, progress, stop_requested
-        )
+            config, recorded, first_step, student, optimizer, rollouts, evaluator, run, ledger, progress,
+            stop_requested, _sizes(run),
+        )  # fmt: skip
+
+
+def _sizes(run: RunDir) -> tuple[float, float]:
+    """Weights of student and expert; 0 for a program, and for a server, which does not say."""
+    facts = distributed.agreed(read_provenance(run.path) if distributed.is_main() else {})
+    expert = (facts.get("expert") or {}).get("provenance", {}).get("parameters") or 0
+    return float(facts["student"]["parameters"]), float(expert)
 
 
 def _open_run(config: Resolved, recorded: dict[str, Any], note: Callable[[str], None]) -> RunDir:

@@ -26,7 +26,7 @@ def train(config: TrainConfig, progress: Progress = no_progress, note: Callable[
             return Path(c.out)
         c, student, ledger = session.config, session.student, session.ledger
         for step in range(session.first_step, c.updates):
-            if session.budget_is_spent():
+            if session.spent() >= 1:
                 break
             fresh = step % c.updates_per_rollout == 0  # rollouts in use are not saved: resume only where new ones begin
             if fresh and session.interrupted():

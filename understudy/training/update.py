@@ -15,6 +15,7 @@ from understudy.errors import UserError
 from understudy.methods.losses import scales
 from understudy.policy import Policy
 from understudy.training.labels import Labelled, batches, empty_row, objective, split
+from understudy.types import prompt_tokens
 
 
 def update(
@@ -25,11 +26,13 @@ def update(
     With several processes, each brings its share: the metrics and the step are those of all together.
     """
     rewards = [x.rollout.reward for x in labelled if x.rollout.reward is not None]
-    here = [sum(len(x.rollout.ids) for x in labelled), len(labelled), sum(rewards), len(rewards)]
-    tokens_float, rows_float, reward_sum, rewarded = distributed.total(here)
+    rollouts = [x.rollout for x in labelled]
+    here = [sum(len(r.ids) for r in rollouts), len(rollouts), sum(rewards), len(rewards), prompt_tokens(rollouts)]
+    tokens_float, rows_float, reward_sum, rewarded, before = distributed.total(here)
     total_tokens, rows = int(tokens_float), int(rows_float)
     if not rows:
-        return {"loss": None, "grad_norm": None, "tokens": 0, "reward": None, "length": None, "logp_drift": None}
+        nothing = dict.fromkeys(("loss", "grad_norm", "reward", "length", "logp_drift"))
+        return nothing | {"tokens": 0, "prompt_tokens": 0}
     # a row whose weights are all zero has zero gradient: it counts in the mean, but is not computed
     pulled = [x for x in labelled if bool(x.weight.any())]
     goal = objective(config)
@@ -72,6 +75,7 @@ def update(
         "loss": loss_sum,
         "grad_norm": norm,
         "tokens": total_tokens,
+        "prompt_tokens": int(before),
         "reward": reward_sum / rewarded if rewarded else None,
         "length": total_tokens / rows,
         "logp_drift": drift_sum / tokens if tokens and acted_is_target else None,
@@ -79,13 +83,16 @@ def update(
     }
 
 
-def learning_rate(config: Resolved, step: int) -> float:
-    """Linear warm-up to lr, then the schedule, at update `step` (from 0)."""
+def learning_rate(config: Resolved, step: int, spent: float = 0.0) -> float:
+    """Linear warm-up to lr, then the schedule, at update `step` (from 0) when `spent` of the budget is gone (0 to 1).
+
+    A schedule ends where the training does: at its last update, or where its budget is spent.
+    """
     if step < config.warmup:
         return config.lr * (step + 1) / config.warmup
     if config.schedule == "constant":
         return config.lr
-    progress = (step - config.warmup) / max(1, config.updates - config.warmup)
+    progress = max((step - config.warmup) / max(1, config.updates - config.warmup), min(spent, 1.0))
     return config.lr * (1 - progress if config.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * progress)))
 
 

@@ -25,7 +25,7 @@ from understudy.report.text import OFFLINE, ONLINE, family, method_name, number
 Kind = Literal["sampled", "greedy"]
 LEDGER = (
     "expert_calls", "expert_tokens_scored", "expert_tokens_sampled", "student_tokens_sampled",
-    "student_tokens_trained", "updates", "train_seconds", "eval_seconds",
+    "student_tokens_trained", "flops", "updates", "train_seconds", "eval_seconds",
 )  # fmt: skip
 
 
