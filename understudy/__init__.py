@@ -11,21 +11,28 @@ if TYPE_CHECKING:
     from understudy.experiments.config import CompareConfig
     from understudy.experiments.diagnose import diagnose
     from understudy.experts import load_expert
+    from understudy.routes.route import RouteConfig
+    from understudy.routes.run import train_route
     from understudy.tasks import load_task
     from understudy.training.train import train
 
 __version__ = "0.1.0"
-__all__ = ["CompareConfig", "ExpertSpec", "TrainConfig", "compare", "diagnose", "load_expert", "load_task", "train"]
+__all__ = [
+    "CompareConfig", "ExpertSpec", "RouteConfig", "TrainConfig", "compare", "diagnose", "load_expert", "load_task",
+    "train", "train_route",
+]  # fmt: skip
 
 _HOME = {
     "CompareConfig": "experiments.config",
     "ExpertSpec": "config",
+    "RouteConfig": "routes.route",
     "TrainConfig": "config",
     "compare": "experiments.compare",
     "diagnose": "experiments.diagnose",
     "load_expert": "experts",
     "load_task": "tasks",
     "train": "training.train",
+    "train_route": "routes.run",
 }
 
 

@@ -275,6 +275,11 @@ def to_dict(config: TrainConfig) -> dict[str, Any]:
 
 def load(path: str | Path) -> TrainConfig:
     """The configuration in a run directory's config.json, or in a JSON or YAML file of fields."""
+    return build(TrainConfig, read_fields(path), "config")
+
+
+def read_fields(path: str | Path) -> dict[str, Any]:
+    """The fields in such a file, not checked."""
     path = Path(path)
     path = path / "config.json" if os.path.isdir(path) else path
     in_yaml = path.suffix in (".yaml", ".yml")
@@ -288,4 +293,4 @@ def load(path: str | Path) -> TrainConfig:
     if not isinstance(data, dict):
         kind = "YAML mapping" if in_yaml else "JSON object"
         raise UserError("config", path, f"must be a {kind} of configuration fields")
-    return build(TrainConfig, {str(name): value for name, value in data.items()}, "config")
+    return {str(name): value for name, value in data.items()}

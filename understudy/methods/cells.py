@@ -136,6 +136,9 @@ class Sampling:
     """Updates on the same fresh rollouts (needs the token ratio)."""
     prompt_pool: int | None = option(None, least=0, recipe=True)
     """Distinct training prompts, cycled. 0 = never repeat. Default: 0 (base_opd 512)."""
+    first_prompt: int = option(0, least=0)
+    """Place in the stream of training prompts where the training begins (a pool begins at 0): a phase of a route goes
+    on where the one before ended."""
     max_new_tokens: int = option(0, least=0, recipe=True)
     """Longest completion, in tokens. 0 = as the task sets it."""
     temperature: float = option(1.0, within="(0, inf)", why="greedy accuracy is always evaluated", recipe=True)

@@ -39,6 +39,11 @@ def is_done(path: Path) -> bool:
     return state == "done" and (path / "final.json").is_file() and (path / "final").is_dir()
 
 
+def route_file(path: Path) -> Path:
+    """Where a route directory, whose phases are runs, keeps its plan and state."""
+    return path / "route.json"
+
+
 def checkpoints(path: Path) -> list[Path]:
     """The checkpoint folders of a run, oldest first, verified or not."""
     steps = []

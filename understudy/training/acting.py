@@ -36,9 +36,10 @@ class PromptStream:
         return self.config.prompt_pool or self.config.updates * self.config.prompts_per_update
 
     def take(self, start: int, n: int) -> list[Prompt]:
-        """Items start..start+n of the stream."""
+        """Items start..start+n of the stream, counted from where the training begins."""
         if not self.config.prompt_pool:
-            return _placed(self._read(start, n), start)
+            first = self.config.first_prompt + start
+            return _placed(self._read(first, n), first)
         return _placed([self._pool[i] for i in self.indices(start, n)], start)
 
     def distinct(self) -> list[Prompt]:

@@ -148,9 +148,9 @@ def open_session(config: Resolved, progress: Progress, note: Callable[[str], Non
                 yield None
                 return
         task = load_task(config.task)
-        student = _load(config.student, "student", config, task)
-        _fit(student, config, note)
-        expert, base = _lazy_expert(config, task, student), _lazy_base(config, task, student)
+        student = load_model(config.student, "student", config, task)
+        fit(student, config, note)
+        expert, base = lazy_expert(config, task, student), _lazy_base(config, task, student)
         facts = _facts(expert()) if _expert_is_needed(config) else {}
         _check_prompts(config, task, student)
         sampler = _sampler(config, student, task)
@@ -198,14 +198,14 @@ def _open_run(config: Resolved, recorded: dict[str, Any], note: Callable[[str], 
     )
 
 
-def _load(path: str, field: str, config: Resolved, task: Task) -> Policy:
+def load_model(path: str, field: str, config: Resolved, task: Task) -> Policy:
     policy = load_policy(
         path, field, task.tokenizer(), config.seed, config.device, config.dtype, config.trust_remote_code
     )
     return policy.add_stop_tokens(task.stop)
 
 
-def _fit(student: Policy, config: Resolved, note: Callable[[str], None]) -> None:
+def fit(student: Policy, config: Resolved, note: Callable[[str], None]) -> None:
     """The adapter, the memory and the precision that `config` asks for."""
     if config.dtype != "float32" and student.device.type == "cpu":
         note(f"dtype {config.dtype} on a CPU: matrix products can be 100 times slower than in float32")
@@ -222,18 +222,18 @@ def _expert_is_needed(config: Resolved) -> bool:
     return bool(config.expert and config.eval_expert) or (table.needs_expert(config) and not kept)
 
 
-def _lazy_expert(config: Resolved, task: Task, student: Policy) -> Callable[[], Expert]:
+def lazy_expert(config: Resolved, task: Task, student: Policy) -> Callable[[], Expert]:
     @cache
     def load() -> Expert:
         expert = load_expert(config.expert_spec, task, student)
         check_same_language(student, expert, config.expert)
-        _check_capabilities(config, expert)
+        check_capabilities(config, expert)
         return expert
 
     return load
 
 
-def _check_capabilities(config: Resolved, expert: Expert) -> None:
+def check_capabilities(config: Resolved, expert: Expert) -> None:
     implied = {"top_k"} if "distribution" in expert.capabilities else set()
     missing = table.capabilities(config) - expert.capabilities - implied
     if missing:
@@ -256,7 +256,7 @@ def _lazy_base(config: Resolved, task: Task, student: Policy) -> Callable[[], Po
     name = config.base or config.student
     if student.adapter is not None and name == config.student:
         return student.reference  # the same weights without the adapter: no second copy
-    base = _load(name, "base", config, task)
+    base = load_model(name, "base", config, task)
     check_same_language(student, base, name)
     return lambda: base
 

@@ -1,0 +1,156 @@
+"""What a route is: its text, and the configuration of each phase. Needs no torch.
+
+sft                        one phase
+sft+opd_full               two, with half of the budget each
+sft:150+gkd:100            with so many updates
+sft:40%+gkd:lr=2e-4        shares of the budget, and fields of one phase
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from understudy.config import Resolved, TrainConfig, read_fields, resolve, to_dict
+from understudy.errors import UserError
+from understudy.methods import table
+from understudy.specs import build, check, option, unknown
+
+SHARED = ("task", "student", "expert", "seed", "out")
+"""Fields that are the same in all phases of a route."""
+_OF_THE_ROUTE = {"method": "write METHOD:...", "updates": "write METHOD:150", "budget": "write METHOD:40%",
+                 "budget_axis": "the route has one"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One method, trained for a part of the route's budget."""
+
+    method: str
+    updates: int = 0
+    """So many updates. 0 = as many as its part of the budget allows."""
+    share: float | None = None
+    """Share of the route's budget. None = an equal part of what the other phases leave."""
+    fields: tuple[tuple[str, str], ...] = ()
+    """Fields of TrainConfig that this phase changes."""
+
+    def __str__(self) -> str:
+        size = [str(self.updates)] if self.updates else [] if self.share is None else [f"{100 * self.share:g}%"]
+        items = size + [f"{name}={value}" for name, value in self.fields]
+        return self.method + (":" + ",".join(items) if items else "")
+
+
+@dataclass(frozen=True)
+class RouteConfig:
+    """A route and everything that its phases share."""
+
+    route: str = ""
+    """Phases in their order: `sft+opd_full`, `sft:150+gkd:100`, `sft:40%+gkd:lr=2e-4`."""
+    train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+    """Shared by all phases. budget, budget_axis and updates are the route's: a budget of 0 is what `updates` updates of
+    opd_full are expected to cost. `method` is not read."""
+    out: str = ""
+    """Route directory. Default: train.out, else runs/ROUTE-SEED."""
+    look_prompts: int = option(64, least=2)
+    """Training prompts on which lengths and pace are measured before the first phase."""
+    select_prompts: int = option(256, least=1)
+    """Fresh training prompts by which the best of start and phases is chosen."""
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        return parse(self.route)
+
+
+def parse(text: str) -> tuple[Phase, ...]:
+    """The phases of a route. UserError: an unknown method, a phase that is no phase, shares above 100%."""
+    if not text.strip():
+        raise UserError("route", text, "missing: write methods joined by +, for example sft+opd_full")
+    phases = tuple(_phase(part.strip(), text) for part in re.split(r"\+(?![\d.])", text))  # lr=1e+3 is one number
+    shares = sum(phase.share or 0 for phase in phases)
+    if shares > 1 + 1e-9:
+        raise UserError("route", text, f"its shares sum to {100 * shares:g}%: at most 100%")
+    if shares > 1 - 1e-9 and any(phase.share is None and not phase.updates for phase in phases):
+        raise UserError("route", text, "its shares leave nothing for the phases without one")
+    return phases
+
+
+def _phase(part: str, text: str) -> Phase:
+    method, _, rest = part.partition(":")
+    if method not in table.TABLE:
+        raise UserError("route", text, f"method {method!r} is {unknown(method, table.TABLE)}")
+    updates, share, fields = 0, None, {}
+    for item in filter(None, (piece.strip() for piece in rest.split(","))):
+        name, equals, value = (piece.strip() for piece in item.partition("="))
+        if equals:
+            if name in SHARED:
+                raise UserError("route", part, f"all phases of a route share {name}: leave it out")
+            if name in _OF_THE_ROUTE or name in fields:
+                hint = _OF_THE_ROUTE.get(name, "it is there twice")
+                raise UserError("route", part, f"{name} is no field of a phase: {hint}")
+            fields[name] = value
+        elif updates or share is not None:
+            raise UserError("route", part, "has two sizes: give a number of updates or a share, not both")
+        elif re.fullmatch(r"\d+", item) and int(item):
+            updates = int(item)
+        elif re.fullmatch(r"\d+(\.\d*)?%", item) and float(item[:-1]):
+            share = float(item[:-1]) / 100
+        else:
+            hint = f"{item!r} is neither a number of updates (150), nor a share (40%), nor field=value (lr=2e-4)"
+            raise UserError("route", part, hint)
+    return Phase(method, updates, share, tuple(fields.items()))
+
+
+def normal(text: str) -> str:
+    """The route with every blank and every redundant zero gone, so that one route has one text."""
+    return "+".join(map(str, parse(text)))
+
+
+def slug(text: str) -> str:
+    """A route as part of a file name: `sft:40%+gkd` is sft-40-gkd."""
+    return re.sub(r"[^\w.]+", "-", text).strip("-")
+
+
+def phase_config(config: RouteConfig, phase: Phase, **place: Any) -> TrainConfig:
+    """The training that a phase is; place: student, out, updates, budget and budget_axis. UserError: not legal."""
+    shared = {f.name: getattr(config.train, f.name) for f in dataclasses.fields(TrainConfig)}
+    return build(TrainConfig, shared | {"method": phase.method} | dict(phase.fields) | place, "route")
+
+
+def resolved_phases(config: RouteConfig) -> list[Resolved]:
+    """Every phase with nothing left open, as if it began at the route's student. UserError: one is not legal."""
+    return [resolve(phase_config(config, phase)) for phase in config.phases]
+
+
+def checked(config: RouteConfig) -> RouteConfig:
+    """With its text in its normal form and its directory named. UserError for what shows without loading anything."""
+    check(config)
+    text = normal(config.route)
+    out = config.out or config.train.out or f"runs/{slug(text)}-{config.train.seed}"
+    config = dataclasses.replace(config, route=text, out=out, train=dataclasses.replace(config.train, out=out))
+    resolved_phases(config)
+    return config
+
+
+def recorded(config: RouteConfig) -> dict[str, Any]:
+    """What config.json of a route directory holds: a training whose method is the route, and the route's own fields."""
+    own = {"route": config.route, "look_prompts": config.look_prompts, "select_prompts": config.select_prompts}
+    return to_dict(config.train) | {"method": config.route} | own
+
+
+DEFAULTS = recorded(RouteConfig())
+"""What an earlier version's config.json lacks."""
+
+
+def load_route(path: str | Path) -> RouteConfig:
+    """The configuration in the config.json of a route directory. UserError: it is none."""
+    fields = read_fields(path)
+    if "route" not in fields:
+        where = os.fspath(path)
+        raise UserError("config", where, "is not a route: give a folder that `understudy train --route` wrote")
+    own = {name: fields.pop(name) for name in ("route", "look_prompts", "select_prompts") if name in fields}
+    fields.pop("method", None)
+    return RouteConfig(train=build(TrainConfig, fields, "config"), **own)
