@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from tools.markdown import replaced, table
 from understudy.cli.options import field_docs
+from understudy.experts.programs.writer import WriterConfig
+from understudy.tasks.chain import ChainConfig
+from understudy.tasks.path import PathConfig
+from understudy.tasks.sort import SortConfig
 from understudy.tasks.text.catalog import DATASETS, DataSet
 from understudy.tasks.text.config import TextConfig
 from understudy.tasks.text.schemas import SCHEMAS
 
 
 def page(text: str) -> str:
-    return replaced(replaced(text, "data-sets", _data_sets()), "options", _options())
+    for name, config in (("sort", SortConfig), ("path", PathConfig), ("chain", ChainConfig), ("writer", WriterConfig)):
+        text = replaced(text, name, _options(config))
+    return replaced(replaced(text, "data-sets", _data_sets()), "options", _options(TextConfig))
 
 
 def _data_sets() -> str:
@@ -40,9 +47,9 @@ def _splits(data: DataSet) -> str:
     return f"{splits}; examples: {data.shots_split}" if data.shots else splits
 
 
-def _options() -> str:
-    docs, rows = field_docs(TextConfig), []
-    for field in dataclasses.fields(TextConfig):
+def _options(config: Any) -> str:
+    docs, rows = field_docs(config), []
+    for field in dataclasses.fields(config):
         default = str(field.default).lower() if isinstance(field.default, bool) else field.default
         meaning = docs[field.name]
         for sign in ("\\boxed{}", "<think>...</think>", "<answer>"):

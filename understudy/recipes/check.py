@@ -20,7 +20,7 @@ from understudy.specs import build, parse_spec
 from understudy.tasks import TASKS, load_task, make_task
 from understudy.tasks.text import TextConfig
 
-GENERATED = ("countdown", "addition", "classify", "pair")
+GENERATED = ("countdown", "addition", "classify", "sort", "path", "chain", "pair")
 """Tasks that make their own problems, so that making one reads nothing."""
 UNKNOWN = Lengths(200, 1000)
 

@@ -9,15 +9,21 @@ from understudy.errors import UserError
 from understudy.protocols import Task
 from understudy.specs import parse_spec
 from understudy.tasks.addition import AdditionTask
+from understudy.tasks.chain import ChainTask
 from understudy.tasks.classify import ClassifyTask
 from understudy.tasks.countdown import CountdownTask
 from understudy.tasks.mixture import PairTask
+from understudy.tasks.path import PathTask
+from understudy.tasks.sort import SortTask
 from understudy.tasks.text import DATASETS, TextTask
 
 TASKS: dict[str, Callable[[Any], Task]] = {
     "countdown": CountdownTask.from_spec,
     "addition": AdditionTask.from_spec,
     "classify": ClassifyTask.from_spec,
+    "sort": SortTask.from_spec,
+    "path": PathTask.from_spec,
+    "chain": ChainTask.from_spec,
     "pair": lambda spec: PairTask.from_spec(spec, make_task),
     **dict.fromkeys(DATASETS, TextTask.from_spec),
 }

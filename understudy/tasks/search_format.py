@@ -18,12 +18,17 @@ _STYLE = re.compile(r"~[a-z]{1,8}\n")
 STYLE_TOKENS = 10  # of the longest style line
 
 
+def unstyled(text: str) -> str:
+    """`text` without its line of style, if it has one."""
+    style = _STYLE.match(text)
+    return text[style.end() :] if style else text
+
+
 def passes(text: str, attempts: int, longest: int, right: Callable[[str], bool]) -> bool:
     """Whether the reward of `text` is 1. longest: characters per line; right(attempt without its verdict)."""
     if len(text) > (longest + 1) * attempts + STYLE_TOKENS:
         return False
-    style = _STYLE.match(text)
-    lines = text[style.end() if style else 0 :].split("\n")
+    lines = unstyled(text).split("\n")
     *before, last = lines
     if len(lines) > attempts or not last.endswith(OK):
         return False
