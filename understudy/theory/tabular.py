@@ -44,6 +44,18 @@ class FreeTable(nn.Module):
         return (self.logits + self.mask).log_softmax(-1)
 
 
+class BlindTable(FreeTable):
+    """One row of free softmax logits for every context: a student that cannot see what the expert sees."""
+
+    def __init__(self, contexts: int, actions: int) -> None:
+        super().__init__(1, (True,) * actions)
+        self.contexts = contexts
+
+    def forward(self) -> Tensor:
+        """(X, Y) log-probs, all rows the same."""
+        return super().forward().expand(self.contexts, -1)
+
+
 class SmoothedTable(nn.Module):
     """Family F's students smoothed: mass tau > 0 shared by '+' and '-', free softmax on {0, 1}. SFT needs this."""
 

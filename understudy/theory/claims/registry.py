@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from understudy.errors import UserError
-from understudy.theory.claims import examples, finite, offline, realizable, reward, rows
+from understudy.theory.claims import examples, finite, offline, realizable, reward, routes, rows
 from understudy.theory.claims.claim import Claim
 
 _FUNCTIONS = (
@@ -16,7 +16,7 @@ _FUNCTIONS = (
     offline.bottleneck, offline.truncated, offline.rate, offline.two_point, offline.logits, offline.coverage,
     offline.baseline, examples.trap, examples.gaussian,
     examples.figure3, reward.benign, reward.asymmetry, reward.alignment, reward.gradient, reward.best_of_two,
-    finite.base_policy, finite.horizon, finite.falsifiers, rows.rows,
+    finite.base_policy, finite.horizon, finite.falsifiers, rows.rows, routes.route, routes.warm_start,
 )  # fmt: skip
 _RUN = {function.__name__.replace("_", "-"): function for function in _FUNCTIONS}
 

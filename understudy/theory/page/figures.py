@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from understudy.report.figures.svg import drawing, to_svg
-from understudy.theory.page import plots_offline, plots_reward
+from understudy.theory.page import plots_offline, plots_reward, plots_routes
 from understudy.theory.page.typeset import greek
 
 FIGURES: dict[str, Callable[[dict[str, Any]], list[Figure]]] = {
@@ -20,6 +20,7 @@ FIGURES: dict[str, Callable[[dict[str, Any]], list[Figure]]] = {
         plots_offline.rate, plots_offline.baseline, plots_offline.trap, plots_offline.gaussian,
         plots_reward.figure3, plots_reward.benign, plots_reward.asymmetry, plots_reward.gradient,
         plots_reward.base_policy, plots_reward.horizon, plots_reward.falsifiers, plots_reward.rows,
+        plots_routes.route, plots_routes.warm_start,
     )
 }  # fmt: skip
 
