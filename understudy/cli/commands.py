@@ -54,6 +54,10 @@ CALIBRATE = {
         "train every scenario to the end, diagnosed first (two to seven hours on two cores)",
         "calibrate_scenarios:calibrate_run",
     ),
+    "bank": (
+        "train every scenario once along all branches that decisions need (about 15 core-hours, resumable)",
+        "calibrate_bank:calibrate_bank",
+    ),
     "score": ("verdicts against outcomes, from the rows that `run` keeps", "calibrate_rows:calibrate_score"),
     "fit": ("coefficients of the verdict from such rows", "calibrate_rows:calibrate_fit"),
     "table": ("the page: docs/results/calibration.md and .json", "calibrate_rows:calibrate_table"),

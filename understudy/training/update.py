@@ -31,7 +31,7 @@ def update(
     tokens_float, rows_float, reward_sum, rewarded, before = distributed.total(here)
     total_tokens, rows = int(tokens_float), int(rows_float)
     if not rows:
-        nothing = dict.fromkeys(("loss", "grad_norm", "reward", "length", "logp_drift"))
+        nothing = dict.fromkeys(("loss", "grad_norm", "actor", "reward", "length", "logp_drift"))
         return nothing | {"tokens": 0, "prompt_tokens": 0}
     # a row whose weights are all zero has zero gradient: it counts in the mean, but is not computed
     pulled = [x for x in labelled if bool(x.weight.any())]
@@ -76,6 +76,7 @@ def update(
         "grad_norm": norm,
         "tokens": total_tokens,
         "prompt_tokens": int(before),
+        "actor": rollouts[0].actor if rollouts else None,
         "reward": reward_sum / rewarded if rewarded else None,
         "length": total_tokens / rows,
         "logp_drift": drift_sum / tokens if tokens and acted_is_target else None,

@@ -1,0 +1,279 @@
+"""understudy calibrate bank: train every scenario along all branches, and keep one row of each.
+
+runs/bank/
+  bank.jsonl                     a row per finished (scenario, seed)
+  seed-400/models/NAME/          bases and experts, shared between scenarios: run directories
+  seed-400/SCENARIO/start.json   the student before training, and the expert
+  seed-400/SCENARIO/BRANCH/      a run directory per branch
+
+Killed at any time, the same command resumes. Finished work is not repeated. No guard: a branch shows what a method
+does when nothing stops it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from understudy.calibrate.bank.branches import BRANCHES, START, Branch
+from understudy.calibrate.bank.rows import FILE, Look, Row, look_of, trained, write
+from understudy.calibrate.run import Clock, Effort, Unit
+from understudy.calibrate.scenarios import SCENARIOS, Scenario
+from understudy.config import TrainConfig
+from understudy.errors import UserError
+from understudy.experiments.job import Job, Note
+from understudy.experiments.jobs import run_all
+from understudy.routes.plan import Lengths, Sizes, flops_per_update
+from understudy.runs.files import read_json, write_json
+from understudy.runs.read import is_done
+from understudy.specs import unknown
+from understudy.terminal import Board, Progress
+
+LOOKS = 10
+"""Looks at a branch while it trains."""
+AHEAD = 1.3
+"""A branch stops when its budget is spent; its updates are a limit, this factor above what is expected."""
+SPLITS = ("test", "train")
+
+
+@dataclass(frozen=True)
+class BankConfig:
+    only: tuple[str, ...] = ()
+    """Scenarios, by name (see understudy calibrate list). Default: all."""
+    seeds: int = 0
+    """Independent repetitions, each with its own models. 0 = one for scenarios that set rules, three for those that
+    score them."""
+    group: str = ""
+    """set or score: only these scenarios. Default: both."""
+    out: str = "runs/bank"
+    """Where everything goes. The same command again resumes."""
+    rows: str = ""
+    """File of the finished rows. Default: OUT/bank.jsonl."""
+    quick: bool = False
+    """A rehearsal: a tenth of the updates, fewer prompts. Its numbers mean nothing."""
+    workers: int = 2
+    """Runs at a time: one per core."""
+    dry_run: bool = False
+    """Print what would be done and how long it takes, and stop."""
+
+
+@dataclass(frozen=True)
+class BankUnit:
+    """One scenario with one seed: its models (calibrate.run.Unit), and its branches."""
+
+    unit: Unit
+
+    @property
+    def place(self) -> Path:
+        return self.unit.place
+
+    @property
+    def start_file(self) -> Path:
+        return self.place / "start.json"
+
+    def folder(self, branch: str) -> Path:
+        return self.place / branch
+
+    def common(self) -> dict[str, Any]:
+        """Fields of every branch."""
+        u, s = self.unit, self.unit.scenario
+        full = u.size.shrunk(replace(u.training("opd"), method="opd_full"))
+        keep = {"expert": u.expert, "task": s.task, "seed": u.seed, "warmup": full.warmup, "lr": full.lr,
+                "schedule": full.schedule, "prompts_per_update": full.prompts_per_update, "micro_batch": 0}  # fmt: skip
+        looks = {"eval_prompts": 128 if u.size.share == 1 else 16, "eval_samples": 1, "eval_during": "train",
+                 "final_prompts": u.size.prompts, "final_samples": u.size.samples, "eval_splits": ",".join(SPLITS),
+                 "eval_seed": EVAL_SEED, "eval_expert": False, "eval_divergences": False}  # fmt: skip
+        return keep | looks | {"keep": 1, "save_every": 100}
+
+    def updates(self) -> int:
+        """Of the full online training, whose FLOPs are the budget."""
+        return self.unit.size.shrunk(self.unit.training("opd")).updates
+
+    def config(self, branch: Branch, start: dict[str, Any]) -> TrainConfig:
+        """Of one branch; start: what start.json holds."""
+        common = self.common()
+        fields = dict(branch.fields)
+        if "lr" in fields:
+            fields["lr"] = fields["lr"] * common["lr"]
+        updates = max(2, round(AHEAD * branch.share * start["budget"] / start["update"][branch.name]))
+        student = self.unit.model(self.unit.scenario.student)
+        parent = student if branch.parent == START else str(self.folder(branch.parent))
+        return TrainConfig(
+            **common | fields, method=branch.method, student=parent, out=str(self.folder(branch.name)), updates=updates,
+            budget_axis="flops", budget=branch.share * start["budget"],
+            eval_every=max(1, round(updates / AHEAD / LOOKS)),
+        )  # fmt: skip
+
+    def jobs(self) -> Iterator[Job]:
+        """Its models first."""
+        models = [job for job in self.unit.jobs() if job.is_training and job.name.startswith("model ")]
+        yield from models
+        needs, name = tuple(j.name for j in models), self.unit.name
+        yield Job(f"start {name}", run_start, (self,), str(self.start_file), needs)
+        for b in BRANCHES.values():
+            before = f"start {name}" if b.parent == START else f"{b.parent} {name}"
+            yield Job(f"{b.name} {name}", run_branch, (self, b.name), str(self.folder(b.name)), (before,))
+
+    def seconds(self, name: str) -> float:
+        """About what a job takes on one core. A scenario's own number is that of both its trainings."""
+        if name.startswith("model "):
+            return self.unit.seconds(name)
+        branch = BRANCHES.get(name.partition(" ")[0])
+        return self.unit.size.share * self.unit.scenario.seconds * (1.4 * branch.share if branch else 0.1) + 2
+
+    def is_done(self) -> bool:
+        return all(is_done(self.folder(name)) for name in BRANCHES)
+
+    def row(self) -> Row:
+        s, start = self.unit.scenario, read_json(self.start_file)
+        return Row(
+            s.name, s.kind, s.set, self.unit.seed, start["budget"], s.prompts_per_update, tuple(start["weights"]),
+            tuple(start["lengths"]), start["room"], Look(**start["start"]), Look(**start["expert"]),
+            {name: trained(self.folder(name)) for name in BRANCHES},
+        )  # fmt: skip
+
+
+EVAL_SEED = 77
+"""Of the prompts that looks are taken on: no training has this seed, so they are fresh to it."""
+
+
+def run_start(unit: BankUnit, progress: Progress, note: Note) -> None:
+    """Write start.json: student and expert on both splits, lengths, the budget and the FLOPs per update."""
+    import torch  # here: the plan of a bank needs none of this
+
+    from understudy.config import resolve
+    from understudy.evaluation.sampled import held_out, sample_expert, sample_policy, sampling_seed
+    from understudy.experts import load_expert
+    from understudy.policy import load_policy
+    from understudy.tasks import load_task
+
+    torch.set_num_threads(1)
+    u, n, k = unit.unit, unit.unit.size.prompts, unit.unit.size.samples
+    plain = TrainConfig(**unit.common(), method="opd_full", student=u.model(u.scenario.student))
+    c = resolve(plain)
+    task = load_task(c.task)
+    policy = load_policy(c.student, "student", task.tokenizer(), c.seed).add_stop_tokens(task.stop)
+    expert = load_expert(c.expert_spec, task, policy)
+    room, seed = task.max_new_tokens, sampling_seed(c.seed, EVAL_SEED)
+    ends, lengths, prompts = {}, {}, {}
+    for who in ("student", "expert"):
+        outcomes = {}
+        for split in SPLITS:
+            chosen = prompts[split] = held_out(task, policy, split, n, EVAL_SEED, room)
+            done = (
+                sample_policy(policy, task, chosen, k, seed, room, greedy=False)
+                if who == "student"
+                else sample_expert(expert, task, chosen, k, seed, room)
+            )
+            outcomes[split] = done.outcome()
+        ends[who] = look_of(outcomes)
+        mean = [sum(map(sum, o["lengths"])) / sum(map(len, o["lengths"])) for o in outcomes.values()]
+        lengths[who] = sum(mean) / len(mean)
+    prompt = sum(len(p.ids) for p in prompts["train"]) / len(prompts["train"])
+    weights = (policy.describe()["parameters"], expert.provenance.get("parameters") or 0)
+    known, sizes = Lengths(prompt, lengths["student"], lengths["expert"]), Sizes(*weights)
+    update = {
+        name: flops_per_update(resolve(replace(plain, method=b.method, **_cells(b))), known, sizes)
+        for name, b in BRANCHES.items()
+    }
+    unit.place.mkdir(parents=True, exist_ok=True)
+    write_json(
+        unit.start_file,
+        {
+            "budget": unit.updates() * update["opd"], "update": update, "weights": weights, "room": room,
+            "lengths": [round(x, 2) for x in (prompt, *lengths.values())],
+            "start": ends["student"].__dict__, "expert": ends["expert"].__dict__,
+        },
+    )  # fmt: skip
+
+
+def _cells(branch: Branch) -> dict[str, Any]:
+    """What a branch changes of its row."""
+    return {name: value for name, value in branch.fields.items() if name != "lr"}
+
+
+def run_branch(unit: BankUnit, name: str, progress: Progress, note: Note) -> None:
+    from understudy.training.train import train  # imports torch: only the process that trains waits for it
+
+    train(unit.config(BRANCHES[name], read_json(unit.start_file)), progress, note)
+
+
+FULL, QUICK = Effort(1.0, 240, 3), Effort(0.1, 16, 2)
+
+
+def units_of(config: BankConfig) -> list[BankUnit]:
+    """All work, first seeds first. UserError: an unknown scenario or group."""
+    for name in config.only:
+        if name not in SCENARIOS:
+            raise UserError("only", name, unknown(name, SCENARIOS))
+    if config.group not in ("", "set", "score"):
+        raise UserError("group", config.group, unknown(config.group, ("set", "score")))
+    for name, least in (("seeds", 0), ("workers", 1)):
+        if getattr(config, name) < least:
+            raise UserError(name, getattr(config, name), f"must be at least {least}")
+    scenarios = [SCENARIOS[name] for name in config.only or SCENARIOS]
+    scenarios = [s for s in scenarios if config.group in ("", s.set)]
+    size, root = QUICK if config.quick else FULL, Path(config.out)
+
+    def repetitions(s: Scenario) -> int:
+        return config.seeds or (3 if s.set == "score" else 1)
+
+    return [
+        BankUnit(Unit(s, s.first_seed + i, root, size, ""))
+        for i in range(max(map(repetitions, scenarios), default=0)) for s in scenarios if i < repetitions(s)
+    ]  # fmt: skip
+
+
+def run(config: BankConfig, quiet: bool = False) -> Path:
+    """Train what is not finished; the path of the rows. A branch that fails does not stop the other scenarios."""
+    units = units_of(config)
+    jobs: dict[str, Job] = {}
+    seconds: dict[str, float] = {}
+    for unit in units:
+        for job in unit.jobs():
+            jobs.setdefault(job.name, job)
+            seconds.setdefault(job.name, unit.seconds(job.name))
+    out = Path(config.rows) if config.rows else Path(config.out) / FILE
+    waiting = list(units)
+
+    def settle() -> None:
+        """Write the rows of the units that have just been completed."""
+        ready = [u for u in waiting if u.is_done()]
+        if ready:
+            waiting[:] = [u for u in waiting if u not in ready]
+            write(out, [u.row() for u in ready], list(SCENARIOS))
+
+    with Board(total_jobs=len(jobs), quiet=quiet) as board:
+        clock = Clock(seconds, config.workers, board.show)
+
+        def show(job: str, phase: str, done: int, total: int, note: str) -> None:
+            clock.show(job, phase, done, total, note)
+            if phase == "done":
+                settle()
+
+        settle()
+        try:
+            run_all(list(jobs.values()), config.workers, show, keep_going=True)
+        finally:
+            settle()
+    return out
+
+
+def outline(config: BankConfig) -> list[str]:
+    """Before a long run: what will be done, and about how long it takes."""
+    units = units_of(config)
+    left = {job.name: u.seconds(job.name) for u in units for job in u.jobs() if not job.is_done()}
+    hours, names = sum(left.values()) / 3600, {u.unit.scenario.name for u in units}
+    return [
+        f"{len(names)} scenarios, {len(units)} units of scenario and seed, {len(BRANCHES)} branches each, "
+        f"in {config.out}",
+        f"about {hours:.1f} core-hours are left, {hours / config.workers:.1f} hours with {config.workers} runs at a "
+        "time; up to three times as long on a slow machine",
+    ]
+
+
+def finished(units: Sequence[BankUnit]) -> int:
+    """How many units have all their branches."""
+    return sum(u.is_done() for u in units)
