@@ -33,7 +33,7 @@ WEIGHTS = {
     "passed": "1 if the verifier passed the completion, else the completion is dropped",
 }
 REPLAYS = {
-    "fixed": "sampled once, before training, and cached in the run directory",
+    "fixed": "sampled once, some updates ahead (a pool: before training), and cached in the run directory",
     "fresh": "sampled anew for every update",
     "aggregate": "each round adds to all earlier rounds",
     "round": "sampled once per round from the current student, replacing the last round",

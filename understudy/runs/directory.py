@@ -191,6 +191,10 @@ class RunDir:
         with self._explained():
             return cached_tensors(self.path / "data" / f"{name}.safetensors", make, self.note)
 
+    def has(self, name: str) -> bool:
+        """Whether `cache` has made data/NAME.safetensors before."""
+        return (self.path / "data" / f"{name}.safetensors").exists()
+
     def save(
         self, step: int, write_model: Callable[[Path], object], tensors: Mapping[str, Tensor], state: Mapping[str, Any]
     ) -> Path:

@@ -73,6 +73,9 @@ class SharedRun(RunDir):
             distributed.barrier()
         return load_tensors(path)
 
+    def has(self, name: str) -> bool:
+        return distributed.agreed(super().has(name))
+
     def save(
         self, step: int, write_model: Callable[[Path], object], tensors: Mapping[str, Tensor], state: Mapping[str, Any]
     ) -> Path:

@@ -270,5 +270,8 @@ class _Memory:
             self.tensors[name] = make()
         return self.tensors[name]
 
+    def has(self, name: str) -> bool:
+        return name in self.tensors
+
     def describe(self, **facts: object) -> None:
         """Nothing to keep."""

@@ -22,6 +22,14 @@ from understudy.randomness import generator, seed_from
 from understudy.training.engine_sampler import EngineSampler
 from understudy.types import Ledger, Prompt, Rollout, prompt_tokens
 
+AT_ONCE = 2048  # prompts whose completions are sampled together
+CHUNK = 16  # updates, at least, whose completions replay fixed samples together
+
+
+def chunk_updates(prompts_per_update: int) -> int:
+    """How many updates of replay fixed have their completions sampled together, before the first of them."""
+    return max(CHUNK, -(-AT_ONCE // prompts_per_update))
+
 
 class PromptStream:
     """The training prompts in order, encoded by the student; with a pool, whole shuffled passes over it."""
@@ -41,6 +49,11 @@ class PromptStream:
             first = self.config.first_prompt + start
             return _placed(self._read(first, n), first)
         return _placed([self._pool[i] for i in self.indices(start, n)], start)
+
+    def chunk(self, chunk: int) -> list[Prompt]:
+        """The prompts of chunk number `chunk` of replay fixed."""
+        size = chunk_updates(self.config.prompts_per_update) * self.config.prompts_per_update
+        return self.take(chunk * size, min(size, len(self) - chunk * size))
 
     def distinct(self) -> list[Prompt]:
         """Every prompt that the training uses, once."""

@@ -22,11 +22,10 @@ from understudy.protocols import Supervision, Task
 from understudy.randomness import generator
 from understudy.runs.checkpoint import cached_tensors
 from understudy.terminal import Progress, no_progress
-from understudy.training.acting import Actor, PromptStream
+from understudy.training.acting import AT_ONCE, Actor, PromptStream, chunk_updates
 from understudy.training.labels import Labelled, count_scored, expert_draws, experts_top_k, label
 from understudy.types import Ledger, Prompt, Rollout
 
-AT_ONCE = 2048  # prompts sampled between two calls of `show`
 CACHE_BYTES = 1 << 30  # largest cache of expert states on disk
 
 
@@ -34,6 +33,8 @@ class Cache(Protocol):
     """Where rollouts are kept for a resume: a run directory."""
 
     def cache(self, name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]: ...
+
+    def has(self, name: str) -> bool: ...
 
     def describe(self, **facts: object) -> None: ...
 
@@ -47,6 +48,7 @@ class RolloutSource:
         self.run, self.ledger, self.show = run, ledger, show
         self._rounds: dict[int, tuple[list[Rollout], list[Tensor] | None]] = {}
         self._reused: tuple[int, list[Labelled]] = (-1, [])
+        self._sampled: tuple[int, list[Rollout]] = (-1, [])  # the chunk of replay fixed in use
 
     def labelled(self, step: int) -> list[Labelled]:
         """The labelled rollouts of update `step` (0, 1, ...): this process's share."""
@@ -102,8 +104,13 @@ class RolloutSource:
     # -- replay fixed -------------------------------------------------------------------------------------------
 
     def fixed(self, step: int) -> list[Labelled]:
-        """Of the completions that were sampled before training; with a pool, again in every pass."""
+        """Of completions that are sampled once: a chunk of updates at a time; of a pool all, again in every pass."""
         n, samples = self.config.prompts_per_update, self.config.samples_per_prompt
+        if not self._whole:
+            chunk, first = divmod(step, chunk_updates(n))
+            rollouts = self._chunk(chunk)[first * n * samples : (first + 1) * n * samples]
+            self.actor.count(rollouts, self.ledger)
+            return self.labels(rollouts)
         where = [p * samples + s for p in self.prompts.indices(step * n, n) for s in range(samples)]
         rollouts = [self._fixed_rollouts[i] for i in where]
         # paid for when first used; a pool's later passes are free
@@ -115,8 +122,22 @@ class RolloutSource:
         return self.labels(rollouts, supervision=(self._fixed_supervision, where))
 
     @cached_property
+    def _whole(self) -> bool:
+        """Whether everything is sampled before the first update: a pool, and a run that an earlier version began."""
+        return bool(self.config.prompt_pool) or self.run.has("fixed")
+
+    def _chunk(self, chunk: int) -> list[Rollout]:
+        if self._sampled[0] != chunk:
+            prompts = self.prompts.chunk(chunk)
+            self._sampled = (chunk, self._completed(prompts, f"fixed-{chunk:04d}"))
+        return self._sampled[1]
+
+    @cached_property
     def _fixed_rollouts(self) -> list[Rollout]:
-        prompts = self.prompts.distinct()
+        return self._completed(self.prompts.distinct(), "fixed")
+
+    def _completed(self, prompts: Sequence[Prompt], name: str) -> list[Rollout]:
+        """Completions of these prompts, which data/NAME keeps."""
 
         def make() -> dict[str, Tensor]:
             rollouts: list[Rollout] = []
@@ -126,7 +147,7 @@ class RolloutSource:
             self.show("sampling", len(prompts), len(prompts), "")
             return pack(rollouts)
 
-        return self._unpack(self.run.cache("fixed", make), prompts)
+        return self._unpack(self.run.cache(name, make), prompts)
 
     @cached_property
     def _fixed_supervision(self) -> Supervision | None:
@@ -220,6 +241,12 @@ class RolloutSource:
         return round_
 
 
+def samples_are_kept(config: Resolved, folder: Path) -> bool:
+    """Whether a run's data/ folder holds all completions that replay fixed needs."""
+    last = (config.updates - 1) // chunk_updates(config.prompts_per_update)
+    return any((folder / "data" / f"{name}.safetensors").exists() for name in ("fixed", f"fixed-{last:04d}"))
+
+
 def kept_rollouts(config: Resolved, task: Task, student: Policy, folder: Path) -> list[Rollout]:
     """The completions in a run's data/ folder. UserError when there are none, or they are damaged."""
     stream = PromptStream(config, task, student)
@@ -228,6 +255,8 @@ def kept_rollouts(config: Resolved, task: Task, student: Policy, folder: Path) -
     for path in sorted((folder / "data").glob("*.safetensors")):
         if path.stem == "fixed":
             prompts = stream.distinct()
+        elif path.stem.startswith("fixed-"):
+            prompts = stream.chunk(int(path.stem.removeprefix("fixed-")))
         elif path.stem.startswith("round-"):
             prompts = stream.take(int(path.stem.removeprefix("round-")) * per_round, per_round)
         else:

@@ -6,7 +6,6 @@ Mistakes are found before anything is written; a run directory of another traini
 from __future__ import annotations
 
 import dataclasses
-import os
 import signal
 import threading
 import time
@@ -42,7 +41,7 @@ from understudy.terminal import Progress, no_progress
 from understudy.training.acting import Actor
 from understudy.training.card import card, find_diagnosis
 from understudy.training.engine_sampler import EngineSampler
-from understudy.training.rollouts import RolloutSource
+from understudy.training.rollouts import RolloutSource, samples_are_kept
 from understudy.training.server_sampler import ServerSampler
 from understudy.training.state import load_state, save_state, seed_all
 from understudy.training.update import check_weights, learning_rate
@@ -218,7 +217,7 @@ def fit(student: Policy, config: Resolved, note: Callable[[str], None]) -> None:
 
 def _expert_is_needed(config: Resolved) -> bool:
     """Whether to load the expert now. Completions that are kept already need none."""
-    kept = os.path.exists(Path(config.out) / "data" / "fixed.safetensors")
+    kept = config.replay == "fixed" and samples_are_kept(config, Path(config.out))
     return bool(config.expert and config.eval_expert) or (table.needs_expert(config) and not kept)
 
 

@@ -18,8 +18,9 @@ from understudy.runs.checkpoint import read_cached
 
 def at_work(directory: Path) -> dict[str, Estimate]:
     """The expert's accuracy on the SFT pilot's training samples, verified as they were drawn; {} without a reward."""
-    kept = read_cached(directory / "data" / "fixed.safetensors", lambda _: None)
-    return {"expert_at_work": intervals.share(kept["reward"][:, None].numpy())} if kept else {}
+    files = sorted((directory / "data").glob("fixed*.safetensors"))
+    kept = [tensors["reward"].numpy() for path in files if (tensors := read_cached(path, lambda _: None))]
+    return {"expert_at_work": intervals.share(np.concatenate(kept)[:, None])} if kept else {}
 
 
 def online_level(rewards: Sequence[Sequence[float]], batch: int) -> dict[str, Estimate]:
