@@ -27,6 +27,7 @@ from understudy.types import Batch
 CPU_LOGITS, DEVICE_LOGITS = 3 * 2**20, 2**28
 """Logits of one chunk (12 MiB and 1 GiB of float32): a CPU wants them near its caches, a GPU wants large products."""
 LEAST = 16  # tokens per chunk: the head's weights are read once per chunk
+WATCHED = 16  # one token in so many counts for the entropies, which then cost an update less than 1%
 
 
 class Losses(NamedTuple):
@@ -37,6 +38,37 @@ class Losses(NamedTuple):
     loss_N: Tensor
     logp_N: Tensor
     """Of the target tokens."""
+
+
+class Entropies:
+    """Entropy per token of student and expert, in nats, on one token in WATCHED of what passes the kernel.
+
+    Sums of what this process has seen; the mean does not change when a chunk is computed twice.
+    """
+
+    def __init__(self) -> None:
+        self.student: Tensor | float = 0.0
+        self.expert: Tensor | float = 0.0
+        self.tokens = self.of_expert = 0
+
+    def add(self, student_nV: Tensor, expert_nV: Tensor | None) -> None:
+        """Log-probs of a chunk's tokens; expert None: its distribution is not at hand."""
+        kept_nV = student_nV[::WATCHED]
+        self.student = self.student + _entropy(kept_nV)
+        self.tokens += len(kept_nV)
+        if expert_nV is not None:
+            self.expert = self.expert + _entropy(expert_nV[::WATCHED])
+            self.of_expert += len(kept_nV)
+
+    @property
+    def sums(self) -> list[float]:
+        """[student's nats, tokens, expert's nats, tokens]."""
+        return [float(self.student), float(self.tokens), float(self.expert), float(self.of_expert)]
+
+
+def _entropy(logp_nV: Tensor) -> Tensor:
+    p_nV = logp_nV.exp()
+    return -p_nV.mul_(logp_nV).masked_fill_(logp_nV == -torch.inf, 0.0).sum()
 
 
 class Part(NamedTuple):
@@ -65,21 +97,24 @@ def token_losses(
     objective: Objective,
     scale_N: Tensor,
     chunk: int = 0,
+    entropies: Entropies | None = None,
 ) -> Losses:
     """The losses of a batch's tokens from the last hidden states; `head` maps these to logits.
 
-    scale_N: factor of each token's loss in the total (losses.scales). chunk: see `chunk_of`. Memory beyond the hidden
-    states is that of one chunk's logits where the head is a plain matrix, or its logits can be recomputed.
+    scale_N: factor of each token's loss in the total (losses.scales). chunk: see `chunk_of`. entropies: what adds up
+    those of the tokens. Memory beyond the hidden states is that of one chunk's logits where the head is a plain
+    matrix, or its logits can be recomputed.
     """
     scale_N = scale_N.to(hidden_ND.device)
     if type(head) is nn.Linear:
         size = chunk_of(head.weight.shape[0], hidden_ND.device, chunk)
-        return Losses(*_FusedHead.apply(hidden_ND, head.weight, head.bias, batch, objective, scale_N, size))
+        return Losses(*_FusedHead.apply(hidden_ND, head.weight, head.bias, batch, objective, scale_N, size, entropies))
     if chunk <= 0 or len(hidden_ND) <= chunk:
-        return Losses(*_FromLogits.apply(head(hidden_ND), batch, objective, scale_N, slice(0, len(hidden_ND))))
+        whole = slice(0, len(hidden_ND))
+        return Losses(*_FromLogits.apply(head(hidden_ND), batch, objective, scale_N, whole, entropies))
 
     def piece(hidden: Tensor, at: slice) -> tuple[Tensor, ...]:
-        return _FromLogits.apply(head(hidden), batch, objective, scale_N[at], at)
+        return _FromLogits.apply(head(hidden), batch, objective, scale_N[at], at, entropies)
 
     parts = [checkpoint(piece, hidden_ND[at], at, use_reentrant=False) for at in chunks(len(hidden_ND), chunk)]
     return Losses(sum(p[0] for p in parts), torch.cat([p[1] for p in parts]), torch.cat([p[2] for p in parts]))
@@ -91,7 +126,7 @@ class _FusedHead(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, hidden_ND: Tensor, weight_VD: Tensor, bias_V: Tensor | None, batch: Batch, objective: Objective,
-        scale_N: Tensor, size: int,
+        scale_N: Tensor, size: int, entropies: Entropies | None,
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
         kind = hidden_ND.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight_VD.dtype
@@ -105,7 +140,7 @@ class _FusedHead(torch.autograd.Function):
             table = Table(w, b, min(size, len(hidden_ND)))
             for at in chunks(len(hidden_ND), size):
                 h = hidden_ND[at].to(dtype)
-                part = evaluate(*table.logits(h), batch, objective, at)
+                part = evaluate(*table.logits(h), batch, objective, at, entropies)
                 losses.append(part.loss_n)
                 logps.append(part.logp_n)
                 factor = (part.factor_n * scale_N[at]).unsqueeze(-1)
@@ -128,7 +163,7 @@ class _FusedHead(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        return (*(None if d is None else d * grad.to(d.dtype) for d in ctx.saved_tensors), None, None, None, None)
+        return (*(None if d is None else d * grad.to(d.dtype) for d in ctx.saved_tensors), *(None,) * 5)
 
 
 class _FromLogits(torch.autograd.Function):
@@ -136,9 +171,10 @@ class _FromLogits(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, logits_nV: Tensor, batch: Batch, objective: Objective, scale_n: Tensor, at: slice
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        part = evaluate(logits_nV.clone(), None, batch, objective, at)
+        ctx: Any, logits_nV: Tensor, batch: Batch, objective: Objective, scale_n: Tensor, at: slice,
+        entropies: Entropies | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+        part = evaluate(logits_nV.clone(), None, batch, objective, at, entropies)
         ctx.save_for_backward(part.d_nV.mul_((part.factor_n * scale_n).unsqueeze(-1)).to(logits_nV.dtype))
         ctx.mark_non_differentiable(part.loss_n, part.logp_n)
         return (part.loss_n * scale_n).sum(), part.loss_n, part.logp_n
@@ -146,7 +182,7 @@ class _FromLogits(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         (d_nV,) = ctx.saved_tensors
-        return d_nV * grad.to(d_nV.dtype), None, None, None, None
+        return d_nV * grad.to(d_nV.dtype), *(None,) * 5
 
 
 class Table:
@@ -168,9 +204,17 @@ class Table:
 
 
 @torch.no_grad()
-def evaluate(logits_nV: Tensor, spare_nV: Tensor | None, batch: Batch, objective: Objective, at: slice) -> Part:
+def evaluate(
+    logits_nV: Tensor, spare_nV: Tensor | None, batch: Batch, objective: Objective, at: slice,
+    entropies: Entropies | None = None,
+) -> Part:  # fmt: skip
     """The losses of tokens `at` and their gradient by the logits. logits and spare (None = new) are overwritten."""
     student_nV = log_of(logits_nV, spare_nV)
+    expert_nV = None
+    if objective.target == "distribution" and not objective.top_k and batch.signal is not None:
+        expert_nV = batch.signal.table(at).to(student_nV)
+    if entropies is not None:
+        entropies.add(student_nV, expert_nV)
     free_nV = logits_nV if logits_nV.dtype == student_nV.dtype else torch.empty_like(student_nV)
     target_n1 = batch.target_ids_N[at].unsqueeze(-1)
     logp_n = student_nV.gather(-1, target_n1).squeeze(-1)
@@ -187,10 +231,10 @@ def evaluate(logits_nV: Tensor, spare_nV: Tensor | None, batch: Batch, objective
         return Part(loss_n, logp_n, d_nV, -slope_n)
     if batch.signal is None:
         raise ValueError("a distribution target needs the expert's distribution")
-    if objective.top_k:
+    if expert_nV is None:
         loss_n, d_nV = _coarse(student_nV, batch, objective, at)
     else:
-        loss_n, d_nV = _whole(student_nV, batch.signal.table(at).to(student_nV), free_nV, objective)
+        loss_n, d_nV = _whole(student_nV, expert_nV, free_nV, objective)
     return Part(weight_n * loss_n, logp_n, d_nV, weight_n)
 
 

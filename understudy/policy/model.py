@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from understudy.errors import UserError
-from understudy.methods.kernel import Losses, chunk_of, chunks, token_losses
+from understudy.methods.kernel import Entropies, Losses, chunk_of, chunks, token_losses
 from understudy.methods.losses import Objective
 from understudy.policy import decoding, tokens
 from understudy.policy.lora import Adapter, attach
@@ -37,7 +37,9 @@ class Sharding(Protocol):
 
     def gathered_weights(self) -> contextlib.AbstractContextManager[None]: ...
 
-    def losses(self, batch: Batch, goal: Objective, scale_N: Tensor, chunk: int) -> Losses: ...
+    def losses(
+        self, batch: Batch, goal: Objective, scale_N: Tensor, chunk: int, entropies: Entropies | None
+    ) -> Losses: ...
 
     def whole(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]: ...
 
@@ -151,16 +153,20 @@ class Policy:
         except ValueError as error:
             raise UserError("activation_checkpointing", True, f"{self.name} cannot: {error}") from None
 
-    def losses(self, batch: Batch, goal: Objective, scale_N: Tensor, chunk: int = 0) -> Losses:
+    def losses(
+        self, batch: Batch, goal: Objective, scale_N: Tensor, chunk: int = 0, entropies: Entropies | None = None
+    ) -> Losses:
         """The losses of a batch, see kernel.token_losses."""
         if self.shards is not None:
-            return self.shards.losses(batch, goal, scale_N, chunk)
-        return self.local_losses(batch, goal, scale_N, chunk)
+            return self.shards.losses(batch, goal, scale_N, chunk, entropies)
+        return self.local_losses(batch, goal, scale_N, chunk, entropies)
 
-    def local_losses(self, batch: Batch, goal: Objective, scale_N: Tensor, chunk: int = 0) -> Losses:
+    def local_losses(
+        self, batch: Batch, goal: Objective, scale_N: Tensor, chunk: int = 0, entropies: Entropies | None = None
+    ) -> Losses:
         """`losses` with the weights of this process."""
         with self.precision():
-            return token_losses(self.hidden(batch), self.head, batch, goal, scale_N, chunk)
+            return token_losses(self.hidden(batch), self.head, batch, goal, scale_N, chunk, entropies)
 
     def hidden(self, padded: Padded | Batch) -> Tensor:
         """(N, D) states that predict each completion token, or (N, V) logits where the head is not a plain matrix."""

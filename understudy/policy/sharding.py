@@ -18,7 +18,7 @@ from torch import Tensor
 
 from understudy import distributed
 from understudy.errors import UserError
-from understudy.methods.kernel import Losses
+from understudy.methods.kernel import Entropies, Losses
 from understudy.methods.losses import Objective
 from understudy.policy.model import Policy
 from understudy.types import Batch
@@ -88,9 +88,9 @@ class Shards:
                 module.set_reshard_after_forward(module is not self.model, recurse=False)
                 module.reshard()
 
-    def losses(self, batch: Batch, goal: Objective, scale_N: Tensor, chunk: int) -> Losses:
+    def losses(self, batch: Batch, goal: Objective, scale_N: Tensor, chunk: int, entropies: Entropies | None) -> Losses:
         """Policy.local_losses with sharded weights (collective)."""
-        return self.model.understudy_losses(batch, goal, scale_N, chunk)
+        return self.model.understudy_losses(batch, goal, scale_N, chunk, entropies)
 
     def whole(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Every weight, whole, on the CPU of the first process; {} elsewhere (collective)."""

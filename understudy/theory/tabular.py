@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from understudy.config import TrainConfig, resolve
-from understudy.methods.kernel import Losses, token_losses
+from understudy.methods.kernel import Entropies, Losses, token_losses
 from understudy.methods.losses import Objective
 from understudy.policy.sampling import draw
 from understudy.protocols import Expert, Stepper, TableSignal, Task
@@ -96,8 +96,10 @@ class TablePolicy:
     def trained(self) -> dict[str, Tensor]:
         return dict(cast(nn.Module, self.model).named_parameters())
 
-    def losses(self, batch: Batch, goal: Objective, scale_N: Tensor, chunk: int = 0) -> Losses:
-        return token_losses(self.hidden(batch), self.head, batch, goal, scale_N, chunk)
+    def losses(
+        self, batch: Batch, goal: Objective, scale_N: Tensor, chunk: int = 0, entropies: Entropies | None = None
+    ) -> Losses:
+        return token_losses(self.hidden(batch), self.head, batch, goal, scale_N, chunk, entropies)
 
     @torch.no_grad()
     def log_probs(self) -> Tensor:

@@ -24,6 +24,7 @@ from understudy.runs.checkpoint import cached_tensors
 from understudy.terminal import Progress, no_progress
 from understudy.training.acting import AT_ONCE, Actor, PromptStream, chunk_updates
 from understudy.training.labels import Labelled, count_scored, expert_draws, experts_top_k, label
+from understudy.training.monitor import Seen, seen
 from understudy.types import Ledger, Prompt, Rollout
 
 CACHE_BYTES = 1 << 30  # largest cache of expert states on disk
@@ -48,10 +49,13 @@ class RolloutSource:
         self.run, self.ledger, self.show = run, ledger, show
         self._rounds: dict[int, tuple[list[Rollout], list[Tensor] | None]] = {}
         self._reused: tuple[int, list[Labelled]] = (-1, [])
+        self.seen: Seen | None = None
+        """What the student's completions show that are new in this update; None: there are none."""
         self._sampled: tuple[int, list[Rollout]] = (-1, [])  # the chunk of replay fixed in use
 
     def labelled(self, step: int) -> list[Labelled]:
         """The labelled rollouts of update `step` (0, 1, ...): this process's share."""
+        self.seen = None
         replay = {"fixed": self.fixed, "fresh": self.fresh, "aggregate": self.aggregate, "round": self.round}
         return replay[self.config.replay](step)
 
@@ -98,6 +102,7 @@ class RolloutSource:
         if self._reused[0] != first or reuse == 1:
             rollouts = self._act(self.prompts.take(first // reuse * n, n), first)
             self.actor.count(rollouts, self.ledger)
+            self.seen = seen(rollouts, self.actor.task.verified)
             self._reused = (first, self.labels(rollouts))
         return self._reused[1]
 
@@ -236,6 +241,7 @@ class RolloutSource:
         if update == 0:
             rollouts, targets = self._of_round(round_)
             self.actor.count(rollouts, self.ledger)
+            self.seen = seen(rollouts, self.actor.task.verified)
             if targets is not None:
                 count_scored(self.ledger, rollouts)
         return round_

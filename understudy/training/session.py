@@ -21,6 +21,7 @@ import torch
 from understudy import distributed
 from understudy.config import VOLATILE, Resolved, TrainConfig, to_dict
 from understudy.errors import UserError
+from understudy.evaluation.numbers import duration
 from understudy.evaluation.sampled import held_out, splits_of
 from understudy.evaluation.schedule import Evaluator
 from understudy.experts import load_expert
@@ -41,6 +42,7 @@ from understudy.terminal import Progress, no_progress
 from understudy.training.acting import Actor
 from understudy.training.card import card, find_diagnosis
 from understudy.training.engine_sampler import EngineSampler
+from understudy.training.monitor import Monitor
 from understudy.training.rollouts import RolloutSource, samples_are_kept
 from understudy.training.server_sampler import ServerSampler
 from understudy.training.state import load_state, save_state, seed_all
@@ -70,6 +72,7 @@ class Session:
     show: Progress
     stop_requested: Callable[[], bool]
     """Whether this process is to stop."""
+    monitor: Monitor
     weights: tuple[float, float]
     """Number of weights of student and expert, by which the ledger counts FLOPs."""
 
@@ -96,7 +99,9 @@ class Session:
     def save(self, step: int) -> None:
         """A checkpoint before update `step`."""
         check_weights(self.student, step)
-        state = {"ledger": self.ledger.as_dict(), "updates": self.config.updates}
+        state = {
+            "ledger": self.ledger.as_dict(), "updates": self.config.updates, "monitor": self.monitor.as_list(),
+        }  # fmt: skip
         save_state(self.run, step, self.student, self.optimizer, state)
 
     def log(self, step: int, metrics: dict[str, Any], began: float) -> None:
@@ -107,9 +112,20 @@ class Session:
         self.ledger.train_seconds += time.perf_counter() - began
         self.ledger.flops = flops_of(self.ledger.as_dict(), *self.weights)
         record = {"kind": "train", "step": step + 1, "lr": self.optimizer.param_groups[0]["lr"]} | metrics
+        record |= self.monitor.add(self.rollouts.seen)
         self.run.log(record | {"seconds": time.perf_counter() - began, "ledger": self.ledger.as_dict()})
-        loss = f"loss {metrics['loss']:.3f}" if metrics["loss"] is not None else "no data"
-        self.show("train", step + 1, self.config.updates, loss)
+        self.show("train", step + 1, self.config.updates, self._note(step + 1, metrics["loss"]))
+
+    def _note(self, step: int, loss: float | None) -> str:
+        """For the progress: loss, reward with its band, time left."""
+        c, spent = self.config, self.ledger
+        share = step / c.updates
+        if c.budget:
+            share = max(share, getattr(spent, c.budget_axis) / c.budget)
+        left = (spent.train_seconds + spent.eval_seconds) * (1 - share) / share
+        parts = [f"loss {loss:.3f}" if loss is not None else "no data", self.monitor.shown]
+        parts.append(f"{duration(left)} left" if share < 1 else "")
+        return ", ".join(filter(None, parts))
 
     def finish(self, final: dict[str, Any]) -> None:
         """Write the model with its card, and final.json."""
@@ -164,9 +180,10 @@ def open_session(config: Resolved, progress: Progress, note: Callable[[str], Non
         )
         # the training is a function of (config, step, weights, random state), so this is all that a resume needs
         seed_all(config.seed)
-        first_step, ledger, kept = 0, Ledger(), run.restore()
+        first_step, ledger, monitor, kept = 0, Ledger(), Monitor(), run.restore()
         if kept is not None:
             first_step, ledger = kept.step, Ledger(**kept.state["ledger"])
+            monitor = Monitor(kept.state.get("monitor", ()))
             load_state(kept, student, optimizer, config.seed)
         if distributed.is_main():
             trackers = open_trackers(config.tracker, run.path, recorded, first_step, note)
@@ -176,7 +193,7 @@ def open_session(config: Resolved, progress: Progress, note: Callable[[str], Non
         evaluator = Evaluator(config, task, student, expert if config.expert else None, run, ledger, progress)
         yield Session(
             config, recorded, first_step, student, optimizer, rollouts, evaluator, run, ledger, progress,
-            stop_requested, _sizes(run),
+            stop_requested, monitor, _sizes(run),
         )  # fmt: skip
 
 

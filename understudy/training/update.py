@@ -12,6 +12,7 @@ import torch
 from understudy import distributed
 from understudy.config import Resolved
 from understudy.errors import UserError
+from understudy.methods.kernel import Entropies
 from understudy.methods.losses import scales
 from understudy.policy import Policy
 from understudy.training.labels import Labelled, batches, empty_row, objective, split
@@ -31,7 +32,8 @@ def update(
     tokens_float, rows_float, reward_sum, rewarded, before = distributed.total(here)
     total_tokens, rows = int(tokens_float), int(rows_float)
     if not rows:
-        nothing = dict.fromkeys(("loss", "grad_norm", "actor", "reward", "length", "logp_drift"))
+        names = ("loss", "grad_norm", "actor", "reward", "length", "logp_drift", "entropy", "expert_entropy")
+        nothing = dict.fromkeys(names)
         return nothing | {"tokens": 0, "prompt_tokens": 0}
     # a row whose weights are all zero has zero gradient: it counts in the mean, but is not computed
     pulled = [x for x in labelled if bool(x.weight.any())]
@@ -39,6 +41,7 @@ def update(
     student.model.train()
     optimizer.zero_grad(set_to_none=False)
     loss_sum, drift_sum, clipped, tokens = 0.0, 0.0, 0.0, 0.0
+    entropies = Entropies()
     parts = split(pulled, student, config.micro_batch, config.micro_tokens)
     if student.shards is not None:  # all make the same number of passes, or they would wait for each other forever
         passes = max(distributed.gathered(len(parts)))
@@ -46,10 +49,12 @@ def update(
     with closing(batches(parts, student)) as stream:
         for batch in stream:
             scale_N = scales(batch.row_N, config.reduction, total_tokens, rows)
-            total, _, logp_N = student.losses(batch, goal, scale_N, config.logit_chunk)
+            pulls = bool(batch.weight_N.any())
+            watched = entropies if pulls else None
+            total, _, logp_N = student.losses(batch, goal, scale_N, config.logit_chunk, watched)
             # FSDP2 takes the mean of the processes' gradients; the gradient is their sum
             (total if student.shards is None else total * distributed.size()).backward()
-            if not bool(batch.weight_N.any()):
+            if not pulls:
                 continue
             loss_sum += float(total.detach())
             tokens += len(logp_N)
@@ -67,7 +72,10 @@ def update(
     norm_tensor = torch.nn.utils.clip_grad_norm_(trained, limit)
     norm = float(norm_tensor.full_tensor() if hasattr(norm_tensor, "full_tensor") else norm_tensor)
     if student.shards is not None:
-        loss_sum, drift_sum, tokens, clipped = distributed.total([loss_sum, drift_sum, tokens, clipped])
+        sums = [loss_sum, drift_sum, tokens, clipped, *entropies.sums]
+        loss_sum, drift_sum, tokens, clipped, *entropy = distributed.total(sums)
+    else:
+        entropy = entropies.sums
     if math.isfinite(loss_sum) and math.isfinite(norm):
         optimizer.step()
     acted_is_target = config.behavior == "student" and config.target != "expert_token"
@@ -80,6 +88,8 @@ def update(
         "reward": reward_sum / rewarded if rewarded else None,
         "length": total_tokens / rows,
         "logp_drift": drift_sum / tokens if tokens and acted_is_target else None,
+        "entropy": entropy[0] / entropy[1] if entropy[1] else None,
+        "expert_entropy": entropy[2] / entropy[3] if entropy[3] else None,
         "ratio_clipped": clipped / tokens if tokens and config.clip < math.inf else None,
     }
 
