@@ -92,6 +92,8 @@ class Batch:
     weight_N: Tensor  # of each token's loss
     behavior_logp_N: Tensor | None = None  # for the importance ratio; None = no ratio
     signal: Signal | None = None  # of the expert, when the target is a distribution
+    watched_M: Tensor | None = None
+    """On the CPU: numbers of the tokens, in order, whose entropies are logged. None: all."""
 
     def __post_init__(self) -> None:
         n = len(self.place_N)

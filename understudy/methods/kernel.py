@@ -27,7 +27,6 @@ from understudy.types import Batch
 CPU_LOGITS, DEVICE_LOGITS = 3 * 2**20, 2**28
 """Logits of one chunk (12 MiB and 1 GiB of float32): a CPU wants them near its caches, a GPU wants large products."""
 LEAST = 16  # tokens per chunk: the head's weights are read once per chunk
-WATCHED = 16  # one token in so many counts for the entropies, which then cost an update less than 1%
 
 
 class Losses(NamedTuple):
@@ -41,7 +40,7 @@ class Losses(NamedTuple):
 
 
 class Entropies:
-    """Entropy per token of student and expert, in nats, on one token in WATCHED of what passes the kernel.
+    """Entropy per token of student and expert, in nats, on the watched tokens of what passes the kernel.
 
     Sums of what this process has seen; the mean does not change when a chunk is computed twice.
     """
@@ -51,14 +50,20 @@ class Entropies:
         self.expert: Tensor | float = 0.0
         self.tokens = self.of_expert = 0
 
-    def add(self, student_nV: Tensor, expert_nV: Tensor | None) -> None:
-        """Log-probs of a chunk's tokens; expert None: its distribution is not at hand."""
-        kept_nV = student_nV[::WATCHED]
-        self.student = self.student + _entropy(kept_nV)
-        self.tokens += len(kept_nV)
+    def add(self, student_nV: Tensor, expert_nV: Tensor | None, watched_M: Tensor | None, at: slice) -> None:
+        """Log-probs of the tokens `at`; expert None: its distribution is not at hand."""
+        if watched_M is not None:
+            first, last = torch.searchsorted(watched_M, torch.tensor([at.start, at.stop])).tolist()
+            if first == last:
+                return
+            kept_m = (watched_M[first:last] - at.start).to(student_nV.device)
+            student_nV = student_nV[kept_m]
+            expert_nV = None if expert_nV is None else expert_nV[kept_m]
+        self.student = self.student + _entropy(student_nV)
+        self.tokens += len(student_nV)
         if expert_nV is not None:
-            self.expert = self.expert + _entropy(expert_nV[::WATCHED])
-            self.of_expert += len(kept_nV)
+            self.expert = self.expert + _entropy(expert_nV)
+            self.of_expert += len(student_nV)
 
     @property
     def sums(self) -> list[float]:
@@ -214,7 +219,7 @@ def evaluate(
     if objective.target == "distribution" and not objective.top_k and batch.signal is not None:
         expert_nV = batch.signal.table(at).to(student_nV)
     if entropies is not None:
-        entropies.add(student_nV, expert_nV)
+        entropies.add(student_nV, expert_nV, batch.watched_M, at)
     free_nV = logits_nV if logits_nV.dtype == student_nV.dtype else torch.empty_like(student_nV)
     target_n1 = batch.target_ids_N[at].unsqueeze(-1)
     logp_n = student_nV.gather(-1, target_n1).squeeze(-1)

@@ -25,10 +25,11 @@ from understudy.methods.losses import Objective
 from understudy.policy import Policy, pad, padding
 from understudy.policy.sampling import inverse_cdf
 from understudy.protocols import Expert, Supervision, TableSignal
-from understudy.randomness import uniforms
+from understudy.randomness import seed_from, uniforms
 from understudy.types import Batch, Ledger, Prompt, Rollout, Signal, prompt_tokens
 
 T = TypeVar("T")
+WATCHED = 16
 DRAWN = 64  # rollouts whose expert states exist at a time while labels are drawn
 
 
@@ -169,9 +170,23 @@ def batches(parts: Sequence[Sequence[Sequence[Labelled]]], student: Policy) -> G
                 torch.cat([x.target_ids for x in rows]).to(student.device), padded.row_N,
                 torch.cat([x.weight for x in rows]).to(student.device),
                 torch.cat([x.behavior_logp for x in rows]).to(student.device), signal,
+                watched([x.rollout for x in rows]),
             )  # fmt: skip
         for s in supervisions:
             s.finish()
+
+
+def watched(rollouts: Sequence[Rollout]) -> Tensor:
+    """(M,) numbers of the tokens whose entropies are logged: a few of every rollout, the same in any batch.
+
+    At most one token in WATCHED, so that they cost an update 1%; at least one of each.
+    """
+    places, before = [], 0
+    for r in rollouts:
+        stride = min(WATCHED, max(1, len(r.ids) // 2))
+        places.append(np.arange(seed_from("watch", r.prompt.key, r.sample) % stride, len(r.ids), stride) + before)
+        before += len(r.ids)
+    return torch.from_numpy(np.concatenate(places))
 
 
 @torch.no_grad()
