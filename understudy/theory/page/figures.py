@@ -20,7 +20,7 @@ FIGURES: dict[str, Callable[[dict[str, Any]], list[Figure]]] = {
         plots_offline.rate, plots_offline.baseline, plots_offline.trap, plots_offline.gaussian,
         plots_reward.figure3, plots_reward.benign, plots_reward.asymmetry, plots_reward.gradient,
         plots_reward.base_policy, plots_reward.horizon, plots_reward.falsifiers, plots_reward.rows,
-        plots_routes.route, plots_routes.warm_start,
+        plots_routes.route, plots_routes.warm_start, plots_routes.false_alarm, plots_routes.confirmation,
     )
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Figures of section 8: a claim's data -> one figure per panel. Offline is warm, online is cool."""
+"""Figures of sections 8 and 9: a claim's data -> one figure per panel. Offline is warm, online is cool."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from understudy.report.figures import svg as kit
-from understudy.theory.page.plots_offline import panels
+from understudy.theory.page.plots_offline import FLOOR, panels
 
 ROUTE = kit.VIOLET
 
@@ -45,4 +45,33 @@ def warm_start(d: dict[str, Any]) -> list[Figure]:
     kit.note(b, 0.12, 0.80, "from the base", kit.ONLINE, weight="bold")
     kit.note(b, 0.44, 0.12, "after SFT", kit.OFFLINE, weight="bold")
     b.set(xlabel="time (learning rate times updates)", ylabel="share of plain answers", ylim=(0, 1))
+    return figures
+
+
+def false_alarm(d: dict[str, Any]) -> list[Figure]:
+    figures, (a, b) = panels("200 updates of 64 rollouts", "5 updates of 4: every outcome")
+    updates = range(1, len(d["long"]) + 1)
+    a.plot(updates, d["long"], color=kit.OFFLINE)
+    a.plot(updates, d["single"], color=kit.SCORED, lw=1)
+    kit.note(a, 0.50, 0.70, "fixed-sample interval,\nlooked at every time", kit.OFFLINE, weight="bold")
+    kit.note(a, 0.50, 0.26, "the same, one look", kit.SCORED, weight="bold")
+    for values, colour in zip(d["small"], (kit.ONLINE, kit.OFFLINE)):
+        b.plot(range(1, len(values) + 1), values, color=colour, marker="o", ms=4)
+    kit.end_labels(b, [("the alarm", d["small"][0][-1], kit.ONLINE), ("fixed-sample", d["small"][1][-1], kit.OFFLINE)])
+    for ax in (a, b):
+        ax.axhline(d["alpha"], **FLOOR)
+        ax.set(xlabel="update", ylabel="P(false alarm so far)", ylim=(0, None))
+    b.set_xticks(range(1, len(d["small"][0]) + 1))
+    kit.note(a, 0.98, 0.03, "dotted: the stated error", kit.INK, ha="right")
+    return figures
+
+
+def confirmation(d: dict[str, Any]) -> list[Figure]:
+    figures, (a,) = panels("Keeping the best of several looks")
+    for colour, (n, values) in zip(kit.WARM[1:], d["lines"].items()):
+        a.plot(d["k"], values, color=colour, marker="o", ms=4)
+        kit.end_label(a, d["k"][-1], values[-1], f"{n:,} samples", colour)
+    a.axhline(d["alpha"], **FLOOR)
+    kit.note(a, 0.98, 0.09, "dotted: the error of the confirmation", kit.INK, ha="right")
+    a.set(xlabel="candidates, each worse by .02", ylabel="P(one of them is kept)", ylim=(0, 1), xlim=(0.5, 16.5))
     return figures
