@@ -15,10 +15,10 @@ from understudy.config import Resolved
 from understudy.errors import UserError
 from understudy.experts import load_expert
 from understudy.methods import table
+from understudy.methods.price import Lengths, Sizes
 from understudy.policy import Policy, check_same_language
 from understudy.protocols import Expert, Task
 from understudy.randomness import seed_from
-from understudy.routes.plan import Lengths, Sizes
 from understudy.routes.route import RouteConfig, resolved_phases
 from understudy.tasks import load_task
 from understudy.terminal import Progress

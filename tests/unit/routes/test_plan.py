@@ -8,16 +8,8 @@ import pytest
 
 from understudy.config import Resolved, TrainConfig, resolve
 from understudy.errors import UserError
-from understudy.routes.plan import (
-    SLACK,
-    Lengths,
-    Sizes,
-    budget_left,
-    flops_per_update,
-    plan,
-    tokens_per_update,
-    usual_total,
-)
+from understudy.methods.price import Lengths, Sizes, flops_per_update, tokens_per_update
+from understudy.routes.plan import SLACK, budget_left, plan, usual_total
 from understudy.routes.route import parse
 
 P, S, E = 10.0, 20.0, 15.0

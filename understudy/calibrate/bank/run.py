@@ -25,7 +25,7 @@ from understudy.config import TrainConfig
 from understudy.errors import UserError
 from understudy.experiments.job import Job, Note
 from understudy.experiments.jobs import run_all
-from understudy.routes.plan import Lengths, Sizes, flops_per_update
+from understudy.methods.price import Lengths, Sizes, flops_per_update
 from understudy.runs.files import read_json, write_json
 from understudy.runs.read import is_done
 from understudy.specs import unknown
