@@ -52,6 +52,22 @@ def test_the_production_alarm_over_every_path() -> None:
     assert exact[-1, 0] == pytest.approx(total, abs=1e-14)  # nothing above the bound sets it off more often
 
 
+def test_rewards_between_0_and_1_alarm_no_more_often() -> None:
+    """The chord: laws on 0, 1/2, 1 with their mean at the bound stay below the worst policy of 0 and 1."""
+    size, batches, bound, alpha = 2, 3, 0.5, 0.5
+    worst = looks.ever(looks.fall_alarm(size, batches, bound, alpha), size, batches, bound)[-1, 0]
+    chance = dict.fromkeys(((0.5, 0.0, 0.5), (0.4, 0.2, 0.4), (0.25, 0.5, 0.25), (0.05, 0.9, 0.05)), 0.0)
+    for path in itertools.product(range(3), repeat=size * batches):
+        alarm = FallAlarm(bound, batches, alpha)
+        for i in range(0, len(path), size):
+            alarm.add(sum(path[i : i + size]) / 2, size)
+        for law in chance:
+            chance[law] += alarm.alarmed * math.prod(law[value] for value in path)
+    assert chance[0.5, 0.0, 0.5] == pytest.approx(worst, abs=1e-14)
+    assert 0 < chance[0.4, 0.2, 0.4] < worst <= alpha
+    assert max(chance.values()) <= worst + 1e-14
+
+
 def test_a_rule_with_too_many_false_alarms_is_caught() -> None:
     assert looks.ever(looks.unweighted(2, 0.5, 0.2), 2, 6, 0.5)[-1, 0] > 0.2
     assert looks.ever(looks.fixed_look(4, 0.5, 0.05), 4, 4, 0.5)[-1, 0] > 0.05
