@@ -10,7 +10,7 @@ from itertools import product
 import numpy as np
 from scipy.stats import binom
 
-from understudy.evaluation.sequential import FallAlarm
+from understudy.evaluation.sequential import FallAlarm, share_low
 from understudy.theory.claims.claim import Options, Result, Row, at_least, at_most, equal
 from understudy.theory.exact import looks
 
@@ -31,6 +31,11 @@ def false_alarm(o: Options) -> Result:
                 f"P(alarm ever), worst policy with means >= {bound:g}, {batches} batches of {size}, alpha = {alpha:g}"
             )
             rows.append(at_most(name, alpha, worst, 0.0, headline=(size, alpha) == (4, 0.05)))
+    for error in (0.05, 0.2):
+        name = (
+            f"P(alarm ever) with the bound from a look at the start, 20 values, mean .7 throughout, error = {error:g}"
+        )
+        rows.append(at_most(name, error, _from_a_look(20, 0.7, 4, 3, error), 0.0))
     tree = looks.ever(looks.fixed_look(2, 0.5, ALPHA), 2, 6, 0.5, (0.5,))[:, 1]
     short, long = looks.fixed_looks(2, 6, 0.5, ALPHA), looks.fixed_looks(SIZE, UPDATES, BOUND, ALPHA)
     counts = [SIZE * t for t in range(1, UPDATES + 1)]
@@ -50,6 +55,16 @@ def false_alarm(o: Options) -> Result:
     tries = (looks.fall_alarm(size, batches, bound, ALPHA), looks.fixed_look(size, bound, ALPHA))
     small = [looks.ever(rule, size, batches, bound)[:, 0] for rule in tries]
     return Result(rows, {"long": long, "single": single, "small": small, "alpha": ALPHA})
+
+
+def _from_a_look(n: int, mean: float, size: int, batches: int, error: float) -> float:
+    """Half of the error for the lower bound of the start's share from n values, half for the alarm against it."""
+    total = 0.0
+    for hits in range(1, n + 1):  # 0: a bound of 0, below which nothing falls
+        bound = share_low(hits, n, error / 2)
+        off = looks.ever(looks.fall_alarm(size, batches, bound, error / 2), size, batches, bound, (mean,))[-1, 1]
+        total += float(binom.pmf(hits, n, mean) * off)
+    return total
 
 
 def _is_the_process() -> list[Row]:
