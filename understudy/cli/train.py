@@ -2,39 +2,69 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from understudy import distributed
 from understudy.cli import options
-from understudy.config import TrainConfig, load
+from understudy.config import TrainConfig, read_fields
 from understudy.errors import UserError
 from understudy.evaluation import intervals
+from understudy.evaluation.numbers import count, duration, large
+from understudy.routes.route import RouteConfig, RouteFields
 from understudy.runs.read import read_final, read_ledger
+from understudy.specs import build
 from understudy.terminal import Board, console
+
+if TYPE_CHECKING:
+    from understudy.routes.run import Plan
+
+
+@dataclass(frozen=True)
+class TrainOptions(TrainConfig, RouteFields):
+    """A training, or a route of several."""
+
+
+def load(path: str | Path) -> TrainOptions:
+    """The configuration of a run or a route, or a JSON or YAML file of fields."""
+    fields = read_fields(path)
+    if fields.get("route"):
+        fields.pop("method", None)  # there it is the route
+    return build(TrainOptions, fields, "config")
 
 
 def train_command(args: Sequence[str]) -> int:
     """understudy train"""
     config = options.parse(
-        TrainConfig,
+        TrainOptions,
         args,
         "understudy train",
-        "Train one student by one method of the table. Everything is written to one run directory; the same command\n"
-        "resumes it after a kill, a full disk or Ctrl-C, and gives the same weights, bit for bit.",
+        "Train one student by one method of the table, or by a route of several. Everything is written to one\n"
+        "directory; the same command resumes it after a kill, a full disk or Ctrl-C, and gives the same weights, bit\n"
+        "for bit.",
         epilog="examples\n"
         "  understudy train --method sft --student PATH --expert solver --task countdown --out runs/a\n"
         "  understudy train --method opd --student PATH_OR_HUB_ID --expert PATH_OR_HUB_ID --task countdown\n"
+        "  understudy train --route sft+opd_full --student PATH --expert solver --task countdown --budget-axis flops\n"
         "  understudy train --config runs/a/config.json --out runs/a-again     (bit-identical on this machine)",
         read=load,
     )
     distributed.launched()  # refuses a launcher whose processes do not know of each other
     from understudy.training.train import Interrupted, train  # seconds of imports, which --help does not need
 
+    route = _route(config)
     try:
         with Board() as board:
-            path = train(config, board.progress)
+            if route is None:
+                path = train(TrainConfig(**_fields(config, TrainConfig)), board.progress)
+            else:
+                from understudy.routes.run import train_route  # imports torch
+
+                path = train_route(route, board.progress, announce=_announce)
     except Interrupted as stop:
         if distributed.is_main():
             console.print(f"interrupted: {stop}")
@@ -58,6 +88,36 @@ def train_command(args: Sequence[str]) -> int:
     return 0
 
 
+def _fields(config: TrainOptions, cls: type) -> dict[str, Any]:
+    return {f.name: getattr(config, f.name) for f in dataclasses.fields(cls)}
+
+
+def _route(config: TrainOptions) -> RouteConfig | None:
+    """The route that was asked for. UserError: it is given together with a method."""
+    if not config.route:
+        return None
+    if config.method != TrainConfig.method:
+        raise UserError("method", config.method, "a route names its methods: leave it out, or drop --route")
+    return RouteConfig(
+        config.route, config.look_prompts, config.select_prompts,
+        TrainConfig(**_fields(config, TrainConfig)), config.out,
+    )  # fmt: skip
+
+
+def _announce(plan: Plan) -> None:
+    """What a route will do and cost."""
+    several = "1 phase" if len(plan.phases) == 1 else f"{len(plan.phases)} phases"
+    amount = duration(plan.total) if plan.axis.endswith("seconds") else f"{large(plan.total)} {plan.axis}"
+    console.print(f"route {plan.route}: {several}, {amount.replace('_', ' ')} together", markup=False)
+    for i, phase in enumerate(plan.phases, start=1):
+        about = "" if phase.exact else "about "
+        line = f"  {i}  {phase.name}: {about}{count(phase.expected_updates)} updates, {large(phase.flops)} FLOPs"
+        console.print(line + (f", about {duration(phase.seconds)}" if phase.seconds else ""), markup=False)
+    lengths = plan.measured.lengths
+    completions = f"student {lengths.student:.0f}, expert {lengths.expert:.0f}"
+    console.print(f"  mean tokens measured: prompt {lengths.prompt:.0f}, {completions}", markup=False)
+
+
 def _summary(path: Path) -> list[str]:
     """A finished run in a few lines: accuracy, cost, where the model is."""
     final, ledger = read_final(path) or {}, read_ledger(path)
@@ -68,5 +128,7 @@ def _summary(path: Path) -> list[str]:
         if outcome.get("greedy"):
             line += f", greedy {sum(outcome['greedy']) / len(outcome['greedy']):.3f}"
         lines.append(f"{line} ({i.n_prompts} prompts)")
+    if best := (final.get("selection") or {}).get("best"):
+        lines.append(f"best model: {'the student before training' if best == 'start' else f'after phase {best}'}")
     spent = ", ".join(f"{k.replace('_', ' ')} {v:,.0f}" for k, v in ledger.items() if v)
     return [*lines, f"spent: {spent}", f"model: {path / 'final'}", f"page:  understudy report {path}"]

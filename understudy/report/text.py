@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import unicodedata
 from typing import Any
 
@@ -60,13 +61,27 @@ def label(text: object, limit: int = 60) -> str:
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
+def phases(method: str) -> tuple[str, ...]:
+    """The methods of a route, "sft:40%+gkd" is (sft, gkd); () where a part of the label is no row of the table."""
+    found = tuple(family(part) for part in re.split(r"\+(?![\d.])", method))
+    return found if len(found) > 1 and all(found) else ()
+
+
+def goes_online(method: str) -> bool:
+    """Whether a method, or a phase of a route, learns from the student's own text and the expert's word on it."""
+    return any(row in ONLINE for row in phases(method) or (family(method),))
+
+
 def family(method: str) -> str:
-    """The row of the table a method label names: "opd:gamma=1" and "opd gamma 1" are opd."""
+    """The row of the table a method label names: "opd:gamma=1" and "opd gamma 1" are opd. "" for a route of several."""
     head = method.strip().lower().replace(":", " ").split()
     return head[0] if head and head[0] in METHOD_NAMES else ""
 
 
 def method_name(method: str, budget: float = 1) -> str:
+    if phases(method):
+        parts = " + ".join(method_name(part) for part in re.split(r"\+(?![\d.])", method))
+        return parts if budget == 1 else f"({parts}) ×{budget:g}"
     row = family(method)
     # "opd:gamma=1" is shown as "OPD gamma=1", an unknown label as it is
     rest = label(method, 30)[len(row) :].lstrip(": ")

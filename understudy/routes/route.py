@@ -45,20 +45,27 @@ class Phase:
 
 
 @dataclass(frozen=True)
-class RouteConfig:
+class RouteFields:
+    """What a route has beside its training."""
+
+    route: str = option("", heading="route")
+    """Phases in their order, each from the best model of the one before: `sft+opd_full`, `sft:150+gkd:100` (updates),
+    `sft:40%+gkd:lr=2e-4` (a share of the budget, a field of the phase). --budget, --budget-axis and --updates are then
+    the route's; a budget of 0 is what --updates updates of opd_full are expected to cost."""
+    look_prompts: int = option(64, least=2)
+    """Of a route: training prompts on which lengths and pace are measured before the first phase."""
+    select_prompts: int = option(256, least=1)
+    """Of a route: fresh training prompts by which the best of start and phases is chosen."""
+
+
+@dataclass(frozen=True)
+class RouteConfig(RouteFields):
     """A route and everything that its phases share."""
 
-    route: str = ""
-    """Phases in their order: `sft+opd_full`, `sft:150+gkd:100`, `sft:40%+gkd:lr=2e-4`."""
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
-    """Shared by all phases. budget, budget_axis and updates are the route's: a budget of 0 is what `updates` updates of
-    opd_full are expected to cost. `method` is not read."""
+    """Shared by all phases, but `method`, which is not read."""
     out: str = ""
     """Route directory. Default: train.out, else runs/ROUTE-SEED."""
-    look_prompts: int = option(64, least=2)
-    """Training prompts on which lengths and pace are measured before the first phase."""
-    select_prompts: int = option(256, least=1)
-    """Fresh training prompts by which the best of start and phases is chosen."""
 
     @property
     def phases(self) -> tuple[Phase, ...]:
@@ -137,7 +144,7 @@ def checked(config: RouteConfig) -> RouteConfig:
 
 def recorded(config: RouteConfig) -> dict[str, Any]:
     """What config.json of a route directory holds: a training whose method is the route, and the route's own fields."""
-    own = {"route": config.route, "look_prompts": config.look_prompts, "select_prompts": config.select_prompts}
+    own = {f.name: getattr(config, f.name) for f in dataclasses.fields(RouteFields)}
     return to_dict(config.train) | {"method": config.route} | own
 
 
@@ -151,6 +158,7 @@ def load_route(path: str | Path) -> RouteConfig:
     if "route" not in fields:
         where = os.fspath(path)
         raise UserError("config", where, "is not a route: give a folder that `understudy train --route` wrote")
-    own = {name: fields.pop(name) for name in ("route", "look_prompts", "select_prompts") if name in fields}
+    own = {f.name: fields.pop(f.name) for f in dataclasses.fields(RouteFields) if f.name in fields}
     fields.pop("method", None)
-    return RouteConfig(train=build(TrainConfig, fields, "config"), **own)
+    route = build(RouteFields, own, "config")
+    return RouteConfig(route.route, route.look_prompts, route.select_prompts, build(TrainConfig, fields, "config"))

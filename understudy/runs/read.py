@@ -44,6 +44,17 @@ def route_file(path: Path) -> Path:
     return path / "route.json"
 
 
+def is_route(path: Path) -> bool:
+    """Whether the run in `path` is a route: a folder of phases, each a run."""
+    return os.path.isfile(route_file(path))
+
+
+def phases_of(path: Path) -> list[Path]:
+    """The run directories of a route's phases in their order, those that have begun."""
+    found = [p for p in (path / "phases").glob("*-*") if p.name.partition("-")[0].isdigit() and is_run(p, damaged=True)]
+    return sorted(found, key=lambda p: int(p.name.partition("-")[0]))
+
+
 def checkpoints(path: Path) -> list[Path]:
     """The checkpoint folders of a run, oldest first, verified or not."""
     steps = []
@@ -138,13 +149,46 @@ def read_ledger(path: Path | str) -> dict[str, Any]:
 
 
 def read_metrics(path: Path | str, kind: str | None = None) -> list[dict[str, Any]]:
-    """The records of metrics.jsonl in order: those of one kind ("train", "eval"), or all."""
-    records = read_lines(_run(path) / "metrics.jsonl")
+    """The records of metrics.jsonl in order: those of one kind ("train", "eval"), or all. Of a route see `read_log`."""
+    records = read_log(_run(path), "metrics.jsonl")
     return [record for record in records if kind is None or record.get("kind") == kind]
 
 
 def read_samples(path: Path | str) -> list[dict[str, Any]]:
-    return read_lines(_run(path) / "samples.jsonl")
+    return read_log(_run(path), "samples.jsonl")
+
+
+def read_log(path: Path, name: str, notes: list[str] | None = None) -> list[dict[str, Any]]:
+    """The lines of a log (see `read_lines`). Of a route those of its phases, one after the other.
+
+    There steps and ledgers go on from phase to phase, the cost of the first look included; `phase` and `phase_step` say
+    where a line comes from.
+    """
+    if not is_route(path):
+        return read_lines(path / name, notes)
+    out = []
+    plan = read_json(route_file(path)) if notes is None else read_or_note(route_file(path), notes)
+    look = (plan.get("measured") or {}).get("ledger") or {}
+    step, spent = 0, {n: v for n, v in look.items() if _is_number(v)}
+    for index, phase in enumerate(phases_of(path)):
+        lines, ledger = read_lines(phase / name, notes), read_or_note(phase / "ledger.json", [], required=False)
+        for line in lines:
+            if not _is_number(line.get("step")):
+                continue
+            out.append(line | {"step": line["step"] + step, "phase": index, "phase_step": line["step"]})
+            if isinstance(line.get("ledger"), dict):
+                out[-1]["ledger"] = _plus(spent, line["ledger"])
+        ledger = ledger or next((x["ledger"] for x in reversed(lines) if isinstance(x.get("ledger"), dict)), {})
+        step, spent = step + int(ledger.get("updates") or 0), _plus(spent, ledger)
+    return out
+
+
+def _plus(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
+    return {**a, **{name: a.get(name, 0) + value for name, value in b.items() if _is_number(value)}}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def read_lines(path: Path, notes: list[str] | None = None) -> list[dict[str, Any]]:

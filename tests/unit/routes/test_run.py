@@ -27,7 +27,7 @@ TIMES = ("train_seconds", "eval_seconds")
 
 def route(text: str, out: Path, **changes: Any) -> RouteConfig:
     fields = {"updates": 4, "budget_axis": "flops"} | changes
-    return RouteConfig(text, config("opd", out, **fields), str(out), look_prompts=4, select_prompts=8)
+    return RouteConfig(text, 4, 8, config("opd", out, **fields), str(out))
 
 
 def content(out: Path) -> dict[str, Any]:

@@ -38,6 +38,7 @@ def _tokens(line: Line) -> float:
 
 AXES: dict[str, Callable[[Line], float]] = {
     "updates": lambda line: float(line["step"]),
+    "FLOPs": lambda line: number(mapping(line.get("ledger")).get("flops")) or 0.0,
     "expert tokens": _tokens,
     "seconds": lambda line: number(mapping(line.get("ledger")).get("train_seconds")) or 0.0,
 }
@@ -60,20 +61,29 @@ def series(runs: Sequence[Run], split: str, name: str) -> Curve | None:
     return _curve(rows, bands) if rows else None
 
 
-def _by_step(runs: Sequence[Run], split: str, name: str) -> dict[float, list[Line]]:
-    """{step: the line of each run} at the steps where every run has the number."""
-    tables = [{float(x["step"]): x for x in run.evaluations(split) if number(x.get(name)) is not None} for run in runs]
-    steps = sorted(set.intersection(*(set(table) for table in tables))) if tables else []
-    return {step: [table[step] for table in tables] for step in steps}
+Place = tuple[float, float]
+"""Phase and step in it: the phases of a route take another number of updates with each seed."""
 
 
-def _curve(rows: dict[float, list[Line]], bands: list[tuple[float, float, float]]) -> Curve:
+def _by_step(runs: Sequence[Run], split: str, name: str) -> dict[Place, list[Line]]:
+    """{place: the line of each run} at the places where every run has the number."""
+    tables = [{_place(x): x for x in run.evaluations(split) if number(x.get(name)) is not None} for run in runs]
+    places = sorted(set.intersection(*(set(table) for table in tables))) if tables else []
+    return {place: [table[place] for table in tables] for place in places}
+
+
+def _place(line: Line) -> Place:
+    step = number(line.get("phase_step"))
+    return number(line.get("phase")) or 0.0, float(line["step"]) if step is None else step
+
+
+def _curve(rows: dict[Place, list[Line]], bands: list[tuple[float, float, float]]) -> Curve:
     x = {
         axis: np.array([np.mean([get(line) for line in lines]) for lines in rows.values()])
         for axis, get in AXES.items()
     }
     mean, low, high = (np.array(part) for part in zip(*bands, strict=True))
-    return Curve(np.array(list(rows)), x, mean, low, high)
+    return Curve(x["updates"], x, mean, low, high)
 
 
 def _band(lines: list[Line], shared: bool) -> tuple[float, float, float]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from understudy.evaluation.numbers import count
-from understudy.report.comparison.summary import Summary
+from understudy.report.comparison.route_table import START, chosen, spent_by_phases
+from understudy.report.comparison.summary import Arm, Summary
 from understudy.report.text import label, listed, mapping, method_name, visible
 
 
@@ -19,11 +20,16 @@ def all_flags(s: Summary) -> list[str]:
             listing = "; ".join(f"{name} {v}" for name, v in seeds.items())
             flags.append(f"{label(expert)}: the methods have different finished seeds ({listing})")
         column = "train_seconds" if s.c.axis == "seconds" else s.c.axis
-        spent = {arm.name: s.ledger(arm).get(column) for arm in arms}
+        spent = {arm.name: _spent(s, arm, column) for arm in arms}
         known = [v for v in spent.values() if v]
         if len(known) > 1 and max(known) > 1.02 * min(known):
             listing = ", ".join(f"{name} {count(v)}" for name, v in spent.items())
             flags.append(f"{label(expert)}: budgets meant to be equal in {column.replace('_', ' ')} differ ({listing})")
+    flags += [
+        f"{label(e.expert)}, {method_name(e.method)}, seed {e.seed}: {chosen(e.run)}"
+        for e in s.c.entries
+        if mapping(e.run.route.get("selection")).get("best") == START
+    ]
     commits = {str(mapping(e.run.provenance.get("git")).get("commit"))[:12] for e in s.c.entries}
     if len(commits) > 1:
         flags.append(f"the runs come from different commits: {listed(sorted(map(label, commits)))}")
@@ -36,6 +42,13 @@ def all_flags(s: Summary) -> list[str]:
     if missing:
         flags.append(f"no finished run of {listed([method_name(m) for m in missing])}")
     return flags
+
+
+def _spent(s: Summary, arm: Arm, column: str) -> float | None:
+    """Of the budget, mean over seeds."""
+    routes = [spent_by_phases(e.run, column) for e in arm.finished]
+    known = [value for value in routes if value is not None]
+    return sum(known) / len(known) if known else s.ledger(arm).get(column)
 
 
 def versions(s: Summary) -> list[tuple[str, str]]:

@@ -68,7 +68,7 @@ def _judged(s: Summary, expert: str, seed: int, d: Diagnosis) -> Judged:
 def _then(s: Summary, expert: str, seed: int) -> tuple[dict[str, float], float, float]:
     """(accuracies of student, sft and opd on this seed, half widths of the better one's gain and of opd - sft)."""
     found = {"student": s.outcomes(BASE, "test").get(seed)}
-    for route, method in zip(ROUTES, ("sft", s.online)):
+    for route, method in zip(ROUTES, ("sft", s.online_row)):
         arm = s.arm(expert, method)
         found[route] = s.outcomes(arm, "test").get(seed) if arm else None
     finals = {name: outcome for name, outcome in found.items() if outcome is not None}
@@ -112,7 +112,7 @@ def cells(s: Summary, row: Judged) -> list[str]:
 
 
 def headers(s: Summary) -> list[str]:
-    online = method_name(s.online) if s.online else "online"
+    online = method_name(s.online_row) if s.online_row else "online"
     routes = ("SFT: forecast → then", f"{online}: forecast → then")
     return ["expert", "seed", "verdict beforehand", *routes, "what was best", "so it was"]
 

@@ -18,7 +18,8 @@ from understudy.runs.read import is_run, read_or_note
 # what a row of the table of methods sets: runs of different methods may differ in these
 _OF_THE_METHOD = (
     "method seed out expert behavior target weight replay importance divergence beta gamma clip importance_cap "
-    "advantage_norm student_share expert_share round_updates samples_per_prompt prompt_pool drift_limit"
+    "advantage_norm student_share expert_share round_updates samples_per_prompt prompt_pool drift_limit "
+    "route look_prompts select_prompts"
 )
 
 
@@ -127,7 +128,7 @@ def _from_runs(paths: list[Path]) -> Comparison:
     single = len(runs) == 1
     return Comparison(
         title=f"Training run {runs[0].name}" if single else "Comparison of runs",
-        axis="updates",
+        axis="flops" if all(run.config.get("budget_axis") == "flops" for run in runs) else "updates",
         experts={name: {"spec": name} for name in dict.fromkeys(experts)},
         methods=list(dict.fromkeys(labels)),
         entries=[Entry(e, m, s, 1.0, run) for e, m, s, run in zip(experts, labels, seeds, runs, strict=True)],

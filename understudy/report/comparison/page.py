@@ -26,6 +26,7 @@ from understudy.report.comparison.finding import discrepancy, finding, rises
 from understudy.report.comparison.flags import all_flags, limits, machines, versions
 from understudy.report.comparison.load import Comparison, load
 from understudy.report.comparison.panels import curve_rows, divergence_rows, trace
+from understudy.report.comparison.route_table import route_table
 from understudy.report.comparison.samples import keyword_rows, length_panel, side_by_side
 from understudy.report.comparison.summary import LEDGER, Arm, Summary, summarise
 from understudy.report.figures.svg import colour, drawing
@@ -74,6 +75,7 @@ def _context(c: Comparison) -> dict[str, Any]:
             "nats": _nats(s),
             "looks": _looks(s),
             "samples": [(label(e, 40), rows) for e in s.experts if (rows := side_by_side(s, e))],
+            "routes": [table for e in c.entries if c.single and (table := route_table(e.run))],
             "traces": _traces(s) if c.single else [],
             "budgets": _budgets(s),
             "budget_names": [name.replace("_", " ") for name in LEDGER],

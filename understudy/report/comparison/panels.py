@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from understudy.evaluation.intervals import Floats
-from understudy.evaluation.numbers import brief, duration
+from understudy.evaluation.numbers import brief, duration, large
 from understudy.report.comparison.curves import AXES, Curve
 from understudy.report.comparison.figures import panel_width
 from understudy.report.comparison.summary import BASE, Arm, Summary
@@ -35,6 +35,7 @@ from understudy.report.text import label
 
 AXIS_WORDS = {
     "updates": "Optimizer updates.",
+    "FLOPs": "Multiplications and additions of student and expert, prompts included; a program as expert costs none.",
     "expert tokens": "Tokens the expert sampled (offline methods) or scored (online methods).",
     "seconds": "Wall time of rolling out, labelling and learning. Evaluation is not counted.",
 }
@@ -67,6 +68,8 @@ def curve_rows(s: Summary) -> list[PanelRow]:
     width = panel_width(3 if alone else len(panels))
     rows = []
     for axis in AXES:
+        if axis == "FLOPs" and s.c.axis != "flops":
+            continue
         shown = [(e, [(a, c) for a, c in drawn if c.x[axis][-1] > 0]) for e, drawn in panels]
         shown = [(e, drawn) for e, drawn in shown if drawn]
         root = any(_uneven([c.x[axis][-1] for _, c in drawn]) for _, drawn in shown)
@@ -197,6 +200,8 @@ def _ticks(ax: Axes, axis: str, far: float, root: bool, width: float) -> None:
 def _tick(value: float, axis: str) -> str:
     if axis == "seconds":
         return f"{value:g} s" if value < 600 else duration(value)
+    if axis == "FLOPs":
+        return large(value)
     return brief(value) if value >= 10_000 else f"{value:,.0f}"
 
 

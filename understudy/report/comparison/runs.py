@@ -16,7 +16,7 @@ import numpy as np
 from understudy.errors import UserError
 from understudy.evaluation.intervals import Floats
 from understudy.report.text import label, mapping, number
-from understudy.runs.read import read_lines, read_or_note, read_status
+from understudy.runs.read import is_route, read_log, read_or_note, read_status, route_file
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +45,8 @@ class Run:
     expert: dict[str, Outcome]
     divergences: dict[str, Floats]
     notes: list[str]
+    route: dict[str, Any]
+    """What route.json holds; {} of a run that is no route."""
 
     @property
     def finished(self) -> bool:
@@ -57,7 +59,7 @@ class Run:
 def load_run(path: Path, name: str) -> Run:
     """One run directory, whatever state it is in."""
     notes: list[str] = []
-    lines = read_lines(path / "metrics.jsonl", notes)
+    lines = read_log(path, "metrics.jsonl", notes)
     train = _last_of([x for x in lines if x.get("kind") == "train"], ("step",))
     evals = [x for x in lines if x.get("kind") == "eval" and isinstance(x.get("split"), str)]
     evals = _last_of([x for x in evals if number(x.get("sampled")) is not None], ("step", "split"))
@@ -80,10 +82,11 @@ def load_run(path: Path, name: str) -> Run:
         train=train,
         evals=evals,
         ledger=ledger,
-        samples=[x for x in read_lines(path / "samples.jsonl", notes) if isinstance(x.get("completion"), str)],
+        samples=[x for x in read_log(path, "samples.jsonl", notes) if isinstance(x.get("completion"), str)],
         final=final_outcomes or None,
         expert=outcomes(final.get("expert"), "final.json", notes),
         divergences=_divergences(final.get("divergences")),
+        route=read_or_note(route_file(path), notes) if is_route(path) else {},
         notes=[f"{name}: {note}" for note in notes],
     )
 

@@ -20,7 +20,7 @@ from understudy.evaluation.intervals import Floats, Interval
 from understudy.report.comparison.curves import Curve, accuracy_curve, series
 from understudy.report.comparison.load import Comparison, Entry
 from understudy.report.comparison.runs import Outcome
-from understudy.report.text import OFFLINE, ONLINE, family, method_name, number
+from understudy.report.text import OFFLINE, ONLINE, family, goes_online, method_name, number, phases
 
 Kind = Literal["sampled", "greedy"]
 LEDGER = (
@@ -97,14 +97,27 @@ class Summary:
         self.arms = [Arm(*key, tuple(sorted(groups[key], key=lambda e: e.seed))) for key in keys]
         self.experts = experts
         self.offline = self._reference(OFFLINE)
-        self.online = self._reference(ONLINE)
         self.seeds = sorted({entry.seed for entry in comparison.entries})
         self._intervals: dict[Any, Interval | None] = {}
         self._curves: dict[Any, Curve | None] = {}
+        self.online_row = self._reference(ONLINE)
+        self.routes = any(phases(m) for m in comparison.methods)
+        self.online = self._best_online() if self.routes else self.online_row
 
     def _reference(self, names: tuple[str, ...]) -> str | None:
         """The method that stands for its family: the first in the comparison's order."""
         return next((m for m in self.c.methods if family(m) in names), None)
+
+    def _best_online(self) -> str | None:
+        """Of the routes with an online phase the one with the best mean over the experts; without numbers the first."""
+        online = [m for m in self.c.methods if goes_online(m)]
+        means = {}
+        for method in online:
+            arms = [self.arm(expert, method) for expert in self.experts]
+            known = [found.value for arm in arms if arm and arm.finished and (found := self.accuracy(arm))]
+            if len(known) == len(self.experts):
+                means[method] = float(np.mean(known))
+        return max(means, key=lambda m: means[m]) if means else next(iter(online), None)
 
     def of(self, expert: str) -> list[Arm]:
         return [arm for arm in self.arms if arm.expert == expert]

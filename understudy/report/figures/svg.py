@@ -29,7 +29,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from understudy.report.text import family, visible
+from understudy.report.text import family, phases, visible
 
 INK, SOFT, FAINT, HAIR = "#1c1d22", "#5d636c", "#8d949e", "#e3e6ea"
 AREA = "#d9dce1"  # of a filled histogram
@@ -50,6 +50,9 @@ _COLOURS = {
     "base_opd": "#6e9bd1",
     "grpo": "#8a1c60",
     "rft": "#7a6a3a",
+    "sft+opd_full": ONLINE,
+    "sft+opd": "#123a69",
+    "sft+gkd": "#a23b72",
 }
 _SPARE = ("#4d4d4d", "#a23b72", "#2e7d6b", "#b58900", "#5566aa")
 DOTTED, DASHED = (0, (1.5, 2)), (0, (4, 3))
@@ -84,8 +87,9 @@ _RC = {
 
 def colour(method: str, methods: Sequence[str] = ()) -> str:
     """The colour of a method: one per method on the whole page."""
-    known = _COLOURS.get(family(method))
-    same = [m for m in methods if family(m) == family(method)]
+    row = "+".join(phases(method)) or family(method)
+    known = _COLOURS.get(row)
+    same = [m for m in methods if ("+".join(phases(m)) or family(m)) == row]
     if known and (not same or same[0] == method):
         return known
     others = [m for m in methods if m not in _COLOURS]
