@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class TrainOptions(TrainConfig, RouteFields):
+class TrainOptions(RouteFields, TrainConfig):
     """A training, or a route of several."""
 
 

@@ -5,6 +5,7 @@ Everything is a function of (configuration, step, current weights): a resumed ru
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -250,7 +251,8 @@ class RolloutSource:
 def samples_are_kept(config: Resolved, folder: Path) -> bool:
     """Whether a run's data/ folder holds all completions that replay fixed needs."""
     last = (config.updates - 1) // chunk_updates(config.prompts_per_update)
-    return any((folder / "data" / f"{name}.safetensors").exists() for name in ("fixed", f"fixed-{last:04d}"))
+    files = (folder / "data" / f"{name}.safetensors" for name in ("fixed", f"fixed-{last:04d}"))
+    return any(map(os.path.exists, files))  # of a name that is too long for the system, no error
 
 
 def kept_rollouts(config: Resolved, task: Task, student: Policy, folder: Path) -> list[Rollout]:
