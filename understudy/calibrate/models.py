@@ -50,19 +50,29 @@ MOD = f"classify:rule=count,bits=10,relevant=5,classes=3,split_seed={SPLIT_SEED}
 THREE = f"classify:rule=count,bits=10,relevant=3,classes=2,split_seed={SPLIT_SEED}"
 PARITY = f"classify:rule=count,bits=10,relevant=6,classes=2,split_seed={SPLIT_SEED}"
 
+SORT = f"sort:alphabet=10,length=8,split_seed={SPLIT_SEED}"
+PATH = f"path:arms=2,reach=2,split_seed={SPLIT_SEED}"
+CHAIN = f"chain:steps=10,ops=+-,modulus=5,aligned=true,split_seed={SPLIT_SEED}"
+MIXED = (
+    f"pair:main=sort;alphabet=10;length=6;split_seed={SPLIT_SEED},other={LOOKUP.replace(':', ';').replace(',', ';')}"
+)
+SHORT_CHAIN = f"chain:steps=3,ops=+-,modulus=5,aligned=true,split_seed={SPLIT_SEED}"
+
 _USUAL = "scratch:width=64,layers=2,heads=4"
+_BIG = "scratch:width=192,layers=3,heads=6"
 _SMALL = "scratch:width=24,layers=1,heads=2"
 
 
-def _pretrain(task: str, expert: str, updates: int, lr: float = 4e-3, student: str = _USUAL) -> Maker:
+def _pretrain(task: str, expert: str, updates: int, lr: float = 4e-3, student: str = _USUAL, **changes: Any) -> Maker:
     """A base of a task other than the demo's: supervised, from random weights."""
 
     def make(out: str, seed: int, where: Where) -> TrainConfig:
-        return TrainConfig(
+        config = TrainConfig(
             method="sft", student=student, expert=expert, task=task, seed=seed,
             out=out, updates=updates, prompts_per_update=48, lr=lr, schedule="cosine", warmup=50,
             prompt_pool=24_000, **demo.COMMON,
         )  # fmt: skip
+        return replace(config, **changes)
 
     return make
 
@@ -135,4 +145,14 @@ MODELS: dict[str, Model] = {
     "majority": Model(_pretrain(MAJORITY, "labeller:p_right=0.6", 200, lr=2e-3), seconds=6),
     "three": Model(_pretrain(THREE, "labeller:p_right=0.6", 150, lr=2e-3), seconds=5),
     "parity": Model(_pretrain(PARITY, "labeller:p_right=0.5", 100, lr=2e-3), seconds=5),
+    # of the later scenarios (families.py)
+    "sort": Model(_pretrain(SORT, "mediocre", 350, micro_batch=48), seconds=50),
+    "sort-early": Model(_pretrain(SORT, "mediocre", 150, micro_batch=48), seconds=30),
+    "sort-rl": Model(_rl(SORT, "sort", updates=60), ("sort",), seconds=25),
+    "sort-big": Model(_pretrain(SORT, "mediocre", 200, 2e-3, _BIG, micro_batch=48), seconds=135),
+    "path": Model(_pretrain(PATH, "mediocre", 700, micro_batch=48), seconds=70),
+    "path-rl": Model(_rl(PATH, "path", updates=60), ("path",), seconds=25),
+    "chain": Model(_pretrain(CHAIN, "mediocre:notice=0.2", 300, micro_batch=32, prompts_per_update=32), seconds=120),
+    "chain-short": Model(_pretrain(SHORT_CHAIN, "mediocre:notice=0.2", 450, micro_batch=48), seconds=100),
+    "mixed": Model(_pretrain(f"{MIXED},share=0.3", "mediocre", 350, micro_batch=48), seconds=40),
 }

@@ -7,9 +7,9 @@ the outcome is measured.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
+from understudy.calibrate import families
 from understudy.calibrate.models import (
     COUNTDOWN,
     DIRECT,
@@ -18,56 +18,15 @@ from understudy.calibrate.models import (
     LOOKUP,
     MAJORITY,
     MOD,
-    MODELS,
     PARITY,
     SCRATCH,
     SCRATCH_3,
     SIX,
     THREE,
 )
-from understudy.experiments import demo
+from understudy.calibrate.scenario import Scenario
 
 LONG = 600  # updates of a training that is three times as long as the demo's
-
-
-@dataclass(frozen=True)
-class Scenario:
-    name: str
-    kind: str
-    task: str
-    student: str
-    """Name of a model."""
-    expert: str
-    """@NAME of a model, or a task's programmatic expert."""
-    expect: str
-    """The mechanism, in words."""
-    updates: int = demo.UPDATES
-    prompts_per_update: int = 64
-    seconds: float = 45.0
-    """About what both trainings and the diagnosis take on one core."""
-    set: str = "set"
-    """set or score."""
-    first_seed: int = 400
-    """Of its repetitions. Scenarios that were scored when they were new have models of their own."""
-
-    def models(self) -> tuple[str, ...]:
-        """Every model that it needs, those that others are made from first."""
-        names: dict[str, None] = {}
-
-        def visit(name: str) -> None:
-            for other in MODELS[name].needs:
-                visit(other)
-            names[name] = None
-
-        for name in (self.student, *([self.expert[1:]] if self.expert.startswith("@") else [])):
-            visit(name)
-        return tuple(names)
-
-    @property
-    def imitate(self) -> dict[str, Any]:
-        """Fields of both trainings beside method, student, expert, task, seed and out."""
-        size = {"updates": self.updates, "prompts_per_update": self.prompts_per_update}
-        return demo.COMMON | demo.IMITATE | size
 
 
 # The rule is fitted on these; from `rft` to `label-parity`, an earlier rule was scored on them.
@@ -197,8 +156,11 @@ _SCORED = (
          "The expert is what the student became by more of the same training.", seconds=47),
 )  # fmt: skip
 
-SCENARIOS: dict[str, Scenario] = {
+CALIBRATED: dict[str, Scenario] = {
     s.name: replace(s, set=name, first_seed=seed)
     for name, seed, group in (("set", 400, _FITTED), ("set", 500, _SCORED_BEFORE), ("score", 600, _SCORED))
     for s in group
 }
+"""The scenarios of the diagnosis's calibration (`calibrate run`)."""
+SCENARIOS: dict[str, Scenario] = CALIBRATED | families.SCENARIOS
+"""All of them, the later ones of the bank too."""

@@ -16,7 +16,7 @@ from typing import Any
 from understudy.calibrate.fit import fit
 from understudy.calibrate.metrics import Score, levels, rejudged, score
 from understudy.calibrate.records import Record, packed
-from understudy.calibrate.scenarios import SCENARIOS
+from understudy.calibrate.scenarios import CALIBRATED
 from understudy.diagnosis.forecast.judge import CLASSES
 from understudy.diagnosis.forecast.model import load
 from understudy.diagnosis.outcome import ANSWERS, MARGIN, UNDECIDED
@@ -36,7 +36,7 @@ def write(records: Sequence[Record], out: Path) -> Path:
     """Both files; the page's path."""
     fitted_on = [r for r in records if r.set == "set" and r.evidence is not None]
     records = [*rejudged([r for r in records if r.set != "set"]), *left_out(fitted_on)]
-    order = {name: i for i, name in enumerate(SCENARIOS)}
+    order = {name: i for i, name in enumerate(CALIBRATED)}
     records.sort(key=lambda r: (r.set != "score", order.get(r.scenario, len(order)), r.seed))
     if not records:
         raise UserError("results", out, "no row has evidence: run understudy calibrate run first")
@@ -106,7 +106,7 @@ def page(groups: dict[str, list[Record]], scores: dict[str, Score]) -> str:
                  for x in levels(groups[name]))  # fmt: skip
         head4 = ("confidence", "decided", "of these wrong", "clearly wrong")
         parts += ["### If an answer needed another probability\n", *markdown(head4, other), ""]
-    listed = ((s.name, s.set, s.kind, s.expect) for s in SCENARIOS.values())
+    listed = ((s.name, s.set, s.kind, s.expect) for s in CALIBRATED.values())
     parts += ["## The scenarios\n", *markdown(("scenario", "set", "kind", "what is expected"), listed)]
     return "\n".join(parts) + "\n"
 

@@ -39,6 +39,9 @@ class ChainConfig(DrawnConfig):
     """All numbers are smaller than this. With a prime, no step makes up for a wrong one before it."""
     ops: str = "+-*"
     """The operations: some of +-*; nothing is multiplied by 0."""
+    aligned: bool = False
+    """Dots after each operation of the prompt, so that it stands as far from the next one as their lines in the
+    completion do: a small network then finds it by its distance."""
     corrections: int = option(4, least=0)
     """Symbols that a completion has room to take back."""
 
@@ -79,11 +82,12 @@ class ChainTask(DrawnTask):
         return {"numbers": numbers, "ops": ops}
 
     def problem(self, data: dict[str, Any]) -> str:
-        return self.text(data)
+        return f"{data['numbers']} {data['ops']}"
 
     def text(self, data: dict[str, Any]) -> str:
         numbers, ops = data["numbers"], data["ops"]
-        return str(numbers[0] + "".join(op + number for op, number in zip(ops, numbers[1:])))
+        room = "." * (LINE - 2) if self.config.aligned else ""
+        return str(numbers[0] + "".join(op + number + room for op, number in zip(ops, numbers[1:])))
 
     def verify(self, prompt: Prompt, text: str, ended: bool) -> float:
         numbers, ops = prompt.data["numbers"], prompt.data["ops"]

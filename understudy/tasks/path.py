@@ -32,6 +32,8 @@ class PathConfig(DrawnConfig):
     """Edges of each arm."""
     ood_reach: int = 0
     """Out of distribution: edges of each arm there. 0 = one more."""
+    letters: int = 0
+    """Nodes are named by the first so many letters. 0 = as few as the larger star needs; more are harder to look up."""
     oriented: bool = True
     """Edges are written away from the start, `ab` for a step from a to b; else in either direction."""
 
@@ -43,7 +45,14 @@ class PathConfig(DrawnConfig):
             ("reach", self.reach < most, f"needs {self.arms} * (reach + 1) + 1 nodes, and there are {len(NODES)}"),
             ("ood_reach", self.ood_reach == 0 or self.reach < self.ood_reach <= most,
              f"must exceed reach, at most {most}"),
+            ("letters", self.letters == 0 or self.needed <= self.letters <= len(NODES),
+             f"must be {self.needed}..{len(NODES)}"),
         )  # fmt: skip
+
+    @property
+    def needed(self) -> int:
+        """Nodes of the larger star."""
+        return 1 + self.arms * (self.ood_reach or self.reach + 1)
 
 
 class PathTask(DrawnTask):
@@ -65,7 +74,7 @@ class PathTask(DrawnTask):
 
     def draw(self, dice: Random, ood: bool) -> dict[str, Any]:
         c, reach = self.config, self.ood_reach if ood else self.config.reach
-        names = "".join(dice.sample(NODES, 1 + c.arms * reach))
+        names = "".join(dice.sample(NODES[: c.letters or c.needed], 1 + c.arms * reach))
         start, arms = names[0], [names[1 + i * reach : 1 + (i + 1) * reach] for i in range(c.arms)]
         edges = [a + b for arm in arms for a, b in pairwise(start + arm)]
         dice.shuffle(edges)

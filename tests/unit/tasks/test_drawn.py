@@ -20,7 +20,7 @@ from understudy.types import Prompt, Rollout
 
 SPECS = (
     "sort", "sort:symbols=digits,length=5,alphabet=8", "path", "path:arms=2,reach=2,oriented=false",
-    "chain:steps=3", "chain:format=direct,steps=2",
+    "chain:steps=3,aligned=true", "chain:format=direct,steps=2",
 )  # fmt: skip
 EXPERTS = ("solver", "careless", "checker", "half", "lure", "secret", "styled", "mediocre:smoothing=0.01")
 each_task = pytest.mark.parametrize("spec", SPECS)
@@ -119,6 +119,9 @@ def test_sizes_are_what_the_options_say() -> None:
     steps = load_task("chain")
     lengths = {len(steps.gold(p)) for p in steps.prompts("test", 20, 0)}
     assert lengths == {8 * 6 - 1}, "long completions with the usual options"
+    for p in loaded("chain:steps=3,aligned=true").prompts("train", 20, 0):
+        gold = loaded("chain:steps=3,aligned=true").gold(p)
+        assert [p.text[1 + 6 * i : 3 + 6 * i] for i in range(3)] == [gold[1 + 6 * i : 3 + 6 * i] for i in range(3)]
     assert not any("*0" in p.text for p in steps.prompts("train", 300, 0)), "nothing is forgotten"
 
 
@@ -234,7 +237,8 @@ def test_what_the_experts_say_about_themselves() -> None:
         ("sort:length=1", "task.length"), ("sort:ood_length=6", "task.ood_length"),
         ("sort:corrections=-1", "task.corrections"), ("sort:colour=red", "task.colour"),
         ("path:arms=1", "task.arms"), ("path:arms=4,reach=6", "task.reach"), ("path:ood_reach=3", "task.ood_reach"),
-        ("path:ood_reach=9", "task.ood_reach"), ("chain:format=x", "task.format"), ("chain:steps=0", "task.steps"),
+        ("path:ood_reach=9", "task.ood_reach"), ("path:letters=12", "task.letters"),
+        ("chain:format=x", "task.format"), ("chain:steps=0", "task.steps"),
         ("chain:ops=%", "task.ops"), ("chain:ops=++", "task.ops"), ("chain:modulus=11", "task.modulus"),
         ("chain:ood_steps=8", "task.ood_steps"), ("chain:test_share=1", "task.test_share"),
         ("sort:length=2,alphabet=2,test_share=1e-9", "task.test_share"),
