@@ -4,7 +4,22 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from understudy.calibrate.models import CHAIN, MIXED, PATH, SHORT_CHAIN, SORT
+from understudy.calibrate.models import (
+    ARMS,
+    CHAIN,
+    DIGITS,
+    FIVE,
+    FOUR,
+    LETTERS,
+    MIXED,
+    MIXED_CHAIN,
+    PATH,
+    REACH,
+    SHORT_CHAIN,
+    SORT,
+    SUMS,
+    TWELVE,
+)
 from understudy.calibrate.scenario import Scenario
 
 # Whatever is chosen with the bank is chosen on these; the recipes of their bases were tried until the bases could do
@@ -32,7 +47,35 @@ _SET = (
     Scenario("mixture", "a mixture of two tasks", f"{MIXED},share=0.3", "mixed", "solver",
          "Three prompts in ten are another task, answered by another expert: one must not undo the other."),
 )  # fmt: skip
+# These only score. They were written down before any of them, or any of their bases, was run.
+_SCORE = (
+    Scenario("digits-lure", "sorting digits, weak student, likeliest text wrong", DIGITS, "digits", "lure:p_right=0.45",
+         "A briefly trained base; the first digit that the expert is likeliest to write is not the smallest."),
+    Scenario("letters-rl", "sorting letters, realizable", LETTERS, "letters", "@letters-rl",
+         "Twenty-six letters; the expert is the student's own base after GRPO."),
+    Scenario("letters-secret", "sorting letters, secret noise", LETTERS, "letters", "secret:p_right=0.55",
+         "On nearly half of the prompts the expert slips, which no student can know."),
+    Scenario("arms-search", "a path in a larger star, an expert that errs and recovers", ARMS, "arms",
+         "solver:p_right=0.6",
+         "Three arms; four of ten completions of the expert try a wrong one first, so its samples show the way back."),
+    Scenario("reach-strong", "a longer path, strong student, hidden search", REACH, "reach-rl", "solver",
+         "A student that RL has made good meets an expert that knows the arm and walks back out of a wrong one."),
+    Scenario("twelve-styled", "a chain of twelve steps, irrelevant style, long completions", TWELVE, "twelve", "styled",
+         "Seventy tokens step by step behind a secret first line.", updates=150, seconds=170),
+    Scenario("chain-big", "a chain, large student, an expert often wrong", FIVE, "chain-big", "half:p_right=0.7",
+         "1.3 million parameters; three of ten completions of the expert have a mistake that is carried on.",
+         updates=120, seconds=200),
+    Scenario("sums-hidden", "a sum of three numbers out of sight", SUMS, "sums", "solver:p_right=0.9",
+         "One digit, computed before anything is written; the expert sometimes errs and takes it back."),
+    Scenario("four-strong", "longer chains, strong student, hidden search", FOUR, "four-rl", "solver:p_right=0.9",
+         "Four numbers; a student that RL has made good meets hidden search that seldom errs.", seconds=80),
+    Scenario("mixture-chain", "a mixture of steps and labels, an expert that overlooks errors",
+         f"{MIXED_CHAIN},share=0.4", "mixed-chain", "careless:p_right=0.8",
+         "Four prompts in ten are another task; on the others the expert carries every mistake on."),
+)  # fmt: skip
 
 SCENARIOS: dict[str, Scenario] = {
-    s.name: replace(s, set=name, first_seed=seed) for name, seed, group in (("set", 700, _SET),) for s in group
+    s.name: replace(s, set=name, first_seed=seed)
+    for name, seed, group in (("set", 700, _SET), ("score", 800, _SCORE))
+    for s in group
 }

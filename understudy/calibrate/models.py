@@ -56,6 +56,15 @@ CHAIN = f"chain:steps=10,ops=+-,modulus=5,aligned=true,split_seed={SPLIT_SEED}"
 MIXED = (
     f"pair:main=sort;alphabet=10;length=6;split_seed={SPLIT_SEED},other={LOOKUP.replace(':', ';').replace(',', ';')}"
 )
+DIGITS = f"sort:symbols=digits,alphabet=8,length=7,split_seed={SPLIT_SEED}"
+LETTERS = f"sort:alphabet=26,length=6,split_seed={SPLIT_SEED}"
+ARMS = vary(PATH, arms=3)
+REACH = vary(PATH, reach=3)
+TWELVE = f"chain:steps=12,ops=+-,modulus=7,aligned=true,split_seed={SPLIT_SEED}"
+FIVE = f"chain:steps=5,modulus=5,aligned=true,split_seed={SPLIT_SEED}"
+SUMS = f"chain:format=direct,steps=2,ops=+-,modulus=10,split_seed={SPLIT_SEED}"
+_EIGHT_INSIDE = EIGHT.replace(":", ";").replace(",", ";")
+MIXED_CHAIN = f"pair:main=chain;steps=3;ops=+-;modulus=5;aligned=true;split_seed={SPLIT_SEED},other={_EIGHT_INSIDE}"
 SHORT_CHAIN = f"chain:steps=3,ops=+-,modulus=5,aligned=true,split_seed={SPLIT_SEED}"
 
 _USUAL = "scratch:width=64,layers=2,heads=4"
@@ -155,4 +164,14 @@ MODELS: dict[str, Model] = {
     "chain": Model(_pretrain(CHAIN, "mediocre:notice=0.2", 300, micro_batch=32, prompts_per_update=32), seconds=120),
     "chain-short": Model(_pretrain(SHORT_CHAIN, "mediocre:notice=0.2", 450, micro_batch=48), seconds=100),
     "mixed": Model(_pretrain(f"{MIXED},share=0.3", "mediocre", 350, micro_batch=48), seconds=40),
+    "digits": Model(_pretrain(DIGITS, "mediocre:notice=0.3", 200, micro_batch=48), seconds=25),
+    "letters": Model(_pretrain(LETTERS, "mediocre", 450, micro_batch=48), seconds=45),
+    "letters-rl": Model(_rl(LETTERS, "letters", updates=60), ("letters",), seconds=40),
+    "arms": Model(_pretrain(ARMS, "mediocre", 900, micro_batch=48), seconds=90),
+    "reach": Model(_pretrain(REACH, "mediocre", 800, micro_batch=48), seconds=80),
+    "reach-rl": Model(_rl(REACH, "reach", updates=60), ("reach",), seconds=40),
+    "twelve": Model(_pretrain(TWELVE, "mediocre:notice=0.2", 350, micro_batch=32, prompts_per_update=32), seconds=150),
+    "chain-big": Model(_pretrain(FIVE, "mediocre:notice=0.2", 200, 2e-3, _BIG, micro_batch=48), seconds=150),
+    "sums": Model(_pretrain(SUMS, "mediocre", 300, micro_batch=48), seconds=20),
+    "mixed-chain": Model(_pretrain(f"{MIXED_CHAIN},share=0.4", "mediocre", 250, micro_batch=48), seconds=30),
 }
