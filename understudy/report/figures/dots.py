@@ -143,8 +143,9 @@ def _dots(dots: Sequence[Dot], y: float, x: Callable[[float], str]) -> list[Mark
         if dot.low is not None and dot.high is not None:
             out.append(_line(x(dot.low), x(dot.high), at, at, dot.colour, 3, opacity=0.4))
         circle = Markup('<circle cx="{}" cy="{:g}" r="4.75" fill="{}" stroke="{}" stroke-width="{}"/>\n')
-        fill, edge = "#fff" if dot.hollow else dot.colour, "#fff" if several else dot.colour
-        out.append(circle.format(x(dot.value), at, fill, edge, "1" if several else "2"))
+        fill = "#fff" if dot.hollow else dot.colour
+        apart = several and not dot.hollow
+        out.append(circle.format(x(dot.value), at, fill, "#fff" if apart else dot.colour, "1" if apart else "2"))
     return out
 
 

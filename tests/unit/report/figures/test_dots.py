@@ -45,3 +45,9 @@ def test_a_long_label_gets_a_line_of_its_own() -> None:
         for label in ("short", "a label of thirty characters.")
     ]
     assert heights[1] > heights[0]
+
+
+def test_a_hollow_dot_beside_others_keeps_its_edge() -> None:
+    drawn = chart([Group([Row("a", [Dot(0.3, "#111111", hollow=True), Dot(0.5, "#222222")])])], (0, 1), "", str)
+    circles = re.findall(r'<circle [^>]*fill="([^"]*)" stroke="([^"]*)"', drawn)
+    assert circles == [("#fff", "#111111"), ("#222222", "#fff")]
