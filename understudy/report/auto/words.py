@@ -152,7 +152,7 @@ def _cost(auto: Auto) -> str:
     of = f" of {amount(auto, auto.amount)} ({share})" if share else ""
     seconds = [cost.seconds for cost in auto.costs if cost.seconds is not None]
     time = f" and {duration(sum(seconds))}" if seconds and not auto.axis.endswith("seconds") else ""
-    line = f"It {'has cost' if auto.running else 'cost'} {amount(auto, auto.spent)}{of}{time}"
+    line = f"It {'has cost at least' if auto.running else 'cost'} {amount(auto, auto.spent)}{of}{time}"
     evidence = evidence_cost(auto)
     if evidence > 0 and auto.spent > 0 and auto.phases:
         line += f"; {100 * evidence / auto.spent:.0f}% of it was for evidence, not for training"

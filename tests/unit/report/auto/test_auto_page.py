@@ -122,6 +122,7 @@ def test_a_phase_in_training_is_shown_before_it_is_a_node(tmp_path: Path) -> Non
     assert auto.finding(folder)[0] == (
         "OPD full (phase 2) is being trained; the best model so far is SFT at 45.0% (95% interval 40.7% to 49.3%)."
     )
+    assert auto.finding(folder)[1].startswith("It has cost at least 1.15 PFLOPs")  # auto.json is of its begin
     assert "running" in shown(folder)
     assert "yet" in Page(auto.build(folder)).text  # of the roads not taken
 
