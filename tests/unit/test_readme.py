@@ -6,7 +6,10 @@ import re
 from pathlib import Path
 
 README = Path(__file__).parents[2] / "README.md"
-SMALL = 'workers=1, set=("updates=2", "eval_every=0", "final_prompts=4", "final_samples=1", "prompts_per_update=4")'
+SMALL = (
+    'workers=1, set=("updates=2", "eval_every=0", "final_prompts=4", "final_samples=1", "prompts_per_update=4", '
+    '"look_prompts=4", "select_prompts=4")'
+)
 
 
 def test_the_python_of_the_readme_ends_with_a_page(tmp_path, monkeypatch, capsys):

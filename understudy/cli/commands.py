@@ -31,7 +31,7 @@ COMMANDS = {
         "score:score_command",
     ),
     "compare": (
-        "experts x methods x seeds at equal budgets, in parallel; finished runs are re-used",
+        "experts x routes x seeds at equal budgets, in parallel; finished runs are re-used",
         "compare:compare_command",
     ),
     "run": (

@@ -15,11 +15,11 @@ def compare_command(args: Sequence[str]) -> int:
         CompareConfig,
         args,
         "understudy compare",
-        "Train experts x methods x seeds at equal budgets and draw one report. Finished runs are re-used; stopped at\n"
+        "Train experts x routes x seeds at equal budgets and draw one report. Finished runs are re-used; stopped at\n"
         "any time, the same command resumes.",
         epilog="example\n"
         "  understudy compare --student runs/base-{seed} --experts rl=runs/grpo-{seed} search=solver \\\n"
-        "      --methods sft opd_full sft:updates=1000 --seeds 0 1 2 --set updates=200 lr=1e-3",
+        "      --routes sft opd_full sft+opd_full sft:updates=1000 --seeds 0 1 2 --set updates=200 lr=1e-3",
     )
     from understudy.experiments.compare import plan_of  # only now: torch, which --help must not load
     from understudy.experiments.plan import flags, run_plan

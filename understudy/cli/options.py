@@ -20,7 +20,7 @@ from understudy.specs import build, nearest, options_of
 
 T = TypeVar("T")
 
-SYNONYMS = {"expert": "teacher", "experts": "teachers"}
+SYNONYMS = {"expert": "teacher", "experts": "teachers", "routes": "methods"}
 """Field -> a second name of its option."""
 _METAVARS = {"str": "NAME", "int": "N", "float": "X"}
 

@@ -1,4 +1,4 @@
-"""Experts x methods x seeds at equal budgets, in parallel; finished runs are re-used; then one report.
+"""Experts x routes x seeds at equal budgets, in parallel; finished runs are re-used; then one report.
 
 A comparison is fair when its runs differ only in what is studied. Every other field in which they differ is a flag in
 the report, or an error with --strict.
@@ -6,7 +6,9 @@ the report, or an error with --strict.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from understudy.experiments.config import CompareConfig
 from understudy.experiments.plan import STUDIED, Plan, PlannedRun, flags, run_plan, slug
 from understudy.experts import is_programmatic
 from understudy.methods import table
+from understudy.routes.route import Phase, RouteConfig, RouteFields, checked, parse, parts, phase_config
 from understudy.runs.read import is_run, read_config
 from understudy.specs import build, parse_spec
 
@@ -36,6 +39,8 @@ def plan_of(config: CompareConfig, command: Sequence[str]) -> Plan:
     if len(set(config.seeds)) != len(config.seeds) or not config.seeds:
         raise UserError("seeds", config.seeds, "must be different numbers, at least one")
     common = _common(config)
+    arms = [_Arm.read(text, common) for text in config.routes]
+    routes = config.axis == "flops" or any(len(arm.phases) > 1 or arm.sized for arm in arms)
     experts: dict[str, dict[str, Any]] = {}
     runs = []
     for item in config.experts:
@@ -46,16 +51,16 @@ def plan_of(config: CompareConfig, command: Sequence[str]) -> Plan:
         experts[label] = describe_expert(
             spec.replace("{seed}", first), config.student.replace("{seed}", first), config.task
         )
-        for text in config.methods:
+        for text, arm in zip(config.routes, arms):
             for seed in config.seeds:
                 place = {
                     "expert": spec.replace("{seed}", str(seed)), "student": config.student.replace("{seed}", str(seed)),
                     "seed": seed, "out": str(Path(config.out) / f"{slug(label)}-{slug(text)}-{seed}"),
                 }  # fmt: skip
-                runs.append(_run(label, text, common, place))
+                runs.append((_route if routes else _run)(label, arm, common, place))
     differing = flags(runs)
     if config.strict and differing:
-        raise UserError("methods", differing[0], "differ in more than the studied field: drop the change, or --strict")
+        raise UserError("routes", differing[0], "differ in more than the studied field: drop the change, or --strict")
     base = {str(s): {"path": config.student.replace("{seed}", str(s))} for s in config.seeds}
     return Plan("Offline or online imitation", Path(config.out), experts, runs, base, command, config.axis,
                 diagnose=config.diagnose_budget if config.diagnose else "")  # fmt: skip
@@ -66,23 +71,66 @@ def _common(config: CompareConfig) -> dict[str, Any]:
     fields: dict[str, Any] = {"task": config.task, "budget_axis": config.axis, "budget": config.budget}
     for item in config.set:
         name, equals, value = item.partition("=")
-        if not equals or name in STUDIED:
+        if not equals or name in STUDIED | {"route"}:
             hint = "write field=value; method, expert, seed, student and out are the comparison's"
             raise UserError("set", item, hint)
         fields[name] = value
     return fields
 
 
-def _run(label: str, text: str, common: Mapping[str, Any], place: Mapping[str, Any]) -> PlannedRun:
-    """`text`: a method and the fields that it changes."""
-    method = parse_spec(text, "methods")
-    changes = {k: v for k, v in method.args.items() if k != "updates"}
-    name = method.name + (":" + ",".join(f"{k}={v}" for k, v in changes.items()) if changes else "")
-    place = {**place, "method": method.name}
-    config = build(TrainConfig, {**common, **method.args, **place}, "methods")
-    updates = build(TrainConfig, {**common, **place}, "set").updates
+@dataclass(frozen=True)
+class _Arm:
+    """A route of the comparison."""
+
+    phases: tuple[Phase, ...]
+    updates: int | None
+    """In place of the comparison's, for a method alone: NAME:updates=1000."""
+
+    @classmethod
+    def read(cls, text: str, common: Mapping[str, Any]) -> _Arm:
+        head, _, rest = text.partition(":")
+        items = rest.split(",")
+        own = [item for item in items if item.strip().startswith("updates=")]
+        if not own or len(parts(text)) > 1:
+            return cls(parse(text), None)
+        others = [item for item in items if item not in own]
+        phases = parse(head + (":" + ",".join(others) if others else ""))
+        if len(own) > 1:
+            raise UserError("routes", text, "updates is there twice")
+        value = own[0].partition("=")[2]
+        return cls(phases, build(TrainConfig, {"updates": value}, "routes").updates)
+
+    @property
+    def sized(self) -> bool:
+        return any(phase.updates or phase.share is not None for phase in self.phases)
+
+    @property
+    def name(self) -> str:
+        return "+".join(map(str, self.phases))
+
+
+def _run(label: str, arm: _Arm, common: Mapping[str, Any], place: Mapping[str, Any]) -> PlannedRun:
+    """A method alone, as one training."""
+    (phase,) = arm.phases
+    place = {**place, "method": phase.method}
+    usual = build(TrainConfig, {**common, **place}, "set").updates
+    fields = {**common, "updates": arm.updates or usual, **dict(phase.fields), **place}
+    config = build(TrainConfig, fields, "routes")
     resolve(config)
-    return PlannedRun(label, name, int(place["seed"]), config.updates / updates, config)
+    return PlannedRun(label, arm.name, int(place["seed"]), config.updates / usual, config)
+
+
+def _route(label: str, arm: _Arm, common: Mapping[str, Any], place: Mapping[str, Any]) -> PlannedRun:
+    """A route in a directory of its own, with the budget of all."""
+    own = {f.name: common[f.name] for f in dataclasses.fields(RouteFields) if f.name in common}
+    shared = {name: value for name, value in common.items() if name not in own}
+    train = build(TrainConfig, {**shared, **place}, "set")
+    times = (arm.updates or train.updates) / train.updates
+    train = dataclasses.replace(train, updates=arm.updates or train.updates, budget=train.budget * times)
+    fields = build(RouteFields, own, "set")
+    route = checked(RouteConfig(arm.name, fields.look_prompts, fields.select_prompts, train, train.out))
+    first = phase_config(route, route.phases[0])
+    return PlannedRun(label, route.route, int(place["seed"]), times, first, route)
 
 
 def describe_expert(spec: str, student: str, task_text: str) -> dict[str, Any]:
@@ -95,7 +143,7 @@ def describe_expert(spec: str, student: str, task_text: str) -> dict[str, Any]:
         known = task.expert(parse_spec(spec, "experts"), task.tokenizer()).provenance
         return {"spec": spec, "mechanism": known.get("mechanism", ""), "realizable": known.get("realizable")}
     made = read_config(Path(spec)) if is_run(Path(spec)) else {}
-    if made.get("method") in table.TABLE and _same_model(str(made.get("student", "")), student):
+    if (made.get("method") in table.TABLE or made.get("route")) and _same_model(str(made.get("student", "")), student):
         how = "from the student's own base: the student can represent it exactly (same class, same start)"
         return {"spec": spec, "mechanism": f"{made['method']} {how}", "realizable": True}
     how = "another model: whether the student can represent it is not known"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 
 from understudy.diagnosis.config import BUDGET
 
@@ -13,18 +13,20 @@ class CompareConfig:
     """Initial model of every student: a model directory, run directory or hub id. {seed} is replaced by the seed."""
     experts: tuple[str, ...] = ()
     """LABEL=SPEC each: a model or a programmatic expert. {seed} is replaced by the seed."""
-    methods: tuple[str, ...] = ("sft", "opd_full")
-    """Rows of the table; NAME:field=value,... changes a field for one of them and is flagged: sft:updates=1000."""
+    routes: tuple[str, ...] = ("sft", "opd_full", "sft+opd_full", "sft+gkd")
+    """Methods, and routes of several: sft+opd_full, sft:40%+gkd (see understudy train --help). NAME:field=value,...
+    changes a field for one of them and is flagged: sft:updates=1000."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Seeds of prompts, samples and their order."""
     task: str = "countdown"
     """Prompts and verifier, with options, such as `countdown:max_number=9`."""
     out: str = "runs/compare"
     """Directory of the runs and of the report."""
-    axis: str = "updates"
-    """Quantity that is equal for all runs: updates (and prompts), or any column of the ledger, up to --budget."""
+    axis: str = "flops"
+    """Quantity that is equal for all runs: flops, updates (and prompts), or any other column of the ledger."""
     budget: float = 0.0
-    """Amount of the axis that each run may use. 0 = as many updates as the runs have."""
+    """Amount of the axis that each run may use. 0 = on axis flops (and on any other where a route has several phases)
+    what `updates` updates of opd_full are expected to spend, else as many updates as the runs have."""
     set: tuple[str, ...] = ()
     """field=value for every run (see understudy train --help): updates=200 lr=1e-3."""
     diagnose: bool = True
@@ -38,6 +40,12 @@ class CompareConfig:
     """Where runs are started: local processes, or a ray cluster (RAY_ADDRESS, or one on this machine)."""
     strict: bool = False
     """Refuse runs that differ in more than the studied field, instead of flagging them."""
+    methods: InitVar[tuple[str, ...]] = ()
+    """The same as `routes`, by its former name."""
+
+    def __post_init__(self, methods: tuple[str, ...]) -> None:
+        if methods:
+            object.__setattr__(self, "routes", tuple(methods))
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from understudy.config import TrainConfig
+from understudy.config import TrainConfig, resolve, to_dict
 from understudy.errors import UserError
+from understudy.routes.route import DEFAULTS, RouteConfig, checked, recorded
 from understudy.runs.read import is_done
 from understudy.terminal import Progress
 
@@ -41,19 +42,37 @@ class Job:
 
     @property
     def is_training(self) -> bool:
-        return self.call is run_training
+        """Whether it is a training, or a route of several."""
+        return self.call in (run_training, run_route)
 
     @property
     def config(self) -> TrainConfig:
-        """Of a training. TypeError: the job is no training."""
+        """Of a training; of a route what its phases share. TypeError: the job is neither."""
         if not self.is_training:
             raise TypeError(f"{self.name} is no training")
-        config: TrainConfig = self.args[0]
-        return config
+        config: TrainConfig | RouteConfig = self.args[0]
+        return config.train if isinstance(config, RouteConfig) else config
+
+    @property
+    def recorded(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """(what config.json of its run holds, the defaults of what an earlier version's lacks)."""
+        if self.call is run_route:
+            return recorded(checked(self.args[0])), DEFAULTS
+        return to_dict(resolve(self.config)), to_dict(TrainConfig())
 
 
 def training(name: str, config: TrainConfig, needs: tuple[str, ...] = ()) -> Job:
     return Job(name, run_training, (config,), config.out, needs)
+
+
+def route(name: str, config: RouteConfig, needs: tuple[str, ...] = ()) -> Job:
+    return Job(name, run_route, (config,), config.out, needs)
+
+
+def run_route(config: RouteConfig, progress: Progress, note: Note) -> None:
+    from understudy.routes.run import train_route  # imports torch, see run_training
+
+    train_route(config, progress, note)
 
 
 def run_training(config: TrainConfig, progress: Progress, note: Note) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from understudy.config import VOLATILE, TrainConfig, resolve, to_dict
+from understudy.config import VOLATILE
 from understudy.errors import UserError
 from understudy.experiments.job import Job
 from understudy.experiments.local import Processes, ThisProcess
@@ -74,6 +74,7 @@ def _run(
 
 def _check_same(job: Job) -> None:
     """A finished run is re-used only if it is of this very configuration."""
-    changed = differences(read_config(job.out), to_dict(resolve(job.config)), VOLATILE, to_dict(TrainConfig()))
+    config, defaults = job.recorded
+    changed = differences(read_config(job.out), config, VOLATILE, defaults)
     if changed:
         raise UserError("out", job.out, f"holds another run ({', '.join(changed[:4])}): choose another --out")

@@ -10,9 +10,10 @@ from typing import Any
 
 from understudy.config import TrainConfig, resolve, to_dict
 from understudy.experiments.diagnosis_job import diagnosis, fields_of
-from understudy.experiments.job import Job, training
+from understudy.experiments.job import Job, route, training
 from understudy.experiments.jobs import run_all
 from understudy.methods.cells import CELLS
+from understudy.routes.route import RouteConfig, resolved_phases
 from understudy.runs.files import write_json
 from understudy.terminal import Board, console
 
@@ -21,13 +22,16 @@ STUDIED = frozenset({"method", "expert", "seed", "out", "student"})
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One expert x method x seed. budget: its updates over those of the comparison."""
+    """One expert x route x seed. budget: what it may spend over what the others may."""
 
     expert: str
     method: str
+    """The method, or the route, with the fields that it changes."""
     seed: int
     budget: float
     config: TrainConfig
+    """Of a route: of its first phase, as if it were the whole training."""
+    route: RouteConfig | None = None
 
     @property
     def name(self) -> str:
@@ -60,7 +64,10 @@ class Plan:
         return [*self.before, *self._run_jobs()]
 
     def _run_jobs(self) -> list[Job]:
-        return [training(r.name, r.config, self._needs(r)) for r in self.runs]
+        return [
+            training(r.name, r.config, self._needs(r)) if r.route is None else route(r.name, r.route, self._needs(r))
+            for r in self.runs
+        ]
 
     def _diagnosis_jobs(self) -> list[Job]:
         jobs = []
@@ -111,7 +118,7 @@ def flags(runs: Iterable[PlannedRun]) -> list[str]:
     out = []
     groups: dict[str, list[tuple[PlannedRun, dict[str, Any]]]] = {}
     for r in runs:
-        groups.setdefault(r.expert, []).append((r, to_dict(resolve(r.config))))
+        groups.setdefault(r.expert, []).append((r, _fields(r)))
     for expert, group in groups.items():
         for name in group[0][1]:
             values = {str(config[name]): r.name for r, config in group}
@@ -119,6 +126,15 @@ def flags(runs: Iterable[PlannedRun]) -> list[str]:
                 listed = "; ".join(f"{run}: {value}" for value, run in values.items())
                 out.append(f"{expert}: runs differ in {name} ({listed})")
     return out
+
+
+def _fields(r: PlannedRun) -> dict[str, Any]:
+    """Field -> its value in the run; where the phases of a route differ, all of them."""
+    if r.route is None:
+        return to_dict(resolve(r.config))
+    phases = [to_dict(phase) for phase in resolved_phases(r.route)]
+    values = {name: list(dict.fromkeys(str(phase[name]) for phase in phases)) for name in phases[0]}
+    return {name: " then ".join(each) for name, each in values.items()}
 
 
 def run_plan(plan: Plan, workers: int, quiet: bool = False, launcher: str = "local") -> Path:

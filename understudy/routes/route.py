@@ -76,7 +76,7 @@ def parse(text: str) -> tuple[Phase, ...]:
     """The phases of a route. UserError: an unknown method, a phase that is no phase, shares above 100%."""
     if not text.strip():
         raise UserError("route", text, "missing: write methods joined by +, for example sft+opd_full")
-    phases = tuple(_phase(part.strip(), text) for part in re.split(r"\+(?![\d.])", text))  # lr=1e+3 is one number
+    phases = tuple(_phase(part, text) for part in parts(text))
     shares = sum(phase.share or 0 for phase in phases)
     if shares > 1 + 1e-9:
         raise UserError("route", text, f"its shares sum to {100 * shares:g}%: at most 100%")
@@ -85,10 +85,15 @@ def parse(text: str) -> tuple[Phase, ...]:
     return phases
 
 
+def parts(text: str) -> list[str]:
+    """The text of each phase."""
+    return [part.strip() for part in re.split(r"\+(?![\d.])", text)]  # lr=1e+3 is one number
+
+
 def _phase(part: str, text: str) -> Phase:
     method, _, rest = part.partition(":")
     if method not in table.TABLE:
-        raise UserError("route", text, f"method {method!r} is {unknown(method, table.TABLE)}")
+        raise UserError("method", method, f"{unknown(method, table.TABLE)}; in route {text}")
     updates, share, fields = 0, None, {}
     for item in filter(None, (piece.strip() for piece in rest.split(","))):
         name, equals, value = (piece.strip() for piece in item.partition("="))

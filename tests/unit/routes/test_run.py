@@ -147,7 +147,7 @@ def test_the_best_of_all_is_the_result(
 @pytest.mark.parametrize(
     ("text", "changes", "field", "words"),
     [
-        ("sft+opf", {}, "route", "unknown"),
+        ("sft+opf", {}, "method", "unknown"),
         ("sft+opd:gamma=2", {}, "gamma", "must lie"),
         ("sft+opd_full", {"expert": ""}, "expert", "missing"),
         ("sft+opd_full", {"student": ""}, "student", "missing"),

@@ -31,7 +31,7 @@ def finding(comparison: Comparison) -> list[str]:
         group = [v for v in contrasts if v.realizable is reach]
         if group:
             lines.append(_group(s, group, reach))
-    lines += [line for v in contrasts if (line := _more_budget(s, v))]
+    lines += [line for line in (_all_routes(s), *(_more_budget(s, v) for v in contrasts)) if line]
     lines += [line for line in (_out_of_distribution(s), discrepancy(s), forecasts.finding(s)) if line]
     return lines
 
@@ -90,6 +90,21 @@ def _group(s: Summary, group: Sequence[Contrast], reach: bool | None) -> str:
         hoped = listed(sorted({what[str(_expected(s, v))] for v in surprises}))
         line += f" Not as expected with {listed([_who(v) for v in surprises])}, where we expected {hoped}."
     return line + "".join(_gate(s, v.expert) for v in group if v.realizable)
+
+
+def _all_routes(s: Summary) -> str:
+    """Every route with each expert, best first, where there are more than an offline and an online one."""
+    if not s.routes:
+        return ""
+    parts = []
+    for expert in s.experts:
+        known = [(found.value, arm.name) for arm in s.of(expert) if arm.finished and (found := s.accuracy(arm))]
+        if before := s.accuracy(BASE):
+            known.append((before.value, "no training"))
+        if known:
+            ranked = sorted(known, key=lambda pair: -pair[0])
+            parts.append(f"with {label(expert, 40)} " + ", ".join(f"{name} {percent(value)}" for value, name in ranked))
+    return f"All routes: {'; '.join(parts)}." if parts else ""
 
 
 def _expected(s: Summary, v: Contrast) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from understudy.evaluation.numbers import count
 from understudy.report.comparison.route_table import START, chosen, spent_by_phases
 from understudy.report.comparison.summary import Arm, Summary
-from understudy.report.text import label, listed, mapping, method_name, visible
+from understudy.report.text import goes_online, label, listed, mapping, method_name, visible
 
 
 def all_flags(s: Summary) -> list[str]:
@@ -93,6 +93,12 @@ def limits(s: Summary) -> list[str]:
         lines.append(
             f"{checked} differences are tested and none is corrected for the others: if no method differed, "
             f"about one in twenty would still exclude zero."
+        )
+    several = [m for m in s.c.methods if goes_online(m)]
+    if s.routes and s.online and len(several) > 1:
+        lines.append(
+            f"{method_name(s.online)} is the best of {len(several)} routes with an online phase, chosen by the very "
+            f"problems that it is judged on: its lead is a little too large."
         )
     lines.append("“No difference found” is not “no difference”: read how large a one the interval still allows.")
     if any(i and i.n_prompts and i.low == i.high for arm in s.arms for i in [s.accuracy(arm)]):
