@@ -1,6 +1,6 @@
 """What a training is: `TrainConfig` is the request, `resolve` makes it a `Resolved` with nothing left open.
 
-Both are flat, and made of six groups: a function that needs one group takes that (`Optimization`, `Method`), and any
+Both are flat, and made of seven groups: a function that needs one group takes that (`Optimization`, `Method`), and any
 training can be given to it. The docstring under each field is its `--help`, its bounds stand in its `option`.
 """
 
@@ -122,6 +122,21 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class Guarding:
+    """What ends an on-policy phase early, and which of its models is kept."""
+
+    guard: bool = option(True, heading="guard of on-policy phases")
+    """Watch the rewards of the student's fresh completions: stop after a collapse, and keep the trained model only if
+    fresh prompts confirm that it is no worse than the start (docs/run-directory.md)."""
+    guard_margin: float = option(0.02, within="(0, 1)", why="it is a difference of accuracies")
+    """Accuracy by which the final model may be worse than the start."""
+    guard_error: float = option(0.05, within="(0, 1)", why="it is a probability")
+    """Probability that it is worse by more; and that a phase which holds its level is stopped."""
+    guard_gain: float = option(0.0, within="[0, 1)", why="it is a difference of accuracies")
+    """Accuracy that the phase must still be able to add: half-way or later, stop where it is excluded. 0 = go on."""
+
+
+@dataclass(frozen=True)
 class Execution:
     """Checkpoints, and where it all runs."""
 
@@ -168,7 +183,7 @@ class ExpertSpec:
 
 
 @dataclass(frozen=True)
-class TrainConfig(Execution, Evaluation, Optimization, Sampling, Cells, Essentials):
+class TrainConfig(Execution, Guarding, Evaluation, Optimization, Sampling, Cells, Essentials):
     """What the user asks for. None = as the method's row has it."""
 
     @property
@@ -183,6 +198,9 @@ class TrainConfig(Execution, Evaluation, Optimization, Sampling, Cells, Essentia
 @dataclass(frozen=True)
 class Resolved(Method, TrainConfig):
     """A legal training in which nothing is None."""
+
+
+GUARD_FIELDS = tuple(Guarding.__dataclass_fields__)
 
 
 VOLATILE = frozenset(name for name, metadata in options_of(TrainConfig).items() if metadata.get("volatile"))

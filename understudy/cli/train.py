@@ -19,6 +19,7 @@ from understudy.routes.route import RouteConfig, RouteFields
 from understudy.runs.read import read_final, read_ledger
 from understudy.specs import build
 from understudy.terminal import Board, console
+from understudy.training.guard import sentence
 
 if TYPE_CHECKING:
     from understudy.routes.run import Plan
@@ -130,5 +131,7 @@ def _summary(path: Path) -> list[str]:
         lines.append(f"{line} ({i.n_prompts} prompts)")
     if best := (final.get("selection") or {}).get("best"):
         lines.append(f"best model: {'the student before training' if best == 'start' else f'after phase {best}'}")
+    if final.get("guard"):
+        lines.append(sentence(final["guard"]))
     spent = ", ".join(f"{k.replace('_', ' ')} {v:,.0f}" for k, v in ledger.items() if v)
     return [*lines, f"spent: {spent}", f"model: {path / 'final'}", f"page:  understudy report {path}"]

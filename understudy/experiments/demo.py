@@ -24,7 +24,8 @@ UPDATES = 200
 EVALUATION: dict[str, Any] = {"eval_every": 25, "eval_prompts": 128, "final_prompts": 240, "final_samples": 4}
 QUICK: dict[str, Any] = {"eval_every": 40, "eval_prompts": 96, "final_prompts": 240, "final_samples": 2}
 QUICK_UPDATES = 100
-COMMON: dict[str, Any] = {"micro_batch": 16, "save_every": 100}
+COMMON: dict[str, Any] = {"micro_batch": 16, "save_every": 100, "guard": False}
+"""No guard: an experiment shows what a method does, also where it does harm."""
 IMITATE: dict[str, Any] = {"lr": 1e-3, "schedule": "cosine", "warmup": 10}
 
 

@@ -27,7 +27,7 @@ from understudy.runs.checkpoint import Checkpoint, cached_tensors, read_checkpoi
 from understudy.runs.files import new_folder, os_errors_explained, plain, read_json, recover, write_json
 from understudy.runs.lock import Lock
 from understudy.runs.logs import METRICS, SAMPLES, Logs
-from understudy.runs.read import LOCK, checkpoints, differences, is_done, is_run, json_config
+from understudy.runs.read import LOCK, checkpoints, differences, is_done, is_run, json_config, step_of
 
 State = Literal["running", "done", "stopped"]
 _FIRST_FILES = {LOCK, "provenance.json", "status.json"}  # written before config.json: a run of these holds no result
@@ -52,6 +52,7 @@ class RunDir:
         self.done = False
         self.resumed = False
         self.listeners: list[Callable[[Mapping[str, Any]], None]] = []
+        self.protected: frozenset[int] = frozenset()  # steps whose checkpoints stay, however old
         self._restored = False
         self._step: int | None = None  # of the newest good checkpoint
         self._status: dict[str, Any] = {"state": "running", "step": 0, "updates": 0, "reason": ""}
@@ -226,7 +227,7 @@ class RunDir:
             for damaged in newest.parent.glob("damaged-*"):
                 shutil.rmtree(damaged, ignore_errors=True)
             for old in checkpoints(self.path)[: -self.keep]:
-                if old != newest:
+                if old != newest and step_of(old) not in self.protected:
                     # renamed first, so that a kill leaves no half checkpoint under a valid name
                     doomed = old.with_name(f".tmp-{old.name}-gone")
                     os.rename(old, doomed)

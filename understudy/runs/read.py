@@ -66,6 +66,11 @@ def checkpoints(path: Path) -> list[Path]:
     return [entry for _, entry in sorted(steps)]
 
 
+def step_of(checkpoint: Path) -> int:
+    """The step of a checkpoint's folder."""
+    return int(checkpoint.name.removeprefix("step-"))
+
+
 def flatten(value: Any, name: str = "") -> dict[str, Any]:
     """{"a": {"b": 1}} -> {"a.b": 1}; lists stay whole."""
     if isinstance(value, Mapping) and (value or not name):

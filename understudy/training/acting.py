@@ -115,6 +115,17 @@ class Actor:
 
         return distributed.spread_rollouts(complete, prompts, c.samples_per_prompt)
 
+    def own(self, prompts: Sequence[Prompt], name: object) -> list[Rollout]:
+        """One verified completion of each prompt by the student alone; `name` makes the random numbers."""
+        seed = seed_from("own", self.config.seed, name)
+
+        def complete(part: Sequence[Prompt]) -> list[Rollout]:
+            if self.sampler is not None:
+                return self.task.verify_all(self.sampler.sample(part, 1, seed, self.room, "student"))
+            return self.task.verify_all(self._draw(self.student.start, part, seed, 1, "student"))
+
+        return distributed.spread_rollouts(complete, prompts, 1)
+
     def _complete(self, prompts: Sequence[Prompt], behavior: str, seed: int, round_: int) -> list[Rollout]:
         samples = self.config.samples_per_prompt
         if behavior == "expert":
@@ -127,11 +138,14 @@ class Actor:
         policy = self.base() if behavior == "base" else self.student
         return self._draw(policy.start, prompts, seed)
 
-    def _draw(self, start: Start, prompts: Sequence[Prompt], seed: int) -> list[Rollout]:
+    def _draw(
+        self, start: Start, prompts: Sequence[Prompt], seed: int, samples: int = 0, actor: str = ""
+    ) -> list[Rollout]:
+        """samples, actor: 0 and "" = as the configuration has them."""
         c, student = self.config, self.student
         return draw(
-            start, student.decode, student.end_ids, prompts, c.samples_per_prompt, seed, self.room, c.behavior,
-            vocabulary=student.vocabulary, device=student.device.type,
+            start, student.decode, student.end_ids, prompts, samples or c.samples_per_prompt, seed, self.room,
+            actor or c.behavior, vocabulary=student.vocabulary, device=student.device.type,
         )  # fmt: skip
 
     def count(self, rollouts: Sequence[Rollout], ledger: Ledger) -> None:
@@ -144,7 +158,7 @@ class Actor:
             return
         ledger.student_tokens_sampled += tokens
         ledger.student_prompt_tokens_sampled += before
-        if self.config.behavior == "mixture_token":  # the expert scores every token, whichever side writes it
+        if rollouts and rollouts[0].actor == "mixture_token":  # the expert scores every token, whichever side writes it
             ledger.expert_calls += len(rollouts)
             ledger.expert_tokens_scored += tokens
             ledger.expert_prompt_tokens += before

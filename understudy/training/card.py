@@ -18,6 +18,7 @@ from understudy.config import VOLATILE, TrainConfig
 from understudy.errors import UserError
 from understudy.evaluation import intervals
 from understudy.runs.files import read_json
+from understudy.training.guard import sentence
 from understudy.types import Ledger
 
 _MACHINE = VOLATILE | {"device", "threads"}
@@ -56,6 +57,9 @@ def card(
     lines += ["", "## Data", "", *_data(config)]
     lines += ["", "## Budget", "", *_budget(ledger)]
     lines += ["", "## Evaluation", "", *_evaluation(config, final)]
+    guard = final.get("guard")
+    if guard is not None:
+        lines += ["", "## Guard", "", escaped(sentence(guard))]
     if diagnosis is not None:
         lines += ["", "## Verdict made beforehand", "", *_verdict(diagnosis)]
     lines += ["", "## Made with", "", *_made_with(provenance), ""]

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from understudy import distributed
-from understudy.config import VOLATILE, Resolved, TrainConfig, to_dict
+from understudy.config import GUARD_FIELDS, VOLATILE, Resolved, TrainConfig, to_dict
 from understudy.errors import UserError
 from understudy.evaluation.numbers import duration
 from understudy.evaluation.sampled import held_out, splits_of
@@ -33,7 +33,7 @@ from understudy.policy.sharding import shard
 from understudy.protocols import Expert, Task
 from understudy.runs.directory import RunDir
 from understudy.runs.provenance import provenance
-from understudy.runs.read import is_run, read_provenance
+from understudy.runs.read import is_run, read_config, read_provenance
 from understudy.runs.shared import SharedRun
 from understudy.runs.trackers import names_of, open_trackers
 from understudy.servers.config import names_vllm
@@ -42,6 +42,7 @@ from understudy.terminal import Progress, no_progress
 from understudy.training.acting import Actor
 from understudy.training.card import card, find_diagnosis
 from understudy.training.engine_sampler import EngineSampler
+from understudy.training.guarding import Guarding
 from understudy.training.monitor import Monitor
 from understudy.training.rollouts import RolloutSource, samples_are_kept
 from understudy.training.server_sampler import ServerSampler
@@ -73,6 +74,7 @@ class Session:
     stop_requested: Callable[[], bool]
     """Whether this process is to stop."""
     monitor: Monitor
+    guarding: Guarding
     weights: tuple[float, float]
     """Number of weights of student and expert, by which the ledger counts FLOPs."""
 
@@ -101,6 +103,7 @@ class Session:
         check_weights(self.student, step)
         state = {
             "ledger": self.ledger.as_dict(), "updates": self.config.updates, "monitor": self.monitor.as_list(),
+            **self.guarding.as_dict(),
         }  # fmt: skip
         save_state(self.run, step, self.student, self.optimizer, state)
 
@@ -162,6 +165,8 @@ def open_session(config: Resolved, progress: Progress, note: Callable[[str], Non
             if run.done:
                 yield None
                 return
+            if distributed.agreed(distributed.is_main() and "guard" not in read_config(run.path)):
+                config = dataclasses.replace(config, guard=False)  # an earlier version began it, without a guard
         task = load_task(config.task)
         student = load_model(config.student, "student", config, task)
         fit(student, config, note)
@@ -180,10 +185,10 @@ def open_session(config: Resolved, progress: Progress, note: Callable[[str], Non
         )
         # the training is a function of (config, step, weights, random state), so this is all that a resume needs
         seed_all(config.seed)
-        first_step, ledger, monitor, kept = 0, Ledger(), Monitor(), run.restore()
+        first_step, ledger, monitor, guard, kept = 0, Ledger(), Monitor(), None, run.restore()
         if kept is not None:
             first_step, ledger = kept.step, Ledger(**kept.state["ledger"])
-            monitor = Monitor(kept.state.get("monitor", ()))
+            monitor, guard = Monitor(kept.state.get("monitor", ())), kept.state.get("guard")
             load_state(kept, student, optimizer, config.seed)
         if distributed.is_main():
             trackers = open_trackers(config.tracker, run.path, recorded, first_step, note)
@@ -191,9 +196,16 @@ def open_session(config: Resolved, progress: Progress, note: Callable[[str], Non
         run.describe(student=student.describe() | provenance_of(config.student), **facts)
         rollouts = RolloutSource(Actor(config, task, student, expert, base, sampler), run, ledger, progress)
         evaluator = Evaluator(config, task, student, expert if config.expert else None, run, ledger, progress)
+        sizes = _sizes(run)
+
+        def spend(began: float) -> None:
+            ledger.train_seconds += time.perf_counter() - began
+            ledger.flops = flops_of(ledger.as_dict(), *sizes)
+
+        guarding = Guarding(config, rollouts.actor, run, ledger, spend, guard)
         yield Session(
             config, recorded, first_step, student, optimizer, rollouts, evaluator, run, ledger, progress,
-            stop_requested, monitor, _sizes(run),
+            stop_requested, monitor, guarding, sizes,
         )  # fmt: skip
 
 
@@ -209,9 +221,9 @@ def _open_run(config: Resolved, recorded: dict[str, Any], note: Callable[[str], 
         return provenance(device=str(resolve_device(config.device)))
 
     kind = RunDir if distributed.size() == 1 else SharedRun
-    return kind.open(
-        config.out, recorded, facts, volatile=VOLATILE, defaults=to_dict(TrainConfig()), keep=config.keep, note=note
-    )
+    # a run that an earlier version began has no guard, whatever is asked for now
+    defaults = to_dict(TrainConfig()) | {name: recorded[name] for name in GUARD_FIELDS}
+    return kind.open(config.out, recorded, facts, volatile=VOLATILE, defaults=defaults, keep=config.keep, note=note)
 
 
 def load_model(path: str, field: str, config: Resolved, task: Task) -> Policy:

@@ -15,10 +15,18 @@ import torch
 from torch import Tensor
 
 from understudy import distributed
+from understudy.errors import UserError
 from understudy.policy import Policy
 from understudy.policy.sharding import FOLDER, read_shards, write_shards
 from understudy.randomness import seed_from
-from understudy.runs.checkpoint import Checkpoint, load_optimizer, optimizer_tensors, random_state, set_random_state
+from understudy.runs.checkpoint import (
+    Checkpoint,
+    load_optimizer,
+    optimizer_tensors,
+    random_state,
+    read_checkpoint,
+    set_random_state,
+)
 from understudy.runs.directory import RunDir
 
 
@@ -54,6 +62,19 @@ def save_state(
         write_shards(folder / FOLDER, sharded)
 
     run.save(step, write_model, whole | others, state | {"optimizer": meta})
+
+
+def load_weights(run: RunDir, step: int, student: Policy) -> None:
+    """Put back the weights alone of a checkpoint of `run` (collective). UserError: it is missing or damaged."""
+    path = run.path / "checkpoints" / f"step-{step:08d}"
+    found = read_checkpoint(path) if distributed.is_main() else ""
+    problem = distributed.agreed(found if isinstance(found, str) else "")
+    if problem:
+        raise UserError("checkpoint", path, f"cannot be restored: {problem}; train again in a new --out")
+    if (path / FOLDER).is_dir():
+        read_shards(path / FOLDER, {f"model.{n}": t for n, t in _weights(student).items()})
+    else:
+        student.load_weights(path)
 
 
 def load_state(checkpoint: Checkpoint, student: Policy, optimizer: torch.optim.Optimizer, seed: int) -> None:

@@ -25,10 +25,14 @@ def train(config: TrainConfig, progress: Progress = no_progress, note: Callable[
         if session is None:
             return Path(c.out)
         c, student, ledger = session.config, session.student, session.ledger
+        guard = session.guarding
+        guard.begin(session.first_step, session.save)
         for step in range(session.first_step, c.updates):
-            if session.spent() >= 1:
+            if session.spent() >= 1 or guard.stopped:
                 break
             fresh = step % c.updates_per_rollout == 0  # rollouts in use are not saved: resume only where new ones begin
+            if fresh and step and _due(step, c.save_every):
+                guard.checkpoint(step)
             if fresh and session.interrupted():
                 session.save(step)
                 raise session.stopped(step)
@@ -44,12 +48,14 @@ def train(config: TrainConfig, progress: Progress = no_progress, note: Callable[
             metrics = update(student, session.optimizer, labelled, c)
             check_finite(metrics, step, labelled, c)
             session.log(step, metrics, began)
+            guard.watch(step + 1, session.rollouts.seen, metrics)
         session.save(ledger.updates)
         if session.interrupted():
             raise session.stopped(ledger.updates)
+        outcome = guard.conclude(ledger.updates)
         with student.gathered_weights():
             final = session.evaluator.final(ledger.updates)
-        session.finish(final)
+        session.finish(final | {"guard": outcome} if outcome else final)
         return session.run.path
 
 

@@ -92,7 +92,8 @@ class Pilots:
             lr=full.lr * LR,
             warmup=max(round(full.warmup * updates / full.updates), updates // WARM),
             micro_batch=min(full.micro_batch, batch), save_every=50, eval_every=0, eval_splits="train",
-            final_prompts=1, final_samples=1, eval_expert=False, keep=1, out=str(self.run.path / "pilots" / name),
+            final_prompts=1, final_samples=1, eval_expert=False, keep=1, guard=False,
+            out=str(self.run.path / "pilots" / name),
             prompt_pool=full.prompt_pool if full.prompt_pool < sequences else 0,
         )  # fmt: skip
         config = dataclasses.replace(config, **changes)
