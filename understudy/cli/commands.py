@@ -60,6 +60,10 @@ CALIBRATE = {
     ),
     "score": ("verdicts against outcomes, from the rows that `run` keeps", "calibrate_rows:calibrate_score"),
     "fit": ("coefficients of the verdict from such rows", "calibrate_rows:calibrate_fit"),
+    "fit-routes": (
+        "what the recommendation of a diagnosis rests on, from the rows of `bank`, and how good it is",
+        "calibrate_routes:calibrate_fit_routes",
+    ),
     "table": ("the page: docs/results/calibration.md and .json", "calibrate_rows:calibrate_table"),
 }
 """The same for `understudy calibrate`."""

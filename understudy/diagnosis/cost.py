@@ -17,10 +17,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from understudy.diagnosis.types import Cost
+from understudy.methods import price
+from understudy.methods.cells import Method
+from understudy.methods.table import TABLE
 
 LEDGER = ("expert_tokens_sampled", "expert_tokens_scored", "student_tokens_sampled", "student_tokens_trained")
 
@@ -70,3 +74,48 @@ def timed(cost: Cost, measured: Cost | None, device_flops: float) -> Cost:
     else:
         seconds = math.nan
     return dataclasses.replace(cost, seconds=seconds)
+
+
+# --- routes at one budget of FLOPs, prompts counted -----------------------------------------------------
+
+
+def of_routes(
+    routes: Sequence[str], online: str | None, updates: float, sequences: float, lengths: Mapping[str, float],
+    weights: Mapping[str, float], paces: Mapping[str, Cost], device_flops: float = 0.0,
+) -> dict[str, tuple[tuple[int, ...], Cost]]:  # fmt: skip
+    """Route -> (expected updates of its phases, cost). Every route spends what `updates` updates of the online method
+    (of sft where there is none) are expected to cost; its phases have equal parts. "nothing" costs nothing.
+
+    lengths: tokens of "prompt", "student", "expert"; sequences: per update; paces: of the pilots "sft" and "opd".
+    """
+    known, sizes = price.Lengths(**lengths), price.Sizes(**weights)
+
+    def method(name: str) -> Method:
+        cells: dict[str, Any] = TABLE[name].cells
+        return Method(**{**cells, "prompts_per_update": max(1, round(sequences))})
+
+    total = updates * price.flops_per_update(method(online or "sft"), known, sizes)
+    out: dict[str, tuple[tuple[int, ...], Cost]] = {"nothing": ((), Cost())}
+    for route in routes:
+        if route == "nothing":
+            continue
+        counts, cost, now = [], Cost(), known
+        for name in route.split("+"):
+            share = total / len(route.split("+"))
+            n = max(1, round(share / price.flops_per_update(method(name), now, sizes)))
+            tokens = price.tokens_per_update(method(name), now)
+            spent = Cost(*(round(n * tokens[column]) for column in LEDGER))
+            flops = n * price.flops_per_update(method(name), now, sizes)
+            seconds = flops / device_flops if device_flops else spent.student_tokens_trained * _pace(name, paces)
+            counts.append(n)
+            cost += dataclasses.replace(spent, flops=flops, seconds=seconds)
+            now = dataclasses.replace(now, student=now.expert)  # it has learnt to write as long as the expert
+        out[route] = tuple(counts), cost
+    return out
+
+
+def _pace(method: str, paces: Mapping[str, Cost]) -> float:
+    """Seconds per trained token, by the pilots; gkd is half of each. nan: not known."""
+    kinds = {"sft": ("sft",), "gkd": ("sft", "opd")}.get(method, ("opd",))
+    seen = [p.seconds / p.student_tokens_trained for k in kinds if (p := paces.get(k)) and p.student_tokens_trained]
+    return sum(seen) / len(seen) if len(seen) == len(kinds) else math.nan

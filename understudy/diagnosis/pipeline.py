@@ -22,6 +22,7 @@ from understudy.config import Resolved
 from understudy.diagnosis.config import VOLATILE, DiagnoseConfig, full_training, share
 from understudy.diagnosis.cost import Sizes, timed
 from understudy.diagnosis.forecast import judge
+from understudy.diagnosis.forecast.recommend import recommended
 from understudy.diagnosis.glossary import MEANINGS, assumptions
 from understudy.diagnosis.measures import evidence
 from understudy.diagnosis.measures.collect import Setting, Table, can_continue, collect, draw_prompts, takeover
@@ -71,7 +72,7 @@ def _finished(directory: Path, config: DiagnoseConfig) -> Diagnosis:
             raise UserError("out", directory, hint)
     result = Diagnosis.load(directory)
     costs = _timed(result.costs, result.setting["paces"], config.device_flops)
-    return dataclasses.replace(result, costs=costs, setting=result.setting | _machine(config))
+    return recommended(dataclasses.replace(result, costs=costs, setting=result.setting | _machine(config)))
 
 
 def _diagnosed(config: DiagnoseConfig, progress: Progress, note: Callable[[str], None]) -> Diagnosis:
@@ -168,15 +169,23 @@ class _Stages:
         facts = {
             "offline": self.offline.method, "online": self.online.method if self.online else None,
             "prompts_measured": len(prompts), "stopped": stopped, "margin": MARGIN,
+            "lengths": self._lengths(student, expert, pilots.full),
             "paces": {k: v.to_dict() for k, v in paces.items()},
             "parameters": {"student": setting.sizes.student, "expert": setting.sizes.expert},
             "mechanism": setting.expert.provenance.get("mechanism", ""), "meanings": plain(MEANINGS),
         }  # fmt: skip
-        return Diagnosis(
+        found = Diagnosis(
             VERSION, plain(asdict(config)) | facts | _machine(config), checks, seen, judge.judge(seen),
             _timed({"diagnosis": self.spent} | pilots.full, facts["paces"], config.device_flops), series,
             assumptions(config, seen, shared, len(prompts), can_continue(setting.expert)),
         )  # fmt: skip
+        return recommended(found)
+
+    def _lengths(self, student: Table, expert: Table, full: dict[str, Cost]) -> dict[str, float]:
+        """Mean tokens of a prompt, and of a completion in online and in offline training."""
+        prompts = [len(r.prompt.ids) for r in student.rollouts if r.sample == 0]
+        online = full["opd"].student_tokens_trained / self.sequences if "opd" in full else float(student.length.mean())
+        return {"prompt": sum(prompts) / len(prompts), "student": online, "expert": float(expert.length.mean())}
 
     def _affordable(self) -> int:
         """Prompts to measure on. Student and expert are assumed to write texts of one length: nothing is known yet."""

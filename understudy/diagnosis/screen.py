@@ -1,4 +1,4 @@
-"""A diagnosis on one screen: the verdict first, then the evidence in plain words, then what each route costs."""
+"""A diagnosis on one screen: what to do, how sure that is, the evidence in plain words, what each route costs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from understudy.diagnosis.forecast.advice import HEADINGS, advice, cells
 from understudy.diagnosis.forecast.explain import ROUTES, explain
 from understudy.diagnosis.glossary import MEANINGS
 from understudy.diagnosis.types import Cost, Diagnosis
@@ -29,11 +30,19 @@ def show(d: Diagnosis, console: Console) -> None:
 def _parts(d: Diagnosis) -> Iterator[RenderableType]:
     v, s, explained = d.verdict, d.setting, explain(d)
     p = ", ".join(f"{name} {p:.0%}" for name, p in v.probabilities.items() if p >= 0.005)
-    yield Text(f"{explained.title.upper()}: {explained.action}", style=f"bold {COLOURS[v.answer]}")
+    advised = advice(d)
+    if advised is None:
+        yield Text(f"{explained.title.upper()}: {explained.action}", style=f"bold {COLOURS[v.answer]}")
+    else:
+        yield Text(advised.headline, style="bold green")
+        yield Text(advised.certainty)
     yield Text(f"{s['student']} -> {s['expert']} on {s['task']}", style="dim")
     yield Text(f"chances: {p}; rule: {v.rule}", style="dim")
     if d.stopped:
         yield Text(f"- stopped before any training: {d.stopped}")
+    if advised is not None:
+        yield _recommended(d)
+        yield Text(f"{advised.rests} {advised.auto}", style="dim")
     reasons = explained.reasons
     for reason in reasons if len(reasons) <= REASONS else (*reasons[: REASONS - 1], reasons[-1]):
         yield Text(f"- {reason}")
@@ -49,6 +58,17 @@ def _table(*headings: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for h in headings:
         table.add_column(h, overflow="fold")
+    return table
+
+
+def _recommended(d: Diagnosis) -> Table:
+    """Every route at the same FLOPs; the advised one is marked."""
+    table = _table(*HEADINGS)
+    assert d.recommendation is not None
+    for row in d.recommendation.routes:
+        name, *rest = cells(row)
+        chosen = row.route == d.recommendation.route
+        table.add_row(f"> {name}" if chosen else f"  {name}", *rest, style="bold" if chosen else "")
     return table
 
 

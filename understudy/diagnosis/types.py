@@ -190,6 +190,54 @@ class Verdict(Json):
 
 
 @dataclass(frozen=True)
+class RouteForecast(Json):
+    """What one route is expected to give at the FLOPs of full online training."""
+
+    needs: ClassVar[tuple[str, ...]] = ("route",)
+
+    route: str
+    """As `understudy train --route` reads it, or "nothing"."""
+    expected: Estimate | None
+    """Accuracy at its end, unguarded; None without a reward."""
+    regret: float
+    """Accuracy by which it is expected to end below the best of the routes."""
+    harm: float
+    """Probability that it ends more than 2 points below the student; nan: not known."""
+    updates: tuple[int, ...] = ()
+    """Of its phases, expected."""
+    cost: Cost | None = None
+    """FLOPs count prompts too. None: not known."""
+
+
+@dataclass(frozen=True)
+class Recommendation(Json):
+    """What to do now. Always there, however open the verdict is."""
+
+    needs: ClassVar[tuple[str, ...]] = ("route",)
+
+    route: str
+    """The advised one of `routes`."""
+    routes: tuple[RouteForecast, ...]
+    first: Estimate | None = None
+    """Accuracy after the first of two phases; None: one phase, or no reward."""
+    online: str = ""
+    """The online method that comes, or could come after SFT; empty: none is possible here."""
+    adds: float = math.nan
+    """Probability that it adds more than the margin: to the student where it comes first, else to SFT. nan: unknown."""
+    visible: int = 0
+    """Updates of a phase after which its reward shows whether it gains."""
+    now: float = math.nan
+    """The student's accuracy."""
+    rests: str = ""
+    """What the numbers rest on, in words."""
+    cases: int = 0
+    """Trained cases behind the numbers of routes of two phases and of mixtures."""
+
+    def of(self, route: str) -> RouteForecast | None:
+        return next((r for r in self.routes if r.route == route), None)
+
+
+@dataclass(frozen=True)
 class Diagnosis(Json):
     needs: ClassVar[tuple[str, ...]] = ("verdict",)
 
@@ -204,6 +252,8 @@ class Diagnosis(Json):
     series: dict[str, Any]
     """What the page draws: scatter, tilt curve, lengths, keywords, samples."""
     assumptions: tuple[str, ...]
+    recommendation: Recommendation | None = None
+    """None: written by an earlier version."""
 
     @property
     def stopped(self) -> str:

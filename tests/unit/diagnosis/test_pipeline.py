@@ -48,6 +48,12 @@ def test_every_stage_leaves_its_evidence(whole: tuple[Diagnosis, Path]) -> None:
     result, out = whole
     assert result.verdict.answer in ANSWERS
     assert sum(result.verdict.probabilities.values()) == pytest.approx(1)
+    assert result.recommendation is not None
+    assert [r.route for r in result.recommendation.routes] == ["nothing", "sft", "opd_full", "gkd", "sft+opd_full",
+                                                               "sft+gkd"]  # fmt: skip
+    spent = [r.cost.flops for r in result.recommendation.routes if r.cost and r.route != "nothing"]
+    assert max(spent) < 1.3 * min(spent)  # one budget, up to whole updates
+    assert all(r.cost.seconds > 0 for r in result.recommendation.routes if r.cost and r.updates)
     assert all(c.passed for c in result.preflight)
     assert set(result.evidence.measures) == set(MEASURES)
     points = result.evidence.pilots
@@ -114,6 +120,8 @@ def test_interrupted_anywhere_it_ends_the_same(
         data = result.to_dict()
         for cost in [*data["costs"].values(), *(p["cost"] for p in data["evidence"]["pilots"])]:
             cost.pop("seconds")
+        for route in data["recommendation"]["routes"]:
+            route["cost"].pop("seconds")
         for control in data["evidence"]["checks"].values():
             for p in control["points"]:
                 p["cost"].pop("seconds")

@@ -126,7 +126,7 @@ def _advice(d: Diagnosis, p: Mapping[str, float]) -> str:
             "No reward is known, so whether the expert is better, and whether a route is worth its cost, cannot be "
             "said. What can be measured without one is below."
         )
-    line, best = "The evidence does not say: take no advice from it.", likeliest(p)
+    line, best = "The evidence does not decide between the answers.", likeliest(p)
     if best and p[best] > 0:
         line += f" The likeliest of the three answers is “{best}”, and its {chance(p[best])} is not enough."
     changes = [line.strip() for line in d.verdict.would_change if line.strip()]

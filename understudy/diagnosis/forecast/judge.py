@@ -62,8 +62,8 @@ def judge(evidence: Evidence, model: VerdictModel | None = None) -> Verdict:
     answer = best if p[best] >= model.confidence else UNDECIDED
     expected = {
         "student": evidence.measures["student_accuracy"],
-        "sft": _interval(sft, "forecast, t distribution", student),
-        "opd": _interval(opd, "forecast, t distribution; an estimate: no online run of this size was made", student),
+        "sft": interval(sft, "forecast, t distribution", student),
+        "opd": interval(opd, "forecast, t distribution; an estimate: no online run of this size was made", student),
     }
     if "expert_accuracy" in evidence.measures:
         expected["expert"] = evidence.measures["expert_accuracy"]
@@ -144,9 +144,9 @@ def _probabilities(start: float, sft: Floats, opd: Floats, model: VerdictModel) 
     return {OFFLINE: stay, ONLINE: go, NEITHER: neither, UNDECIDED: max(0.0, 1 - stay - go - neither)}
 
 
-def _interval(values: Floats, method: str, student: Feature) -> Estimate:
+def interval(values: Floats, method: str, student: Feature) -> Estimate:
+    """Median and 95% of draws, wider by the error of the student's own accuracy, which moves everything with it."""
     low, middle, high = np.quantile(values, [0.025, 0.5, 0.975])
-    # the error of the student's own accuracy moves everything with it
     spread = 1.96 * student.error
     low, high = middle - math.hypot(middle - low, spread), middle + math.hypot(high - middle, spread)
     return Estimate(float(middle), max(0.0, float(low)), min(1.0, float(high)), 0, "accuracy", method)

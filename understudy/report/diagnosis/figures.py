@@ -79,6 +79,11 @@ def dial(p: Mapping[str, float], answer: str) -> Markup:
     return to_svg(fig, "dial", f"Dial of the verdict, {answer}. Probabilities: {words}")
 
 
+def who(route: str) -> str:
+    """Which of HUES a route has: that of its last phase's kind."""
+    return "student" if route == "nothing" else "sft" if route == "sft" else "opd"
+
+
 def routes(rows: Sequence[tuple[str, str, Estimate, bool]]) -> Markup:
     """Accuracy of (which of HUES, label, estimate, whether it is a forecast), a dot with its interval per row."""
     lines, words = [], []

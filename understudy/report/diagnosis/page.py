@@ -2,8 +2,8 @@
 
     build(Path("runs/diagnose-solver-0"))    -> runs/diagnose-solver-0/diagnosis.html
 
-The verdict first, then what each route is expected to reach and costs, then all that it rests on. A part without data
-is left out with one sentence why.
+What to do and how sure that is, then what each route is expected to reach and costs, then all that it rests on. A part
+without data is left out with one sentence why.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import numpy as np
 from markupsafe import Markup
 
 from understudy.diagnosis.codec import finite
+from understudy.diagnosis.forecast.advice import HEADINGS, advice, cells
+from understudy.diagnosis.forecast.advice import name as route_name
 from understudy.diagnosis.forecast.explain import ROUTES, chance, chances, explain
 from understudy.diagnosis.types import FILE, Check, Diagnosis
 from understudy.evaluation.numbers import count, duration, large, percent, with_bounds
@@ -58,11 +60,14 @@ def render(d: Diagnosis, path: Path) -> str:
 def context(d: Diagnosis, path: Path) -> dict[str, Any]:
     """What the template lays out: all figures and words."""
     student, expert, task = (_name(d.setting.get(part)) for part in ("student", "expert", "task"))
-    e, p = explain(d), chances(d.verdict)
+    e, p, advised = explain(d), chances(d.verdict), advice(d)
+    verdict = e.title + (f", with a probability of {e.probability}" if e.probability else "")
     return {
         "title": f"Diagnosis: {student} → {expert} on {task}",
-        "headline": e.title + (f", with a probability of {e.probability}" if e.probability else ""),
-        "advice": visible(e.advice, 2000),
+        "headline": visible(advised.headline, 400) if advised else verdict,
+        "advice": visible(f"{advised.certainty} {e.advice}" if advised else e.advice, 2000),
+        "recommended": _recommended(d),
+        "rests": [visible(line, 400) for line in (advised.rests, advised.auto)] if advised else [],
         "dial": figures.dial(p, d.verdict.answer) if p else "",
         "answers": _answers(p, d.verdict.answer),
         "margin": e.margin,
@@ -111,8 +116,23 @@ def _sentence(line: str) -> str:
 # --- routes --------------------------------------------------------------------------------------------------------
 
 
+def _recommended(d: Diagnosis) -> dict[str, Any]:
+    """The table of all routes at the same FLOPs; empty where there is no recommendation."""
+    if d.recommendation is None:
+        return {}
+    rows = [{"cells": [label(c, 60) or "–" for c in cells(row)], "chosen": row.route == d.recommendation.route}
+            for row in d.recommendation.routes]  # fmt: skip
+    return {"head": HEADINGS, "rows": rows}
+
+
 def _routes(d: Diagnosis) -> Markup | None:
     shown = []
+    if d.recommendation is not None:
+        known = [(r.route, e) for r in d.recommendation.routes if (e := r.expected)]
+        shown = [(figures.who(r), _chart_name(r), e, r != "nothing") for r, e in known]
+        expert = d.verdict.expected.get("expert") or d.evidence.measures.get("expert_accuracy")
+        shown += [("expert", ROUTES["expert"], expert, False)] if expert and shown else []
+        return figures.routes(shown) if shown else None
     for who, name in ROUTES.items():
         e = d.verdict.expected.get(who)
         if who in ("student", "expert"):
@@ -120,6 +140,10 @@ def _routes(d: Diagnosis) -> Markup | None:
         if e is not None and (who != "opd" or d.has_online_route):
             shown.append((who, name, e, who in ("sft", "opd")))
     return figures.routes(shown) if shown else None
+
+
+def _chart_name(route: str) -> str:
+    return ROUTES["student"] if route == "nothing" else label(route_name(route), 60)
 
 
 def _costs(d: Diagnosis) -> list[dict[str, Any]]:

@@ -1,0 +1,242 @@
+"""Routes from known cases by hand, and a recommendation whatever the verdict and the evidence are."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from diagnosis_by_hand import black_box, diagnosis, nearly_nothing, stopped, undecided, without_verifier, write
+from rich.console import Console
+
+from understudy.diagnosis.cost import of_routes
+from understudy.diagnosis.forecast import analogs as known
+from understudy.diagnosis.forecast.advice import advice, headline
+from understudy.diagnosis.forecast.analogs import FIRST, ROUTES, Analogs, Case
+from understudy.diagnosis.forecast.judge import judge
+from understudy.diagnosis.forecast.recommend import recommend, recommended
+from understudy.diagnosis.screen import show
+from understudy.diagnosis.types import Cost, Diagnosis, Estimate, Recommendation, RouteForecast
+from understudy.errors import UserError
+from understudy.report.diagnosis import page
+
+MIXED = Case("a", 0, 0.3, 0.9, 0.5, 0.6, {FIRST: 0.45, "sft": 0.55, "gkd": 0.65, "sft+opd": 0.4, "sft+gkd": 0.7})
+FAR = Case("b", 0, 0.3, 0.9, 0.7, 0.1, {FIRST: 0.6, "sft": 0.75, "gkd": 0.5, "sft+opd": 0.0, "sft+gkd": 0.8})
+EXACT: dict[str, Any] = {"even": 0.0, "noise": 0.0, "width": 0.01}
+
+
+def drawn(analogs: Analogs, sft: float, opd: float, points: int = 400) -> dict[str, Any]:
+    return analogs.draw(0.3, 0.9, np.full(points, sft), np.full(points, opd))
+
+
+def test_the_only_case_gives_its_shifts() -> None:
+    """S = .4, O = .7 here: offline shifts apply to .4, the others to .7."""
+    seen = drawn(Analogs((MIXED,), noise=0.0), 0.4, 0.7)
+    want = {"nothing": 0.3, "opd": 0.7, FIRST: 0.35, "sft": 0.45, "gkd": 0.75, "sft+opd": 0.5, "sft+gkd": 0.8}
+    assert set(seen) == {*ROUTES, FIRST}
+    for name, value in want.items():
+        assert seen[name] == pytest.approx(value)
+
+
+def test_the_nearer_case_counts_and_the_even_part_is_shared_by_scenarios() -> None:
+    both = Analogs((MIXED, FAR, dataclasses.replace(FAR, seed=1)), **EXACT)
+    assert drawn(both, 0.5, 0.6)["sft+opd"] == pytest.approx(0.4)
+    assert drawn(both, 0.7, 0.1)["sft+opd"] == pytest.approx(0.0)
+    even = dataclasses.replace(both, even=1.0)
+    assert (drawn(even, 0.5, 0.6)["sft+opd"] == pytest.approx(0.4)) is False
+    share = float((drawn(even, 0.5, 0.6)["sft+opd"] > 0.3).mean())
+    assert share == pytest.approx(0.5, abs=0.02)  # scenario a, although b has two seeds
+    assert drawn(both.without("b"), 0.7, 0.1)["sft+gkd"] == pytest.approx(0.8)
+
+
+def test_routes_of_a_case_stay_together_and_errors_do_not() -> None:
+    """The same case is drawn for all routes of a point: where one collapses, the other is that case's too."""
+    seen = drawn(Analogs((MIXED, FAR), even=1.0, noise=0.0), 0.5, 0.6)
+    collapsed = seen["sft+opd"] < 0.1
+    assert 0.4 < collapsed.mean() < 0.6
+    assert seen["sft+gkd"][collapsed] == pytest.approx(0.7)  # .6 + (.8 - .7)
+    noisy = drawn(Analogs((MIXED,), noise=0.05), 0.5, 0.6, 4096)
+    assert noisy["gkd"].std() == pytest.approx(0.05, rel=0.05)
+    assert abs(np.corrcoef(noisy["gkd"], noisy["sft+gkd"])[0, 1]) < 0.05
+
+
+def test_a_route_that_was_not_trained_stands_at_the_mean_of_the_others() -> None:
+    missing = dataclasses.replace(MIXED, scenario="c", ends={"sft": 0.55})
+    rows = Analogs((MIXED, FAR, missing)).filled()
+    assert rows[2] == pytest.approx([-0.075, 0.05, -0.075, -0.45, 0.1])
+
+
+def test_cases_survive_their_file_and_others_are_refused(tmp_path: Path) -> None:
+    a = Analogs((MIXED, dataclasses.replace(FAR, ends={"sft": 0.75})), source="by hand")
+    again = Analogs.from_dict(json.loads(known.packed(a)))
+    assert again.cases[0] == MIXED
+    assert again.cases[1].ends["sft"] == 0.75
+    assert math.isnan(again.cases[1].ends["gkd"])
+    for broken in ({}, {"ends": list(known.SHIFTED)}, a.to_dict() | {"cases": []}, a.to_dict() | {"cases": [[1]]}):
+        with pytest.raises(UserError):
+            Analogs.from_dict(broken)
+    assert len(known.load().cases) >= 15
+
+
+# --- the recommendation ----------------------------------------------------------------------------------
+
+
+def judged(data: dict[str, Any]) -> Diagnosis:
+    """By the rule in use, without a recommendation."""
+    d = Diagnosis.from_dict(data)
+    return dataclasses.replace(d, verdict=judge(d.evidence))
+
+
+def priced(d: Diagnosis) -> Diagnosis:
+    facts = {
+        "lengths": {"prompt": 10.0, "student": 20.0, "expert": 15.0}, "parameters": {"student": 3e6, "expert": 5e6},
+        "paces": {"sft": Cost(0, 0, 0, 1000, 1.0, 2.0).to_dict(), "opd": Cost(0, 0, 0, 1000, 1.0, 6.0).to_dict()},
+        "device_flops": 0.0,
+    }  # fmt: skip
+    return dataclasses.replace(d, setting=d.setting | facts)
+
+
+@pytest.mark.parametrize("make", [diagnosis, undecided, without_verifier, black_box, stopped])
+def test_there_is_always_a_recommendation(make: Any) -> None:
+    d = recommended(priced(Diagnosis.from_dict(make())))
+    r = d.recommendation
+    assert r is not None
+    assert r.route in [x.route for x in r.routes]
+    assert advice(d) is not None
+    assert Diagnosis.from_dict(json.loads(json.dumps(d.to_dict()))).to_dict() == d.to_dict()
+    text = headline(r)
+    assert text.startswith(("SFT", "OPD", "GKD", "Do not train"))
+    assert "updates will show" in text or r.route == "nothing"
+
+
+def test_the_best_mean_is_advised_and_regret_is_against_the_best_of_each_point() -> None:
+    d = judged(undecided())
+    r = recommend(d.evidence, d.verdict, "opd_full", analogs=Analogs((MIXED,), noise=0.0))
+    assert r.route == "sft+gkd"  # .1 above the better one, always
+    assert r.online == "gkd"
+    top = r.of("sft+gkd")
+    other = r.of("sft+opd_full")
+    assert top is not None
+    assert other is not None
+    assert top.regret == pytest.approx(0.0, abs=0.01)  # only points where accuracies are cut off at 1 or 0
+    assert 0.25 < other.regret < 0.31  # .3 below, less where both are cut off
+    assert r.adds > 0.99
+    assert r.visible == 20  # 1280 rollouts of 64
+
+
+def test_an_expert_that_allows_less_is_offered_less() -> None:
+    d = judged(diagnosis())
+    names = [x.route for x in recommend(d.evidence, d.verdict, "opd").routes]
+    assert names == ["nothing", "sft", "opd", "sft+opd"]  # no distribution: no gkd
+    d = recommended(priced(judged(black_box())))
+    assert d.recommendation is not None
+    assert [x.route for x in d.recommendation.routes] == ["nothing", "sft"]
+    sft = d.recommendation.of("sft")
+    assert sft is not None
+    assert sft.expected is not None
+    assert sft.expected.value == pytest.approx(d.verdict.expected["sft"].value)  # the budget is that of SFT
+    assert sft.updates == (200,)
+
+
+def test_without_headroom_or_gain_no_training_is_advised() -> None:
+    d = recommended(Diagnosis.from_dict(stopped()))
+    assert d.recommendation is not None
+    assert d.recommendation.route == "nothing"
+    assert headline(d.recommendation).startswith("Do not train toward this expert: no route is expected to gain")
+    assert all(x.expected.value <= 0.41 + 0.05 + 1e-9 for x in d.recommendation.routes if x.expected)
+    harmful = dataclasses.replace(MIXED, ends=dict.fromkeys(known.SHIFTED, 0.0))
+    d = judged(diagnosis())
+    assert recommend(d.evidence, d.verdict, "opd_full", analogs=Analogs((harmful,))).route == "opd_full"
+
+
+def test_without_a_reward_the_known_cases_decide() -> None:
+    d = judged(without_verifier())
+    r = recommend(d.evidence, d.verdict, "opd_full", analogs=Analogs((MIXED, FAR)))
+    assert r.route == "sft+gkd"
+    assert [round(x.regret, 6) for x in r.routes] == [0.45, 0.1, 0.4, 0.175, 0.55, 0.0]
+    assert all(x.expected is None for x in r.routes)
+    assert r.adds == 1.0
+    assert math.isnan(r.now)
+
+
+def test_the_first_line_by_hand() -> None:
+    def estimate(value: float) -> Estimate:
+        return Estimate(value, value, value, 0, "accuracy", "by hand")
+
+    rows = tuple(RouteForecast(name, estimate(v), 0.0, 0.0, u) for name, v, u in
+                 (("nothing", 0.3, ()), ("sft", 0.44, (200,)), ("opd_full", 0.63, (150,))))  # fmt: skip
+    two = Recommendation("sft+opd_full", rows, estimate(0.44), "opd_full", 0.78, 20, 0.3)
+    assert headline(two) == (
+        "SFT first (44% expected), then try OPD: 78% likely to add more than 5 points; 20 updates will show it"
+    )
+    assert headline(dataclasses.replace(two, route="opd_full", first=None, adds=0.9)) == (
+        "OPD from the student as it is (63% expected, 30% now): 90% likely to add more than 5 points; "
+        "20 updates will show it"
+    )
+    assert headline(dataclasses.replace(two, route="sft", first=None, online="gkd", adds=0.12)) == (
+        "SFT for the whole budget (44% expected, 30% now); GKD for its second half is 12% likely to add more than "
+        "5 points, and 20 updates will show it"
+    )
+    assert headline(dataclasses.replace(two, route="sft", first=None, online="", adds=math.nan)) == (
+        "SFT for the whole budget (44% expected, 30% now); 50 updates will show whether it gains"
+    )
+
+
+def test_costs_by_hand() -> None:
+    """Prompts 10, completions 20 and 15 tokens, 3 and 5 weights, 4 sequences an update, 100 updates of opd_full."""
+    out = of_routes(
+        ["nothing", "sft", "opd_full", "sft+opd_full"], "opd_full", 100, 4, {"prompt": 10, "student": 20, "expert": 15},
+        {"student": 3, "expert": 5}, {"sft": Cost(0, 0, 0, 10, 0.0, 1.0)},
+    )  # fmt: skip
+    online = 4 * 30 * (2 * 3 + 2 * 5 + 6 * 3)
+    offline = 4 * 25 * (2 * 5 + 6 * 3)
+    assert out["nothing"] == ((), Cost())
+    updates, cost = out["opd_full"]
+    assert updates == (100,)
+    assert cost.flops == 100 * online
+    assert cost.student_tokens_trained == 100 * 4 * 20
+    n = round(100 * online / offline)
+    assert out["sft"][0] == (n,)
+    assert out["sft"][1].seconds == pytest.approx(n * 4 * 15 / 10)
+    after = 4 * 25 * (2 * 3 + 2 * 5 + 6 * 3)  # completions as long as the expert's
+    assert out["sft+opd_full"][0] == (round(50 * online / offline), round(50 * online / after))
+    assert math.isnan(out["sft+opd_full"][1].seconds)  # no online pilot, no pace
+
+
+# --- where it is shown -----------------------------------------------------------------------------------
+
+
+def test_screen_and_page_begin_with_the_same_line(tmp_path: Path) -> None:
+    d = recommended(priced(Diagnosis.from_dict(undecided())))
+    assert d.recommendation is not None
+    said = headline(d.recommendation)
+    console = Console(width=80, file=io.StringIO(), record=True)
+    show(d, console)
+    screen = [line.rstrip() for line in console.export_text().splitlines()]
+    assert max(map(len, screen)) <= 80
+    assert not [line for line in screen if "…" in line]
+    text = " ".join(" ".join(screen).split())
+    assert text.startswith(f"{said} Undecided between SFT and OPD")
+    assert "`understudy auto` would" in text
+    for route in ("no training", "SFT, then OPD", "> SFT, then GKD"):
+        assert [line for line in screen if line.strip().startswith(route)], route
+    html = page.build(write(tmp_path, d.to_dict())).read_text()
+    assert f"<h1>{said}</h1>" in html
+    assert "SFT, then GKD <span" in html
+    assert "`understudy auto` would" in html
+
+
+def test_a_diagnosis_of_an_earlier_version_is_read_and_gets_one_when_it_is_made_again() -> None:
+    old = Diagnosis.from_dict(diagnosis())
+    assert old.recommendation is None
+    assert advice(old) is None
+    assert Diagnosis.from_dict(nearly_nothing(), tolerant=True).recommendation is None
+    new = recommended(old)
+    assert new.recommendation is not None
+    assert all(r.cost is None for r in new.recommendation.routes)  # it holds no lengths
+    assert recommended(new) == new

@@ -1,0 +1,141 @@
+"""A recommendation in words, the same for the terminal and for the page. Needs no torch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from understudy.diagnosis.forecast.explain import chance, chances, likeliest
+from understudy.diagnosis.outcome import MARGIN, UNDECIDED
+from understudy.diagnosis.types import Diagnosis, Recommendation, RouteForecast
+from understudy.evaluation.numbers import count, duration, large, percent
+
+METHODS = {"sft": "SFT", "opd": "OPD", "opd_full": "OPD", "gkd": "GKD"}
+NOTHING = "no training"
+LITTLE = 0.01
+FIRST_LOOK = 4
+"""SFT alone is looked at after this part of its updates."""
+
+
+@dataclass(frozen=True)
+class Advice:
+    headline: str
+    """What to do now, what to expect, and how soon the next decision is visible."""
+    certainty: str
+    """How far the verdict carries it, and what following it is expected to lose."""
+    auto: str
+    """What `understudy auto` would do."""
+    rests: str
+    """What the numbers rest on."""
+
+
+def advice(d: Diagnosis) -> Advice | None:
+    """None: the diagnosis of an earlier version holds no recommendation."""
+    r = d.recommendation
+    if r is None:
+        return None
+    return Advice(headline(r), _certainty(d, r), auto(r), _rests(r))
+
+
+def name(route: str) -> str:
+    """ "SFT, then OPD" """
+    return NOTHING if route == "nothing" else ", then ".join(METHODS.get(m, m) for m in route.split("+"))
+
+
+def headline(r: Recommendation) -> str:
+    """One line."""
+    row, points = r.of(r.route), f"{100 * MARGIN:g} points"
+    if r.route == "nothing":
+        return f"Do not train toward this expert{_nothing(r)}"
+    phases = r.route.split("+")
+    method, online = METHODS.get(phases[0], phases[0]), METHODS.get(r.online, r.online)
+    seen = f"{r.visible} updates will show it"
+    if len(phases) > 1:
+        likely = f": {chance(r.adds)} likely to add more than {points}" if math.isfinite(r.adds) else ""
+        return f"{method} first{_expected(r.first)}, then try {online}{likely}; {seen}"
+    whole = _expected(row.expected if row else None, r.now)
+    likely = f"{chance(r.adds)} likely to add more than {points}" if math.isfinite(r.adds) else ""
+    if phases[0] != "sft":
+        return f"{method} from the student as it is{whole}{': ' + likely if likely else ''}; {seen}"
+    if likely:
+        return f"{method} for the whole budget{whole}; {online} for its second half is {likely}, and {seen}"
+    updates = f"{math.ceil(row.updates[0] / FIRST_LOOK)} updates" if row and row.updates else "a quarter of it"
+    return f"{method} for the whole budget{whole}; {updates} will show whether it gains"
+
+
+def _expected(e: object, now: float = math.nan) -> str:
+    value = getattr(e, "value", math.nan)
+    if not math.isfinite(value):
+        return ""
+    return f" ({percent(value, 0)} expected{f', {percent(now, 0)} now' if math.isfinite(now) else ''})"
+
+
+def _nothing(r: Recommendation) -> str:
+    known = [x for x in r.routes if x.route != "nothing" and x.expected is not None]
+    if not known or not math.isfinite(r.now):
+        return ""
+    best = max(known, key=lambda x: x.expected.value if x.expected else 0.0)
+    assert best.expected is not None
+    gain = best.expected.value - r.now
+    about = f"{name(best.route)}, {percent(best.expected.value, 0)}, from {percent(r.now, 0)} now"
+    much = f"more than {100 * MARGIN:g} points" if gain > LITTLE else "anything"
+    return f": no route is expected to gain {much} (best: {about})"
+
+
+def _certainty(d: Diagnosis, r: Recommendation) -> str:
+    row = r.of(r.route)
+    lost = ""
+    if row is not None and math.isfinite(row.regret):
+        others = [x for x in r.routes if x.route != r.route]
+        lost = f"Following it is expected to end {100 * row.regret:.1f} points below the best of the routes"
+        if others:
+            other = min(others, key=lambda x: x.regret)
+            lost += f"; {name(other.route)} instead, {100 * other.regret:.1f}"
+        lost += "."
+    p, answer = chances(d.verdict), d.verdict.answer
+    if not d.evidence.has_verifier:
+        return f"Undecided: no reward is known, so nothing is forecast for this student. {lost}".strip()
+    if answer != UNDECIDED:
+        return f"Verdict: {answer}{f' ({chance(p[answer])})' if answer in p else ''}. {lost}".strip()
+    best = likeliest(p)
+    likely = f", {best}, has {chance(p[best])}" if best and p[best] > 0 else " is not known"
+    return f"Undecided between SFT and OPD: the likeliest answer{likely}. {lost}".strip()
+
+
+def auto(r: Recommendation) -> str:
+    """One line."""
+    if r.route == "nothing":
+        return "`understudy auto` would measure both again and stop, unless the expert proves better than the student."
+    start, online = r.route.partition("+")[0], METHODS.get(r.online, "")
+    if not online:
+        return "`understudy auto` would train SFT, look at held-out accuracy, and keep the best model."
+    if start != "sft":
+        return (
+            f"`understudy auto` would try SFT first, go on with {online} from the better of the two models, take back "
+            "a phase that harms, and keep the best."
+        )
+    return (
+        f"`understudy auto` would train SFT, look, go on with {online} from the better model, take back a phase that "
+        "harms, try the next method, and keep the best."
+    )
+
+
+def _rests(r: Recommendation) -> str:
+    if math.isfinite(r.now):
+        return f"It rests on {r.rests}, and on {r.cases} cases that were trained along every route."
+    return f"It rests on {r.cases} {r.rests}."
+
+
+HEADINGS = ("route, at equal FLOPs", "accuracy expected", "regret", "harm", "updates", "FLOPs", "time")
+"""Of the cells of a route."""
+
+
+def cells(row: RouteForecast) -> tuple[str, ...]:
+    """Name, accuracy with interval, expected regret in points, chance of harm, updates of the phases, FLOPs, time."""
+    e, cost = row.expected, row.cost
+    shown = "" if e is None else f"{percent(e.value, 0)} [{100 * e.low:.0f}, {100 * e.high:.0f}]"
+    updates = " + ".join(count(n) for n in row.updates)
+    regret = f"{100 * row.regret:.1f}" if math.isfinite(row.regret) else ""
+    harm = "" if row.route == "nothing" or not math.isfinite(row.harm) else chance(row.harm)
+    spent = ("", "") if cost is None or not cost.flops else (large(cost.flops), duration(cost.seconds, 0))
+    return name(row.route), shown, regret, harm, updates, *spent

@@ -1,0 +1,172 @@
+"""What to do now: a route with its expected accuracy, whatever the verdict says. Needs numpy only.
+
+The forecast gives points of (S, O), the accuracies of SFT and of online training; known cases turn each point into
+accuracies of all routes at the same FLOPs (analogs.py). The advised route has the highest mean, and so the least
+expected regret, the mean over the points of the best route's accuracy minus its own. No training is advised at the
+headroom gate, and where the best route is expected to gain less than is worth a training.
+
+Without a reward nothing is forecast here: the advice is the route that gained most in the known cases.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from understudy.diagnosis import cost as costs
+from understudy.diagnosis.codec import finite
+from understudy.diagnosis.forecast.analogs import FIRST, HARM, ROUTES, Analogs, Floats, load, mean_best
+from understudy.diagnosis.forecast.features import Features, features
+from understudy.diagnosis.forecast.judge import draws, interval, no_headroom
+from understudy.diagnosis.forecast.model import VerdictModel
+from understudy.diagnosis.forecast.model import load as load_model
+from understudy.diagnosis.outcome import MARGIN, NEITHER
+from understudy.diagnosis.types import Cost, Diagnosis, Evidence, Recommendation, RouteForecast, Verdict
+
+LEAST = 0.01
+"""Expected gain below which no training is advised; where the verdict is "neither", MARGIN."""
+TIE = 0.005
+"""Routes this near to the highest mean are equal: the first of them, the simplest, is advised."""
+METHODS = {"sft": ("sft",), "opd": ("opd",), "gkd": ("gkd",), "sft+opd": ("sft", "opd"), "sft+gkd": ("sft", "gkd")}
+SOURCES = {
+    "all": "pilots of both kinds",
+    "no online pilot": "SFT pilots, no online one",
+    "black box": "SFT pilots, no scores",
+    "no pilots": "measures of the untrained student and the expert, no pilot",
+}
+"""Kind of evidence -> what the forecast rests on."""
+
+
+def recommended(d: Diagnosis) -> Diagnosis:
+    """The diagnosis with its recommendation. One that is there stays, with the time of its routes worked out again."""
+    found = d.recommendation or recommend(d.evidence, d.verdict, d.setting.get("online", "opd_full"), bool(d.stopped))
+    spent = _costs([r.route for r in found.routes], d)
+    routes = tuple(
+        dataclasses.replace(r, updates=spent[r.route][0], cost=spent[r.route][1]) if r.route in spent else r
+        for r in found.routes
+    )
+    return dataclasses.replace(d, recommendation=dataclasses.replace(found, routes=routes))
+
+
+def recommend(
+    evidence: Evidence,
+    verdict: Verdict,
+    online: str | None = "opd_full",
+    stopped: bool = False,
+    model: VerdictModel | None = None,
+    analogs: Analogs | None = None,
+) -> Recommendation:
+    """Without costs. online: the online method of the diagnosis; None: the expert allows none. stopped: at the
+    headroom gate."""
+    analogs, model = analogs or load(), model or load_model()
+    if not evidence.scored:
+        online = None
+    names = [name for name in ROUTES if _possible(name, online)]
+    seen = features(evidence) if evidence.has_verifier else None
+    visible = max(1, math.ceil(analogs.visible / (evidence.budget.get("sequences") or 64.0)))
+    if seen is None:
+        return _by_cases(names, online, analogs, visible)
+    forecast = model.forecast(seen)
+    now = min(max(seen.student.value, 0.0), 1.0)
+    sft, opd = draws(forecast, now, model.freedom)
+    drawn = analogs.draw(now, seen.expert.value if seen.expert else math.nan, sft, opd)
+    if online is None:  # the budget is that of SFT itself
+        drawn["sft"] = sft
+    gated = verdict.answer == NEITHER and (stopped or no_headroom(evidence.measures))
+    if gated:  # the gate's own statement, which the forecast does not know
+        drawn = {name: np.minimum(x, now + MARGIN) for name, x in drawn.items()}
+    best = mean_best(drawn, names)
+    means = {name: float(drawn[name].mean()) for name in names}
+    chosen = _choice(means, verdict, gated)
+    rows = tuple(
+        RouteForecast(
+            _written(name, online), interval(drawn[name], "forecast, and what known cases did", seen.student),
+            float((best - drawn[name]).mean()), float((drawn[name] < now - HARM).mean()),
+        ) for name in names
+    )  # fmt: skip
+    second = _second(chosen, means, online)
+    two = "+" in chosen
+    adds = _adds(drawn, chosen, second, now)
+    return Recommendation(
+        _written(chosen, online), rows, _first(drawn, seen) if two else None, _written(second, online), adds, visible,
+        now, SOURCES[forecast.variant], len(analogs.cases),
+    )  # fmt: skip
+
+
+def _possible(name: str, online: str | None) -> bool:
+    """gkd needs the expert's whole distribution, as opd_full does."""
+    return ("opd" not in name or online is not None) and ("gkd" not in name or online == "opd_full")
+
+
+def _written(name: str, online: str | None) -> str:
+    """As `understudy train --route` reads it."""
+    return name.replace("opd", online) if online else name
+
+
+def _choice(means: Mapping[str, float], verdict: Verdict, gated: bool) -> str:
+    if gated:
+        return "nothing"
+    trained = {name: mean for name, mean in means.items() if name != "nothing"}
+    top = max(trained.values())
+    if top - means["nothing"] < (MARGIN if verdict.answer == NEITHER else LEAST):
+        return "nothing"
+    return next(name for name, mean in trained.items() if mean >= top - TIE)
+
+
+def _second(chosen: str, means: Mapping[str, float], online: str | None) -> str:
+    """The online method of the route, or the better one after SFT; empty: none is possible."""
+    if chosen in ("nothing", "sft"):
+        after = {name: mean for name, mean in means.items() if name.startswith("sft+")}
+        return max(after, key=lambda name: after[name]).removeprefix("sft+") if after and chosen == "sft" else ""
+    return chosen.removeprefix("sft+")
+
+
+def _adds(drawn: Mapping[str, Floats], chosen: str, second: str, now: float) -> float:
+    """See Recommendation.adds. Of a route "sft": of the better second phase, to half of the SFT."""
+    if not second:
+        return math.nan
+    before = drawn[FIRST] if "sft" in chosen else np.full(len(drawn[FIRST]), now)
+    end = drawn[f"sft+{second}" if "sft" in chosen else chosen]
+    return float((end - before > MARGIN).mean())
+
+
+def _first(drawn: Mapping[str, Floats], seen: Features) -> Any:
+    return interval(drawn[FIRST], "forecast, and what known cases did", seen.student)
+
+
+def _by_cases(names: Sequence[str], online: str | None, analogs: Analogs, visible: int) -> Recommendation:
+    """From the known cases alone: the largest mean gain, and the mean distance from the best of each case."""
+    ends = {name: analogs.ends(name) for name in names}
+    best, share = mean_best(ends, names), analogs.shares
+    means = {name: float(share @ ends[name]) for name in names}
+    chosen = max((name for name in names if name != "nothing"), key=lambda name: means[name])
+    rows = tuple(
+        RouteForecast(_written(name, online), None, float(share @ (best - ends[name])),
+                      float(share @ (ends[name] < ends["nothing"] - HARM))) for name in names
+    )  # fmt: skip
+    second, adds = _second(chosen, means, online), math.nan
+    if "+" in chosen:
+        adds = float(share @ (ends[chosen] - analogs.ends(FIRST) > MARGIN))
+    rests = "known cases alone, as no reward is known here"
+    return Recommendation(
+        _written(chosen, online), rows, None, _written(second, online), adds, visible, math.nan, rests,
+        len(analogs.cases),
+    )  # fmt: skip
+
+
+# --- what the routes cost ----------------------------------------------------------------------------
+
+
+def _costs(routes: Sequence[str], d: Diagnosis) -> dict[str, tuple[tuple[int, ...], Cost]]:
+    """Route -> (updates of its phases, cost), all at the FLOPs of the online training; empty: lengths are unknown."""
+    lengths, weights, paces = (d.setting.get(name) for name in ("lengths", "parameters", "paces"))
+    if not isinstance(lengths, dict) or not isinstance(weights, dict):
+        return {}
+    updates, sequences = (d.evidence.budget.get(name, 0.0) for name in ("updates", "sequences"))
+    known = {k: Cost.from_dict(v) for k, v in paces.items()} if isinstance(paces, dict) else {}
+    speed = finite(d.setting.get("device_flops")) or 0.0
+    return costs.of_routes(routes, d.setting.get("online"), updates, sequences, lengths, weights, known, speed)
