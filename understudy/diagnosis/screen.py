@@ -43,13 +43,13 @@ def _parts(d: Diagnosis) -> Iterator[RenderableType]:
     if advised is not None:
         yield _recommended(d)
         yield Text(f"{advised.rests} {advised.auto}", style="dim")
-    reasons = explained.reasons
-    for reason in reasons if len(reasons) <= REASONS else (*reasons[: REASONS - 1], reasons[-1]):
+    reasons, most = explained.reasons, REASONS - (advised is not None)
+    for reason in reasons if len(reasons) <= most else (*reasons[: most - 1], reasons[-1]):
         yield Text(f"- {reason}")
     yield _evidence(d)
     yield from _pilots(d)
     yield _routes(d)
-    for reason in explained.would_change[:2]:
+    for reason in explained.would_change[: 2 - (advised is not None)]:
         yield Text(f"would change it: {reason}", style="dim")
 
 

@@ -12,6 +12,7 @@ from rich.console import Console
 import understudy
 from understudy import experts
 from understudy.cli.main import main
+from understudy.diagnosis.forecast.advice import headline
 from understudy.diagnosis.glossary import MEANINGS
 from understudy.diagnosis.outcome import ANSWERS
 from understudy.diagnosis.screen import SHORT, show
@@ -204,10 +205,12 @@ def shown(result: Diagnosis) -> list[str]:
     return console.export_text().splitlines()
 
 
-def test_the_screen_has_the_verdict_first_and_fits(whole: tuple[Diagnosis, Path]) -> None:
+def test_the_screen_has_what_to_do_and_the_verdict_first_and_fits(whole: tuple[Diagnosis, Path]) -> None:
     result, _ = whole
     lines = shown(result)
-    assert lines[0].lower().startswith(result.verdict.answer.split()[0])
+    assert result.recommendation is not None
+    assert lines[0] == headline(result.recommendation)
+    assert lines[1].lower().removeprefix("verdict: ").startswith(result.verdict.answer.split()[0])
     assert len(lines) <= 48, "one screen"
     text = "\n".join(lines)
     for name in SHORT:
