@@ -134,6 +134,8 @@ class Guarding:
     """Probability that it is worse by more; and that a phase which holds its level is stopped."""
     guard_gain: float = option(0.0, within="[0, 1)", why="it is a difference of accuracies")
     """Accuracy that the phase must still be able to add: half-way or later, stop where it is excluded. 0 = go on."""
+    guard_trial: float = option(0.0, within="[0, 1)", why="it is a share of the phase")
+    """Share of the phase at which rewards must be guard_gain above the start's accuracy, else it stops. 0 = none."""
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,8 @@ class Rules:
     margin: float = 0.02
     error: float = 0.05
     gain: float = 0.0
+    trial: float = 0.0
+    """Share of the phase at which the rewards must be `gain` above the start's accuracy; 0 = no trial."""
     collapse: float = COLLAPSE
 
 
@@ -71,6 +73,8 @@ class Guard:
         self.levels: dict[int, float] = {int(k): v for k, v in state.get("levels", {}).items()}
         """Checkpoint -> mean reward of the updates just before it."""
         self.stop = Stop(**state["stop"]) if state.get("stop") else None
+        self.progress = float(state.get("progress", 0.0))
+        """Share of the phase that is over."""
         self._alarm = state.get("alarm")
         self._watching: FallAlarm | None = None
 
@@ -81,6 +85,7 @@ class Guard:
             "nats": self.nats,
             "levels": {str(k): v for k, v in self.levels.items()},
             "stop": asdict(self.stop) if self.stop else None,
+            "progress": self.progress,
             "alarm": self._watching.as_dict() if self._watching else self._alarm,
         }
 
@@ -98,10 +103,16 @@ class Guard:
         return Seen(sum(entry.n for entry in first), reward, sum(entry.at_limit for entry in first))
 
     def observe(
-        self, step: int, now: Seen | None, kl: float | None = None, entropy: float | None = None
-    ) -> Stop | None:
+        self, step: int, now: Seen | None, kl: float | None = None, entropy: float | None = None,
+        progress: float | None = None,
+    ) -> Stop | None:  # fmt: skip
         """What update `step` (from 1) has shown, measured before its weights changed; the reason to stop, if any."""
-        if now is None or self.stop is not None:
+        was, self.progress = self.progress, step / self.rules.updates if progress is None else progress
+        if self.stop is not None:
+            return self.stop
+        if now is None:
+            start = self.start
+            self.stop = self._no_gain(step, was, start) if start is not None else None
             return self.stop
         learning = self.reference is None and len(self.seen) < FIRST
         self.seen.append((step, now))
@@ -109,7 +120,7 @@ class Guard:
         if now.reward is None:
             self.nats.append([kl, entropy])
         if start is not None and not learning:
-            self.stop = self._harm(step, now, start) or self._runaway(step, now) or self._no_gain(step, now, start)
+            self.stop = self._harm(step, now, start) or self._runaway(step, now) or self._no_gain(step, was, start)
         return self.stop
 
     def _harm(self, step: int, now: Seen, start: Seen) -> Stop | None:
@@ -143,12 +154,21 @@ class Guard:
                 return Stop("runaway", text, step, since)
         return None
 
-    def _no_gain(self, step: int, now: Seen, start: Seen) -> Stop | None:
+    def _no_gain(self, step: int, was: float, start: Seen) -> Stop | None:
         r = self.rules
-        if r.gain <= 0 or now.reward is None or step not in {round(share * r.updates) for share in LOOKS}:
+        shares = (r.trial,) if r.trial else LOOKS
+        due = any(was < share <= self.progress for share in shares)
+        if r.gain <= 0 or start.reward is None or not self.seen or not due:
             return None
-        recent, n = self._sum(max(WINDOW, r.updates // 10))
+        recent, n = self._sum(max(WINDOW, len(self.seen) // 4))
         base = (start.reward or 0.0) / start.n
+        if r.trial:
+            if recent / n >= base + r.gain:
+                return None
+            text = (
+                f"fresh completions are right {recent / n:.2f} of the time, not {r.gain:g} above the start's {base:.2f}"
+            )
+            return Stop("trial", text, step, step)
         high = share_high(recent, n, r.error / len(LOOKS))
         if high < base + r.gain:
             text = (
@@ -193,7 +213,7 @@ class Guard:
         """
         start = self.start
         level = None if start is None or start.reward is None else start.reward / start.n
-        if self.stop is not None and self.stop.kind in ("harm", "runaway"):
+        if self.stop is not None and self.stop.kind in ("harm", "runaway", "trial"):
             before = [s for s in self.kept if 0 < s < self.stop.since]
             if level is None:
                 return max(before, default=0)

@@ -71,7 +71,7 @@ class Guarding:
         if why:
             self.outcome = {"state": "off", "reason": why}
         if why is None:
-            rules = Rules(c.updates, c.guard_margin, c.guard_error, c.guard_gain)
+            rules = Rules(c.updates, c.guard_margin, c.guard_error, c.guard_gain, c.guard_trial)
             self.guard = Guard(rules, self.state)
 
     @property
@@ -101,13 +101,13 @@ class Guarding:
             self.guard.checkpoint(step)
             self.run.protected = self.guard.kept
 
-    def watch(self, step: int, now: Seen | None, metrics: dict[str, Any]) -> None:
-        """What update `step` (from 1) has shown."""
+    def watch(self, step: int, now: Seen | None, metrics: dict[str, Any], progress: float) -> None:
+        """What update `step` (from 1) has shown; progress: share of the phase that is over."""
         if self.guard is None:
             return
         c = self.config
         kl = metrics["loss"] if c.target == "distribution" and c.divergence == "kl_student_expert" else None
-        stop = self.guard.observe(step, now, kl, metrics["entropy"])
+        stop = self.guard.observe(step, now, kl, metrics["entropy"], progress)
         if stop is not None:
             self._log(step, stop.kind, dataclasses.asdict(stop))
 

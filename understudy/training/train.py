@@ -48,7 +48,7 @@ def train(config: TrainConfig, progress: Progress = no_progress, note: Callable[
             metrics = update(student, session.optimizer, labelled, c)
             check_finite(metrics, step, labelled, c)
             session.log(step, metrics, began)
-            guard.watch(step + 1, session.rollouts.seen, metrics)
+            guard.watch(step + 1, session.rollouts.seen, metrics, max((step + 1) / c.updates, session.spent()))
         session.save(ledger.updates)
         if session.interrupted():
             raise session.stopped(ledger.updates)

@@ -154,3 +154,33 @@ def test_needs_no_torch() -> None:
     """Recorded phases are replayed without it."""
     code = "import sys, understudy.training.guard; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def trial(rewards: list[float], ahead: float = 1.0) -> str:
+    """Why a guard with a trial of a fifth and 6 points stops these updates of 64, from a start at one half.
+
+    ahead: how much faster the budget goes than the updates."""
+    guard = Guard(Rules(100, gain=0.06, trial=0.2))
+    guard.reference = Seen(256, 128.0, 0.0)
+    for step, reward in enumerate(rewards, start=1):
+        if guard.observe(step, Seen(64, 64 * reward, 0.0), progress=ahead * step / 100) is not None:
+            return f"{guard.stop.kind} at {guard.stop.step}"  # type: ignore[union-attr]
+    return ""
+
+
+def test_a_trial_asks_for_a_gain_once() -> None:
+    """Catches a trial at the wrong place of a phase that its budget ends, and one that is repeated."""
+    assert trial([0.5] * 40) == "trial at 20"
+    assert trial([0.5] * 40, ahead=2.0) == "trial at 10"
+    assert trial([0.5] * 10 + [0.6] * 10 + [0.5] * 60) == ""
+    assert trial([0.5] * 19) == ""
+
+
+def test_a_trial_that_failed_gives_the_start_back() -> None:
+    guard = Guard(Rules(100, gain=0.06, trial=0.2))
+    guard.reference = Seen(256, 128.0, 0.0)
+    for step in range(1, 21):
+        guard.observe(step, Seen(64, 32.0, 0.0))
+    assert guard.stop is not None
+    assert guard.stop.kind == "trial"
+    assert guard.candidate(20) == 0
