@@ -1,0 +1,112 @@
+"""Replays of decision rules on rows made by hand: whoever is right must win, and nothing may look at the answer."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from understudy.calibrate.bank import policies, rows
+from understudy.calibrate.bank.branches import BRANCHES, cost, path
+from understudy.calibrate.bank.replay import Replay
+from understudy.calibrate.bank.rows import Look, Row, Trained
+from understudy.routes.policy import Policy
+
+PROMPTS, SAMPLES, UPDATES = 200, 2, 50
+
+
+def digits(accuracy: float, samples: int) -> str:
+    return "".join(str(int((i + 1) * accuracy * samples) - int(i * accuracy * samples)) for i in range(PROMPTS))
+
+
+def look(accuracy: float) -> Look:
+    return Look(digits(accuracy, SAMPLES), digits(accuracy, SAMPLES), SAMPLES)
+
+
+def phase(first: float, last: float) -> Trained:
+    """Rewards that go from one accuracy to the other in a fifth of the phase, and stay."""
+    reward = [first + (last - first) * min(1.0, i / (UPDATES / 5)) for i in range(UPDATES)]
+    looks = [(i, digits(reward[i], 1)) for i in range(0, UPDATES, 5)]
+    return Trained(look(last), 1.0, 1.0, UPDATES, list(reward), [5.0] * UPDATES, looks)
+
+
+def row(scenario: str = "a", seed: int = 0, **ends: float) -> Row:
+    """A row in which every branch ends at .5, but those named."""
+    end = {name: ends.get(name.replace(".", "_").replace("+", "_"), 0.5) for name in BRANCHES}
+    start = {name: end[b.parent] if b.parent else 0.3 for name, b in BRANCHES.items()}
+    made = {name: phase(start[name], end[name]) for name in BRANCHES}
+    return Row(scenario, "", "set", seed, 1e9, 64, (1e5, 0.0), (5, 5, 5), 20, look(0.3), look(0.95), made)
+
+
+def test_every_branch_costs_at_most_the_budget_and_has_a_parent() -> None:
+    for name, branch in BRANCHES.items():
+        assert cost(name) <= 1
+        assert branch.parent == "" or branch.parent in BRANCHES
+        assert [b.name for b in path(name)][-1] == name
+
+
+def test_a_row_round_trips(tmp_path: Path) -> None:
+    want = row(sft=0.61)
+    rows.write(tmp_path / "bank.jsonl", [want])
+    rows.write(tmp_path / "bank.jsonl", [row("b"), row("b", sft=0.7)])  # the same unit: replaced
+    got = rows.read(tmp_path / "bank.jsonl")
+    assert [r.scenario for r in got] == ["a", "b"]
+    assert got[0] == want
+    assert got[1].branches["sft"].end.accuracy == pytest.approx(0.7, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("ends", "route", "accuracy"),
+    [
+        ({"sft_5_opd": 0.9}, "sft+opd_full", 0.9),
+        ({"sft_5_opd": 0.05, "sft_5_gkd": 0.8}, "sft+opd_full!+gkd", 0.8),
+        ({"sft_5_opd": 0.5, "sft_5_gkd": 0.8}, "sft+opd_full!+gkd", 0.8),
+        ({"sft_5": 0.25, "opd": 0.8}, "sft+opd_full", 0.8),
+    ],
+)
+def test_the_replay_does_what_auto_would(ends: dict[str, float], route: str, accuracy: float) -> None:
+    result = Replay(row(**ends), Policy()).run()
+    assert result.route == route
+    assert result.accuracy == pytest.approx(accuracy, abs=0.06)
+    assert result.cost <= 1.1
+
+
+def test_harm_is_undone() -> None:
+    """Catches a replay that keeps what the guard stopped."""
+    bad = row(sft_5=0.6, sft_5_opd=0.0, sft_5_gkd=0.0, sft_5_sft=0.62)
+    result = Replay(bad, Policy()).run()
+    assert result.accuracy >= 0.58
+    assert policies.best_route(bad) == pytest.approx(0.5, abs=0.01)
+
+
+def test_scores_are_by_hand() -> None:
+    two = [row("a", sft=0.8), row("b", opd=0.7)]
+    got = {s.rule: s for s in policies.scores(two)}
+    assert got["always sft"].regret[0] == pytest.approx((0.0 + 0.2) / 2, abs=0.01)
+    assert got["always opd"].regret[0] == pytest.approx((0.3 + 0.0) / 2, abs=0.01)
+    assert got["nothing"].bad == 1
+    assert got["oracle"].regret[0] == 0
+    assert got["always sft"].harm == 0
+
+
+def test_fitted_rules_never_see_their_own_scenario() -> None:
+    """Catches a leave-one-out that leaves in."""
+    known = [row(name, seed, sft=0.4 + 0.1 * seed) for name in "abcd" for seed in range(2)]
+    seen: list[set[str]] = []
+
+    def spy(one: Row, others: list[Row]) -> policies.Result:
+        seen.append({r.scenario for r in others} & {one.scenario})
+        return policies.Result(0.5, 1.0, "")
+
+    policies.score("spy", spy, known, known)  # type: ignore[arg-type]
+    assert len(seen) == 8
+    assert not any(seen)
+
+
+def test_gains_are_shares_of_the_distance() -> None:
+    some = [replace(row(str(i), sft_5=0.5, sft_5_gkd=0.8)) for i in range(3)]
+    gains = policies.gains_of(some)
+    assert gains.shares[("gkd", True)][0] == pytest.approx((0.8 - 0.5) / 0.45, abs=0.03)
+    assert gains.shares[("sft", False)][0] == pytest.approx(0.2 / 0.65, abs=0.03)
+    assert ("opd_full", True) in gains.shares

@@ -1,0 +1,229 @@
+"""understudy calibrate policies: every decision rule on every row of the bank, in seconds.
+
+All rules have the same FLOPs. Whatever is fitted to rows is fitted to those of other scenarios (leave one out), and the
+numbers of our own rule are chosen on scenarios of the group "set" alone.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from understudy.calibrate.bank.branches import BRANCHES
+from understudy.calibrate.bank.replay import Replay, Result, fixed
+from understudy.calibrate.bank.rows import Row, right
+from understudy.randomness import generator
+from understudy.routes.policy import Gains, Policy
+
+ROUTES = {
+    "nothing": "", "sft": "sft", "opd": "opd", "gkd": "gkd", "sft+opd": "sft.5+opd", "sft+gkd": "sft.5+gkd",
+}  # fmt: skip
+"""Route -> the branch at whose end it is: what a rule is compared with."""
+MORE = {"sft+mix": "sft.5+mix", "sft+slow opd": "sft.5+slow", "sft, then sft": "sft.5+sft", "sft.25+opd": "sft.25+opd"}
+"""Further fixed routes."""
+HARM, BAD = 0.02, 0.05
+"""Accuracy below the student that counts as harm; below the best route that counts as a bad case."""
+GRID: dict[str, Sequence[Any]] = {
+    "offline_share": (0.25, 0.5), "offline_gain": (0.0, 0.03), "trial_gain": (0.0, 0.03, 0.06),
+    "after_offline": (("opd_full", "gkd"), ("gkd", "opd_full"), ("gkd",)),
+    "from_student": (("opd_full", "gkd"), ("gkd", "opd_full")),
+}  # fmt: skip
+"""Numbers of our rule that are tried on the group "set"."""
+Rule = Callable[[Row, Sequence[Row]], Result]
+"""(row, rows of other scenarios) -> what following the rule on the row gives."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """A rule over rows; each is (mean, low, high) over scenarios."""
+
+    rule: str
+    accuracy: tuple[float, float, float]
+    regret: tuple[float, float, float]
+    worst: float
+    bad: float
+    """Share of rows more than BAD below the best route."""
+    harm: float
+    """Share of rows more than HARM below the student."""
+    cost: float
+    """Share of the budget spent."""
+    rows: int
+
+
+def best_route(row: Row) -> float:
+    """The highest accuracy of ROUTES, by hindsight (partly luck: each has a standard error of about .02)."""
+    return max(fixed(row, branch) for branch in ROUTES.values())
+
+
+def fixed_rule(branch: str) -> Rule:
+    return lambda row, others: Result(fixed(row, branch), 1.0 if branch else 0.0, branch or "nothing")
+
+
+def oracle(row: Row, others: Sequence[Row]) -> Result:
+    """The best route, known afterwards."""
+    route = max(ROUTES.values(), key=lambda branch: fixed(row, branch))
+    return Result(fixed(row, route), 1.0, route)
+
+
+def better_pilot(row: Row, others: Sequence[Row]) -> Result:
+    """SFT or OPD, whichever was ahead after a tenth of both."""
+    ahead = max(("sft", "opd"), key=lambda b: _look_at(row, b, 0.1))
+    return Result(fixed(row, ahead), 1.1, ahead)
+
+
+def initial_gap(row: Row, others: Sequence[Row]) -> Result:
+    """The route of the largest gain by a line in the initial gap to the expert (after arXiv 2605.30070), per route."""
+
+    def gap(r: Row) -> float:
+        return r.expert.accuracy - r.start.accuracy
+
+    def foreseen(branch: str) -> float:
+        if not branch or len(others) < 3:
+            return 0.0
+        gains = [fixed(r, branch) - r.start.accuracy for r in others]
+        return float(np.polyval(np.polyfit([gap(r) for r in others], gains, 1), gap(row)))
+
+    route = max(ROUTES.values(), key=foreseen)
+    return Result(fixed(row, route), 1.0 if route else 0.0, route or "nothing")
+
+
+def successive_halving(row: Row, others: Sequence[Row]) -> Result:
+    """SFT, OPD and GKD from the student: an eighth each, the better two another eighth, the best what is left."""
+    arms = sorted(("sft", "opd", "gkd"), key=lambda b: -_look_at(row, b, 1 / 8))[:2]
+    best = max(arms, key=lambda b: _look_at(row, b, 1 / 4))
+    return Result(_look_at(row, best, 5 / 8), 1.0, best)  # a quarter so far, and the 3/8 that are left
+
+
+def _look_at(row: Row, branch: str, share: float) -> float:
+    """Accuracy on fresh prompts at a share of a branch: one look, as a rule would take it."""
+    trained = row.branches[branch]
+    looks = [*trained.looks, (trained.updates, "")]
+    _, digits = min(looks, key=lambda look: abs(look[0] - share * trained.updates))
+    return float(right(digits).mean()) if digits else float(trained.end.shares("fresh").mean())
+
+
+def auto_rule(policy: Policy, guard: bool = True) -> Rule:
+    return lambda row, others: Replay(row, policy, gains_of(others), guard).run()
+
+
+def chosen(rows: Sequence[Row]) -> Policy:
+    """The numbers of our rule with the least mean regret on these rows; the default ones among equals."""
+    default = Policy()
+    candidates = [default, *(replace(default, **dict(zip(GRID, v))) for v in itertools.product(*GRID.values()))]
+
+    def regret(policy: Policy) -> float:
+        by_scenario: dict[str, list[float]] = {}
+        for row in rows:
+            by_scenario.setdefault(row.scenario, []).append(best_route(row) - Replay(row, policy).run().accuracy)
+        return float(np.mean([np.mean(v) for v in by_scenario.values()]))
+
+    return min(candidates, key=lambda policy: round(regret(policy), 4)) if rows else default
+
+
+def auto_chosen_elsewhere(rows: Sequence[Row]) -> Rule:
+    """Our rule with numbers chosen on the other scenarios of the group "set"."""
+    known: dict[str, Policy] = {}
+
+    def rule(row: Row, others: Sequence[Row]) -> Result:
+        if row.scenario not in known:
+            known[row.scenario] = chosen([r for r in others if r.set == "set"])
+        return Replay(row, known[row.scenario], gains_of(others)).run()
+
+    return rule
+
+
+def gains_of(rows: Sequence[Row]) -> Gains:
+    """Shares of the distance to the expert that the phases closed: mean, and 5% and 95% of scenarios."""
+    shares: dict[tuple[str, bool], list[float]] = {}
+    for row in rows:
+        for name, trained in row.branches.items():
+            branch = BRANCHES[name]
+            if branch.fields or branch.parent == "sft.25" or name in ("sft.25", "sft"):
+                continue
+            parent = row.branches[branch.parent].end if branch.parent else row.start
+            gap = row.expert.accuracy - parent.accuracy
+            if gap > 0.05:
+                closed = (trained.end.accuracy - parent.accuracy) / gap
+                shares.setdefault((branch.method, bool(branch.parent)), []).append(max(-1.0, min(1.5, closed)))
+    out = {}
+    for key, values in shares.items():
+        if len(values) >= 3:
+            low, high = np.quantile(values, [0.05, 0.95])
+            out[key] = (float(np.mean(values)), float(low), float(high))
+    return Gains(out, len(rows))
+
+
+def rules(rows: Sequence[Row]) -> dict[str, Rule]:
+    """Name -> rule: fixed routes, other rules, ours, the oracle."""
+    out = {f"always {name}" if name != "nothing" else name: fixed_rule(b) for name, b in (ROUTES | MORE).items()}
+    out |= {"the better pilot": better_pilot, "the initial gap's line": initial_gap,
+            "successive halving": successive_halving}  # fmt: skip
+    out |= {"auto, default numbers": auto_rule(Policy()), "auto without its guard": auto_rule(Policy(), guard=False)}
+    return out | {"auto, numbers chosen on other scenarios": auto_chosen_elsewhere(rows), "oracle": oracle}
+
+
+def score(name: str, rule: Rule, rows: Sequence[Row], fitted_on: Sequence[Row]) -> Score:
+    """A rule on these rows, judged leave-one-scenario-out."""
+    results: dict[str, list[tuple[float, float, float, float]]] = {}
+    for row in rows:
+        result = rule(row, [r for r in fitted_on if r.scenario != row.scenario])
+        regret = best_route(row) - result.accuracy
+        lost = row.start.accuracy - result.accuracy
+        results.setdefault(row.scenario, []).append((result.accuracy, regret, lost, result.cost))
+    flat = np.array([x for values in results.values() for x in values])
+    means = np.array([np.mean(values, axis=0) for values in results.values()])
+    return Score(
+        name, _interval(means[:, 0]), _interval(means[:, 1]), float(flat[:, 1].max()), float((flat[:, 1] > BAD).mean()),
+        float((flat[:, 2] > HARM).mean()), float(flat[:, 3].mean()), len(rows),
+    )  # fmt: skip
+
+
+def _interval(values: np.ndarray) -> tuple[float, float, float]:
+    """Mean with its 95% bootstrap interval over scenarios."""
+    draws = generator("policies", 0, len(values)).integers(0, len(values), (2000, len(values)))
+    low, high = np.quantile(values[draws].mean(1), [0.025, 0.975])
+    return float(values.mean()), float(low), float(high)
+
+
+def scores(rows: Sequence[Row]) -> list[Score]:
+    """All rules."""
+    return [score(name, rule, rows, rows) for name, rule in rules(rows).items()]
+
+
+def by_row(rows: Iterable[Row]) -> list[Mapping[str, object]]:
+    """What happened on every row, for a table."""
+    out: list[Mapping[str, object]] = []
+    for row in rows:
+        result = Replay(row, Policy()).run()
+        ends = {name: fixed(row, branch) for name, branch in (ROUTES | MORE).items()}
+        out.append({"scenario": row.scenario, "seed": row.seed, "set": row.set, **ends, "expert": row.expert.accuracy,
+                    "auto": result.accuracy, "route": result.route, "cost": result.cost})  # fmt: skip
+    return out
+
+
+def lines(scores: Iterable[Score]) -> list[str]:
+    """A table as text, the least regret first."""
+    out = [f"{'rule':<40} accuracy  regret                worst  > 5 short  harm  spent"]
+    for s in sorted(scores, key=lambda s: s.regret[0]):
+        regret = f"{s.regret[0]:.3f} [{s.regret[1]:.3f}, {s.regret[2]:.3f}]"
+        out.append(
+            f"{s.rule:<40} {s.accuracy[0]:>8.3f}  {regret:<21} {s.worst:.3f} {s.bad:>9.0%} {s.harm:>6.0%}"
+            f" {s.cost:>6.0%}"
+        )
+    return out
+
+
+def lines_by_row(rows: Sequence[Mapping[str, object]]) -> list[str]:
+    """One row of the bank per line."""
+    if not rows:
+        return []
+    names = [name for name in rows[0] if name not in ("scenario", "seed", "set", "route")]
+    out = [f"{'scenario':<22} " + " ".join(f"{name[:8]:>8}" for name in names) + "  auto's route"]
+    for row in rows:
+        values = " ".join(f"{row[name]:>8.3f}" for name in names)
+        out.append(f"{row['scenario']!s:<18} {row['seed']!s:>3} {values}  {row['route']}")
+    return out

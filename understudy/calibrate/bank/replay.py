@@ -1,0 +1,151 @@
+"""`auto` on a row of the bank: the same decisions and the same guard, on recorded phases. Needs no torch.
+
+What is approximate: a phase that is shorter than its branch ends where the branch was at that share of its budget (it
+had not lowered its rate yet, so it is a little worse than the real one); a look is a draw from the recorded outcomes;
+a phase from a model that no branch has begins at the nearest one that a branch has.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from understudy.calibrate.bank.branches import BRANCHES
+from understudy.calibrate.bank.rows import Look, Row, right
+from understudy.evaluation.intervals import Floats
+from understudy.randomness import generator
+from understudy.routes.policy import OFFLINE, START, STOP, Gains, Known, Node, Policy, Value, decide
+from understudy.training.guard import Guard, Rules
+from understudy.training.monitor import Seen
+
+METHODS = ("sft", "opd_full", "gkd")
+LOOK_SHARE = 0.01
+"""Of the budget, that a look at a model takes."""
+
+
+@dataclass
+class State:
+    """A model on the way."""
+
+    test: float
+    """Accuracy by which outcomes are scored."""
+    fresh: Floats
+    """Chance of a right completion, per fresh prompt."""
+    branch: str
+    """The last whole branch on its path; "" = the student."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What following a rule gave."""
+
+    accuracy: float
+    cost: float
+    """Share of the budget."""
+    route: str
+    online_lost: bool = False
+    """Whether an online phase was stopped."""
+
+
+@dataclass
+class Replay:
+    """One row, one policy."""
+
+    row: Row
+    policy: Policy
+    gains: Gains = field(default_factory=Gains)
+    guard: bool = True
+    margin: float = 0.02
+
+    def run(self) -> Result:
+        """Decide and train until the decision is to stop."""
+        row = self.row
+        states = {START: State(row.start.accuracy, row.start.shares("fresh"), "")}
+        expert = self.look("expert", row.expert.shares("fresh"))
+        nodes = [Node(START, look=self.look(START, states[START].fresh))]
+        left, lost = 1.0 - 2 * LOOK_SHARE, False
+        route: list[str] = []
+        while True:
+            known = Known(tuple(nodes), expert, left, METHODS)
+            choice = decide(known, self.policy, self.gains)
+            method = choice.option.method
+            if method == STOP:
+                best = states[known.best.name]
+                return Result(best.test, 1.0 - left, "+".join(route) or "nothing", lost)
+            share = min(choice.option.share, left)
+            name = f"{len(route)}-{method}"
+            state, used, stopped = self.phase(method, states[choice.option.parent], share, choice.trial)
+            lost = lost or bool(stopped)
+            states[name] = state
+            route.append(method + ("!" if stopped else ""))
+            left -= used + LOOK_SHARE
+            nodes.append(Node(name, choice.option.parent, method, used, self.look(name, state.fresh), stopped))
+
+    def look(self, name: str, chances: Floats) -> Value:
+        """One completion per prompt, as `auto` looks."""
+        draws = generator("replay", self.row.seed, f"{self.row.scenario}/{name}").random(len(chances)) < chances
+        mean, n = float(draws.mean()), len(draws)
+        half = 1.96 * (max(mean * (1 - mean), 0.25 / n) / n) ** 0.5
+        return Value(mean, max(0.0, mean - half), min(1.0, mean + half), n)
+
+    def phase(self, method: str, parent: State, share: float, trial: bool) -> tuple[State, float, str]:
+        """(the model it ends with, the share of the budget that it took, why the guard stopped it)."""
+        name = nearest(method, parent.branch, share)
+        branch, trained = BRANCHES[name], self.row.branches[name]
+        end = min(1.0, share / branch.share)
+        updates = max(1, round(end * trained.updates))
+        stop, at = "", updates
+        if self.guard and method != OFFLINE and len(trained.reward) >= 10:
+            stop, at = self.watch(trained.reward[:updates], updates, trial, parent)
+        used = share * at / updates
+        if stop:
+            return parent, used, stop
+        state = at_share(self.row, name, end)
+        if self.guard and method != OFFLINE and state.fresh.mean() < parent.fresh.mean():
+            return parent, used, "not confirmed"
+        return state, used, ""
+
+    def watch(self, rewards: list[float | None], updates: int, trial: bool, parent: State) -> tuple[str, int]:
+        """(why the guard stops these rewards, after how many updates)."""
+        n = self.row.rollouts
+        p = self.policy
+        guard = Guard(Rules(updates, self.margin, gain=p.trial_gain * trial, trial=p.trial_share * trial))
+        guard.reference = Seen(256, float(parent.fresh.mean() * 256), 0.0)
+        for step, reward in enumerate(rewards, start=1):
+            seen = None if reward is None else Seen(n, reward * n, 0.0)
+            if guard.observe(step, seen) is not None:
+                assert guard.stop is not None
+                return guard.stop.kind, step
+        return "", updates
+
+
+def nearest(method: str, parent: str, share: float) -> str:
+    """The branch that is most like a phase of `method` from the model at the end of branch `parent`."""
+    kind = {"opd_full": "opd"}.get(method, method)
+    if parent == "":
+        return {"sft": "sft.25" if share < 0.3 else "sft.5" if share < 0.75 else "sft"}.get(kind, kind)
+    if parent == "sft.25" and kind == "opd":
+        return "sft.25+opd"
+    return f"sft.5+{kind}"
+
+
+def at_share(row: Row, name: str, share: float) -> State:
+    """The model at this share of a branch: its end, or the look nearest to it."""
+    trained = row.branches[name]
+    if share > 0.97 or not trained.looks:
+        return State(trained.end.accuracy, trained.end.shares("fresh"), name)
+    step = share * trained.updates
+    first, last = (lambda of: (of.accuracy, of.shares("fresh")))(trained.end), None
+    _, digits = min(trained.looks, key=lambda look: abs(look[0] - step))
+    near = right(digits)
+    last = float(np.mean([right(d).mean() for s, d in trained.looks if abs(s - step) <= 0.15 * trained.updates]))
+    # one sample per prompt of a look says little about a prompt: the end's profile, moved to the look's mean
+    moved = np.clip(first[1] + (last - first[1].mean()), 0.0, 1.0)
+    return State(last, moved if len(moved) else near, name)
+
+
+def fixed(row: Row, route: str) -> float:
+    """Accuracy of a fixed route at the whole budget; "" = no training."""
+    end: Look = row.branches[route].end if route else row.start
+    return end.accuracy

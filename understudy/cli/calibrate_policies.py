@@ -1,0 +1,53 @@
+"""understudy calibrate policies"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from understudy.cli import options
+from understudy.terminal import console
+
+ROWS = "docs/results/bank.jsonl"
+
+
+@dataclass(frozen=True)
+class PoliciesConfig:
+    rows: str = ROWS
+    """Rows of the bank (understudy calibrate bank)."""
+    group: str = ""
+    """set or score: judge only on these scenarios. Default: all."""
+    write: bool = False
+    """Write routes/gains.json, from which `auto` takes what a phase is expected to give."""
+    json: bool = False
+    """Print JSON."""
+
+
+def calibrate_policies(args: Sequence[str]) -> int:
+    """understudy calibrate policies"""
+    config = options.parse(
+        PoliciesConfig,
+        args,
+        "understudy calibrate policies",
+        "Replay every decision rule on the rows of the bank, at equal FLOPs: accuracy, regret against the best of\n"
+        "nothing, SFT, OPD, GKD, SFT+OPD and SFT+GKD, harm and cost, with 95% intervals over scenarios. What is\n"
+        "fitted is judged on scenarios that it was not fitted on.",
+    )
+    from understudy.calibrate.bank import policies, rows  # numpy, which --help must not load
+    from understudy.routes import gains
+    from understudy.runs.files import dumps
+
+    known = rows.read(Path(config.rows))
+    judged = [r for r in known if config.group in ("", r.set)]
+    if config.write:
+        gains.write(policies.gains_of(known))
+    scores = [policies.score(name, rule, judged, known) for name, rule in policies.rules(known).items()]
+    by_row = policies.by_row(judged)
+    if config.json:
+        console.out(dumps({"rules": [asdict(s) for s in scores], "rows": by_row}, readable=True).decode())
+        return 0
+    console.out(f"{len(judged)} rows of {len({r.scenario for r in judged})} scenarios, regret with 95% interval\n")
+    for line in [*policies.lines(scores), "", *policies.lines_by_row(by_row)]:
+        console.out(line)
+    return 0
