@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from understudy.experiments.config import CompareConfig
     from understudy.experiments.diagnose import diagnose
     from understudy.experts import load_expert
+    from understudy.routes.auto import auto
+    from understudy.routes.auto_config import AutoConfig
     from understudy.routes.route import RouteConfig
     from understudy.routes.run import train_route
     from understudy.tasks import load_task
@@ -18,15 +20,17 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
-    "CompareConfig", "ExpertSpec", "RouteConfig", "TrainConfig", "compare", "diagnose", "load_expert", "load_task",
-    "train", "train_route",
+    "AutoConfig", "CompareConfig", "ExpertSpec", "RouteConfig", "TrainConfig", "auto", "compare", "diagnose",
+    "load_expert", "load_task", "train", "train_route",
 ]  # fmt: skip
 
 _HOME = {
+    "AutoConfig": "routes.auto_config",
     "CompareConfig": "experiments.config",
     "ExpertSpec": "config",
     "RouteConfig": "routes.route",
     "TrainConfig": "config",
+    "auto": "routes.auto",
     "compare": "experiments.compare",
     "diagnose": "experiments.diagnose",
     "load_expert": "experts",

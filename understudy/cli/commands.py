@@ -14,6 +14,10 @@ COMMANDS = {
         "the paper's central experiment on this machine, from nothing to a report (minutes on a laptop CPU)",
         "demo:demo_command",
     ),
+    "auto": (
+        "train within a budget, decide while training: offline first, online while it pays, the best model kept",
+        "auto:auto_command",
+    ),
     "diagnose": (
         "which way to train, before you pay for it: offline suffices, go online, neither, or undecided",
         "diagnose:diagnose_command",
@@ -58,6 +62,7 @@ CALIBRATE = {
         "train every scenario once along all branches that decisions need (about 15 core-hours, resumable)",
         "calibrate_bank:calibrate_bank",
     ),
+    "policies": ("decision rules replayed on the bank: regret, harm, cost", "calibrate_policies:calibrate_policies"),
     "score": ("verdicts against outcomes, from the rows that `run` keeps", "calibrate_rows:calibrate_score"),
     "fit": ("coefficients of the verdict from such rows", "calibrate_rows:calibrate_fit"),
     "fit-routes": (

@@ -126,7 +126,13 @@ def _event(ax: Axes, auto: Auto, track: Track, curve: Series) -> None:
         ax.annotate("", (x, back.value), xytext=(x, y), arrowprops=arrow, zorder=4)
     ax.plot([x], [y], marker="X" if undone else "s", ms=9 if undone else 6, color=BAD if undone else SOFT, mec="white",
             zorder=5, clip_on=False)  # fmt: skip
-    kinds = {"harm": "harm", "runaway": "ran away", "futility": "no more to gain", "plateau": "plateau"}
+    kinds = {
+        "harm": "harm",
+        "runaway": "ran away",
+        "futility": "no more to gain",
+        "plateau": "plateau",
+        "trial": "trial failed",
+    }
     word = kinds.get(track.node.stopped_by, "not confirmed" if undone else "stopped")
     what = "undone" if track.node.thrown_away else f"back to update {track.node.kept_step}"
     text = f"{word}: {what}" if undone else word

@@ -25,6 +25,7 @@ KINDS = {
     "runaway": "its completions ran away",
     "futility": "it could not add enough any more",
     "plateau": "the reward did not rise any more",
+    "trial": "it did not gain enough in its trial",
 }
 """Why a guard ends a phase."""
 

@@ -20,6 +20,9 @@ _Z = 1.96
 SMOOTH = 20  # a window is 1/20 of a phase's updates,
 LEAST, MOST = 5, 40  # and at least and at most so many
 
+FEW = 32
+"""An evaluation on fewer prompts is not drawn."""
+
 
 @dataclass(frozen=True, eq=False)
 class Series:
@@ -99,7 +102,7 @@ def _track(auto: Auto, node: Node, begin: float, on_path: bool, notes: list[str]
         values = np.array([float(x["reward"]) for x in own])
         reward = Series(place(steps), *_smooth(values, number(config.get("prompts_per_update")) or 0.0))
     seen = [x for x in lines if x.get("kind") == "eval" and x.get("split") == "test" and number(x.get("step")) in raw]
-    seen = [x for x in seen if number(x.get("sampled")) is not None]
+    seen = [x for x in seen if number(x.get("sampled")) is not None and (number(x.get("n")) or 0) >= FEW]
     evals = None
     if seen:
         p = np.array([float(x["sampled"]) for x in seen])

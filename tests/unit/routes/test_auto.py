@@ -1,0 +1,106 @@
+"""understudy auto on a task of a fraction of a second: its files, a kill at every boundary, mistakes, no verifier."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny import STUDENT
+
+from understudy.errors import UserError
+from understudy.routes import auto as module
+from understudy.routes.auto import auto
+from understudy.routes.auto_config import AutoConfig
+from understudy.runs.read import is_done, is_run, read_final, read_ledger
+from understudy.types import LEDGER_AXES
+
+TIMES = ("train_seconds", "eval_seconds")
+SET = ("prompts_per_update=4", "max_new_tokens=16", "warmup=2")
+
+
+def config(out: Path, **changes: Any) -> AutoConfig:
+    fields = {"student": STUDENT, "expert": "solver", "task": "coin", "budget": "updates=40", "set": SET,
+              "look_prompts": 16, "final_prompts": 4, "final_samples": 1, "out": str(out), "device": "cpu"}  # fmt: skip
+    return AutoConfig(**(fields | changes))
+
+
+def content(out: Path) -> dict[str, Any]:
+    """Everything that must not depend on where it was killed."""
+    lines = [json.loads(line) for line in (out / "decisions.jsonl").read_text().splitlines()]
+    spent = {name: x for name, x in read_ledger(out).items() if name not in TIMES}
+    weights = {p.relative_to(out): p.read_bytes() for p in out.rglob("final/*.safetensors")}
+    decisions = [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+    return {"decisions": decisions, "spent": spent, "weights": weights, "final": read_final(out)}
+
+
+class Killed(Exception):
+    pass
+
+
+def test_killed_at_every_boundary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a decision that is made again on other evidence, a phase that is trained twice, a lost look."""
+    want = content(auto(config(tmp_path / "whole")))
+    assert len(want["decisions"]) >= 3
+    assert want["decisions"][-1]["training"] is None
+    out = tmp_path / "killed"
+    places = [(module, "first_look"), (module, "train"), (module, "_rewards"), (module, "add_decision"),
+              (module, "train"), (module.RunDir, "finish")]  # fmt: skip
+    for owner, name in places:
+        work: Callable[..., Any] = getattr(owner, name)
+
+        def killed(*args: Any, work: Callable[..., Any] = work, **options: Any) -> Any:
+            work(*args, **options)
+            raise Killed
+
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, killed)
+            with pytest.raises(Killed):
+                auto(config(out))
+    assert content(auto(config(out))) == want
+
+
+def test_what_it_leaves(tmp_path: Path) -> None:
+    """Catches a ledger that forgets a part, and a summary that says something else than the files."""
+    out = auto(config(tmp_path / "a"))
+    assert is_done(out)
+    summary = json.loads((out / "auto.json").read_text())
+    assert summary["state"] == "done"
+    parts = [c["flops"] for c in summary["costs"]]
+    assert read_ledger(out)["flops"] == pytest.approx(sum(parts))
+    assert set(read_ledger(out)) == set(LEDGER_AXES)
+    looks = {n["name"]: n["look"]["mean"] for n in summary["nodes"]}
+    assert looks[summary["best"]] == max(looks.values())
+    assert summary["spent"] <= 1.1 * 40
+    assert (out / "final" / "README.md").read_text().count("## Decisions") == 1
+    before = (out / "auto.json").stat().st_mtime_ns
+    assert auto(config(tmp_path / "a")) == out  # a finished one is returned
+    assert (out / "auto.json").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "hint"),
+    [
+        ({"budget": "updates=3"}, "budget", "10 updates of sft already take"),
+        ({"budget": "2 fortnights"}, "budget", "unknown unit"),
+        ({"expert": ""}, "expert", "missing"),
+        ({"student": ""}, "student", "missing"),
+        ({"set": ("updates=3",)}, "set", "field=value"),
+        ({"set": ("lr=fast",)}, "set.lr", "finite number"),
+        ({"look_prompts": 2}, "look_prompts", "at least 16"),
+    ],
+)
+def test_mistakes_leave_nothing(changes: dict[str, Any], field: str, hint: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=hint) as error:
+        auto(config(tmp_path / "a", **changes))
+    assert error.value.field == field
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
+    lines: list[str] = []
+    auto(config(tmp_path / "a", dry_run=True), announce=lines.extend)
+    assert not is_run(tmp_path / "a")
+    assert any("first: sft" in line for line in lines)

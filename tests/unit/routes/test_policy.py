@@ -1,0 +1,93 @@
+"""The rules of auto, one case each, and what holds whatever was measured."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from understudy.routes.policy import START, STOP, Gains, Known, Node, Policy, Value, decide, methods_for
+
+ALL = ("sft", "opd_full", "gkd")
+
+
+def value(mean: float) -> Value:
+    return Value(mean, max(0.0, mean - 0.05), min(1.0, mean + 0.05), 256)
+
+
+def chosen(*nodes: Node, left: float = 0.5, expert: float = 0.9, methods: tuple[str, ...] = ALL) -> str:
+    known = Known((Node(START, look=value(0.3)), *nodes), value(expert), left, methods)
+    return decide(known, Policy(), Gains()).option.action
+
+
+def phase(name: str, mean: float, parent: str = START, stopped: str = "") -> Node:
+    return Node(name, parent, name.partition("-")[2], 0.3, value(mean), stopped)
+
+
+def test_the_rules_one_by_one() -> None:
+    sft, hurt = phase("0-sft", 0.5), phase("0-sft", 0.28)
+    assert chosen(left=1.0) == "sft from start"
+    assert chosen(left=1.0, expert=0.2) == STOP
+    assert chosen(left=1.0, methods=("opd",)) == "opd from start"
+    assert chosen(left=1.0, methods=("sft",)) == "sft from start"
+    assert chosen(sft) == "opd_full from 0-sft"
+    assert chosen(hurt) == "opd_full from start"
+    assert chosen(sft, left=0.01) == STOP
+    assert chosen(sft, phase("1-opd_full", 0.8, "0-sft")) == STOP
+    assert chosen(sft, phase("1-opd_full", 0.5, "0-sft", "harm")) == "gkd from 1-opd_full"  # restored: as good as 0-sft
+    assert chosen(sft, phase("1-opd_full", 0.4, "0-sft", "futility")) == "gkd from 0-sft"
+    both = (sft, phase("1-opd_full", 0.4, "0-sft", "harm"), phase("2-gkd", 0.45, "0-sft", "futility"))
+    assert chosen(*both) == "sft from 0-sft"
+    assert chosen(*both, phase("3-sft", 0.55, "0-sft")) == STOP
+    assert chosen(sft, methods=("sft",)) == STOP
+
+
+def test_nothing_verifies() -> None:
+    """Catches a rule that needs an accuracy where there is none."""
+    start, sft = Node(START), Node("0-sft", START, "sft", 0.5)
+    known = Known((start, sft), None, 0.5, ALL)
+    assert decide(known, Policy(), Gains()).option.action == "opd_full from 0-sft"
+    ended = Known((start, sft, Node("1-opd_full", "0-sft", "opd_full", 0.5)), None, 0.0, ALL)
+    assert ended.best.name == "1-opd_full"
+    assert decide(ended, Policy(), Gains()).option.method == STOP
+
+
+means = st.floats(0.0, 1.0)
+
+
+@given(means, means, st.lists(st.tuples(means, st.sampled_from(["", "harm", "futility", "plateau"])), max_size=8))
+def test_it_ends_and_keeps_the_best(start: float, expert: float, outcomes: list[tuple[float, str]]) -> None:
+    """Catches a rule that goes in circles, starts from a model that does not exist, or spends what is not there."""
+    nodes = [Node(START, look=value(start))]
+    left = 1.0
+    for mean, stopped in [*outcomes, *[(0.5, "harm")] * 8]:
+        known = Known(tuple(nodes), value(expert), left, ALL)
+        choice = decide(known, Policy(), Gains())
+        assert choice.why
+        assert choice.would_change
+        if choice.option.method == STOP:
+            break
+        assert choice.option.parent in {n.name for n in nodes}
+        assert 0 < choice.option.share <= left + 1e-12
+        name = f"{len(nodes) - 1}-{choice.option.method}"
+        left -= 0.5 * choice.option.share
+        nodes.append(Node(name, choice.option.parent, choice.option.method, 0.5 * choice.option.share, value(mean),
+                          stopped if choice.option.method != "sft" else ""))  # fmt: skip
+    else:
+        pytest.fail("it never stops")
+    assert len(nodes) <= 6
+    assert known.best.look.mean == max(n.look.mean for n in nodes)  # type: ignore[union-attr]
+
+
+def test_what_an_expert_can_do_says_which_methods_there_are() -> None:
+    assert methods_for(frozenset({"sample"})) == ("sft",)
+    assert methods_for(frozenset({"score"})) == ("opd",)
+    assert methods_for(frozenset({"sample", "score"})) == ("sft", "opd")
+    assert methods_for(frozenset({"sample", "score", "distribution"})) == ALL
+    assert methods_for(frozenset()) == ()
+
+
+def test_gains_are_shares_of_the_distance_to_the_expert() -> None:
+    gains = Gains({("gkd", True): (0.5, 0.1, 0.8)}, 3)
+    assert gains.expect("gkd", phase("0-sft", 0.5), value(0.9)) == pytest.approx((0.7, 0.54, 0.82))
+    assert gains.expect("gkd", Node(START, look=value(0.5)), value(0.9)) == (None, None, None)

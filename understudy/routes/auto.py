@@ -1,0 +1,396 @@
+"""understudy auto: look, decide, train a phase, look, decide, ... within a budget; the best model of all is the result.
+
+    config.json provenance.json status.json     as of any run; the method is `auto`
+    look.json looks/NAME.json                   lengths and pace; rewards of start, expert and every phase's model
+    decisions.jsonl                             one line per decision; a phase is trained as its line says
+    phases/0-sft/ phases/1-opd_full/ ...        run directories like any other, guarded where they are online
+    auto.json report.html                       everything in one file, and drawn
+    final/ final.json ledger.json               the best model, its evaluation, what everything cost together
+
+What happens next is a function of these files, so it can be killed anywhere and resumed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import math
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from understudy import distributed
+from understudy.config import VOLATILE, TrainConfig, resolve
+from understudy.errors import UserError
+from understudy.evaluation import intervals
+from understudy.evaluation.sampled import sample_expert, sample_policy
+from understudy.evaluation.schedule import Evaluator
+from understudy.experts import load_expert
+from understudy.methods.price import flops_per_update, price, tokens_per_update
+from understudy.policy import check_same_language, resolve_device
+from understudy.randomness import seed_from
+from understudy.routes import gains
+from understudy.routes.auto_config import AutoConfig, checked, recorded
+from understudy.routes.auto_page import card_lines, write_auto
+from understudy.routes.budget import Budget
+from understudy.routes.decisions import Money, add_decision, line_of, read_decisions
+from understudy.routes.look import Measured, Models, fresh_prompts, look
+from understudy.routes.plan import after
+from understudy.routes.policy import OFFLINE, START, STOP, Choice, Known, Node, Policy, Value, decide, methods_for
+from understudy.routes.route import RouteConfig
+from understudy.routes.run import prompts_seen
+from understudy.routes.selection import CARD, copy_model
+from understudy.runs.directory import RunDir, to_stderr
+from understudy.runs.files import read_json, write_json
+from understudy.runs.provenance import provenance
+from understudy.runs.read import is_done, is_run, read_final, read_ledger, read_provenance
+from understudy.tasks import load_task
+from understudy.terminal import Progress, no_progress
+from understudy.training.card import card
+from understudy.training.session import lazy_expert, load_model
+from understudy.training.train import train
+from understudy.types import Ledger, Rollout, flops_of, prompt_tokens
+
+FIRST = 10
+"""Updates that the first phase must have at least."""
+SLACK = 2.0
+"""A phase may have so many times the updates that its budget is expected to buy: completions become shorter."""
+Announce = Callable[[list[str]], None]
+
+
+def auto(
+    config: AutoConfig,
+    progress: Progress = no_progress,
+    note: Callable[[str], None] = to_stderr,
+    announce: Announce = lambda lines: None,
+) -> Path:
+    """Train by decisions made on the way, or resume it, and return the directory. A finished one is returned at once.
+
+    announce: called with some lines about what will be done and what it costs, before the first phase; with dry_run
+    nothing follows and nothing is written. Raises UserError for a mistake that the user can correct (nothing is lost),
+    Interrupted after Ctrl-C.
+    """
+    config, budget, shared = checked(config)
+    if distributed.size() > 1:
+        raise UserError("command", "auto", "runs in one process: start it without torchrun")
+    torch.set_num_threads(config.threads)
+    folder = Path(config.out)
+    with ExitStack() as stack:
+        run = stack.enter_context(_open(config, shared, note)) if is_run(folder) else None
+        if run is not None and run.done:
+            return folder
+        seen = read_json(folder / "look.json") if (folder / "look.json").is_file() else None
+        if seen is None:
+            seen = first_look(config, budget, shared, progress)
+        announce(_outline(config, budget, seen))
+        if config.dry_run:
+            return folder
+        run = run or stack.enter_context(_open(config, shared, note))
+        write_json(folder / "look.json", seen)
+        _Auto(config, budget, shared, seen, run, progress, note).finish()
+    return folder
+
+
+def _open(config: AutoConfig, shared: TrainConfig, note: Callable[[str], None]) -> RunDir:
+    def facts() -> dict[str, Any]:
+        return provenance(device=str(resolve_device(config.device)))
+
+    return RunDir.open(config.out, recorded(config, shared), facts, volatile=VOLATILE, note=note)
+
+
+def first_look(config: AutoConfig, budget: Budget, shared: TrainConfig, progress: Progress) -> dict[str, Any]:
+    """What look.json holds: lengths, pace, methods that this expert serves, accuracy of student and expert.
+
+    UserError: an expert that serves none, a budget below the first phase's price.
+    """
+    task = load_task(shared.task)
+    plain = resolve(dataclasses.replace(shared, method=OFFLINE))
+    student = load_model(shared.student, "student", plain, task)
+    expert = load_expert(plain.expert_spec, task, student)
+    check_same_language(student, expert, shared.expert)
+    methods = methods_for(expert.capabilities)
+    if not methods:
+        raise UserError("expert", shared.expert, "can neither be sampled nor score: no method can imitate it")
+    models = Models(task, student, expert)
+    measured = look(RouteConfig("+".join(methods), train=shared), models, progress)
+    out: dict[str, Any] = {"methods": methods, "measured": measured.to_dict(), "verified": task.verified, "looks": {}}
+    first = _price(budget, shared, measured, methods[0])
+    if budget.amount < FIRST * first:
+        hint = f"{FIRST} updates of {methods[0]} already take {budget.shown(FIRST * first)}: give more"
+        raise UserError("budget", config.budget, hint)
+    updates = budget.amount / _price(budget, shared, measured, methods[-1])
+    out["trained"] = min(20_000, round(updates * plain.prompts_per_update))
+    if task.verified:
+        for name in (START, "expert"):
+            progress("look", 0, 1, name)
+            out["looks"][name] = _rewards(config, shared, models, name == "expert", out["trained"], measured)
+    return out
+
+
+def _price(budget: Budget, shared: TrainConfig, measured: Measured, method: str) -> float:
+    """What an update of `method` is expected to take of the budget."""
+    row = resolve(dataclasses.replace(shared, method=method))
+    tokens = tokens_per_update(row, measured.lengths)
+    flops = flops_per_update(row, measured.lengths, measured.sizes)
+    return budget.per_update(tokens, flops, measured.paces.get(method, math.nan))
+
+
+def _rewards(
+    config: AutoConfig, shared: TrainConfig, models: Models, by_expert: bool, trained: int, measured: Measured
+) -> dict[str, Any]:
+    """Rewards on the look's prompts, the same for every model, and the ledger of finding out."""
+    began = time.perf_counter()
+    c = resolve(dataclasses.replace(shared, method=OFFLINE))
+    room = c.max_new_tokens or models.task.max_new_tokens
+    prompts = fresh_prompts(models, config.look_prompts, c.seed, "auto look", trained, room)
+    seed, ledger = seed_from("auto look", c.seed), Ledger()
+    rollouts: list[Rollout]
+    if by_expert:
+        assert models.expert is not None
+        if "sample" not in models.expert.capabilities or not models.expert.held_out:
+            return {}
+        rollouts = sample_expert(models.expert, models.task, prompts, 1, seed, room).rollouts
+        ledger.expert_tokens_sampled = sum(len(r.ids) for r in rollouts)
+        ledger.expert_prompt_tokens = prompt_tokens(rollouts)
+    else:
+        rollouts = sample_policy(models.student, models.task, prompts, 1, seed, room, greedy=False).rollouts
+        ledger.student_tokens_sampled = sum(len(r.ids) for r in rollouts)
+        ledger.student_prompt_tokens_sampled = prompt_tokens(rollouts)
+    ledger.eval_seconds = time.perf_counter() - began
+    ledger.flops = flops_of(ledger.as_dict(), measured.sizes.student, measured.sizes.expert)
+    return {"rewards": [float(r.reward or 0) for r in rollouts], "ledger": ledger.as_dict()}
+
+
+def _outline(config: AutoConfig, budget: Budget, seen: dict[str, Any]) -> list[str]:
+    """What will be done, and what it costs."""
+    measured, known = Measured.from_dict(seen["measured"]), _known_at_start(seen)
+    choice = decide(known, Policy(), gains.load())
+    lines = [f"budget: {budget.shown(budget.amount)}, in {config.out}; methods: {', '.join(seen['methods'])}"]
+    for name, value in (("student", known.start.look), ("expert", known.expert)):
+        if value is not None:
+            lines.append(f"{name}: {100 * value.mean:.1f}% [{100 * value.low:.1f}, {100 * value.high:.1f}] "
+                         f"on {value.prompts} fresh prompts")  # fmt: skip
+    if choice.option.method == STOP:
+        return [*lines, f"first: stop, because {choice.why}"]
+    pace = measured.paces.get(choice.option.method, math.nan)
+    shared = checked(config)[2]
+    updates = choice.option.share * budget.amount / _price(budget, shared, measured, choice.option.method)
+    lasts = "" if math.isnan(pace) else f", about {max(1, round(updates * pace / 60))} min"
+    amount = budget.shown(choice.option.share * budget.amount)
+    return [
+        *lines,
+        f"first: {choice.option.method}, about {updates:.0f} updates{lasts}, {amount}; then it decides again",
+    ]
+
+
+def _known_at_start(seen: dict[str, Any]) -> Known:
+    start = Node(START, look=value_of(seen["looks"].get(START)))
+    return Known((start,), value_of(seen["looks"].get("expert")), 1.0, tuple(seen["methods"]))
+
+
+def value_of(entry: dict[str, Any] | None) -> Value | None:
+    """The accuracy that a look measured; None: nothing verifies."""
+    if not entry:
+        return None
+    i = intervals.bootstrap_prompts(entry["rewards"])
+    return Value(i.value, i.low, i.high, len(entry["rewards"]))
+
+
+def why_it_ended(final: dict[str, Any]) -> str:
+    """Why the guard ended a phase, or gave up its model at the end; "": it did neither."""
+    guard = final.get("guard") or {}
+    stop = guard.get("stopped") or {}
+    given_up = guard.get("state") == "restored" and not guard.get("step")
+    return str(stop.get("kind") or ("not confirmed" if given_up else ""))
+
+
+class _Auto:
+    """An open auto directory, after its first look."""
+
+    def __init__(
+        self, config: AutoConfig, budget: Budget, shared: TrainConfig, seen: dict[str, Any], run: RunDir,
+        progress: Progress, note: Callable[[str], None],
+    ) -> None:  # fmt: skip
+        self.config, self.budget, self.shared, self.seen = config, budget, shared, seen
+        self.run, self.progress, self.note = run, progress, note
+        self.folder = Path(config.out)
+        self.policy, self.gains = Policy(), gains.load()
+        self.measured = Measured.from_dict(seen["measured"])
+
+    # -- the loop -----------------------------------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """Decide and train until the decision is to stop; then the result."""
+        self.run.restore()
+        while True:
+            lines = read_decisions(self.folder)
+            ended = [line for line in lines if line["training"] and is_done(self.place(line))]
+            for line in ended:
+                self.look_at(line)
+            if lines and lines[-1]["training"] and lines[-1] not in ended:
+                self.train(lines[-1])
+                continue
+            if lines and lines[-1]["training"] is None:
+                break
+            known = self.known(lines)
+            choice = decide(known, self.policy, self.gains)
+            training = None if choice.option.method == STOP else self.training(choice, lines)
+            line = line_of(len(lines), known, choice, self.money(lines), training)
+            add_decision(self.folder, line)
+            self.note(f"decision {len(lines) + 1}: {choice.option.action}, because {choice.why}")
+            self.write("running")
+        self.result()
+
+    def place(self, line: dict[str, Any]) -> Path:
+        """The run directory of a decision's phase."""
+        return self.folder / "phases" / f"{line['number']}-{line['training']['method']}"
+
+    def train(self, line: dict[str, Any]) -> None:
+        """The phase of a decision, or what is left of it."""
+        fields, path = dict(line["training"]), self.place(line)
+        parent = fields.pop("parent")
+        start = self.shared.student if parent == START else str(self.folder / "phases" / parent)
+        label = f"phase {line['number'] + 1}, {fields['method']}"
+        before = line["spent"]
+        began, pace = time.monotonic(), self.measured.paces.get(fields["method"], 0.0)
+
+        def show(phase: str, done: int, total: int, text: str) -> None:
+            if phase == "note":
+                self.progress(phase, done, total, text)
+                return
+            now = before + (self.budget.spent(read_ledger(path)) if is_run(path) else 0.0)
+            left = (total - done) * ((time.monotonic() - began) / done if done else pace) if phase == "train" else 0.0
+            spent = f"{self.budget.shown(now)} of {self.budget.shown(self.budget.amount)} spent"
+            about = f", at most {max(1, round(left / 60))} min left in this phase" if left else ""
+            self.progress(f"{label}: {phase}", done, total, f"{text}; {spent}{about}")
+
+        train(dataclasses.replace(self.shared, student=start, out=str(path), **fields), show, self.note)
+
+    def training(self, choice: Choice, lines: list[dict[str, Any]]) -> dict[str, Any]:
+        """Fields of the phase that a choice is: what its line keeps."""
+        method, amount = choice.option.method, choice.option.share * self.budget.amount
+        row = resolve(dataclasses.replace(self.shared, method=method))
+        lengths = self.measured.lengths
+        if choice.option.parent != START:
+            lengths = after(lengths, row)
+        axis = "flops" if self.budget.axis in ("seconds", "money") else self.budget.axis
+        pace = self.measured.paces.get(method, math.nan)
+        each = self.budget.per_update(
+            tokens_per_update(row, lengths), flops_per_update(row, lengths, self.measured.sizes), pace
+        )
+        each = each or price(axis, row, lengths, self.measured.sizes, pace)
+        updates = max(1, round(amount / each))
+        column, value = self.budget.limit(amount)
+        exact = column in ("", "updates")
+        trained = [self.place(line) for line in lines if line["training"]]
+        fields: dict[str, Any] = {
+            "method": method, "parent": choice.option.parent,
+            "updates": updates if exact else math.ceil(SLACK * updates),
+            "budget_axis": "updates" if exact else column, "budget": 0.0 if exact else value,
+            "first_prompt": self.shared.first_prompt + prompts_seen(trained), "eval_every": 0, "eval_expert": False,
+            "eval_divergences": False, "eval_splits": "test", "final_prompts": 16, "final_samples": 1,
+        }  # fmt: skip
+        if choice.trial:
+            fields |= {"guard_gain": self.policy.trial_gain, "guard_trial": self.policy.trial_share}
+        return fields
+
+    # -- what is known ------------------------------------------------------------------------------------------
+
+    def look_file(self, name: str) -> Path:
+        return self.folder / "looks" / f"{name}.json"
+
+    def look_at(self, line: dict[str, Any]) -> None:
+        """Rewards of a finished phase's model on the look's prompts."""
+        path = self.place(line)
+        if not self.seen["verified"] or self.look_file(path.name).is_file():
+            return
+        self.progress("look", 0, 1, path.name)
+        task = load_task(self.shared.task)
+        student = load_model(str(path), "student", resolve(dataclasses.replace(self.shared, method=OFFLINE)), task)
+        models = Models(task, student, None)
+        entry = _rewards(self.config, self.shared, models, False, self.seen["trained"], self.measured)
+        self.look_file(path.name).parent.mkdir(exist_ok=True)
+        write_json(self.look_file(path.name), entry)
+        del models, student
+        gc.collect()
+
+    def known(self, lines: list[dict[str, Any]]) -> Known:
+        """All finished phases."""
+        nodes = [_known_at_start(self.seen).start]
+        for line in lines:
+            path = self.place(line)
+            file = self.look_file(path.name)
+            nodes.append(Node(
+                path.name, line["training"]["parent"], line["training"]["method"],
+                self.budget.spent(read_ledger(path)) / self.budget.amount,
+                value_of(read_json(file)) if file.is_file() else None, why_it_ended(read_final(path) or {}),
+            ))  # fmt: skip
+        left = max(0.0, 1 - self.spent() / self.budget.amount)
+        return Known(tuple(nodes), value_of(self.seen["looks"].get("expert")), left, tuple(self.seen["methods"]))
+
+    def parts(self) -> list[tuple[str, dict[str, Any]]]:
+        """(what, ledger) of everything so far."""
+        looks = {name: entry["ledger"] for name, entry in self.seen["looks"].items() if entry}
+        out = [("first look: lengths and pace", self.seen["measured"]["ledger"])]
+        out += [(f"look at {name}", ledger) for name, ledger in looks.items()]
+        for path in sorted((self.folder / "phases").glob("*-*"), key=lambda p: int(p.name.partition("-")[0])):
+            out.append((path.name, read_ledger(path)))
+            if self.look_file(path.name).is_file():
+                out.append((f"look at {path.name}", read_json(self.look_file(path.name))["ledger"]))
+        return out
+
+    def spent(self) -> float:
+        return sum(self.budget.spent(ledger) for _, ledger in self.parts())
+
+    def money(self, lines: list[dict[str, Any]]) -> Money:
+        looks = [ledger for what, ledger in self.parts() if "look" in what]
+        looks = looks[-1:] if lines else looks
+        evidence, seconds = (sum(f(x) for x in looks) for f in (self.budget.spent, lambda x: x["eval_seconds"]))
+        return Money(self.budget.amount, self.spent(), evidence, seconds)
+
+    # -- the result ---------------------------------------------------------------------------------------------
+
+    def write(self, state: str, final: dict[str, Any] | None = None) -> dict[str, Any]:
+        """auto.json, and what it holds."""
+        over = [line for line in read_decisions(self.folder) if self._is_over(line)]
+        return write_auto(
+            self.folder, state, self.config, self.budget, self.seen, self.policy, self.gains, self.known(over),
+            self.parts(), final,
+        )  # fmt: skip
+
+    def _is_over(self, line: dict[str, Any]) -> bool:
+        return bool(line["training"]) and is_done(self.place(line))
+
+    def result(self) -> None:
+        """The best model with its evaluation on held-out prompts, its card, auto.json and the page."""
+        lines = read_decisions(self.folder)
+        known = self.known([line for line in lines if line["training"]])
+        best = known.best.name
+        model = self.shared.student if best == START else str(self.folder / "phases" / best)
+        c = resolve(dataclasses.replace(
+            self.shared, method=OFFLINE, final_prompts=self.config.final_prompts,
+            final_samples=self.config.final_samples, eval_divergences=False,
+        ))  # fmt: skip
+        task = load_task(c.task)
+        student = load_model(model, "student", c, task)
+        evaluator = Evaluator(c, task, student, lazy_expert(c, task, student), self.run, Ledger(), self.progress)
+        final = evaluator.final(len(lines))
+        ledger = {name: sum(part.get(name, 0) for _, part in self.parts()) for name in Ledger().as_dict()}
+        write_json(self.folder / "ledger.json", ledger)
+        self.run.describe(student=student.describe(), best=best)
+        summary = self.write("done", final)
+
+        def save(target: Path) -> None:
+            if best == START:
+                student.save(target)
+            else:
+                copy_model(Path(model) / "final", target)
+            text = card(recorded(self.config, self.shared), read_provenance(self.folder), ledger, final)
+            text = text.replace("## Recipe", "\n".join([*card_lines(summary), "", "## Recipe"]), 1)
+            (target / CARD).write_text(text, encoding="utf-8")
+
+        self.run.finish(save, final | {"selection": {"best": best, "prompts": self.config.look_prompts}})

@@ -1,0 +1,86 @@
+"""Options of `understudy auto`, and what an auto directory's config.json holds. Needs no torch."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from understudy.config import TrainConfig, resolve, to_dict
+from understudy.errors import UserError
+from understudy.routes.budget import Budget, parse_budget
+from understudy.specs import build, check, option
+
+RECIPE: dict[str, Any] = {"schedule": "cosine", "warmup": 10, "save_every": 25}
+"""What every phase has unless `set` says otherwise: a gentle start, and a rate that ends at zero."""
+_FIXED = ("method", "updates", "budget", "budget_axis", "first_prompt", "eval_splits", "eval_during", "eval_every",
+          "final_prompts", "final_samples", "guard")  # fmt: skip
+"""Fields of a phase that are auto's own."""
+
+
+@dataclass(frozen=True)
+class AutoConfig:
+    student: str = option("", heading="models and task")
+    """Model to train: a model directory, run directory, hub id, or `scratch:width=64,layers=2`."""
+    expert: str = ""
+    """Expert to imitate (= teacher): a model, a task's programmatic expert such as `solver`, or a server's address."""
+    task: str = "countdown"
+    """Prompts and verifier, with options, such as `countdown:max_number=9`."""
+    budget: str = ""
+    """What may be spent: a time (2h, 30m), FLOPs (3e15), money ($40), or a column of the ledger (updates=300)."""
+    price_per_hour: float = option(0.0, least=0)
+    """Money per hour of this machine."""
+    price_per_million: float = option(0.0, least=0)
+    """Money per million tokens of an expert that is a server."""
+    set: tuple[str, ...] = option((), heading="how it trains")
+    """field=value for every phase (see understudy train --help): lr=2e-4 prompts_per_update=32."""
+    seed: int = 0
+    """Seed of everything random."""
+    look_prompts: int = option(256, least=16)
+    """Fresh training prompts on which student, expert and every phase's model are compared."""
+    final_prompts: int = option(256, least=1)
+    """Held-out prompts of the final evaluation."""
+    final_samples: int = option(4, least=1)
+    """Samples per prompt there."""
+    out: str = option("", heading="machine", volatile=True)
+    """Directory of everything. Default: runs/auto-SEED. The same command again resumes."""
+    threads: int = option(1, least=1)
+    """CPU threads."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:0, mps."""
+    dtype: str = "float32"
+    """float32, bfloat16 or mixed."""
+    trust_remote_code: bool = False
+    """Run code that comes with a model. Off by default."""
+    dry_run: bool = False
+    """Look, print what would be done first and what it costs, and stop."""
+
+
+def checked(config: AutoConfig) -> tuple[AutoConfig, Budget, TrainConfig]:
+    """With its directory named; its budget; what all phases share. UserError: what could not run."""
+    check(config)
+    budget = parse_budget(config.budget, config.price_per_hour, config.price_per_million)
+    if not config.student:
+        raise UserError("student", "", "missing: give a model directory, a hub id, or scratch:width=64,layers=2")
+    if not config.expert:
+        raise UserError("expert", "", "missing: give a model, or `solver`")
+    fields: dict[str, Any] = dict(RECIPE)
+    own = {f.name for f in dataclasses.fields(AutoConfig)}
+    for item in config.set:
+        name, equals, value = item.partition("=")
+        if not equals or name in _FIXED or name in own:
+            raise UserError("set", item, "write field=value of the recipe: models, task and sizes have own options")
+        fields[name] = value
+    shared = ("student", "expert", "task", "seed", "threads", "device", "dtype", "trust_remote_code")
+    fields |= {name: getattr(config, name) for name in shared}
+    train = build(TrainConfig, fields, "set")
+    resolve(dataclasses.replace(train, method="sft"))
+    out = config.out or f"runs/auto-{config.seed}"
+    return dataclasses.replace(config, out=out), budget, train
+
+
+def recorded(config: AutoConfig, train: TrainConfig) -> dict[str, Any]:
+    """What config.json of an auto directory holds: a training whose method is `auto`, and its own fields."""
+    own = ("price_per_hour", "price_per_million", "look_prompts", "final_prompts", "final_samples")
+    auto = {name: getattr(config, name) for name in own} | {"budget": config.budget}
+    return to_dict(dataclasses.replace(train, out=config.out)) | {"method": "auto", "auto": auto}

@@ -1,0 +1,233 @@
+"""Which phase comes next: a pure function of what is known. `auto` follows it, the bank replays it. Needs no torch.
+
+The rules, in their order:
+1. No expert that is better than the student: stop.
+2. Nothing trained yet: offline first, for a share of the budget (an expert that cannot be sampled: online at once).
+3. Offline raised the accuracy: the first online method from its model. It did not: the first one from the student.
+4. An online phase that the guard stopped, or that gained too little: the next method in the order, from the best model
+   so far; after the last one, offline again.
+5. Too little left, or nothing more to gain: stop. The best model of all is kept.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from understudy.methods import table
+from understudy.methods.cells import Method
+
+START, STOP = "start", "stop"
+OFFLINE = "sft"
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The numbers of the rules. Chosen on the bank: `understudy calibrate policies`."""
+
+    offline_share: float = 0.5
+    """Share of the budget of the first offline phase."""
+    offline_gain: float = 0.03
+    """Accuracy that it must add, or online training begins from the student."""
+    after_offline: tuple[str, ...] = ("opd_full", "gkd")
+    """Online methods from the offline model, in the order in which they are tried."""
+    from_student: tuple[str, ...] = ("opd_full", "gkd")
+    """Likewise where offline training did not help."""
+    trial_share: float = 0.2
+    """Share of an online phase at which its rewards must be `trial_gain` above its start's accuracy, while other
+    methods remain to be tried."""
+    trial_gain: float = 0.06
+    least_share: float = 0.08
+    """Share of the budget below which no further phase begins."""
+    headroom: float = 0.02
+    """Accuracy that the expert must have beyond the student."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """An accuracy with its 95% interval, on so many prompts."""
+
+    mean: float
+    low: float
+    high: float
+    prompts: int
+
+
+@dataclass(frozen=True)
+class Node:
+    """The student before training, or a finished phase."""
+
+    name: str
+    parent: str = ""
+    method: str = ""
+    share: float = 0.0
+    """Of the whole budget, that it took."""
+    look: Value | None = None
+    """On fresh training prompts; None: nothing verifies."""
+    stopped: str = ""
+    """Why the guard ended it: harm, futility, plateau; "" = it ran to its end."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """All that a decision rests on."""
+
+    nodes: tuple[Node, ...]
+    """`start` first."""
+    expert: Value | None
+    left: float
+    """Share of the budget that is left."""
+    methods: tuple[str, ...]
+    """That this expert and task allow."""
+
+    @property
+    def start(self) -> Node:
+        return self.nodes[0]
+
+    @property
+    def best(self) -> Node:
+        """The highest look, the later of two equals; without looks the last one."""
+        return max(enumerate(self.nodes), key=lambda at: (at[1].look.mean if at[1].look else math.inf, at[0]))[1]
+
+    def node(self, name: str) -> Node:
+        return next(n for n in self.nodes if n.name == name)
+
+
+@dataclass(frozen=True)
+class Option:
+    """A phase that could come next, and what the bank expects of it."""
+
+    method: str
+    parent: str
+    share: float
+    """Of the whole budget."""
+    expected: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def action(self) -> str:
+        return STOP if self.method == STOP else f"{self.method} from {self.parent}"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is done next, and why."""
+
+    option: Option
+    others: tuple[Option, ...]
+    why: str
+    would_change: str
+    trial: bool = False
+    """Whether it must have gained `trial_gain` after `trial_share` of its updates."""
+
+
+@dataclass(frozen=True)
+class Gains:
+    """Share of the distance to the expert that a phase closes, from the bank: method and start -> (mean, low, high)."""
+
+    shares: Mapping[tuple[str, bool], tuple[float, float, float]] = field(default_factory=dict)
+    units: int = 0
+
+    def expect(
+        self, method: str, parent: Node, expert: Value | None
+    ) -> tuple[float | None, float | None, float | None]:
+        """(expected accuracy, low, high); None where it is not known."""
+        share = self.shares.get((method, parent.name != START))
+        if share is None or parent.look is None or expert is None:
+            return None, None, None
+        low, gap = parent.look.mean, expert.mean - parent.look.mean
+        a, b, c = (min(1.0, max(0.0, low + s * gap)) for s in share)
+        return a, min(b, c), max(b, c)
+
+
+def decide(known: Known, policy: Policy, gains: Gains) -> Choice:
+    """The next phase, or stop."""
+    methods = [m for m in known.methods if m != OFFLINE]
+    tried = [n for n in known.nodes if n.method]
+    can_offline = OFFLINE in known.methods
+
+    def option(method: str, parent: Node, share: float) -> Option:
+        return Option(method, parent.name, share, *gains.expect(method, parent, known.expert))
+
+    def choice(method: str, parent: Node, share: float, why: str, change: str, trial: bool = False) -> Choice:
+        chosen = option(method, parent, share)
+        others = [option(m, parent, known.left) for m in known.methods if m != method]
+        return Choice(chosen, (*others, Option(STOP, known.best.name, 0.0)), why, change, trial)
+
+    def stop(why: str, change: str) -> Choice:
+        rest = tuple(option(m, known.best, known.left) for m in known.methods)
+        return Choice(Option(STOP, known.best.name, 0.0), rest, why, change)
+
+    start, expert = known.start, known.expert
+    if not tried:
+        if expert and start.look and expert.high < start.look.mean + policy.headroom:
+            return stop(
+                f"the expert ({_p(expert.mean)}) is not better than the student ({_p(start.look.mean)})",
+                "an expert that is better on these prompts",
+            )
+        if can_offline:
+            share = policy.offline_share if methods else 1.0
+            why = "samples are the cheapest lesson, and every online method gains from a better start"
+            return choice(OFFLINE, start, share, why, "an expert that cannot be sampled")
+        return choice(methods[0], start, known.left, "this expert cannot be sampled", "an expert that can")
+    last, best = tried[-1], known.best
+    if known.left < policy.least_share:
+        return stop(f"{_p(known.left)} of the budget is left, too little for another phase", "a larger budget")
+    if expert and best.look and last.method != OFFLINE and not last.stopped and best.look.mean >= expert.mean:
+        return stop(
+            f"the model has reached the expert ({_p(best.look.mean)} against {_p(expert.mean)})", "a better expert"
+        )
+    if last.method == OFFLINE and len(tried) > 1:
+        return stop("the offline phase at the end has run", "a larger budget")
+    offline = next((n for n in tried if n.method == OFFLINE), None)
+    helped = offline is None or not offline.look or not start.look
+    helped = helped or offline.look.mean >= start.look.mean + policy.offline_gain  # type: ignore[union-attr]
+    order = [m for m in (policy.after_offline if helped else policy.from_student) if m in methods]
+    order += [m for m in methods if m not in order and m == "opd"]  # an expert that only scores
+    done = {n.method for n in tried if n.method != OFFLINE}
+    rest = [m for m in order if m not in done]
+    if not last.stopped and last.method != OFFLINE:
+        return stop("the online phase ran to its end", "a larger budget")
+    parent = best if done else (offline or start) if helped else start
+    if rest:
+        trial = len(rest) > 1 or can_offline
+        if last.method == OFFLINE:
+            gain = _gain(offline, start)
+            why = f"offline training added {gain}, so online training starts from it" if helped else (
+                f"offline training added only {gain}, so online training starts from the student")  # fmt: skip
+            change = f"an offline gain {'below' if helped else 'above'} {_p(policy.offline_gain)}"
+        else:
+            why = f"{last.method} was stopped ({last.stopped}), and {rest[0]} has not been tried"
+            change = f"{last.method} gaining {_p(policy.trial_gain)} within {_p(policy.trial_share)} of its updates"
+        return choice(rest[0], parent, known.left, why, change, trial)
+    if can_offline and last.method != OFFLINE:
+        why = f"{last.method} was stopped ({last.stopped}), and no other online method is left: offline goes on"
+        return choice(OFFLINE, best, known.left, why, f"a method that gains {_p(policy.trial_gain)}")
+    return stop("no method is left to try", "a larger budget")
+
+
+def _gain(node: Node | None, start: Node) -> str:
+    if node is None or node.look is None or start.look is None:
+        return "an unknown amount"
+    return f"{100 * (node.look.mean - start.look.mean):.1f} points"
+
+
+def _p(value: float) -> str:
+    return f"{100 * value:.1f}%"
+
+
+def methods_for(
+    capabilities: frozenset[str], rows: Sequence[str] = (OFFLINE, "opd_full", "gkd", "opd")
+) -> tuple[str, ...]:
+    """The methods that an expert of these capabilities serves; `opd` only without whole distributions."""
+    able = []
+    for name in rows:
+        row = table.TABLE[name]
+        cells: dict[str, Any] = row.cells
+        needs = table.capabilities(replace(Method(), **cells))
+        if needs <= capabilities:
+            able.append(name)
+    return tuple(m for m in able if m != "opd" or "opd_full" not in able)
