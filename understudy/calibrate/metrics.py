@@ -8,14 +8,15 @@ and not the right answer, and clearly wrong if it is wrong and the outcome is no
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
 from understudy.calibrate.records import Record
 from understudy.diagnosis.forecast.judge import CLASSES, judge
 from understudy.diagnosis.forecast.model import VerdictModel
-from understudy.diagnosis.outcome import ANSWERS, UNDECIDED
+from understudy.diagnosis.outcome import ANSWERS, MARGIN, NEITHER, OFFLINE, ONLINE, UNDECIDED
+from understudy.diagnosis.types import Verdict
 from understudy.errors import UserError
 
 BINS = 10
@@ -118,6 +119,35 @@ def _bins(pairs: Sequence[tuple[float, bool]]) -> tuple[Bin, ...]:
         Bin(sum(p for p, _ in group) / len(group), sum(right for _, right in group) / len(group), len(group))
         for _, group in sorted(groups.items())
     )
+
+
+class Regret(NamedTuple):
+    """Accuracy lost against the best of no training, SFT and online training: mean, worst, share above the margin."""
+
+    mean: float
+    worst: float
+    above: float
+
+
+def regrets(records: Sequence[Record]) -> dict[str, Regret]:
+    """Of each fixed choice, of the likeliest answer, and of the larger expected accuracy (of SFT and online training,
+    and of no training too); over the records with a verdict that expects something."""
+    rules: dict[str, Callable[[Verdict], str]] = {
+        "no training": lambda v: "student", "always SFT": lambda v: "sft", "always OPD": lambda v: "opd",
+        "the likeliest answer": lambda v: _ROUTE[max(CLASSES, key=lambda a: v.probabilities[a])],
+        "the better forecast (SFT, OPD)": lambda v: max(("sft", "opd"), key=lambda k: v.expected[k].value),
+        "the best forecast (no training too)": lambda v: max(_ROUTE.values(), key=lambda k: v.expected[k].value),
+    }  # fmt: skip
+    known = [(r, r.verdict) for r in records if r.verdict and {"student", "sft", "opd"} <= set(r.verdict.expected)]
+    out = {}
+    for name, rule in rules.items():
+        lost = [max(r.values) - r.outcome[rule(v)].value for r, v in known]
+        if lost:
+            out[name] = Regret(sum(lost) / len(lost), max(lost), sum(x > MARGIN for x in lost) / len(lost))
+    return out
+
+
+_ROUTE = {NEITHER: "student", OFFLINE: "sft", ONLINE: "opd"}
 
 
 class Level(NamedTuple):

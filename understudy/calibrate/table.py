@@ -8,13 +8,13 @@ fitted on are judged by coefficients fitted to the other scenarios.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from understudy.calibrate.fit import fit
-from understudy.calibrate.metrics import Score, levels, rejudged, score
+from understudy.calibrate.metrics import Regret, Score, levels, rejudged, score
 from understudy.calibrate.records import Record, packed
 from understudy.calibrate.scenarios import CALIBRATED
 from understudy.diagnosis.forecast.judge import CLASSES
@@ -144,6 +144,12 @@ def kinds_table(s: Score) -> list[str]:
 def confusion_table(s: Score) -> list[str]:
     """Truth down, answer across."""
     return markdown(("truth", *ANSWERS), ((t, *(row[a] for a in ANSWERS)) for t, row in s.confusion.items()))
+
+
+def regret_table(regrets: Mapping[str, Regret]) -> list[str]:
+    """One line per rule."""
+    head = ("rule", "mean regret", "worst", f"above {100 * MARGIN:g} points")
+    return markdown(head, ((name, f"{r.mean:.3f}", f"{r.worst:.2f}", f"{r.above:.0%}") for name, r in regrets.items()))
 
 
 def _table(records: Sequence[Record]) -> list[str]:

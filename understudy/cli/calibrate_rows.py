@@ -10,7 +10,7 @@ from pathlib import Path
 from understudy.calibrate import metrics
 from understudy.calibrate.fit import fit
 from understudy.calibrate.records import Record, read
-from understudy.calibrate.table import COMMAND, confusion_table, kinds_table, write
+from understudy.calibrate.table import COMMAND, confusion_table, kinds_table, regret_table, write
 from understudy.cli import options
 from understudy.diagnosis.forecast.model import find, install
 from understudy.errors import UserError
@@ -36,9 +36,10 @@ def calibrate_score(args: Sequence[str]) -> int:
         rows = metrics.rejudged(rows, find(config.model))
     result = metrics.score(rows)
     if config.json:
-        print(json.dumps(result.to_dict()))
+        lost = {name: r._asdict() for name, r in metrics.regrets(rows).items()}
+        print(json.dumps(result.to_dict() | {"regret": lost}))
         return 0
-    for line in [*kinds_table(result), "", *confusion_table(result)]:
+    for line in [*kinds_table(result), "", *confusion_table(result), "", *regret_table(metrics.regrets(rows))]:
         console.print(line, markup=False)
     if result.cost_share == result.cost_share:
         console.print(f"\nthe most expensive diagnosis took {result.cost_share:.1%} of both trainings", markup=False)

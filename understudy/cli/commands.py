@@ -19,7 +19,7 @@ COMMANDS = {
         "auto:auto_command",
     ),
     "diagnose": (
-        "which way to train, before you pay for it: offline suffices, go online, neither, or undecided",
+        "which way to train, before you pay for it: a route, what it should reach, and how sure that is",
         "diagnose:diagnose_command",
     ),
     "train": (

@@ -17,7 +17,7 @@ def diagnose_command(args: Sequence[str]) -> int:
         DiagnoseConfig,
         args,
         "understudy diagnose",
-        "Which way to train, before you pay for it: offline suffices, go online, neither, or undecided. Measures\n"
+        "Which way to train, before you pay for it: a route, what it should reach, and how sure that is. Measures\n"
         "student and expert on prompts outside the test split, trains a few short pilots, and stays within --budget\n"
         "of the cost of both full trainings. Stopped at any time, the same command resumes.",
         epilog="examples\n"

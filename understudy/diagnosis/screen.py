@@ -49,7 +49,7 @@ def _parts(d: Diagnosis) -> Iterator[RenderableType]:
     yield _evidence(d)
     yield from _pilots(d)
     yield _routes(d)
-    for reason in explained.would_change[: 2 - (advised is not None)]:
+    for reason in explained.would_change[:2] if advised is None else ():
         yield Text(f"would change it: {reason}", style="dim")
 
 

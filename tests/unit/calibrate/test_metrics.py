@@ -10,7 +10,7 @@ import pytest
 
 from understudy.calibrate import records
 from understudy.calibrate.fit import fit, without
-from understudy.calibrate.metrics import score
+from understudy.calibrate.metrics import regrets, score
 from understudy.calibrate.records import Record
 from understudy.cli.calibrate import calibrate_command
 from understudy.diagnosis.forecast.model import load
@@ -50,6 +50,23 @@ def test_score_counts_what_it_says():
     assert sum(b.n for b in result.bins) == 20
     with pytest.raises(UserError):
         score([])
+
+
+def test_regret_by_hand():
+    """Forecasts: online, then offline. Outcomes (student, SFT, online): .4 .5 .8, then .4 .3 .6."""
+    rows = []
+    for outcome, expected in (((0.4, 0.5, 0.8), (0.4, 0.5, 0.6)), ((0.4, 0.3, 0.6), (0.5, 0.45, 0.4))):
+        row = _row("go online", *outcome)
+        claims = {k: _est(v) for k, v in zip(("student", "sft", "opd"), expected)}
+        rows.append(dataclasses.replace(row, verdict=dataclasses.replace(row.verdict, expected=claims)))
+    found = regrets(rows)
+    assert found["no training"] == pytest.approx((0.3, 0.4, 1.0))
+    assert found["always SFT"] == pytest.approx((0.3, 0.3, 1.0))
+    assert found["always OPD"] == pytest.approx((0.0, 0.0, 0.0))
+    assert found["the likeliest answer"] == pytest.approx((0.0, 0.0, 0.0))
+    assert found["the better forecast (SFT, OPD)"] == pytest.approx((0.15, 0.3, 0.5))
+    assert found["the best forecast (no training too)"] == pytest.approx((0.1, 0.2, 0.5))
+    assert regrets([_row("go online", 0.4, 0.5, 0.8)]) == {}  # it expects nothing
 
 
 @pytest.fixture(scope="module")

@@ -6,12 +6,17 @@ import math
 from dataclasses import dataclass
 
 from understudy.diagnosis.forecast.explain import chance, chances, likeliest
-from understudy.diagnosis.outcome import MARGIN, UNDECIDED
+from understudy.diagnosis.outcome import MARGIN, NEITHER, OFFLINE, ONLINE, UNDECIDED
 from understudy.diagnosis.types import Diagnosis, Recommendation, RouteForecast
 from understudy.evaluation.numbers import count, duration, large, percent
 
 METHODS = {"sft": "SFT", "opd": "OPD", "opd_full": "OPD", "gkd": "GKD"}
 NOTHING = "no training"
+MEANINGS = {
+    OFFLINE: "with equal updates OPD does not end clearly above SFT",
+    ONLINE: "with equal updates OPD ends clearly above SFT",
+    NEITHER: "neither SFT nor OPD gains clearly",
+}
 LITTLE = 0.01
 FIRST_LOOK = 4
 """SFT alone is looked at after this part of its updates."""
@@ -87,7 +92,7 @@ def _certainty(d: Diagnosis, r: Recommendation) -> str:
     lost = ""
     if row is not None and math.isfinite(row.regret):
         others = [x for x in r.routes if x.route != r.route]
-        lost = f"Following it is expected to end {100 * row.regret:.1f} points below the best of the routes"
+        lost = f"Following the advice is expected to end {100 * row.regret:.1f} points below the best of the routes"
         if others:
             other = min(others, key=lambda x: x.regret)
             lost += f"; {name(other.route)} instead, {100 * other.regret:.1f}"
@@ -96,10 +101,13 @@ def _certainty(d: Diagnosis, r: Recommendation) -> str:
     if not d.evidence.has_verifier:
         return f"Undecided: no reward is known, so nothing is forecast for this student. {lost}".strip()
     if answer != UNDECIDED:
-        return f"Verdict: {answer}{f' ({chance(p[answer])})' if answer in p else ''}. {lost}".strip()
+        sure = f" ({chance(p[answer])})" if answer in p else ""
+        return f"Verdict: {answer}{sure}: {MEANINGS[answer]}. {lost}".strip()
     best = likeliest(p)
     likely = f", {best}, has {chance(p[best])}" if best and p[best] > 0 else " is not known"
-    return f"Undecided between SFT and OPD: the likeliest answer{likely}. {lost}".strip()
+    settles = [line.strip() for line in d.verdict.would_change if line.strip()]
+    settle = f" What could settle it: {settles[0]}." if settles else ""
+    return f"Undecided between SFT and OPD: the likeliest answer{likely}. {lost}{settle}".strip()
 
 
 def auto(r: Recommendation) -> str:

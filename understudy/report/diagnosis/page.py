@@ -65,7 +65,7 @@ def context(d: Diagnosis, path: Path) -> dict[str, Any]:
     return {
         "title": f"Diagnosis: {student} → {expert} on {task}",
         "headline": visible(advised.headline, 400) if advised else verdict,
-        "advice": visible(f"{advised.certainty} {e.advice}" if advised else e.advice, 2000),
+        "advice": visible(advised.certainty if advised else e.advice, 2000),
         "recommended": _recommended(d),
         "rests": [visible(line, 400) for line in (advised.rests, advised.auto)] if advised else [],
         "dial": figures.dial(p, d.verdict.answer) if p else "",
