@@ -52,7 +52,7 @@ PARITY = f"classify:rule=count,bits=10,relevant=6,classes=2,split_seed={SPLIT_SE
 
 SORT = f"sort:alphabet=10,length=8,split_seed={SPLIT_SEED}"
 PATH = f"path:arms=2,reach=2,split_seed={SPLIT_SEED}"
-CHAIN = f"chain:steps=10,ops=+-,modulus=5,aligned=true,split_seed={SPLIT_SEED}"
+CHAIN = f"chain:steps=10,ops=+,modulus=5,aligned=true,split_seed={SPLIT_SEED}"
 MIXED = (
     f"pair:main=sort;alphabet=10;length=6;split_seed={SPLIT_SEED},other={LOOKUP.replace(':', ';').replace(',', ';')}"
 )
@@ -60,12 +60,12 @@ DIGITS = f"sort:symbols=digits,alphabet=8,length=7,split_seed={SPLIT_SEED}"
 LETTERS = f"sort:alphabet=26,length=6,split_seed={SPLIT_SEED}"
 ARMS = vary(PATH, arms=3)
 REACH = vary(PATH, reach=3)
-TWELVE = f"chain:steps=12,ops=+-,modulus=7,aligned=true,split_seed={SPLIT_SEED}"
-FIVE = f"chain:steps=5,modulus=5,aligned=true,split_seed={SPLIT_SEED}"
+TWELVE = f"chain:steps=12,ops=+,modulus=6,aligned=true,split_seed={SPLIT_SEED}"
+FIVE = f"chain:steps=5,ops=+,modulus=5,aligned=true,split_seed={SPLIT_SEED}"
 SUMS = f"chain:format=direct,steps=2,ops=+-,modulus=10,split_seed={SPLIT_SEED}"
 _EIGHT_INSIDE = EIGHT.replace(":", ";").replace(",", ";")
-MIXED_CHAIN = f"pair:main=chain;steps=3;ops=+-;modulus=5;aligned=true;split_seed={SPLIT_SEED},other={_EIGHT_INSIDE}"
-SHORT_CHAIN = f"chain:steps=3,ops=+-,modulus=5,aligned=true,split_seed={SPLIT_SEED}"
+MIXED_CHAIN = f"pair:main=chain;steps=3;ops=+;modulus=5;aligned=true;split_seed={SPLIT_SEED},other={_EIGHT_INSIDE}"
+SHORT_CHAIN = f"chain:steps=3,ops=+,modulus=5,aligned=true,split_seed={SPLIT_SEED}"
 
 _USUAL = "scratch:width=64,layers=2,heads=4"
 _BIG = "scratch:width=192,layers=3,heads=6"
@@ -161,8 +161,8 @@ MODELS: dict[str, Model] = {
     "sort-big": Model(_pretrain(SORT, "mediocre", 200, 2e-3, _BIG, micro_batch=48), seconds=135),
     "path": Model(_pretrain(PATH, "mediocre", 700, micro_batch=48), seconds=70),
     "path-rl": Model(_rl(PATH, "path", updates=150, lr=1e-3), ("path",), seconds=80),
-    "chain": Model(_pretrain(CHAIN, "mediocre:notice=0.2", 300, micro_batch=32, prompts_per_update=32), seconds=120),
-    "chain-short": Model(_pretrain(SHORT_CHAIN, "mediocre:notice=0.2", 450, micro_batch=48), seconds=100),
+    "chain": Model(_pretrain(CHAIN, "mediocre:p_right=0.6", 300, micro_batch=32, prompts_per_update=32), seconds=120),
+    "chain-short": Model(_pretrain(SHORT_CHAIN, "mediocre:p_right=0.6", 450, micro_batch=48), seconds=90),
     "mixed": Model(_pretrain(f"{MIXED},share=0.3", "mediocre", 350, micro_batch=48), seconds=40),
     "digits": Model(_pretrain(DIGITS, "mediocre:notice=0.3", 200, micro_batch=48), seconds=25),
     "letters": Model(_pretrain(LETTERS, "mediocre", 450, micro_batch=48), seconds=45),
@@ -170,8 +170,10 @@ MODELS: dict[str, Model] = {
     "arms": Model(_pretrain(ARMS, "mediocre", 900, micro_batch=48), seconds=90),
     "reach": Model(_pretrain(REACH, "mediocre", 800, micro_batch=48), seconds=80),
     "reach-rl": Model(_rl(REACH, "reach", updates=150, lr=1e-3), ("reach",), seconds=110),
-    "twelve": Model(_pretrain(TWELVE, "mediocre:notice=0.2", 350, micro_batch=32, prompts_per_update=32), seconds=150),
-    "chain-big": Model(_pretrain(FIVE, "mediocre:notice=0.2", 200, 2e-3, _BIG, micro_batch=48), seconds=150),
+    "twelve": Model(_pretrain(TWELVE, "mediocre:p_right=0.6", 300, micro_batch=32, prompts_per_update=32), seconds=150),
+    "chain-big": Model(_pretrain(FIVE, "mediocre:p_right=0.6", 250, 2e-3, _BIG, micro_batch=48), seconds=150),
     "sums": Model(_pretrain(SUMS, "mediocre", 300, micro_batch=48), seconds=20),
-    "mixed-chain": Model(_pretrain(f"{MIXED_CHAIN},share=0.4", "mediocre", 250, micro_batch=48), seconds=30),
+    "mixed-chain": Model(
+        _pretrain(f"{MIXED_CHAIN},share=0.4", "mediocre:p_right=0.6", 500, micro_batch=48), seconds=80
+    ),
 }
