@@ -64,7 +64,7 @@ def calibrate_fit_routes(args: Sequence[str]) -> int:
         raise UserError("diagnoses", config.diagnoses, "none is of a scenario and seed among the cases")
     score = _plain(routes.score(judged))
     if not config.group:
-        fitted = replace(fitted, score=score)
+        fitted = replace(fitted, score=score, stretch=score["stretch"])
     if config.out:
         try:
             Path(config.out).write_text(packed(fitted), encoding="utf-8")
@@ -86,6 +86,7 @@ def lines(score: Mapping[str, Any]) -> Iterator[str]:
     """The score as tables."""
     yield f"{score['cases']} diagnosed cases in {score['scenarios']} scenarios, each judged by the other scenarios"
     yield f"95% intervals that held: {score['covered']:.0%}, mean width {100 * score['width']:.0f} points"
+    yield f"stretched as the other scenarios ask: {score['stretched']:.0%}; all ask for {score['stretch']:.2f} times"
     yield ""
     table = (
         (name, _(r["mean"]), _(r["worst"]), f"{r['above']:.0%}", r["cases"]) for name, r in score["regret"].items() if r

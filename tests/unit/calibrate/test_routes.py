@@ -82,6 +82,15 @@ def test_regret_and_skill_by_hand() -> None:
     assert result["stated"] == 0.0
 
 
+def test_a_stretch_is_the_distance_of_the_outcome_in_half_intervals() -> None:
+    """Draws 0, .1, ... 1: median .5, ends .025 and .975. .5 above .5 is .5 / .475; .2 below it .2 / .475."""
+    c = Case("a", 0, 0.3, 0.9, 0.5, 1.0, {"sft": 0.3})
+    j = Judged(c, {name: np.linspace(0, 1, 11) for name in ROUTES})
+    assert [far for _, far in routes.stretches([j])] == pytest.approx([0.5 / 0.475, 0.2 / 0.475])
+    assert routes._stretch([0.5, 0.9]) == 1.0
+    assert routes._stretch([0.5, 9.0]) == 2.0
+
+
 def test_fitting_needs_cases_and_leaves_few_alone() -> None:
     with pytest.raises(UserError):
         routes.fitted((), [], "by hand")

@@ -34,6 +34,7 @@ WIDTHS, EVENS, NOISES = (0.08, 0.15, 0.3), (0.15, 0.3, 0.6), (0.02, 0.04, 0.08)
 """What `fitted` chooses from."""
 LEAST_CASES = 8
 """With fewer cases nothing is chosen: the values of `Analogs` stay."""
+LEVELS, WIDEST = (0.025, 0.975), 2.0
 WINDOW = 5  # updates whose rewards are averaged
 SURE = 0.85
 """Share of second phases of which the reward must have told whether they gain."""
@@ -193,21 +194,39 @@ def score(cases: Sequence[Judged]) -> dict[str, Any]:
     rules: dict[str, Any] = {"advice": lambda j: j.choose()}
     rules["better forecast of SFT and OPD"] = lambda j: j.choose(("sft", "opd"))
     rules |= {f"always {name}" if name != "nothing" else name: (lambda j, n=name: n) for name in ROUTES}
-    hits, widths = [], []
-    for j in cases:
-        for name, value in j.case.reached().items():
-            if name != "nothing" and math.isfinite(value):
-                low, high = np.quantile(j.seen[name], [0.025, 0.975])
-                hits.append(low <= value <= high)
-                widths.append(high - low)
+    factors, held = stretches(cases), []
+    for scenario, far in factors:
+        others = [x for name, x in factors if name != scenario]
+        held.append(far <= _stretch(others))
+    widths = [float(np.diff(np.quantile(j.seen[n], LEVELS))[0]) for j in cases for n in ROUTES if n != "nothing"]
     return {
         "cases": len(cases), "scenarios": len({j.case.scenario for j in cases}),
         "regret": {name: regret(rule) for name, rule in rules.items()},
         "stated": _stated_regret(cases, weight),
-        "covered": float(np.mean(hits)) if hits else math.nan,
-        "width": float(np.mean(widths)) if hits else math.nan,
+        "covered": float(np.mean([far <= 1 for _, far in factors])) if factors else math.nan,
+        "stretched": float(np.mean(held)) if held else math.nan,
+        "stretch": _stretch([far for _, far in factors]),
+        "width": float(np.mean(widths)) if widths else math.nan,
         "skill": {text: _skill(cases, weight, event) for text, event in EVENTS.items()},
     }  # fmt: skip
+
+
+def stretches(cases: Sequence[Judged]) -> list[tuple[str, float]]:
+    """(scenario, distance of an outcome from the median over that of the interval's end on its side), per route that
+    was trained: at most 1 where the interval held."""
+    out = []
+    for j in cases:
+        for name, value in j.case.reached().items():
+            if name != "nothing" and math.isfinite(value):
+                low, middle, high = np.quantile(j.seen[name], [LEVELS[0], 0.5, LEVELS[1]])
+                far, room = (value - middle, high - middle) if value > middle else (middle - value, middle - low)
+                out.append((j.case.scenario, float(far / max(room, 1e-3))))
+    return out
+
+
+def _stretch(factors: Sequence[float]) -> float:
+    """The factor with which 95% of the intervals would have held, within [1, WIDEST]."""
+    return float(np.clip(np.quantile(factors, 0.95), 1.0, WIDEST)) if len(factors) else 1.0
 
 
 def _stated_regret(cases: Sequence[Judged], weight: Floats) -> float:

@@ -39,7 +39,7 @@ def advice(d: Diagnosis) -> Advice | None:
     r = d.recommendation
     if r is None:
         return None
-    return Advice(headline(r), _certainty(d, r), auto(r), _rests(r))
+    return Advice(headline(r), _certainty(d, r), auto(r), f"It rests on {r.rests}.")
 
 
 def name(route: str) -> str:
@@ -126,12 +126,6 @@ def auto(r: Recommendation) -> str:
         f"`understudy auto` would train SFT, look, go on with {online} from the better model, take back a phase that "
         "harms, try the next method, and keep the best."
     )
-
-
-def _rests(r: Recommendation) -> str:
-    if math.isfinite(r.now):
-        return f"It rests on {r.rests}, and on {r.cases} cases that were trained along every route."
-    return f"It rests on {r.cases} {r.rests}."
 
 
 HEADINGS = ("route, at equal FLOPs", "accuracy expected", "regret", "harm", "updates", "FLOPs", "time")

@@ -84,6 +84,8 @@ class Analogs:
     width: float = 0.15
     even: float = 0.3
     noise: float = 0.04
+    stretch: float = 1.0
+    """Factor of the widths of intervals, so that 95% of them hold."""
     visible: int = 1280
     """Rollouts after which the reward of an online phase shows whether it gains."""
     source: str = ""
@@ -153,7 +155,7 @@ class Analogs:
             return round(float(x), 4) if np.isfinite(x) else None
 
         return {
-            "source": self.source, "width": self.width, "even": self.even, "noise": self.noise,
+            "source": self.source, "width": self.width, "even": self.even, "noise": self.noise, "stretch": self.stretch,
             "visible": self.visible, "score": dict(self.score), "ends": list(SHIFTED),
             "cases": [
                 [c.source, c.scenario, c.seed, *map(number, (c.student, c.expert, c.sft, c.opd)),
@@ -171,7 +173,7 @@ class Analogs:
             for source, scenario, seed, *values in data["cases"]:
                 a, e, s, o, *ends = (np.nan if v is None else float(v) for v in values)
                 cases.append(Case(scenario, seed, a, e, s, o, dict(zip(SHIFTED, ends, strict=True)), source))
-            numbers = {k: float(data[k]) for k in ("width", "even", "noise")}
+            numbers = {k: float(data[k]) for k in ("width", "even", "noise", "stretch")}
             out = cls(tuple(cases), **numbers, visible=int(data["visible"]), source=str(data["source"]),
                       score=dict(data["score"]))  # fmt: skip
         except (TypeError, KeyError, ValueError) as error:

@@ -144,10 +144,13 @@ def _probabilities(start: float, sft: Floats, opd: Floats, model: VerdictModel) 
     return {OFFLINE: stay, ONLINE: go, NEITHER: neither, UNDECIDED: max(0.0, 1 - stay - go - neither)}
 
 
-def interval(values: Floats, method: str, student: Feature) -> Estimate:
-    """Median and 95% of draws, wider by the error of the student's own accuracy, which moves everything with it."""
+def interval(values: Floats, method: str, student: Feature, stretch: float = 1.0) -> Estimate:
+    """Median and 95% of draws, wider by the error of the student's own accuracy, which moves everything with it.
+
+    stretch: factor of both distances from the median."""
     low, middle, high = np.quantile(values, [0.025, 0.5, 0.975])
     spread = 1.96 * student.error
+    low, high = middle - stretch * (middle - low), middle + stretch * (high - middle)
     low, high = middle - math.hypot(middle - low, spread), middle + math.hypot(high - middle, spread)
     return Estimate(float(middle), max(0.0, float(low)), min(1.0, float(high)), 0, "accuracy", method)
 

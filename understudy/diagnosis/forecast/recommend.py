@@ -13,14 +13,13 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from understudy.diagnosis import cost as costs
 from understudy.diagnosis.codec import finite
 from understudy.diagnosis.forecast.analogs import FIRST, HARM, ROUTES, Analogs, Floats, load, mean_best
-from understudy.diagnosis.forecast.features import Features, features
+from understudy.diagnosis.forecast.features import features
 from understudy.diagnosis.forecast.judge import draws, interval, no_headroom
 from understudy.diagnosis.forecast.model import VerdictModel
 from understudy.diagnosis.forecast.model import load as load_model
@@ -31,7 +30,7 @@ LEAST = 0.01
 """Expected gain below which no training is advised; where the verdict is "neither", MARGIN."""
 TIE = 0.005
 """Routes this near to the highest mean are equal: the first of them, the simplest, is advised."""
-METHODS = {"sft": ("sft",), "opd": ("opd",), "gkd": ("gkd",), "sft+opd": ("sft", "opd"), "sft+gkd": ("sft", "gkd")}
+METHOD = "forecast, and what known cases did"
 SOURCES = {
     "all": "pilots of both kinds",
     "no online pilot": "SFT pilots, no online one",
@@ -84,16 +83,18 @@ def recommend(
     chosen = _choice(means, verdict, gated)
     rows = tuple(
         RouteForecast(
-            _written(name, online), interval(drawn[name], "forecast, and what known cases did", seen.student),
+            _written(name, online), interval(drawn[name], METHOD, seen.student, analogs.stretch),
             float((best - drawn[name]).mean()), float((drawn[name] < now - HARM).mean()),
         ) for name in names
     )  # fmt: skip
     second = _second(chosen, means, online)
-    two = "+" in chosen
+    first = None
+    if "+" in chosen:
+        first = interval(drawn[FIRST], METHOD, seen.student, analogs.stretch)
     adds = _adds(drawn, chosen, second, now)
     return Recommendation(
-        _written(chosen, online), rows, _first(drawn, seen) if two else None, _written(second, online), adds, visible,
-        now, SOURCES[forecast.variant], len(analogs.cases),
+        _written(chosen, online), rows, first, _written(second, online), adds, visible,
+        now, f"{SOURCES[forecast.variant]}, and {_cases(analogs)}", len(analogs.cases),
     )  # fmt: skip
 
 
@@ -134,8 +135,11 @@ def _adds(drawn: Mapping[str, Floats], chosen: str, second: str, now: float) -> 
     return float((end - before > MARGIN).mean())
 
 
-def _first(drawn: Mapping[str, Floats], seen: Features) -> Any:
-    return interval(drawn[FIRST], "forecast, and what known cases did", seen.student)
+def _cases(analogs: Analogs) -> str:
+    """How many, and how good they are."""
+    notes = sum(c.source == "notes" for c in analogs.cases)
+    worth = "" if not notes else f" ({notes if notes < len(analogs.cases) else 'all'} of them notes at unequal costs)"
+    return f"{len(analogs.cases)} known cases{worth}"
 
 
 def _by_cases(names: Sequence[str], online: str | None, analogs: Analogs, visible: int) -> Recommendation:
@@ -151,7 +155,7 @@ def _by_cases(names: Sequence[str], online: str | None, analogs: Analogs, visibl
     second, adds = _second(chosen, means, online), math.nan
     if "+" in chosen:
         adds = float(share @ (ends[chosen] - analogs.ends(FIRST) > MARGIN))
-    rests = "known cases alone, as no reward is known here"
+    rests = f"{_cases(analogs)} alone, as no reward is known here"
     return Recommendation(
         _written(chosen, online), rows, None, _written(second, online), adds, visible, math.nan, rests,
         len(analogs.cases),
