@@ -16,8 +16,9 @@ def demo_command(args: Sequence[str]) -> int:
         args,
         "understudy demo",
         "The paper's central experiment on this machine: tiny Hugging Face models made on the spot, Countdown with a\n"
-        "verifier, an expert that the student can represent and one that it cannot, a diagnosis, then offline against\n"
-        "online imitation at equal updates. Ends with a table, the finding in words, and the path of report.html.",
+        "verifier, an expert that the student can represent and one that it cannot, a diagnosis, then offline,\n"
+        "online and offline-then-online imitation at equal FLOPs. Ends with a table, the finding in words, and the\n"
+        "path of report.html.",
         epilog="examples\n"
         "  understudy demo --quick\n"
         "  understudy demo\n"

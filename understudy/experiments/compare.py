@@ -16,10 +16,10 @@ from understudy.config import TrainConfig, resolve
 from understudy.diagnosis.config import share
 from understudy.errors import UserError
 from understudy.experiments.config import CompareConfig
-from understudy.experiments.plan import STUDIED, Plan, PlannedRun, flags, run_plan, slug
+from understudy.experiments.plan import STUDIED, Plan, PlannedRun, flags, route_run, run_plan, slug
 from understudy.experts import is_programmatic
 from understudy.methods import table
-from understudy.routes.route import Phase, RouteConfig, RouteFields, checked, parse, parts, phase_config
+from understudy.routes.route import Phase, RouteConfig, RouteFields, parse, parts
 from understudy.runs.read import is_run, read_config
 from understudy.specs import build, parse_spec
 
@@ -128,9 +128,7 @@ def _route(label: str, arm: _Arm, common: Mapping[str, Any], place: Mapping[str,
     times = (arm.updates or train.updates) / train.updates
     train = dataclasses.replace(train, updates=arm.updates or train.updates, budget=train.budget * times)
     fields = build(RouteFields, own, "set")
-    route = checked(RouteConfig(arm.name, fields.look_prompts, fields.select_prompts, train, train.out))
-    first = phase_config(route, route.phases[0])
-    return PlannedRun(label, route.route, int(place["seed"]), times, first, route)
+    return route_run(label, RouteConfig(arm.name, fields.look_prompts, fields.select_prompts, train), times)
 
 
 def describe_expert(spec: str, student: str, task_text: str) -> dict[str, Any]:

@@ -31,7 +31,7 @@ class CompareConfig:
     """field=value for every run (see understudy train --help): updates=200 lr=1e-3."""
     diagnose: bool = True
     """Diagnose each expert before the runs, and show the verdict beside the outcome (where sft and opd_full, or opd,
-    are compared at equal updates). --no-diagnose leaves it out."""
+    are compared at the usual budget). --no-diagnose leaves it out."""
     diagnose_budget: str = BUDGET
     """Largest cost of a diagnosis, as a share of both trainings (FLOPs)."""
     workers: int = 2

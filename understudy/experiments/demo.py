@@ -1,8 +1,8 @@
 """understudy demo: the paper's central question on one machine, from nothing to a report.
 
 A base is pre-trained on traces of a mediocre solver. Experts differ in how far out of the base's reach they are. From
-the base, each is imitated offline (sft) and online (opd_full) with equal updates and equal prompts, after a diagnosis
-of which of the two is enough. Settings were frozen on other seeds and problems (LAB_LOG.md).
+the base, each is imitated offline (sft), online (opd_full) and by one after the other (sft+opd_full) with equal FLOPs,
+after a diagnosis of which of the first two is enough. Settings were frozen on other seeds and problems (LAB_LOG.md).
 """
 
 from __future__ import annotations
@@ -17,13 +17,16 @@ from understudy.diagnosis.config import BUDGET
 from understudy.errors import UserError
 from understudy.experiments.config import DemoConfig
 from understudy.experiments.job import Job, training
-from understudy.experiments.plan import Plan, PlannedRun
+from understudy.experiments.plan import Plan, PlannedRun, route_run, slug
+from understudy.routes.route import RouteConfig
 
-UPDATES = 200
+UPDATES = 140
+"""Of opd_full: the FLOPs that these are expected to cost are the budget of every route."""
 # no more prompts than there are distinct test problems, so that a prompt is a unit of replication
 EVALUATION: dict[str, Any] = {"eval_every": 25, "eval_prompts": 128, "final_prompts": 240, "final_samples": 4}
 QUICK: dict[str, Any] = {"eval_every": 40, "eval_prompts": 96, "final_prompts": 240, "final_samples": 2}
-QUICK_UPDATES = 100
+QUICK_UPDATES = 70
+ROUTES = ("sft", "opd_full", "sft+opd_full")
 COMMON: dict[str, Any] = {"micro_batch": 16, "save_every": 100, "guard": False}
 """No guard: an experiment shows what a method does, also where it does harm."""
 IMITATE: dict[str, Any] = {"lr": 1e-3, "schedule": "cosine", "warmup": 10}
@@ -110,8 +113,8 @@ def plan_of(config: DemoConfig, command: Sequence[str]) -> Plan:
         runs += _runs(config, {label: local[label] for label in labels}, str(place / "base"), place, seed)
     first = {r.expert: r.config.expert for r in reversed(runs)}
     experts = {label: {"spec": first[label], **EXPERTS[label]} for label in labels}
-    return Plan("Offline or online? Countdown on one laptop", root, experts, runs, bases, command, before=before,
-                diagnose=BUDGET if config.diagnose else "")  # fmt: skip
+    return Plan("Offline, online, or one after the other? Countdown on one laptop", root, experts, runs, bases,
+                command, "flops", before, BUDGET if config.diagnose else "")  # fmt: skip
 
 
 def _makers(config: DemoConfig, labels: Sequence[str], place: Path, seed: int) -> list[Job]:
@@ -133,16 +136,16 @@ def _makers(config: DemoConfig, labels: Sequence[str], place: Path, seed: int) -
 
 
 def _runs(config: DemoConfig, specs: Mapping[str, str], start: str, place: Path, seed: int) -> list[PlannedRun]:
-    """Every expert offline and online; with all four, hidden search also offline with five times the updates."""
+    """Every expert by every route; with all four, hidden search also offline with five times the budget."""
     runs = []
     for label, spec in specs.items():
         longer = [("sft", 5)] if label == SEARCH and LARGER in specs else []
-        for method, times in [("sft", 1), ("opd_full", 1), *longer]:
-            name = f"{method}{f'-x{times}' if times > 1 else ''}-{label.replace(' ', '-').lower()}"
+        for text, times in [*((text, 1) for text in ROUTES), *longer]:
+            name = f"{slug(text)}{f'-x{times}' if times > 1 else ''}-{label.replace(' ', '-').lower()}"
             train = TrainConfig(
-                method=method, student=start, expert=spec, task=countdown(config.split_seed), seed=seed,
-                out=str(place / name), updates=(QUICK_UPDATES if config.quick else UPDATES) * times,
+                student=start, expert=spec, task=countdown(config.split_seed), seed=seed, out=str(place / name),
+                updates=(QUICK_UPDATES if config.quick else UPDATES) * times, budget_axis="flops",
                 **COMMON, **IMITATE, **(QUICK if config.quick else EVALUATION),
             )  # fmt: skip
-            runs.append(PlannedRun(label, method, seed, times, train))
+            runs.append(route_run(label, RouteConfig(text, train=train), times))
     return runs

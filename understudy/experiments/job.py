@@ -65,7 +65,7 @@ def training(name: str, config: TrainConfig, needs: tuple[str, ...] = ()) -> Job
     return Job(name, run_training, (config,), config.out, needs)
 
 
-def route(name: str, config: RouteConfig, needs: tuple[str, ...] = ()) -> Job:
+def routed(name: str, config: RouteConfig, needs: tuple[str, ...] = ()) -> Job:
     return Job(name, run_route, (config,), config.out, needs)
 
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from understudy.config import TrainConfig, resolve, to_dict
 from understudy.experiments.diagnosis_job import diagnosis, fields_of
-from understudy.experiments.job import Job, route, training
+from understudy.experiments.job import Job, routed, training
 from understudy.experiments.jobs import run_all
 from understudy.methods.cells import CELLS
-from understudy.routes.route import RouteConfig, resolved_phases
+from understudy.routes.route import RouteConfig, checked, phase_config, resolved_phases
 from understudy.runs.files import write_json
 from understudy.terminal import Board, console
 
@@ -37,6 +37,13 @@ class PlannedRun:
     def name(self) -> str:
         times = "" if self.budget == 1 else f" x{self.budget:g}"
         return f"{self.method}{times} on {self.expert}, seed {self.seed}"
+
+
+def route_run(expert: str, config: RouteConfig, budget: float = 1) -> PlannedRun:
+    """A route as a run of a plan. UserError: it could not run."""
+    route = checked(config)
+    first = phase_config(route, route.phases[0])
+    return PlannedRun(expert, route.route, first.seed, budget, first, route)
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,7 @@ class Plan:
 
     def _run_jobs(self) -> list[Job]:
         return [
-            training(r.name, r.config, self._needs(r)) if r.route is None else route(r.name, r.route, self._needs(r))
+            training(r.name, r.config, self._needs(r)) if r.route is None else routed(r.name, r.route, self._needs(r))
             for r in self.runs
         ]
 

@@ -101,8 +101,9 @@ def plan_of(config: RouteConfig, progress: Progress, note: Callable[[str], None]
     c = config.train
     models = load_models(config, note)
     measured = look(config, models, progress)
-    del models
-    gc.collect()  # the first phase loads its own
+    if models.student.device.type != "cpu":  # the first phase loads its own, and memory there is scarce
+        del models
+        gc.collect()
     numbered = all(phase.updates for phase in config.phases)
     total = c.budget
     if not total and not numbered:

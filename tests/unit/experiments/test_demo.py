@@ -25,7 +25,10 @@ def test_what_each_size_shows() -> None:
     assert experts(full=True) == experts(seeds=3) == [RL, LARGER, SEARCH, STYLED]
     plan = plan_of(DemoConfig(), [])
     kinds = Counter("training" if j.is_training else "diagnosis" for j in plan.jobs())
-    assert kinds == {"training": 6, "diagnosis": 2}, "base, RL, 2 x 2 arms; one diagnosis per expert"
+    assert kinds == {"training": 8, "diagnosis": 2}, "base, RL, 2 x 3 arms; one diagnosis per expert"
+    assert {(r.method, r.config.budget_axis) for r in plan.runs} == {
+        ("sft", "flops"), ("opd_full", "flops"), ("sft+opd_full", "flops"),
+    }  # fmt: skip
     assert not plan_of(DemoConfig(diagnose=False), []).diagnoses()
 
 
