@@ -28,7 +28,7 @@ QUICK: dict[str, Any] = {"eval_every": 40, "eval_prompts": 96, "final_prompts": 
 QUICK_UPDATES = 70
 ROUTES = ("sft", "opd_full", "sft+opd_full")
 COMMON: dict[str, Any] = {"micro_batch": 16, "save_every": 100, "guard": False}
-"""No guard: an experiment shows what a method does, also where it does harm."""
+"""No guard, and routes end with their last phase: an experiment shows what a method does, also where it does harm."""
 IMITATE: dict[str, Any] = {"lr": 1e-3, "schedule": "cosine", "warmup": 10}
 
 
@@ -147,5 +147,5 @@ def _runs(config: DemoConfig, specs: Mapping[str, str], start: str, place: Path,
                 updates=(QUICK_UPDATES if config.quick else UPDATES) * times, budget_axis="flops",
                 **COMMON, **IMITATE, **(QUICK if config.quick else EVALUATION),
             )  # fmt: skip
-            runs.append(route_run(label, RouteConfig(text, train=train), times))
+            runs.append(route_run(label, RouteConfig(text, select_prompts=0, train=train), times))
     return runs

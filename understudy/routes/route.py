@@ -54,8 +54,9 @@ class RouteFields:
     the route's; a budget of 0 is what --updates updates of opd_full are expected to cost."""
     look_prompts: int = option(64, least=2)
     """Of a route: training prompts on which lengths and pace are measured before the first phase."""
-    select_prompts: int = option(256, least=1)
-    """Of a route: fresh training prompts by which the best of start and phases is chosen."""
+    select_prompts: int = option(256, least=0)
+    """Of a route: fresh training prompts by which the best of start and phases is chosen. 0 = the last phase is the
+    result, whatever it did."""
 
 
 @dataclass(frozen=True)

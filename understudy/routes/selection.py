@@ -54,13 +54,13 @@ def select(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """(which candidate is best and what each did, as route.json holds it; the ledger of finding out).
 
-    The best mean on the same prompts and random numbers wins, the later of two equals. Without a verifier it is the
-    last phase. trained: prompts of the train stream that the phases may have seen.
+    The best mean on the same prompts and random numbers wins, the later of two equals. Without a verifier, or
+    without prompts, it is the last phase. trained: prompts of the train stream that the phases may have seen.
     """
     task = load_task(config.train.task)
     candidates = [Candidate(START, config.train.student), *(Candidate(path.name, str(path)) for path in phases)]
     ledger = Ledger()
-    if task.verified:
+    if task.verified and config.select_prompts:
         began = time.perf_counter()
         for i, candidate in enumerate(candidates):
             show("selection", i, len(candidates), candidate.name)
@@ -121,7 +121,7 @@ def route_card(
         c = seen[name]
         return f"{c['mean']:.3f} [{c['low']:.3f}, {c['high']:.3f}]" if "mean" in c else "-"
 
-    chosen = "the last phase's: nothing verifies completions of this task"
+    chosen = "the last phase's: no other was tried"
     if selection["prompts"]:
         best = selection["best"]
         which = "the student before training" if best == START else f"the one after phase {span(best)}"

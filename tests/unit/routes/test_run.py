@@ -189,6 +189,15 @@ def test_what_expert_and_task_cannot_do(tmp_path: Path, monkeypatch: pytest.Monk
     assert json.loads((out / "route.json").read_text())["selection"]["best"] == "1-opd_full"
 
 
+def test_without_a_choice_the_last_phase_is_the_result(tmp_path: Path) -> None:
+    c = dataclasses.replace(route("sft+opd_full", tmp_path / "r"), select_prompts=0)
+    out = train_route(c)
+    state = json.loads((out / "route.json").read_text())
+    assert state["selection"]["best"] == "1-opd_full"
+    assert state["selection_ledger"]["flops"] == 0
+    assert "the last phase's: no other was tried" in (out / "final/README.md").read_text()
+
+
 def test_one_directory_one_route_one_process(tmp_path: Path) -> None:
     out = train_route(route("sft", tmp_path / "r"))
     assert is_run(out)

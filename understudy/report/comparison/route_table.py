@@ -52,7 +52,7 @@ def chosen(run: Run) -> str:
     if best is None:
         return ""
     if not selection.get("prompts"):
-        return "Nothing verifies completions of this task: the last phase's model is the result."
+        return "The last phase's model is the result: no other was tried."
     which = "The student before training" if best == START else f"The model after phase {label(best, 40)}"
     return f"{which} was the best on {count(selection['prompts'])} fresh training prompts: it is the result."
 
