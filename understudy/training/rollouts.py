@@ -75,14 +75,17 @@ class RolloutSource:
         targets: Sequence[Tensor] | None = None,
         supervision: tuple[Supervision, Sequence[int]] | None = None,
     ) -> list[Labelled]:
-        """Labels of this process's share, without what weight `passed` drops; groups of an advantage stay together.
+        """Labels of this process's share, without what weight `passed` drops; completions of one prompt stay together.
 
         targets, supervision: what is cached, see labels.label.
         """
         c = self.config
         # what is cached is cached for every rollout: drop its rows together with the failed completions
         kept = [i for i, r in enumerate(rollouts) if r.reward or c.weight != "passed"]
-        kept = distributed.share(kept, c.samples_per_prompt if c.weight == "advantage" else 1)
+        # whole groups: an advantage compares the completions of a prompt, and they share the row of its tokens
+        prompts = list(dict.fromkeys(rollouts[i].prompt.key for i in kept))
+        own = set(distributed.share(prompts))
+        kept = [i for i in kept if rollouts[i].prompt.key in own]
         targets = targets and [targets[i] for i in kept]
         supervision = supervision and (supervision[0], [supervision[1][i] for i in kept])
         needs = c.target != "token" or c.weight == "log_ratio"
