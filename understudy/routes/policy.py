@@ -5,7 +5,7 @@ The rules, in their order:
 2. Nothing trained yet: offline first, for a share of the budget (an expert that cannot be sampled: online at once).
 3. Offline raised the accuracy: the first online method from its model. It did not: the first one from the student.
 4. An online phase that the guard stopped, or that gained too little: the next method in the order, from the best model
-   so far; after the last one, offline again.
+   so far; after the last one, offline goes on where it was (it often hurts before it helps).
 5. Too little left, or nothing more to gain: stop. The best model of all is kept.
 """
 
@@ -33,7 +33,7 @@ class Policy:
     """Accuracy that it must add, or online training begins from the student."""
     after_offline: tuple[str, ...] = ("opd_full", "gkd")
     """Online methods from the offline model, in the order in which they are tried."""
-    from_student: tuple[str, ...] = ("opd_full", "gkd")
+    from_student: tuple[str, ...] = ("opd_full",)
     """Likewise where offline training did not help."""
     trial_share: float = 0.2
     """Share of an online phase at which its rewards must be `trial_gain` above its start's accuracy, while other
@@ -193,7 +193,7 @@ def decide(known: Known, policy: Policy, gains: Gains) -> Choice:
         return stop("the online phase ran to its end", "a larger budget")
     parent = best if done else (offline or start) if helped else start
     if rest:
-        trial = len(rest) > 1 or can_offline
+        trial = len(rest) > 1 or (not helped and can_offline)
         if last.method == OFFLINE:
             gain = _gain(offline, start)
             why = f"offline training added {gain}, so online training starts from it" if helped else (
@@ -205,7 +205,7 @@ def decide(known: Known, policy: Policy, gains: Gains) -> Choice:
         return choice(rest[0], parent, known.left, why, change, trial)
     if can_offline and last.method != OFFLINE:
         why = f"{last.method} was stopped ({last.stopped}), and no other online method is left: offline goes on"
-        return choice(OFFLINE, best, known.left, why, f"a method that gains {_p(policy.trial_gain)}")
+        return choice(OFFLINE, offline or start, known.left, why, f"a method that gains {_p(policy.trial_gain)}")
     return stop("no method is left to try", "a larger budget")
 
 

@@ -30,7 +30,7 @@ HARM, BAD = 0.02, 0.05
 GRID: dict[str, Sequence[Any]] = {
     "offline_share": (0.25, 0.5), "offline_gain": (0.0, 0.03), "trial_gain": (0.0, 0.03, 0.06),
     "after_offline": (("opd_full", "gkd"), ("gkd", "opd_full"), ("gkd",)),
-    "from_student": (("opd_full", "gkd"), ("gkd", "opd_full")),
+    "from_student": (("opd_full",), ("opd_full", "gkd"), ("gkd",)),
 }  # fmt: skip
 """Numbers of our rule that are tried on the group "set"."""
 Rule = Callable[[Row, Sequence[Row]], Result]
