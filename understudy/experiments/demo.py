@@ -17,7 +17,8 @@ from understudy.diagnosis.config import BUDGET
 from understudy.errors import UserError
 from understudy.experiments.config import DemoConfig
 from understudy.experiments.job import Job, training
-from understudy.experiments.plan import Plan, PlannedRun, route_run, slug
+from understudy.experiments.plan import Plan, PlannedRun, auto_run, route_run, slug
+from understudy.routes.auto_config import AutoConfig
 from understudy.routes.route import RouteConfig
 
 UPDATES = 140
@@ -148,4 +149,19 @@ def _runs(config: DemoConfig, specs: Mapping[str, str], start: str, place: Path,
                 **COMMON, **IMITATE, **(QUICK if config.quick else EVALUATION),
             )  # fmt: skip
             runs.append(route_run(label, RouteConfig(text, select_prompts=0, train=train), times))
+        runs.append(
+            auto_run(label, _auto(config, spec, start, place / f"auto-{label.replace(' ', '-').lower()}", seed))
+        )
     return runs
+
+
+def _auto(config: DemoConfig, spec: str, start: str, out: Path, seed: int) -> AutoConfig:
+    """`understudy auto` with the budget of every other arm."""
+    size = QUICK if config.quick else EVALUATION
+    updates = QUICK_UPDATES if config.quick else UPDATES
+    recipe = {name: value for name, value in (COMMON | IMITATE).items() if name not in ("guard", "save_every")}
+    return AutoConfig(
+        student=start, expert=spec, task=countdown(config.split_seed), seed=seed, out=str(out),
+        budget=f"opd_full:{updates}", set=tuple(f"{name}={value}" for name, value in recipe.items()),
+        final_prompts=size["final_prompts"], final_samples=size["final_samples"],
+    )  # fmt: skip

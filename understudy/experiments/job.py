@@ -11,6 +11,7 @@ from typing import Any
 
 from understudy.config import TrainConfig, resolve, to_dict
 from understudy.errors import UserError
+from understudy.routes.auto_config import AutoConfig
 from understudy.routes.route import DEFAULTS, RouteConfig, checked, recorded
 from understudy.runs.read import is_done
 from understudy.terminal import Progress
@@ -67,6 +68,17 @@ def training(name: str, config: TrainConfig, needs: tuple[str, ...] = ()) -> Job
 
 def routed(name: str, config: RouteConfig, needs: tuple[str, ...] = ()) -> Job:
     return Job(name, run_route, (config,), config.out, needs)
+
+
+def decided(name: str, config: AutoConfig, needs: tuple[str, ...] = ()) -> Job:
+    return Job(name, run_auto, (config,), config.out, needs)
+
+
+def run_auto(config: AutoConfig, progress: Progress, note: Note) -> None:
+    from understudy.report.auto import build  # imports matplotlib
+    from understudy.routes.auto import auto  # imports torch, see run_training
+
+    build(auto(config, progress, lambda line: None))
 
 
 def run_route(config: RouteConfig, progress: Progress, note: Note) -> None:

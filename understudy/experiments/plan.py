@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from understudy.config import TrainConfig, resolve, to_dict
 from understudy.experiments.diagnosis_job import diagnosis, fields_of
-from understudy.experiments.job import Job, routed, training
+from understudy.experiments.job import Job, decided, routed, training
 from understudy.experiments.jobs import run_all
 from understudy.methods.cells import CELLS
+from understudy.routes.auto_config import AutoConfig
+from understudy.routes.auto_config import checked as checked_auto
 from understudy.routes.route import RouteConfig, checked, phase_config, resolved_phases
 from understudy.runs.files import write_json
 from understudy.terminal import Board, console
@@ -32,6 +34,7 @@ class PlannedRun:
     config: TrainConfig
     """Of a route: of its first phase, as if it were the whole training."""
     route: RouteConfig | None = None
+    auto: AutoConfig | None = None
 
     @property
     def name(self) -> str:
@@ -44,6 +47,13 @@ def route_run(expert: str, config: RouteConfig, budget: float = 1) -> PlannedRun
     route = checked(config)
     first = phase_config(route, route.phases[0])
     return PlannedRun(expert, route.route, first.seed, budget, first, route)
+
+
+def auto_run(expert: str, config: AutoConfig) -> PlannedRun:
+    """`understudy auto` as a run of a plan. UserError: it could not run."""
+    config, _, shared = checked_auto(config)
+    first = replace(shared, method="sft", out=config.out)
+    return PlannedRun(expert, "auto", config.seed, 1, first, auto=config)
 
 
 @dataclass(frozen=True)
@@ -71,10 +81,13 @@ class Plan:
         return [*self.before, *self._run_jobs()]
 
     def _run_jobs(self) -> list[Job]:
-        return [
-            training(r.name, r.config, self._needs(r)) if r.route is None else routed(r.name, r.route, self._needs(r))
-            for r in self.runs
-        ]
+        def job(r: PlannedRun) -> Job:
+            if r.auto is not None:
+                return decided(r.name, r.auto, self._needs(r))
+            needs = self._needs(r)
+            return training(r.name, r.config, needs) if r.route is None else routed(r.name, r.route, needs)
+
+        return [job(r) for r in self.runs]
 
     def _diagnosis_jobs(self) -> list[Job]:
         jobs = []
@@ -124,7 +137,7 @@ def flags(runs: Iterable[PlannedRun]) -> list[str]:
     """Fields, beyond the studied ones and the cells of the method's row, in which runs on one expert differ."""
     out = []
     groups: dict[str, list[tuple[PlannedRun, dict[str, Any]]]] = {}
-    for r in runs:
+    for r in (r for r in runs if r.auto is None):  # what auto changes is its decision
         groups.setdefault(r.expert, []).append((r, _fields(r)))
     for expert, group in groups.items():
         for name in group[0][1]:
@@ -147,6 +160,7 @@ def _fields(r: PlannedRun) -> dict[str, Any]:
 def run_plan(plan: Plan, workers: int, quiet: bool = False, launcher: str = "local") -> Path:
     """Run what is not finished and draw the report; the page's path."""
     from understudy import report  # imports matplotlib
+    from understudy.report import auto
 
     plan.write()
     jobs = plan.jobs()
@@ -160,6 +174,11 @@ def run_plan(plan: Plan, workers: int, quiet: bool = False, launcher: str = "loc
             console.print(forecasts)
         for sentence in report.finding(comparison):
             console.print(f"- {sentence}", markup=False)
+        for r in plan.runs:
+            if r.auto is not None:
+                for sentence in auto.finding(Path(r.auto.out))[:2]:
+                    console.print(f"- auto, {r.expert}, seed {r.seed}: {sentence}", markup=False)
+                console.print(f"  its page: {Path(r.auto.out) / 'report.html'}", markup=False)
         console.print(f"report: {page}", markup=False)
     return page
 

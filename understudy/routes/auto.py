@@ -86,6 +86,7 @@ def auto(
         seen = read_json(folder / "look.json") if (folder / "look.json").is_file() else None
         if seen is None:
             seen = first_look(config, budget, shared, progress)
+        budget = _known(budget, shared, Measured.from_dict(seen["measured"]))
         announce(_outline(config, budget, seen))
         if config.dry_run:
             return folder
@@ -118,6 +119,7 @@ def first_look(config: AutoConfig, budget: Budget, shared: TrainConfig, progress
     models = Models(task, student, expert)
     measured = look(RouteConfig("+".join(methods), train=shared), models, progress)
     out: dict[str, Any] = {"methods": methods, "measured": measured.to_dict(), "verified": task.verified, "looks": {}}
+    budget = _known(budget, shared, measured)
     first = _price(budget, shared, measured, methods[0])
     if budget.amount < FIRST * first:
         hint = f"{FIRST} updates of {methods[0]} already take {budget.shown(FIRST * first)}: give more"
@@ -129,6 +131,14 @@ def first_look(config: AutoConfig, budget: Budget, shared: TrainConfig, progress
             progress("look", 0, 1, name)
             out["looks"][name] = _rewards(config, shared, models, name == "expert", out["trained"], measured)
     return out
+
+
+def _known(budget: Budget, shared: TrainConfig, measured: Measured) -> Budget:
+    """A budget of so many updates of a method, in FLOPs."""
+    if not budget.method:
+        return budget
+    row = resolve(dataclasses.replace(shared, method=budget.method))
+    return budget.in_flops(flops_per_update(row, measured.lengths, measured.sizes))
 
 
 def _price(budget: Budget, shared: TrainConfig, measured: Measured, method: str) -> float:

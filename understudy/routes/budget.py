@@ -1,20 +1,24 @@
-"""What a user may spend: 2h, 30m, 3e15, $40, updates=300, expert_tokens_scored=2e6. Needs no torch."""
+"""What a user may spend: 2h, 30m, 3e15, $40, updates=300, expert_tokens_scored=2e6, opd_full:200. Needs no torch."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from understudy.errors import UserError
+from understudy.methods import table
 from understudy.specs import unknown
 from understudy.types import LEDGER_AXES
 
 SECONDS, MONEY = "seconds", "money"
 _UNITS = {"s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_FORMS = "write a time (2h, 30m), FLOPs (3e15), money ($40), or a column of the ledger (updates=300)"
+_FORMS = (
+    "write a time (2h, 30m), FLOPs (3e15), money ($40), a column of the ledger (updates=300), or so many updates of a "
+    "method in FLOPs (opd_full:200)"
+)
 SERVED = ("expert_tokens_sampled", "expert_tokens_scored", "expert_prompt_tokens")
 """Columns of the ledger that a server charges for."""
 
@@ -30,6 +34,12 @@ class Budget:
     """Money per hour of this machine."""
     per_million: float = 0.0
     """Money per million tokens of a server."""
+    method: str = ""
+    """amount is a number of updates of this method, whose expected FLOPs are the budget: see `in_flops`."""
+
+    def in_flops(self, per_update: float) -> Budget:
+        """The same in FLOPs, an update of `method` costing so many."""
+        return replace(self, method="", axis="flops", amount=self.amount * per_update)
 
     def money(self, ledger: Mapping[str, Any]) -> float:
         """What a ledger's work cost, by the two prices."""
@@ -84,6 +94,11 @@ def parse_budget(text: str, per_hour: float = 0.0, per_million: float = 0.0) -> 
         if name not in LEDGER_AXES:
             raise UserError("budget", text, f"{name!r} is {unknown(name, LEDGER_AXES)}")
         return Budget(text, name, _amount(number, text), per_hour, per_million)
+    method, colon, number = plain.partition(":")
+    if colon:
+        if method not in table.TABLE:
+            raise UserError("budget", text, f"method {method!r} is {unknown(method, table.TABLE)}")
+        return Budget(text, "flops", _amount(number, text), per_hour, per_million, method)
     if plain[0] == "$":
         if not per_hour and not per_million:
             hint = "money needs a price: --price-per-hour of this machine, --price-per-million tokens of a server"

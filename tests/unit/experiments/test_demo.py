@@ -8,7 +8,6 @@ from collections import Counter
 import pytest
 
 from understudy.cli.demo import demo_command
-from understudy.config import resolve, to_dict
 from understudy.errors import UserError
 from understudy.experiments.config import DemoConfig
 from understudy.experiments.demo import LARGER, RL, SEARCH, STYLED, plan_of
@@ -24,19 +23,19 @@ def test_what_each_size_shows() -> None:
     assert experts() == [RL, SEARCH]
     assert experts(full=True) == experts(seeds=3) == [RL, LARGER, SEARCH, STYLED]
     plan = plan_of(DemoConfig(), [])
-    kinds = Counter("training" if j.is_training else "diagnosis" for j in plan.jobs())
-    assert kinds == {"training": 8, "diagnosis": 2}, "base, RL, 2 x 3 arms; one diagnosis per expert"
+    kinds = Counter("training" if j.is_training else j.name.split()[0] for j in plan.jobs())
+    assert kinds == {"training": 8, "diagnosis": 2, "auto": 2}, "base, RL, 2 x 3 arms and auto, a diagnosis per expert"
     assert {(r.method, r.config.budget_axis) for r in plan.runs} == {
-        ("sft", "flops"), ("opd_full", "flops"), ("sft+opd_full", "flops"),
+        ("sft", "flops"), ("opd_full", "flops"), ("sft+opd_full", "flops"), ("auto", "updates"),
     }  # fmt: skip
     assert not plan_of(DemoConfig(diagnose=False), []).diagnoses()
 
 
 def test_a_longer_demo_goes_on_from_a_shorter_one() -> None:
     short, long = (plan_of(DemoConfig(seeds=n), []) for n in (1, 3))
-    resolved = {j.config.out: to_dict(resolve(j.config)) for j in long.trainings()}
-    assert all(resolved[j.config.out] == to_dict(resolve(j.config)) for j in short.trainings())
-    quick = {j.config.out for j in plan_of(DemoConfig(quick=True), []).trainings()}
+    resolved = {j.out: j.args for j in long.trainings()}
+    assert all(resolved[j.out] == j.args for j in short.trainings())
+    quick = {j.out for j in plan_of(DemoConfig(quick=True), []).trainings()}
     assert not quick & set(resolved), "other budgets need another place"
 
 
@@ -48,7 +47,11 @@ def test_arms_differ_in_what_is_studied_alone(config: DemoConfig) -> None:
     for job in plan.jobs():
         if job.is_training:
             assert set(job.needs) <= {j.name for j in plan.before}
-    equal = [dataclasses.replace(a.config, method="sft", out="", expert="") for a in plan.runs if a.budget == 1]
+    equal = [
+        dataclasses.replace(a.config, method="sft", out="", expert="")
+        for a in plan.runs
+        if a.budget == 1 and not a.auto
+    ]
     assert len({repr(c) for c in equal}) == 1
     assert {"method", "expert", "out"} <= STUDIED
 

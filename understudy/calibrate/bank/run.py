@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from understudy.calibrate.bank.branches import BRANCHES, START, Branch
+from understudy.calibrate.bank.branches import BRANCHES, START, Branch, path
 from understudy.calibrate.bank.rows import FILE, Look, Row, look_of, trained, write
 from understudy.calibrate.run import Clock, Effort, Unit
 from understudy.calibrate.scenarios import SCENARIOS, Scenario
@@ -91,8 +91,8 @@ class BankUnit:
         """Of the full online training, whose FLOPs are the budget."""
         return self.unit.size.shrunk(self.unit.training("opd")).updates
 
-    def config(self, branch: Branch, start: dict[str, Any]) -> TrainConfig:
-        """Of one branch; start: what start.json holds."""
+    def config(self, branch: Branch, start: dict[str, Any], first_prompt: int) -> TrainConfig:
+        """Of one branch; start: what start.json holds; first_prompt: where the branch before it ended in the stream."""
         common = self.common()
         fields = dict(branch.fields)
         if "lr" in fields:
@@ -101,8 +101,8 @@ class BankUnit:
         student = self.unit.model(self.unit.scenario.student)
         parent = student if branch.parent == START else str(self.folder(branch.parent))
         return TrainConfig(
-            **common | fields, method=branch.method, student=parent, out=str(self.folder(branch.name)), updates=updates,
-            budget_axis="flops", budget=branch.share * start["budget"],
+            **common | fields, first_prompt=first_prompt, method=branch.method, student=parent, updates=updates,
+            out=str(self.folder(branch.name)), budget_axis="flops", budget=branch.share * start["budget"],
             eval_every=max(1, round(updates / AHEAD / LOOKS)),
         )  # fmt: skip
 
@@ -195,9 +195,11 @@ def _cells(branch: Branch) -> dict[str, Any]:
 
 
 def run_branch(unit: BankUnit, name: str, progress: Progress, note: Note) -> None:
-    from understudy.training.train import train  # imports torch: only the process that trains waits for it
+    from understudy.routes.run import prompts_seen  # imports torch: only the process that trains waits for it
+    from understudy.training.train import train
 
-    train(unit.config(BRANCHES[name], read_json(unit.start_file)), progress, note)
+    before = [unit.folder(b.name) for b in path(name)[:-1]]
+    train(unit.config(BRANCHES[name], read_json(unit.start_file), prompts_seen(before)), progress, note)
 
 
 FULL, QUICK = Effort(1.0, 240, 3), Effort(0.1, 16, 2)
