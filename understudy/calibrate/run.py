@@ -12,7 +12,7 @@ Killed at any time, the same command resumes. Finished work is not repeated.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -226,8 +226,20 @@ def run(config: CalibrateConfig, size: Effort | None = None, quiet: bool = False
             waiting[:] = [u for u in waiting if u not in ready]
             write(out, [u.line() for u in ready])
 
+    run_settling(jobs, seconds, config.workers, settle, quiet, config.launcher)
+    return out
+
+
+def run_settling(
+    jobs: Mapping[str, Job], seconds: dict[str, float], workers: int, settle: Callable[[], None], quiet: bool,
+    launcher: str = "local",
+) -> None:  # fmt: skip
+    """Run the jobs, with the time left in all, and call `settle` before, after each job that is done, and at the end.
+
+    seconds: about what each takes. A job that fails stops only those that need it; its error is raised at the end.
+    """
     with Board(total_jobs=len(jobs), quiet=quiet) as board:
-        clock = Clock(seconds, config.workers, board.show)
+        clock = Clock(seconds, workers, board.show)
 
         def show(job: str, phase: str, done: int, total: int, note: str) -> None:
             clock.show(job, phase, done, total, note)
@@ -236,10 +248,9 @@ def run(config: CalibrateConfig, size: Effort | None = None, quiet: bool = False
 
         settle()
         try:
-            run_all(list(jobs.values()), config.workers, show, keep_going=True, launcher=config.launcher)
+            run_all(list(jobs.values()), workers, show, keep_going=True, launcher=launcher)
         finally:
             settle()
-    return out
 
 
 def write(path: Path, lines: Sequence[dict[str, Any]]) -> None:

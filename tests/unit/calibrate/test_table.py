@@ -13,7 +13,7 @@ import pytest
 from understudy.calibrate import records, table
 from understudy.calibrate.metrics import levels
 from understudy.calibrate.records import Record
-from understudy.calibrate.scenarios import SCENARIOS
+from understudy.calibrate.scenarios import CALIBRATED, SCENARIOS
 from understudy.cli import main
 from understudy.diagnosis.outcome import ANSWERS, UNDECIDED
 from understudy.diagnosis.types import Estimate, Evidence, Verdict
@@ -54,7 +54,7 @@ def test_the_page_comes_again_from_its_own_json(tmp_path: Path) -> None:
     page = (first / "calibration.md").read_text()
     assert page.count(f"| {KEPT} | 50") == 2
     assert "2.5%" in page
-    assert all(f"| {name} | {s.set} | {s.kind} |" in page for name, s in SCENARIOS.items())
+    assert all(f"| {name} | {s.set} | {s.kind} |" in page for name, s in CALIBRATED.items())
 
 
 def test_another_confidence_counts_by_hand() -> None:

@@ -46,7 +46,7 @@ def test_killed_at_every_boundary(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert len(want["decisions"]) >= 3
     assert want["decisions"][-1]["training"] is None
     out = tmp_path / "killed"
-    places = [(module, "first_look"), (module, "train"), (module, "_rewards"), (module, "add_decision"),
+    places = [(module, "first_look"), (module, "train"), (module, "rewards_of"), (module, "add_decision"),
               (module, "train"), (module.RunDir, "finish")]  # fmt: skip
     for owner, name in places:
         work: Callable[..., Any] = getattr(owner, name)

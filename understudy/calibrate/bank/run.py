@@ -12,24 +12,23 @@ does when nothing stops it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from understudy.calibrate.bank.branches import BRANCHES, START, Branch, path
 from understudy.calibrate.bank.rows import FILE, Look, Row, look_of, trained, write
-from understudy.calibrate.run import Clock, Effort, Unit
+from understudy.calibrate.run import Effort, Unit, run_settling
 from understudy.calibrate.scenarios import SCENARIOS, Scenario
 from understudy.config import TrainConfig
 from understudy.errors import UserError
 from understudy.experiments.job import Job, Note
-from understudy.experiments.jobs import run_all
 from understudy.methods.price import Lengths, Sizes, flops_per_update
 from understudy.runs.files import read_json, write_json
 from understudy.runs.read import is_done
 from understudy.specs import unknown
-from understudy.terminal import Board, Progress
+from understudy.terminal import Progress
 
 LOOKS = 10
 """Looks at a branch while it trains."""
@@ -247,19 +246,7 @@ def run(config: BankConfig, quiet: bool = False) -> Path:
             waiting[:] = [u for u in waiting if u not in ready]
             write(out, [u.row() for u in ready], list(SCENARIOS))
 
-    with Board(total_jobs=len(jobs), quiet=quiet) as board:
-        clock = Clock(seconds, config.workers, board.show)
-
-        def show(job: str, phase: str, done: int, total: int, note: str) -> None:
-            clock.show(job, phase, done, total, note)
-            if phase == "done":
-                settle()
-
-        settle()
-        try:
-            run_all(list(jobs.values()), config.workers, show, keep_going=True)
-        finally:
-            settle()
+    run_settling(jobs, seconds, config.workers, settle, quiet)
     return out
 
 
@@ -274,8 +261,3 @@ def outline(config: BankConfig) -> list[str]:
         f"about {hours:.1f} core-hours are left, {hours / config.workers:.1f} hours with {config.workers} runs at a "
         "time; up to three times as long on a slow machine",
     ]
-
-
-def finished(units: Sequence[BankUnit]) -> int:
-    """How many units have all their branches."""
-    return sum(u.is_done() for u in units)

@@ -1,0 +1,137 @@
+"""The first look of an auto: lengths and pace, how good student and expert are, what a phase would cost."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from typing import Any
+
+from understudy.config import TrainConfig, resolve
+from understudy.errors import UserError
+from understudy.evaluation import intervals
+from understudy.evaluation.sampled import sample_expert, sample_policy
+from understudy.experts import load_expert
+from understudy.methods.price import flops_per_update, tokens_per_update
+from understudy.policy import check_same_language
+from understudy.randomness import seed_from
+from understudy.routes import gains
+from understudy.routes.auto_config import AutoConfig, checked
+from understudy.routes.budget import Budget
+from understudy.routes.look import Measured, Models, fresh_prompts, look
+from understudy.routes.policy import OFFLINE, START, STOP, Known, Node, Policy, Value, decide, methods_for
+from understudy.routes.route import RouteConfig
+from understudy.tasks import load_task
+from understudy.terminal import Progress
+from understudy.training.session import load_model
+from understudy.types import Ledger, Rollout, flops_of, prompt_tokens
+
+FIRST = 10
+"""Updates that the first phase must have at least."""
+
+
+def first_look(config: AutoConfig, budget: Budget, shared: TrainConfig, progress: Progress) -> dict[str, Any]:
+    """What look.json holds: lengths, pace, methods that this expert serves, accuracy of student and expert.
+
+    UserError: an expert that serves none, a budget below the first phase's price.
+    """
+    task = load_task(shared.task)
+    plain = resolve(dataclasses.replace(shared, method=OFFLINE))
+    student = load_model(shared.student, "student", plain, task)
+    expert = load_expert(plain.expert_spec, task, student)
+    check_same_language(student, expert, shared.expert)
+    methods = methods_for(expert.capabilities)
+    if not methods:
+        raise UserError("expert", shared.expert, "can neither be sampled nor score: no method can imitate it")
+    models = Models(task, student, expert)
+    measured = look(RouteConfig("+".join(methods), train=shared), models, progress)
+    out: dict[str, Any] = {"methods": methods, "measured": measured.to_dict(), "verified": task.verified, "looks": {}}
+    budget = in_flops(budget, shared, measured)
+    first = price_of(budget, shared, measured, methods[0])
+    if budget.amount < FIRST * first:
+        hint = f"{FIRST} updates of {methods[0]} already take {budget.shown(FIRST * first)}: give more"
+        raise UserError("budget", config.budget, hint)
+    updates = budget.amount / price_of(budget, shared, measured, methods[-1])
+    out["trained"] = min(20_000, round(updates * plain.prompts_per_update))
+    if task.verified:
+        for name in (START, "expert"):
+            progress("look", 0, 1, name)
+            out["looks"][name] = rewards_of(config, shared, models, name == "expert", out["trained"], measured)
+    return out
+
+
+def in_flops(budget: Budget, shared: TrainConfig, measured: Measured) -> Budget:
+    """A budget of so many updates of a method, in FLOPs."""
+    if not budget.method:
+        return budget
+    row = resolve(dataclasses.replace(shared, method=budget.method))
+    return budget.in_flops(flops_per_update(row, measured.lengths, measured.sizes))
+
+
+def price_of(budget: Budget, shared: TrainConfig, measured: Measured, method: str) -> float:
+    """What an update of `method` is expected to take of the budget."""
+    row = resolve(dataclasses.replace(shared, method=method))
+    tokens = tokens_per_update(row, measured.lengths)
+    flops = flops_per_update(row, measured.lengths, measured.sizes)
+    return budget.per_update(tokens, flops, measured.paces.get(method, math.nan))
+
+
+def rewards_of(
+    config: AutoConfig, shared: TrainConfig, models: Models, by_expert: bool, trained: int, measured: Measured
+) -> dict[str, Any]:
+    """Rewards on the look's prompts, the same for every model, and the ledger of finding out."""
+    began = time.perf_counter()
+    c = resolve(dataclasses.replace(shared, method=OFFLINE))
+    room = c.max_new_tokens or models.task.max_new_tokens
+    prompts = fresh_prompts(models, config.look_prompts, c.seed, "auto look", trained, room)
+    seed, ledger = seed_from("auto look", c.seed), Ledger()
+    rollouts: list[Rollout]
+    if by_expert:
+        assert models.expert is not None
+        if "sample" not in models.expert.capabilities or not models.expert.held_out:
+            return {}
+        rollouts = sample_expert(models.expert, models.task, prompts, 1, seed, room).rollouts
+        ledger.expert_tokens_sampled = sum(len(r.ids) for r in rollouts)
+        ledger.expert_prompt_tokens = prompt_tokens(rollouts)
+    else:
+        rollouts = sample_policy(models.student, models.task, prompts, 1, seed, room, greedy=False).rollouts
+        ledger.student_tokens_sampled = sum(len(r.ids) for r in rollouts)
+        ledger.student_prompt_tokens_sampled = prompt_tokens(rollouts)
+    ledger.eval_seconds = time.perf_counter() - began
+    ledger.flops = flops_of(ledger.as_dict(), measured.sizes.student, measured.sizes.expert)
+    return {"rewards": [float(r.reward or 0) for r in rollouts], "ledger": ledger.as_dict()}
+
+
+def outline(config: AutoConfig, budget: Budget, seen: dict[str, Any]) -> list[str]:
+    """What will be done, and what it costs."""
+    measured, known = Measured.from_dict(seen["measured"]), known_at_start(seen)
+    choice = decide(known, Policy(), gains.load())
+    lines = [f"budget: {budget.shown(budget.amount)}, in {config.out}; methods: {', '.join(seen['methods'])}"]
+    for name, value in (("student", known.start.look), ("expert", known.expert)):
+        if value is not None:
+            lines.append(f"{name}: {100 * value.mean:.1f}% [{100 * value.low:.1f}, {100 * value.high:.1f}] "
+                         f"on {value.prompts} fresh prompts")  # fmt: skip
+    if choice.option.method == STOP:
+        return [*lines, f"first: stop, because {choice.why}"]
+    pace = measured.paces.get(choice.option.method, math.nan)
+    shared = checked(config)[2]
+    updates = choice.option.share * budget.amount / price_of(budget, shared, measured, choice.option.method)
+    lasts = "" if math.isnan(pace) else f", about {max(1, round(updates * pace / 60))} min"
+    amount = budget.shown(choice.option.share * budget.amount)
+    return [
+        *lines,
+        f"first: {choice.option.method}, about {updates:.0f} updates{lasts}, {amount}; then it decides again",
+    ]
+
+
+def known_at_start(seen: dict[str, Any]) -> Known:
+    start = Node(START, look=value_of(seen["looks"].get(START)))
+    return Known((start,), value_of(seen["looks"].get("expert")), 1.0, tuple(seen["methods"]))
+
+
+def value_of(entry: dict[str, Any] | None) -> Value | None:
+    """The accuracy that a look measured; None: nothing verifies."""
+    if not entry:
+        return None
+    i = intervals.bootstrap_prompts(entry["rewards"])
+    return Value(i.value, i.low, i.high, len(entry["rewards"]))
