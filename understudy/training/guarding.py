@@ -86,7 +86,10 @@ class Guarding:
 
     def begin(self, step: int, save: Callable[[int], None]) -> None:
         """The reference look and the start's checkpoint, before update 0."""
-        if self.guard is None or step or self.state is not None:
+        if self.guard is None:
+            return
+        self.run.protected = self.guard.kept  # the start's checkpoint stays, however few are kept
+        if step or self.state is not None:
             return
         c, task = self.config, self.actor.task
         prompts = self._fresh(0, reference_prompts(c.updates, c.prompts_per_update)) if task.verified else []

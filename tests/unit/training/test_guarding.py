@@ -57,6 +57,13 @@ def test_collapse_ends_with_the_start(base: str, tmp_path: Path) -> None:
     assert "the start was restored" in guard["reason"]
 
 
+@pytest.mark.parametrize("save_every", [0, 5, 100])
+def test_the_start_is_kept_however_few_checkpoints_are(save_every: int, base: str, tmp_path: Path) -> None:
+    """Catches a phase that is shorter than save_every, whose last checkpoint replaces the start's."""
+    train(phase("opd_full", base, tmp_path, updates=12, save_every=save_every, keep=1))
+    assert (read_final(tmp_path) or {})["guard"]["state"] in ("kept", "restored")
+
+
 def test_gain_ends_with_the_end(base: str, tmp_path: Path) -> None:
     """The expert of opd_full is right more often than the student: confirmed on fresh prompts, at a cost."""
     train(phase("opd_full", base, tmp_path, lr=3e-3, expert="labeller:p_right=0.97"))

@@ -84,7 +84,7 @@ class BankUnit:
         looks = {"eval_prompts": 128 if u.size.share == 1 else 16, "eval_samples": 1, "eval_during": "train",
                  "final_prompts": u.size.prompts, "final_samples": u.size.samples, "eval_splits": ",".join(SPLITS),
                  "eval_seed": EVAL_SEED, "eval_expert": False, "eval_divergences": False}  # fmt: skip
-        return keep | looks | {"keep": 1, "save_every": 100}
+        return keep | looks | {"keep": 1, "save_every": 100, "guard": False}
 
     def updates(self) -> int:
         """Of the full online training, whose FLOPs are the budget."""
