@@ -191,8 +191,9 @@ class _Auto:
             "first_prompt": self.shared.first_prompt + prompts_seen(trained), "eval_every": 0, "eval_expert": False,
             "eval_divergences": False, "eval_splits": "test", "final_prompts": 16, "final_samples": 1,
         }  # fmt: skip
-        if choice.trial:
-            fields |= {"guard_gain": self.policy.trial_gain, "guard_trial": self.policy.trial_share}
+        trial = self.policy.trial_at(updates, row.warmup) if choice.trial else 0.0
+        if trial:
+            fields |= {"guard_gain": self.policy.trial_gain, "guard_trial": trial}
         return fields
 
     # -- what is known ------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ class Policy:
 
     offline_share: float = 0.5
     """Share of the budget of the first offline phase."""
-    offline_gain: float = 0.03
+    offline_gain: float = 0.01
     """Accuracy that it must add, or online training begins from the student."""
     after_offline: tuple[str, ...] = ("opd_full", "gkd")
     """Online methods from the offline model, in the order in which they are tried."""
@@ -39,10 +39,17 @@ class Policy:
     """Share of an online phase at which its rewards must be `trial_gain` above its start's accuracy, while other
     methods remain to be tried."""
     trial_gain: float = 0.06
+    trial_updates: int = 20
+    """Updates after the warm-up that a trial has at least; a phase that is not twice as long has none."""
     least_share: float = 0.08
     """Share of the budget below which no further phase begins."""
     headroom: float = 0.02
     """Accuracy that the expert must have beyond the student."""
+
+    def trial_at(self, updates: int, warmup: int) -> float:
+        """Share of a phase of so many updates at which its trial ends; 0 = it is too short for one."""
+        share = max(self.trial_share, (warmup + self.trial_updates) / updates)
+        return share if share <= 0.5 else 0.0
 
 
 @dataclass(frozen=True)

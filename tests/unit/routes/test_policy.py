@@ -91,3 +91,11 @@ def test_gains_are_shares_of_the_distance_to_the_expert() -> None:
     gains = Gains({("gkd", True): (0.5, 0.1, 0.8)}, 3)
     assert gains.expect("gkd", phase("0-sft", 0.5), value(0.9)) == pytest.approx((0.7, 0.54, 0.82))
     assert gains.expect("gkd", Node(START, look=value(0.5)), value(0.9)) == (None, None, None)
+
+
+def test_a_trial_needs_updates_to_be_seen_in() -> None:
+    """Catches a trial that ends within the warm-up of a short phase: it stopped the best route of a quick demo."""
+    policy = Policy()
+    assert policy.trial_at(1000, 10) == policy.trial_share
+    assert policy.trial_at(100, 10) == pytest.approx(0.3)
+    assert policy.trial_at(30, 10) == 0

@@ -14,12 +14,15 @@ import numpy as np
 from understudy.calibrate.bank.branches import BRANCHES
 from understudy.calibrate.bank.rows import Look, Row, right
 from understudy.evaluation.intervals import Floats
+from understudy.experiments import demo
 from understudy.randomness import generator
 from understudy.routes.policy import OFFLINE, START, STOP, Gains, Known, Node, Policy, Value, decide
 from understudy.training.guard import Guard, Rules
 from understudy.training.monitor import Seen
 
 METHODS = ("sft", "opd_full", "gkd")
+WARMUP = int(demo.IMITATE["warmup"])
+"""Updates, of every branch."""
 LOOK_SHARE = 0.01
 """Of the budget, that a look at a model takes."""
 
@@ -110,7 +113,8 @@ class Replay:
         """(why the guard stops these rewards, after how many updates)."""
         n = self.row.rollouts
         p = self.policy
-        guard = Guard(Rules(updates, self.margin, gain=p.trial_gain * trial, trial=p.trial_share * trial))
+        at = p.trial_at(updates, WARMUP) if trial else 0.0
+        guard = Guard(Rules(updates, self.margin, gain=p.trial_gain if at else 0.0, trial=at))
         guard.reference = Seen(256, float(parent.fresh.mean() * 256), 0.0)
         for step, reward in enumerate(rewards, start=1):
             seen = None if reward is None else Seen(n, reward * n, 0.0)

@@ -13,7 +13,7 @@ from understudy.calibrate.bank.replay import Replay
 from understudy.calibrate.bank.rows import Look, Row, Trained
 from understudy.routes.policy import Policy
 
-PROMPTS, SAMPLES, UPDATES = 200, 2, 50
+PROMPTS, SAMPLES, UPDATES = 200, 2, 100
 
 
 def digits(accuracy: float, samples: int) -> str:
