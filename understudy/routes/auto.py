@@ -275,9 +275,10 @@ class _Auto:
         ))  # fmt: skip
         task = load_task(c.task)
         student = load_model(model, "student", c, task)
-        evaluator = Evaluator(c, task, student, lazy_expert(c, task, student), self.run, Ledger(), self.progress)
-        final = evaluator.final(len(lines))
         ledger = {name: sum(part.get(name, 0) for _, part in self.parts()) for name in Ledger().as_dict()}
+        everything = Ledger(**ledger)
+        evaluator = Evaluator(c, task, student, lazy_expert(c, task, student), self.run, everything, self.progress)
+        final = evaluator.final(everything.updates)
         write_json(self.folder / "ledger.json", ledger)
         self.run.describe(student=student.describe(), best=best)
         summary = self.write("done", final)
