@@ -121,7 +121,7 @@ def simple(name: str, field: str, words: str, method: str = "sft", **changes: An
 LONG = "x" * 5000
 
 # -- words and numbers
-case("unknown command", "command", r"unknown; one of demo, diagnose, train.* \(did you mean train\?\)")(
+case("unknown command", "command", r"unknown; one of demo, auto, diagnose, train.* \(did you mean train\?\)")(
     lambda p: ["trian"]
 )
 case("nearest option", "command line", r"unrecognized arguments: --updaets 1 \(did you mean --updates\?\)")(

@@ -320,6 +320,7 @@ def test_keys_are_stable() -> None:
 
 # ---------------------------------------------------------------- docs/tasks.md
 
+GENERATED = ("addition", "chain", "classify", "countdown", "path", "sort")  # they read no rows
 PAGE = (Path(__file__).parents[4] / "docs/tasks.md").read_text(encoding="utf-8")
 
 
@@ -327,6 +328,9 @@ PAGE = (Path(__file__).parents[4] / "docs/tasks.md").read_text(encoding="utf-8")
 def test_the_tasks_of_the_page_load(spec: str, tmp_path: Path) -> None:
     """Every example command's task, on tiny rows in place of the paths it names."""
     name, _, rest = spec.partition(":")
+    if name in GENERATED:
+        assert load_task(spec).prompts("train", 1, 0)
+        return
     args = dict(item.split("=", 1) for item in filter(None, rest.split(",")))
     args.setdefault("path", "")
     for field in [k for k in args if k.endswith("path")]:
