@@ -19,6 +19,7 @@ usage: understudy COMMAND [options]        understudy COMMAND --help
 
 first steps
   understudy demo --quick
+  understudy auto --student PATH_OR_HUB_ID --expert PATH_OR_HUB_ID --task countdown --budget 2h
   understudy diagnose --student PATH_OR_HUB_ID --expert PATH_OR_HUB_ID --task countdown
   understudy train --method opd --student PATH_OR_HUB_ID --expert PATH_OR_HUB_ID --task countdown
   understudy report runs/opd-0

@@ -27,7 +27,8 @@ class AutoConfig:
     task: str = "countdown"
     """Prompts and verifier, with options, such as `countdown:max_number=9`."""
     budget: str = ""
-    """What may be spent: a time (2h, 30m), FLOPs (3e15), money ($40), or a column of the ledger (updates=300)."""
+    """What may be spent: a time (2h, 30m), FLOPs (3e15), money ($40), a column of the ledger (updates=300), or so many
+    updates of a method in FLOPs (opd_full:200)."""
     price_per_hour: float = option(0.0, least=0)
     """Money per hour of this machine."""
     price_per_million: float = option(0.0, least=0)
