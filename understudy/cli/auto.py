@@ -24,7 +24,9 @@ def auto_command(args: Sequence[str]) -> int:
         "      --price-per-hour 2.50 --price-per-million 0.80\n"
         "  understudy auto --student PATH --expert solver --budget 3e12 --dry-run",
     )
-    checked(config)
+    config, budget, _ = checked(config)
+    look = f"lengths, pace, and accuracy on {config.look_prompts} fresh prompts"
+    console.print(f"budget {budget.text}, in {config.out}: first a look at student and expert ({look})", markup=False)
     from understudy.report import auto as page  # only now: these load torch or the drawing kit, which --help must not
     from understudy.routes.auto import auto
     from understudy.training.train import Interrupted

@@ -15,7 +15,6 @@ from __future__ import annotations
 import dataclasses
 import gc
 import math
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -27,11 +26,10 @@ from understudy import distributed
 from understudy.config import VOLATILE, TrainConfig, resolve
 from understudy.errors import UserError
 from understudy.evaluation.schedule import Evaluator
-from understudy.methods.price import flops_per_update, price, tokens_per_update
 from understudy.policy import resolve_device
 from understudy.routes import gains
 from understudy.routes.auto_config import AutoConfig, checked, recorded
-from understudy.routes.auto_look import first_look, in_flops, known_at_start, outline, rewards_of, value_of
+from understudy.routes.auto_look import first_look, in_flops, known_at_start, outline, price_of, rewards_of, value_of
 from understudy.routes.auto_page import card_lines, write_auto
 from understudy.routes.budget import Budget
 from understudy.routes.decisions import Money, add_decision, line_of, read_decisions
@@ -153,17 +151,14 @@ class _Auto:
         start = self.shared.student if parent == START else str(self.folder / "phases" / parent)
         label = f"phase {line['number'] + 1}, {fields['method']}"
         before = line["spent"]
-        began, pace = time.monotonic(), self.measured.paces.get(fields["method"], 0.0)
 
         def show(phase: str, done: int, total: int, text: str) -> None:
             if phase == "note":
                 self.progress(phase, done, total, text)
                 return
             now = before + (self.budget.spent(read_ledger(path)) if is_run(path) else 0.0)
-            left = (total - done) * ((time.monotonic() - began) / done if done else pace) if phase == "train" else 0.0
             spent = f"{self.budget.shown(now)} of {self.budget.shown(self.budget.amount)} spent"
-            about = f", at most {max(1, round(left / 60))} min left in this phase" if left else ""
-            self.progress(f"{label}: {phase}", done, total, f"{text}; {spent}{about}")
+            self.progress(f"{label}: {phase}", done, total, f"{text}; {spent}")
 
         train(dataclasses.replace(self.shared, student=start, out=str(path), **fields), show, self.note)
 
@@ -171,16 +166,10 @@ class _Auto:
         """Fields of the phase that a choice is: what its line keeps."""
         method, amount = choice.option.method, choice.option.share * self.budget.amount
         row = resolve(dataclasses.replace(self.shared, method=method))
-        lengths = self.measured.lengths
+        measured = self.measured
         if choice.option.parent != START:
-            lengths = after(lengths, row)
-        axis = "flops" if self.budget.axis in ("seconds", "money") else self.budget.axis
-        pace = self.measured.paces.get(method, math.nan)
-        each = self.budget.per_update(
-            tokens_per_update(row, lengths), flops_per_update(row, lengths, self.measured.sizes), pace
-        )
-        each = each or price(axis, row, lengths, self.measured.sizes, pace)
-        updates = max(1, round(amount / each))
+            measured = dataclasses.replace(measured, lengths=after(measured.lengths, row))
+        updates = max(1, round(amount / price_of(self.budget, self.shared, measured, method)))
         column, value = self.budget.limit(amount)
         exact = column in ("", "updates")
         trained = [self.place(line) for line in lines if line["training"]]

@@ -47,6 +47,10 @@ def first_look(config: AutoConfig, budget: Budget, shared: TrainConfig, progress
     measured = look(RouteConfig("+".join(methods), train=shared), models, progress)
     out: dict[str, Any] = {"methods": methods, "measured": measured.to_dict(), "verified": task.verified, "looks": {}}
     budget = in_flops(budget, shared, measured)
+    for method in methods:
+        if not price_of(budget, shared, measured, method) > 0:
+            hint = f"{method} spends no {budget.axis.replace('_', ' ')}: give time, FLOPs, money or updates"
+            raise UserError("budget", config.budget, hint)
     first = price_of(budget, shared, measured, methods[0])
     if budget.amount < FIRST * first:
         hint = f"{FIRST} updates of {methods[0]} already take {budget.shown(FIRST * first)}: give more"

@@ -84,6 +84,8 @@ def test_what_it_leaves(tmp_path: Path) -> None:
     ("changes", "field", "hint"),
     [
         ({"budget": "updates=3"}, "budget", "10 updates of sft already take"),
+        ({"budget": "expert_tokens_scored=1e6"}, "budget", "sft spends no expert tokens scored"),
+        ({"budget": "eval_seconds=60"}, "budget", "sft spends no eval seconds"),
         ({"budget": "2 fortnights"}, "budget", "unknown unit"),
         ({"expert": ""}, "expert", "missing"),
         ({"student": ""}, "student", "missing"),

@@ -1,4 +1,4 @@
-"""Replays of decision rules on rows made by hand: whoever is right must win, and nothing may look at the answer."""
+"""Replays of decision rules on rows made by hand: the best route must win, and nothing may look at the answer."""
 
 from __future__ import annotations
 
