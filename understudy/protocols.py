@@ -207,7 +207,7 @@ class Task(ABC):
     stop: tuple[str, ...] = ()
     """Texts that end a completion; those of one token also stop the sampler (Policy.add_stop_tokens)."""
     verified: bool = True
-    """Whether `verify` tells right from wrong; False = a diagnosis does without rewards."""
+    """Whether `verify` tells right from wrong on train prompts; False = there are no rewards, and nothing is graded."""
 
     @abstractmethod
     def prompts(self, split: str, n: int, seed: int, start: int = 0) -> list[Prompt]:
@@ -216,6 +216,18 @@ class Task(ABC):
     def size(self, split: str) -> int | None:
         """Distinct prompts of a split; None = an endless stream. UserError: unknown split."""
         return None
+
+    def graded(self, split: str) -> bool:
+        """Whether `verify` tells right from wrong on the prompts of a split."""
+        return self.verified
+
+    def about(self) -> str:
+        """One line on what was read and how it is used, for the user; "" where the name says it all."""
+        return ""
+
+    def digest(self) -> str:
+        """A hash of the data behind the task: the same name with another digest is another task. "" = none is read."""
+        return ""
 
     @abstractmethod
     def verify(self, prompt: Prompt, text: str, ended: bool) -> float:
@@ -226,7 +238,7 @@ class Task(ABC):
         return [self.verify(*completion) for completion in completions]
 
     def verify_all(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
-        """The rollouts with their rewards."""
+        """The rollouts with their rewards; None for prompts that are not graded."""
         rewards = self.verify_many([(r.prompt, r.text, r.ended) for r in rollouts])
         return [replace(r, reward=reward) for r, reward in zip(rollouts, rewards)]
 
@@ -248,7 +260,7 @@ class Task(ABC):
 
     def check(self, n: int = 8) -> None:
         """UserError unless the verifier accepts the gold answers of the first `n` prompts of every split."""
-        for split in self.splits:
+        for split in filter(self.graded, self.splits):
             size = self.size(split)
             for prompt in self.prompts(split, n if size is None else min(n, size), seed=0):
                 gold = self.gold(prompt)
