@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 
@@ -74,7 +75,7 @@ def test_a_process_that_dies_is_replaced(pool: Pool) -> None:
 
 def test_verdicts_are_remembered(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     assert pool.check([("x+8", "8+x")] * 3) == [True] * 3
-    monkeypatch.setattr(pool, "_run", lambda pairs: pytest.fail("asked again"))
+    monkeypatch.setattr(pool, "run", lambda requests: pytest.fail("asked again"))
     assert pool.check([("x+8", "8+x")]) == [True]
 
 
@@ -96,6 +97,6 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_broken_installation_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches a pool that waits without end for a process that cannot import math-verify."""
     monkeypatch.setenv("PYTHONPATH", "")
-    monkeypatch.setattr(mathpool.sys, "executable", "/bin/true")
+    monkeypatch.setattr(sys, "executable", "/bin/true")
     with pytest.raises(UserError, match="before it was ready"):
         Pool(1, 1.0).check([("x", "y")])
