@@ -12,7 +12,54 @@ from understudy.tasks.text.catalog import DATASETS
 
 
 @dataclass(frozen=True)
-class TextConfig:
+class Wording:
+    """How a problem is asked, and what of a completion is read."""
+
+    template: str = option("plain", choices=("plain", "chat"))
+    """plain (text, for base models) or chat (the model's own chat template with its generation prompt)."""
+    system: str = ""
+    """System prompt (chat), or first lines (plain). @FILE reads it from a file, for text with commas."""
+    instruction: str | None = None
+    """Written after each problem; @FILE reads it from a file, `none` = nothing. Default: the data set's."""
+    prefill: str = ""
+    """First words of every completion, given in the prompt, such as a thinking tag; @FILE reads it from a file."""
+    thinking: str = "think"
+    """Name of the tags whose contents are not graded: think for <think>...</think>. none = grade everything."""
+    thinking_open: bool = False
+    """The prompt (template or prefill) opens the thought, so that a completion which never closes it is wrong."""
+    stop: str = ""
+    """Texts that end a completion, separated by || (\\n is a line break). One-token ones also stop the sampler."""
+
+    def check_wording(self) -> None:
+        good = self.thinking.replace("_", "").isalnum()
+        require(self, "task", ("thinking", good, "must be the name of a tag, or none"))
+
+    @property
+    def tag(self) -> str:
+        return "" if self.thinking == "none" else self.thinking
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        texts = filter(None, self.stop.split("||"))
+        return tuple(text.replace("\\n", "\n").replace("\\t", "\t") for text in texts)
+
+    def words(self, field: str, default: str = "") -> str:
+        """The text of system, instruction or prefill: literal, `none`, or read from @FILE."""
+        value = getattr(self, field)
+        if value is None:
+            return default
+        if value == "none":
+            return ""
+        if not value.startswith("@"):
+            return str(value)
+        try:
+            return Path(value[1:]).expanduser().read_text(encoding="utf-8").removesuffix("\n")
+        except (OSError, ValueError) as error:
+            raise UserError(f"task.{field}", value, f"cannot be read ({error})") from None
+
+
+@dataclass(frozen=True)
+class TextConfig(Wording):
     path: str = ""
     """JSON lines or parquet file, or folder of them by split. Default: the data set's id on the hub."""
     hub: str = ""
@@ -35,20 +82,6 @@ class TextConfig:
     """Where the forget split is."""
     test_share: float = option(0.1, within="(0, 1)")
     """Share of the problems held out, by a hash of each, where there is no official test split."""
-    template: str = option("plain", choices=("plain", "chat"))
-    """plain (text, for base models) or chat (the model's own chat template with its generation prompt)."""
-    system: str = ""
-    """System prompt (chat), or first lines (plain). @FILE reads it from a file, for text with commas."""
-    instruction: str | None = None
-    """Written after each problem; @FILE reads it from a file, `none` = nothing. Default: the data set's."""
-    prefill: str = ""
-    """First words of every completion, given in the prompt, such as a thinking tag; @FILE reads it from a file."""
-    thinking: str = "think"
-    """Name of the tags whose contents are not graded: think for <think>...</think>. none = grade everything."""
-    thinking_open: bool = False
-    """The prompt (template or prefill) opens the thought, so that a completion which never closes it is wrong."""
-    stop: str = ""
-    """Texts that end a completion, separated by || (\\n is a line break). One-token ones also stop the sampler."""
     shots: int | None = None
     """Worked examples before each problem. Default: none (mmlu 5, of the same subject)."""
     verifier: str = ""
@@ -80,28 +113,5 @@ class TextConfig:
         require(
             self, "task",
             ("shots", self.shots is None or 0 <= self.shots <= 64, "must be 0..64"),
-            ("thinking", self.thinking.replace("_", "").isalnum(), "must be the name of a tag, or none"),
         )  # fmt: skip
-
-    @property
-    def tag(self) -> str:
-        return "" if self.thinking == "none" else self.thinking
-
-    @property
-    def stops(self) -> tuple[str, ...]:
-        texts = filter(None, self.stop.split("||"))
-        return tuple(text.replace("\\n", "\n").replace("\\t", "\t") for text in texts)
-
-    def words(self, field: str, default: str = "") -> str:
-        """The text of system, instruction or prefill: literal, `none`, or read from @FILE."""
-        value = getattr(self, field)
-        if value is None:
-            return default
-        if value == "none":
-            return ""
-        if not value.startswith("@"):
-            return str(value)
-        try:
-            return Path(value[1:]).expanduser().read_text(encoding="utf-8").removesuffix("\n")
-        except (OSError, ValueError) as error:
-            raise UserError(f"task.{field}", value, f"cannot be read ({error})") from None
+        self.check_wording()
