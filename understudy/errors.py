@@ -1,4 +1,4 @@
-"""The one error that a user's mistake raises."""
+"""The error that a user's mistake raises, and what ends interrupted work."""
 
 from __future__ import annotations
 
@@ -16,3 +16,20 @@ class UserError(Exception):
             shown = shown[:297] + "..."
         line = f"{field}: {shown}: {hint}" if shown else f"{field}: {hint}"
         super().__init__(" ".join(line.split()))
+
+
+class Interrupted(KeyboardInterrupt, SystemExit):
+    """Ctrl-C or SIGTERM: what can be saved is saved; str() says how to resume.
+
+    No Exception, so that `except Exception` does not go on after it: it ends the program, with status 128 + signal
+    (130 or 143), unless a caller handles it by name, or as the KeyboardInterrupt that it is.
+    """
+
+    code: int
+
+    def __init__(self, message: str = "", number: int = 2) -> None:
+        super().__init__(message)
+        self.number, self.code = number, 128 + number
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""

@@ -118,7 +118,7 @@ def wait(pid: int) -> int:
 
 def without_times(value: Any) -> Any:
     if isinstance(value, dict):
-        times = {"seconds", "train_seconds", "eval_seconds"}
+        times = {"seconds", "seconds_sample", "seconds_score", "seconds_learn", "train_seconds", "eval_seconds"}
         return {k: without_times(v) for k, v in value.items() if k not in times}
     return [without_times(v) for v in value] if isinstance(value, list) else value
 

@@ -59,7 +59,7 @@ def untimed(run: Path, kind: str = "train") -> list[dict[str, Any]]:
     out = []
     for line in read_metrics(run, kind):
         line["ledger"] = {k: v for k, v in line["ledger"].items() if "seconds" not in k}
-        out.append({k: v for k, v in line.items() if k != "seconds"})
+        out.append({k: v for k, v in line.items() if not k.startswith("seconds")})
     return out
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
 from understudy import __version__
 from understudy.cli.commands import COMMANDS, find, listing
-from understudy.errors import UserError
+from understudy.errors import Interrupted, UserError
 
 HELP = f"""understudy {__version__}: should a student model imitate its expert offline or online?
 
@@ -29,7 +30,7 @@ A mistake is reported in one line (field: value: hint), with exit status 2. Ctrl
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the exit status: 0 done, 2 a mistake that the user can fix, 130 interrupted and saved."""
+    """Run one command; the exit status: 0 done, 2 a mistake that the user can fix, 130 or 143 interrupted and saved."""
     args = list(sys.argv[1:] if argv is None else argv)
     if not args or args[0] in ("-h", "--help", "help"):
         print(HELP, end="")
@@ -51,13 +52,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone (| head)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
+    except Interrupted as stop:
+        print(f"interrupted: {stop}", file=sys.stderr)
+        return stop.code
     except KeyboardInterrupt:
         print("interrupted: the same command resumes from the last checkpoint", file=sys.stderr)
         return 130
 
 
+def _terminate(number: int, _: object) -> None:
+    raise Interrupted("the same command resumes from what was saved", number)
+
+
 def entry() -> NoReturn:
-    """Run `main` and end the process with its status."""
+    """Run `main` and end the process with its status. SIGTERM closes what a command has opened, as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, _terminate)
     status = main()
     distributed = sys.modules.get("understudy.distributed")  # imported by the commands that need it, not for --help
     if distributed is not None:

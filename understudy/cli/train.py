@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from understudy import distributed
 from understudy.cli import options
-from understudy.config import TrainConfig, read_fields
-from understudy.errors import UserError
+from understudy.config import TrainConfig, read_fields, resolve
+from understudy.errors import Interrupted, UserError
 from understudy.evaluation import intervals
 from understudy.evaluation.numbers import count, duration, large
 from understudy.routes.route import RouteConfig, RouteFields
@@ -55,11 +55,14 @@ def train_command(args: Sequence[str]) -> int:
         read=load,
     )
     distributed.launched()  # refuses a launcher whose processes do not know of each other
-    from understudy.training.train import Interrupted, train  # seconds of imports, which --help does not need
-
     route = _route(config)
+    if route is None:
+        resolve(TrainConfig(**_fields(config, TrainConfig)))  # a mistake in the options is found at once
     try:
         with Board() as board:
+            board.progress("loading", 0, 1, "libraries")
+            from understudy.training.train import train  # seconds of imports, which --help does not need
+
             if route is None:
                 path = train(TrainConfig(**_fields(config, TrainConfig)), board.progress)
             else:
@@ -68,8 +71,8 @@ def train_command(args: Sequence[str]) -> int:
                 path = train_route(route, board.progress, announce=_announce)
     except Interrupted as stop:
         if distributed.is_main():
-            console.print(f"interrupted: {stop}")
-        return 130
+            console.print(f"interrupted: {stop}", markup=False)
+        return stop.code
     except UserError as error:
         if not distributed.should_report(str(error)):
             return 2

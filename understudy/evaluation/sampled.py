@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from understudy import distributed
+from understudy import distributed, running
 from understudy.errors import UserError
 from understudy.evaluation.choices import choose_all, is_choice
 from understudy.methods import divergences
@@ -152,6 +152,7 @@ def compared(
     size = chunk_of(first.vocabulary, torch.device("cpu"))
     for packs in padding.split(range(len(rollouts)), rollouts.__getitem__, ROWS, TOKENS):
         rows = [i for pack in packs for i in pack]
+        running.check()
         part = [[rollouts[i]] for i in rows]
         ids_N = torch.tensor([i for (r,) in part for i in r.ids])
         p, q = first.signal(part), second.signal(part)

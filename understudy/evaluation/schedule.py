@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Any
 
-from understudy import distributed
+from understudy import distributed, running
 from understudy.config import Resolved
+from understudy.evaluation.numbers import duration
 from understudy.evaluation.sampled import (
     Sampled,
     held_out,
@@ -24,6 +26,7 @@ from understudy.runs.directory import RunDir
 from understudy.terminal import Progress
 from understudy.types import Ledger, Prompt, Rollout
 
+LONG = 5.0  # seconds from which an evaluation has a line of its own
 SHOWN = 6  # prompts whose completions go to samples.jsonl
 
 
@@ -45,6 +48,8 @@ class Evaluator:
         self._load = expert if config.eval_expert else None
         self.room = config.max_new_tokens or task.max_new_tokens
         self.seed = sampling_seed(config.seed, config.eval_seed)
+        self.latest = ""
+        """The accuracy that was measured last, for the progress."""
         self._experts: dict[tuple[str, int, int], Sampled | None] = {}
 
     @cached_property
@@ -81,9 +86,12 @@ class Evaluator:
         """One eval line: (the student's completions, its divergences from the expert per prompt)."""
         began = time.perf_counter()
         prompts = held_out(self.task, self.student, split, n, self.config.eval_seed, self.room)
-        student = self._sample(self.student, prompts, k)
-        expert = self._expert_on(split, n, k)
-        table = self._divergences(student, expert)
+        with self._shown(split, "sampled and greedy completions"):
+            student = self._sample(self.student, prompts, k)
+        with self._shown(split, "the expert's completions"):
+            expert = self._expert_on(split, n, k)
+        with self._shown(split, "divergences"):
+            table = self._divergences(student, expert)
         if shown:
             self._show_samples(step, split, student, expert)
         self.ledger.eval_seconds += time.perf_counter() - began
@@ -92,7 +100,18 @@ class Evaluator:
             record[name] = sum(table[name]) / len(table[name]) if name in table else None
         record["expert"] = expert.summary(self.task.keywords) if expert is not None else None
         self.run.log(record | {"ledger": self.ledger.as_dict()})
+        self.latest = f"accuracy {record['sampled']:.2f} (update {step}, {split})"
+        if (seconds := time.perf_counter() - began) >= LONG:
+            self.show("evaluation", n, n, f"{self.latest}, {duration(seconds)}")
         return student, table
+
+    def _shown(self, split: str, what: str) -> AbstractContextManager[None]:
+        """Inside it, the rows that are done are shown."""
+
+        def listener(done: int, total: int, left: float) -> None:
+            self.show("evaluation", done, total, f"{split}, {what}, at most {duration(left)} left")
+
+        return running.reporting(listener)
 
     def _expert_on(self, split: str, n: int, k: int) -> Sampled | None:
         if self.expert is None or "sample" not in self.expert.capabilities or not self.expert.held_out:

@@ -96,13 +96,11 @@ def run_training(config: TrainConfig, progress: Progress, note: Note) -> None:
 
 def attempt(job: Job, progress: Progress, note: Note) -> Failure | None:
     """Run a job in a process of its own; None, or what went wrong."""
-    from understudy.training.train import Interrupted  # imports torch
-
     try:
         job.run(progress, note)
     except UserError as error:
         return error.field, f"{error.value} (job {job.name})", error.hint
-    except (Interrupted, KeyboardInterrupt):
+    except KeyboardInterrupt:  # Interrupted is one
         return "run", job.name, "interrupted; the same command resumes it"
     except BaseException as error:
         traceback.print_exc(file=sys.stderr)

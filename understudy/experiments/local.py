@@ -29,13 +29,9 @@ class ThisProcess:
 
     def start(self, job: Job) -> None:
         """Run it to its end."""
-        from understudy.training.train import Interrupted  # imports torch
-
         error: UserError | None = None
         try:
             job.run(partial(self.show, job.name), partial(self.show, job.name, "note", 0, 0))
-        except Interrupted as stop:
-            raise KeyboardInterrupt(str(stop)) from None
         except UserError as mistake:
             error = mistake
         self.results.append((job.name, error))

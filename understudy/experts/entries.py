@@ -9,6 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from understudy import running
 from understudy.policy.signals import HiddenSignal
 from understudy.protocols import Expert, Supervision
 from understudy.types import Rollout, Signal
@@ -98,7 +99,8 @@ class Streamed(Kept):
     def signal(self, packs: Sequence[Sequence[int]]) -> Signal:
         rows = [i for pack in packs for i in pack]
         with self._news:
-            self._news.wait_for(lambda: self._error is not None or all(i in self._there for i in rows))
+            while not self._news.wait_for(lambda: self._error is not None or all(i in self._there for i in rows), 1.0):
+                running.check()
             if self._error is not None and not all(i in self._there for i in rows):
                 raise self._error
         return self._of([self._there[i] for i in rows])

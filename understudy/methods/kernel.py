@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from understudy import running
 from understudy.methods import divergences
 from understudy.methods.losses import Objective, divergence, log_of, surrogate, wide
 from understudy.types import Batch
@@ -144,6 +145,7 @@ class _FusedHead(torch.autograd.Function):
             losses, logps = [], []
             table = Table(w, b, min(size, len(hidden_ND)))
             for at in chunks(len(hidden_ND), size):
+                running.check()
                 h = hidden_ND[at].to(dtype)
                 part = evaluate(*table.logits(h), batch, objective, at, entropies)
                 losses.append(part.loss_n)

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from understudy import running
 from understudy.protocols import Stepper
 from understudy.types import Prompt
 
@@ -73,6 +74,7 @@ class Decoder:
         b, s, _ = x_BSD.shape
         h, k, d = self.heads, self.kv_heads, self.head_dim
         for i, layer in enumerate(self.layers):
+            running.check()
             qkv = layer.qkv(layer.norm_in(x_BSD)).view(b, s, h + 2 * k, d).transpose(1, 2)
             if layer.norm_q is None or layer.norm_k is None:
                 qk = qkv[:, : h + k]

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from understudy import running
 from understudy.errors import UserError
 from understudy.methods.kernel import Entropies, Losses, chunk_of, chunks, token_losses
 from understudy.methods.losses import Objective
@@ -72,6 +73,7 @@ class Policy:
         self.pad_id: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.end_ids[0]
         self.context: int = int(getattr(model.config, "max_position_embeddings", 0) or 0)
         self.body_is_enough = self._probe_head()
+        _stop_between_layers(model)
 
     # -- text ---------------------------------------------------------------------------------------------------
 
@@ -322,6 +324,35 @@ class Policy:
             full = self.model(input_ids=ids, use_cache=False).logits
             body = self.model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
             return torch.equal(full, self.model.get_output_embeddings()(body))
+
+
+def _stop_between_layers(model: Any) -> None:
+    """Let a forward and a backward pass end between two blocks of the model when the process is to stop.
+
+    One pass of a large micro-batch through a large model can take minutes.
+    """
+    blocks = max((m for m in model.modules() if isinstance(m, nn.ModuleList)), key=_size, default=())
+    for block in blocks:
+        block.register_forward_pre_hook(_before_block)
+        block.register_forward_hook(_after_block)
+
+
+def _size(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def _before_block(module: nn.Module, inputs: Any) -> None:
+    running.check()
+
+
+def _after_block(module: nn.Module, inputs: Any, output: Any) -> None:
+    hidden = output[0] if isinstance(output, tuple) else output
+    if isinstance(hidden, Tensor) and hidden.requires_grad:
+        hidden.register_hook(_in_backward)
+
+
+def _in_backward(grad: Tensor) -> None:
+    running.check()
 
 
 def _identity(x: Tensor) -> Tensor:

@@ -7,12 +7,14 @@ at which rows have ended.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from understudy import running
 from understudy.protocols import Stepper
 from understudy.randomness import uniforms
 from understudy.types import Prompt, Rollout
@@ -145,13 +147,28 @@ def draw(
         if not greedy:
             u = np.stack([uniforms(seed, names[i][0].key, names[i][1], max_new_tokens) for i in rows])
         steps = start([names[i][0] for i in rows])
-        drawn = _draw_rows(steps, u, len(rows), end_ids, max_new_tokens, temperature, top_p)
+        report = _reporter(at, len(rows), len(order), size, max_new_tokens)
+        drawn = _draw_rows(steps, u, len(rows), end_ids, max_new_tokens, temperature, top_p, report)
         done.update(zip(rows, drawn))
     texts = decode([done[i][0] for i in range(len(names))])
     return [
         Rollout(p, s, tuple(done[i][0]), tuple(done[i][1]), done[i][2], texts[i], actor)
         for i, (p, s) in enumerate(names)
     ]
+
+
+def _reporter(before: int, rows: int, total: int, size: int, room: int) -> Callable[[int, int], None]:
+    """What _draw_rows calls before each token with (its number, rows that go on): see running.report.
+
+    The rows that are left take at most the room of their completions, at the pace so far.
+    """
+    began, batches = time.perf_counter(), -(-(total - before - rows) // size)
+
+    def report(t: int, going: int) -> None:
+        pace = (time.perf_counter() - began) / max(t, 1)
+        running.report(before + rows - going, total, pace * (room - t + batches * room))
+
+    return report
 
 
 def rows_together(longest: int, vocabulary: int = 0, device: str = "cpu") -> int:
@@ -162,7 +179,7 @@ def rows_together(longest: int, vocabulary: int = 0, device: str = "cpu") -> int
 
 def _draw_rows(
     steps: Stepper, u: np.ndarray | None, rows: int, end_ids: Sequence[int], max_new_tokens: int, temperature: float,
-    top_p: float,
+    top_p: float, report: Callable[[int, int], None] = lambda t, going: None,
 ) -> list[tuple[list[int], list[float], bool]]:  # fmt: skip
     """Per row (tokens, log-probs, whether it ended). Between two looks, rows that have ended go on; that is cut off."""
     live = np.arange(rows)
@@ -170,6 +187,7 @@ def _draw_rows(
     u_BT = ends = has_ended = None
     look = 1
     for t in range(max_new_tokens):
+        report(t, len(live))
         logits_BV = transform(steps.next_logits(), temperature, top_p)
         if has_ended is None or ends is None:
             device = logits_BV.device

@@ -222,6 +222,21 @@ class RunDir:
         self._prune(target)
         return target
 
+    @property
+    def saved(self) -> int:
+        """The step of the newest good checkpoint; 0 = there is none, or it is the start's."""
+        return self._step or 0
+
+    def lengths(self) -> dict[str, int]:
+        """The length of each log in bytes, for `rewind`."""
+        return self._logs.lengths()
+
+    def rewind(self, lengths: Mapping[str, int]) -> None:
+        """Cut the logs back to these lengths: what was logged since is repeated."""
+        if self.writes:
+            with self._explained():
+                self._logs.cut(lengths, self.note)
+
     def _prune(self, newest: Path) -> None:
         with os_errors_explained(self.path):
             for damaged in newest.parent.glob("damaged-*"):

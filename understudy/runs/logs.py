@@ -37,6 +37,10 @@ class Logs:
         """Flush the logs to the disk; the length of each in bytes."""
         for handle in self._handles.values():
             os.fsync(handle)
+        return self.lengths()
+
+    def lengths(self) -> dict[str, int]:
+        """The length of each log in bytes, as far as this process has written it."""
         return {name: _length(self.folder / name) for name in (METRICS, SAMPLES)}
 
     def cut(self, lengths: Mapping[str, int], note: Callable[[str], None]) -> None:

@@ -6,6 +6,7 @@ Each function computes one cell of the table; none knows a method's name.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
@@ -148,8 +149,17 @@ def count_scored(ledger: Ledger, rollouts: Sequence[Rollout]) -> None:
     ledger.expert_prompt_tokens += prompt_tokens(rollouts)
 
 
-def batches(parts: Sequence[Sequence[Sequence[Labelled]]], student: Policy) -> Generator[Batch, None, None]:
-    """What the loss kernels read, one batch per part (see `split`).
+@dataclass
+class Clock:
+    """Seconds that were spent waiting for the expert."""
+
+    seconds: float = 0.0
+
+
+def batches(
+    parts: Sequence[Sequence[Sequence[Labelled]]], student: Policy, clock: Clock | None = None
+) -> Generator[Batch, None, None]:
+    """What the loss kernels read, one batch per part (see `split`). clock: counts the time that the expert takes.
 
     The expert works on a part when it is reached; on another device than the student's, in a thread, one part ahead.
     Close this generator where it is not read to its end.
@@ -162,7 +172,11 @@ def batches(parts: Sequence[Sequence[Sequence[Labelled]]], student: Policy) -> G
             signals = stack.enter_context(closing(ahead(jobs)))
         for s in supervisions:
             stack.callback(s.stop)
-        for packs, signal in zip(parts, signals):
+        for packs in parts:
+            began = time.perf_counter()
+            signal = next(signals)
+            if clock is not None:
+                clock.seconds += time.perf_counter() - began
             padded = pad([[x.rollout for x in pack] for pack in packs], student.pad_id, student.device)
             rows = [x for pack in packs for x in pack]
             yield Batch(

@@ -6,6 +6,7 @@ Everything is a function of (configuration, step, current weights): a resumed ru
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -14,9 +15,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from understudy import distributed
+from understudy import distributed, running
 from understudy.config import Resolved
 from understudy.errors import UserError
+from understudy.evaluation.numbers import duration
 from understudy.experts.entries import Kept
 from understudy.policy import Policy
 from understudy.protocols import Supervision, Task
@@ -52,16 +54,22 @@ class RolloutSource:
         self._reused: tuple[int, list[Labelled]] = (-1, [])
         self.seen: Seen | None = None
         """What the student's completions show that are new in this update; None: there are none."""
+        self.seconds = {"sample": 0.0, "score": 0.0}
+        """What this update's completions and the expert's scores of them have taken."""
         self._sampled: tuple[int, list[Rollout]] = (-1, [])  # the chunk of replay fixed in use
 
     def labelled(self, step: int) -> list[Labelled]:
         """The labelled rollouts of update `step` (0, 1, ...): this process's share."""
         self.seen = None
+        self.seconds = dict.fromkeys(self.seconds, 0.0)
         replay = {"fixed": self.fixed, "fresh": self.fresh, "aggregate": self.aggregate, "round": self.round}
         return replay[self.config.replay](step)
 
     def _act(self, prompts: Sequence[Prompt], name: object, round_: int = 0) -> list[Rollout]:
-        rollouts = self.actor.act(prompts, name, round_)
+        began = time.perf_counter()
+        with running.reporting(lambda done, total, left: self.show("sampling", done, total, _at_most(left))):
+            rollouts = self.actor.act(prompts, name, round_)
+        self.seconds["sample"] += time.perf_counter() - began
         if self.actor.sampler is not None and rollouts and rollouts[0].actor != "expert":
             self.run.describe(sampler=self.actor.sampler.facts)  # what its first refresh has measured
         return rollouts
@@ -90,8 +98,9 @@ class RolloutSource:
         supervision = supervision and (supervision[0], [supervision[1][i] for i in kept])
         needs = c.target != "token" or c.weight == "log_ratio"
         expert = self.actor.expert() if needs and targets is None and supervision is None else None
-        spent = Ledger()
+        spent, began = Ledger(), time.perf_counter()
         out = label([rollouts[i] for i in kept], c, self.student, expert, spent, targets, supervision)
+        self.seconds["score"] += time.perf_counter() - began
         names = ("expert_calls", "expert_tokens_scored", "expert_prompt_tokens")
         for name, total in zip(names, distributed.total([getattr(spent, name) for name in names])):
             setattr(self.ledger, name, getattr(self.ledger, name) + int(total))
@@ -249,6 +258,10 @@ class RolloutSource:
             if targets is not None:
                 count_scored(self.ledger, rollouts)
         return round_
+
+
+def _at_most(seconds: float) -> str:
+    return f"at most {duration(seconds)} left"
 
 
 def samples_are_kept(config: Resolved, folder: Path) -> bool:

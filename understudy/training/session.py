@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,9 +17,9 @@ from typing import Any
 
 import torch
 
-from understudy import distributed
+from understudy import distributed, running
 from understudy.config import GUARD_FIELDS, VOLATILE, Resolved, TrainConfig, to_dict
-from understudy.errors import UserError
+from understudy.errors import Interrupted, UserError
 from understudy.evaluation.numbers import duration
 from understudy.evaluation.sampled import held_out, splits_of
 from understudy.evaluation.schedule import Evaluator
@@ -31,6 +30,7 @@ from understudy.methods import table
 from understudy.policy import Policy, check_same_language, load_policy, resolve_device
 from understudy.policy.sharding import shard
 from understudy.protocols import Expert, Task
+from understudy.runs.checkpoint import random_state, set_random_state
 from understudy.runs.directory import RunDir
 from understudy.runs.provenance import provenance
 from understudy.runs.read import is_run, read_config, read_provenance
@@ -52,10 +52,6 @@ from understudy.training.vllm_sampler import VllmSampler
 from understudy.types import Ledger, flops_of
 
 
-class Interrupted(Exception):
-    """Ctrl-C: everything is saved; str() says how to resume."""
-
-
 @dataclass
 class Session:
     """One open training: what the loop reads and calls."""
@@ -71,8 +67,6 @@ class Session:
     run: RunDir
     ledger: Ledger
     show: Progress
-    stop_requested: Callable[[], bool]
-    """Whether this process is to stop."""
     monitor: Monitor
     guarding: Guarding
     weights: tuple[float, float]
@@ -80,12 +74,37 @@ class Session:
 
     def interrupted(self) -> bool:
         """Whether any process is to stop."""
-        return distributed.any_of(self.stop_requested())
+        return distributed.any_of(bool(running.requested()))
 
-    def stopped(self, step: int) -> Interrupted:
-        """The exception that ends an interrupted training, which is saved at `step`."""
-        self.run.status("stopped", "interrupted", step=step)
-        return Interrupted(f"saved at update {step} of {self.config.updates}; the same command resumes from there")
+    def stopped(self, number: int = 0) -> Interrupted:
+        """The exception that ends an interrupted training; it says where the next one goes on. number: the signal."""
+        saved, n = self.run.saved, self.config.updates
+        if not self.run.done:
+            self.run.status("stopped", "interrupted", step=saved)
+        where = f"saved at update {saved} of {n}; the same command resumes from there"
+        if not saved:
+            where = "before the first update was saved; the same command begins again"
+        if self.run.done:
+            where = f"{self.run.path} was finished before"
+        return Interrupted(where, number or running.requested() or signal.SIGINT)
+
+    @contextmanager
+    def repeatable(self, step: int, savable: bool) -> Iterator[None]:
+        """Around update `step` before it changes a weight: where it is stopped, the state before it is saved.
+
+        savable: whether a resume can begin here; else the last checkpoint stays.
+        """
+        ledger, random, lengths = self.ledger.as_dict(), random_state(), self.run.lengths()
+        try:
+            yield
+        except Interrupted:
+            for name, value in ledger.items():
+                setattr(self.ledger, name, value)
+            if savable and step > self.run.saved:
+                self.run.rewind(lengths)
+                set_random_state(random)
+                self.save(step)
+            raise
 
     def spent(self) -> float:
         """Share of `budget` that the ledger's column `budget_axis` has reached, the same in all processes."""
@@ -107,8 +126,9 @@ class Session:
         }  # fmt: skip
         save_state(self.run, step, self.student, self.optimizer, state)
 
-    def log(self, step: int, metrics: dict[str, Any], began: float) -> None:
-        """Count and record update `step`; began: when it did, by time.perf_counter."""
+    def log(self, step: int, metrics: dict[str, Any], began: float, scored: float = 0.0) -> None:
+        """Count and record update `step`; began: when it did, by time.perf_counter; scored: seconds of it that the
+        expert took while the student learned."""
         self.ledger.updates += 1
         self.ledger.student_tokens_trained += metrics["tokens"]
         self.ledger.student_prompt_tokens_trained += metrics.pop("prompt_tokens")
@@ -116,17 +136,20 @@ class Session:
         self.ledger.flops = flops_of(self.ledger.as_dict(), *self.weights)
         record = {"kind": "train", "step": step + 1, "lr": self.optimizer.param_groups[0]["lr"]} | metrics
         record |= self.monitor.add(self.rollouts.seen)
-        self.run.log(record | {"seconds": time.perf_counter() - began, "ledger": self.ledger.as_dict()})
+        seconds, sample = time.perf_counter() - began, self.rollouts.seconds["sample"]
+        score = self.rollouts.seconds["score"] + scored
+        parts = {"seconds_sample": sample, "seconds_score": score, "seconds_learn": seconds - sample - score}
+        self.run.log(record | {"seconds": seconds} | parts | {"ledger": self.ledger.as_dict()})
         self.show("train", step + 1, self.config.updates, self._note(step + 1, metrics["loss"]))
 
     def _note(self, step: int, loss: float | None) -> str:
-        """For the progress: loss, reward with its band, time left."""
+        """For the progress: loss, reward with its band, the last accuracy, time left."""
         c, spent = self.config, self.ledger
         share = step / c.updates
         if c.budget:
             share = max(share, getattr(spent, c.budget_axis) / c.budget)
         left = (spent.train_seconds + spent.eval_seconds) * (1 - share) / share
-        parts = [f"loss {loss:.3f}" if loss is not None else "no data", self.monitor.shown]
+        parts = [f"loss {loss:.3f}" if loss is not None else "no data", self.monitor.shown, self.evaluator.latest]
         parts.append(f"{duration(left)} left" if share < 1 else "")
         return ", ".join(filter(None, parts))
 
@@ -179,7 +202,7 @@ def open_session(config: Resolved, progress: Progress, note: Callable[[str], Non
         run = run or stack.enter_context(_open_run(config, recorded, note))
         if sampler is not None:
             stack.callback(sampler.close)
-        stop_requested = stack.enter_context(_interruptible())
+        stack.enter_context(_interruptible())
         optimizer = torch.optim.AdamW(
             student.trained().values(), lr=config.lr, betas=(0.9, config.adam_beta2), weight_decay=config.weight_decay
         )
@@ -205,7 +228,7 @@ def open_session(config: Resolved, progress: Progress, note: Callable[[str], Non
         guarding = Guarding(config, rollouts.actor, run, ledger, spend, guard)
         yield Session(
             config, recorded, first_step, student, optimizer, rollouts, evaluator, run, ledger, progress,
-            stop_requested, monitor, guarding, sizes,
+            monitor, guarding, sizes,
         )  # fmt: skip
 
 
@@ -309,23 +332,11 @@ def _check_prompts(config: Resolved, task: Task, student: Policy) -> None:
     student.check_room(student.encode(task.prompts("train", config.prompts_per_update, config.seed)), room)
 
 
-@contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
-    """The first Ctrl-C requests a stop after this update, the second one stops at once."""
-    requested = threading.Event()
+def _interruptible() -> AbstractContextManager[None]:
+    """The first Ctrl-C or SIGTERM stops at the next check, several processes after this update; the second at once."""
 
-    def handler(number: int, _: Any) -> None:
-        if requested.is_set() and (distributed.size() == 1 or number == signal.SIGINT):
-            # (torchrun sends each of its processes a SIGTERM after a Ctrl-C that has reached them already)
-            raise KeyboardInterrupt
-        requested.set()
+    def again(number: int) -> bool:
+        # (torchrun sends each of its processes a SIGTERM after a Ctrl-C that has reached them already)
+        return distributed.size() == 1 or number == signal.SIGINT
 
-    if threading.current_thread() is not threading.main_thread():
-        yield requested.is_set
-        return
-    before = {s: signal.signal(s, handler) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield requested.is_set
-    finally:
-        for s, old in before.items():
-            signal.signal(s, old)
+    return running.interruptible(lambda: distributed.size() == 1, again)

@@ -9,21 +9,23 @@ from typing import Any
 
 import torch
 
-from understudy import distributed
+from understudy import distributed, running
 from understudy.config import Resolved
 from understudy.errors import UserError
 from understudy.methods.kernel import Entropies
 from understudy.methods.losses import scales
 from understudy.policy import Policy
-from understudy.training.labels import Labelled, batches, empty_row, objective, split
+from understudy.training.labels import Clock, Labelled, batches, empty_row, objective, split
 from understudy.types import prompt_tokens
 
 
 def update(
-    student: Policy, optimizer: torch.optim.Optimizer, labelled: Sequence[Labelled], config: Resolved
-) -> dict[str, Any]:
+    student: Policy, optimizer: torch.optim.Optimizer, labelled: Sequence[Labelled], config: Resolved,
+    clock: Clock | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """One optimizer step on these labelled rollouts; its metrics. No rollouts (none passed): no step.
 
+    clock: counts what the expert takes meanwhile.
     With several processes, each brings its share: the metrics and the step are those of all together.
     """
     rewards = [x.rollout.reward for x in labelled if x.rollout.reward is not None]
@@ -46,8 +48,9 @@ def update(
     if student.shards is not None:  # all make the same number of passes, or they would wait for each other forever
         passes = max(distributed.gathered(len(parts)))
         parts += [[[empty_row(student, goal)]]] * (passes - len(parts))
-    with closing(batches(parts, student)) as stream:
+    with closing(batches(parts, student, clock)) as stream:
         for batch in stream:
+            running.check()  # for the last time before the weights change: what follows is short
             scale_N = scales(batch.row_N, config.reduction, total_tokens, rows)
             pulls = bool(batch.weight_N.any())
             watched = entropies if pulls else None
