@@ -136,6 +136,8 @@ class Guarding:
     """Accuracy that the phase must still be able to add: half-way or later, stop where it is excluded. 0 = go on."""
     guard_trial: float = option(0.0, within="[0, 1)", why="it is a share of the phase")
     """Share of the phase at which rewards must be guard_gain above the start's accuracy, else it stops. 0 = none."""
+    guard_reserve: float = option(0.0, within="[0, 1)", why="it is a share of the budget")
+    """Share of --budget that is kept for the guard's confirmation at the end. 0 = the confirmation comes on top."""
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ from understudy.routes.decisions import Money, add_decision, line_of, read_decis
 from understudy.routes.look import Measured, Models
 from understudy.routes.plan import after
 from understudy.routes.policy import OFFLINE, START, STOP, Choice, Known, Node, Policy, decide
+from understudy.routes.reserve import reserve_of
 from understudy.routes.run import prompts_seen
 from understudy.routes.selection import CARD, copy_model
 from understudy.runs.directory import RunDir, to_stderr
@@ -99,8 +100,13 @@ def why_it_ended(final: dict[str, Any]) -> str:
     """Why the guard ended a phase, or gave up its model at the end; "": it did neither."""
     guard = final.get("guard") or {}
     stop = guard.get("stopped") or {}
-    given_up = guard.get("state") == "restored" and not guard.get("step")
-    return str(stop.get("kind") or ("not confirmed" if given_up else ""))
+    return str(stop.get("kind") or ("not confirmed" if ended_with_start(final) else ""))
+
+
+def ended_with_start(final: dict[str, Any]) -> bool:
+    """Whether the guard gave up all that a phase learned."""
+    guard = final.get("guard") or {}
+    return guard.get("state") == "restored" and not guard.get("step")
 
 
 class _Auto:
@@ -115,6 +121,8 @@ class _Auto:
         self.folder = Path(config.out)
         self.policy, self.gains = Policy(), gains.load()
         self.measured = Measured.from_dict(seen["measured"])
+        dearest = max(price_of(budget, shared, self.measured, method) for method in seen["methods"])
+        self.reserve = reserve_of(budget, seen, dearest)
 
     # -- the loop -----------------------------------------------------------------------------------------------
 
@@ -183,6 +191,8 @@ class _Auto:
         trial = self.policy.trial_at(updates, row.warmup) if choice.trial else 0.0
         if trial:
             fields |= {"guard_gain": self.policy.trial_gain, "guard_trial": trial}
+        if method != OFFLINE and not exact:
+            fields["guard_reserve"] = round(self.reserve.guard(amount), 6)
         return fields
 
     # -- what is known ------------------------------------------------------------------------------------------
@@ -191,19 +201,31 @@ class _Auto:
         return self.folder / "looks" / f"{name}.json"
 
     def look_at(self, line: dict[str, Any]) -> None:
-        """Rewards of a finished phase's model on the look's prompts."""
+        """Rewards of a finished phase's model on the look's prompts: those of its start where it ended with that."""
         path = self.place(line)
         if not self.seen["verified"] or self.look_file(path.name).is_file():
+            return
+        if ended_with_start(read_final(path) or {}):
+            parent = line["training"]["parent"]
+            entry = self.seen["looks"][START] if parent == START else read_json(self.look_file(parent))
+            self._keep_look(path.name, entry | {"ledger": Ledger().as_dict()})
             return
         self.progress("look", 0, 1, path.name)
         task = load_task(self.shared.task)
         student = load_model(str(path), "student", resolve(dataclasses.replace(self.shared, method=OFFLINE)), task)
         models = Models(task, student, None)
-        entry = rewards_of(self.config, self.shared, models, False, self.seen["trained"], self.measured)
-        self.look_file(path.name).parent.mkdir(exist_ok=True)
-        write_json(self.look_file(path.name), entry)
+        left = self.budget.amount - self.spent()
+        entry = rewards_of(
+            self.config, self.shared, models, False, self.seen["trained"], self.measured,
+            lambda ledger: self.budget.spent(ledger) < left,
+        )  # fmt: skip
+        self._keep_look(path.name, entry)
         del models, student
         gc.collect()
+
+    def _keep_look(self, name: str, entry: dict[str, Any]) -> None:
+        self.look_file(name).parent.mkdir(exist_ok=True)
+        write_json(self.look_file(name), entry)
 
     def known(self, lines: list[dict[str, Any]]) -> Known:
         """All finished phases."""
@@ -216,7 +238,7 @@ class _Auto:
                 self.budget.spent(read_ledger(path)) / self.budget.amount,
                 value_of(read_json(file)) if file.is_file() else None, why_it_ended(read_final(path) or {}),
             ))  # fmt: skip
-        left = max(0.0, 1 - self.spent() / self.budget.amount)
+        left = max(0.0, 1 - (self.spent() + self.reserve.after) / self.budget.amount)
         return Known(tuple(nodes), value_of(self.seen["looks"].get("expert")), left, tuple(self.seen["methods"]))
 
     def parts(self) -> list[tuple[str, dict[str, Any]]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 from understudy.config import TrainConfig, resolve
@@ -20,14 +21,17 @@ from understudy.routes.auto_config import AutoConfig, checked
 from understudy.routes.budget import Budget
 from understudy.routes.look import Measured, Models, fresh_prompts, look
 from understudy.routes.policy import OFFLINE, START, STOP, Known, Node, Policy, Value, decide, methods_for
+from understudy.routes.reserve import GUARD, first_looks, reserve_of
 from understudy.routes.route import RouteConfig
 from understudy.tasks import load_task
 from understudy.terminal import Progress
 from understudy.training.session import load_model
-from understudy.types import Ledger, Rollout, flops_of, prompt_tokens
+from understudy.types import Ledger, flops_of, prompt_tokens
 
 FIRST = 10
 """Updates that the first phase must have at least."""
+PART = 64
+"""Prompts of a look that are completed together."""
 
 
 def first_look(config: AutoConfig, budget: Budget, shared: TrainConfig, progress: Progress) -> dict[str, Any]:
@@ -47,20 +51,25 @@ def first_look(config: AutoConfig, budget: Budget, shared: TrainConfig, progress
     measured = look(RouteConfig("+".join(methods), train=shared), models, progress)
     out: dict[str, Any] = {"methods": methods, "measured": measured.to_dict(), "verified": task.verified, "looks": {}}
     budget = in_flops(budget, shared, measured)
+    prices = {method: price_of(budget, shared, measured, method) for method in methods}
     for method in methods:
-        if not price_of(budget, shared, measured, method) > 0:
+        if not prices[method] > 0:
             hint = f"{method} spends no {budget.axis.replace('_', ' ')}: give time, FLOPs, money or updates"
             raise UserError("budget", config.budget, hint)
-    first = price_of(budget, shared, measured, methods[0])
-    if budget.amount < FIRST * first:
-        hint = f"{FIRST} updates of {methods[0]} already take {budget.shown(FIRST * first)}: give more"
+    first = FIRST * prices[methods[0]]
+    if budget.amount < first:
+        hint = f"{FIRST} updates of {methods[0]} already take {budget.shown(first)}: give more"
         raise UserError("budget", config.budget, hint)
-    updates = budget.amount / price_of(budget, shared, measured, methods[-1])
+    updates = budget.amount / prices[methods[-1]]
     out["trained"] = min(20_000, round(updates * plain.prompts_per_update))
     if task.verified:
         for name in (START, "expert"):
             progress("look", 0, 1, name)
             out["looks"][name] = rewards_of(config, shared, models, name == "expert", out["trained"], measured)
+    looks = first_looks(budget, out) + reserve_of(budget, out, max(prices.values())).after
+    if budget.amount < looks + first:
+        hint = f"the looks take {budget.shown(looks)} and {FIRST} updates of {methods[0]} {budget.shown(first)}"
+        raise UserError("budget", config.budget, f"{hint}: give more, or fewer --look-prompts")
     return out
 
 
@@ -81,34 +90,49 @@ def price_of(budget: Budget, shared: TrainConfig, measured: Measured, method: st
 
 
 def rewards_of(
-    config: AutoConfig, shared: TrainConfig, models: Models, by_expert: bool, trained: int, measured: Measured
-) -> dict[str, Any]:
-    """Rewards on the look's prompts, the same for every model, and the ledger of finding out."""
+    config: AutoConfig, shared: TrainConfig, models: Models, by_expert: bool, trained: int, measured: Measured,
+    payable: Callable[[dict[str, Any]], bool] = lambda ledger: True,
+) -> dict[str, Any]:  # fmt: skip
+    """Rewards on the look's prompts, the same for every model, and the ledger of finding out.
+
+    payable: whether a ledger like this may become larger; a look that may not ends after a part of the prompts.
+    """
     began = time.perf_counter()
     c = resolve(dataclasses.replace(shared, method=OFFLINE))
     room = c.max_new_tokens or models.task.max_new_tokens
     prompts = fresh_prompts(models, config.look_prompts, c.seed, "auto look", trained, room)
     seed, ledger = seed_from("auto look", c.seed), Ledger()
-    rollouts: list[Rollout]
     if by_expert:
         assert models.expert is not None
         if "sample" not in models.expert.capabilities or not models.expert.held_out:
             return {}
-        rollouts = sample_expert(models.expert, models.task, prompts, 1, seed, room).rollouts
-        ledger.expert_tokens_sampled = sum(len(r.ids) for r in rollouts)
-        ledger.expert_prompt_tokens = prompt_tokens(rollouts)
-    else:
-        rollouts = sample_policy(models.student, models.task, prompts, 1, seed, room, greedy=False).rollouts
-        ledger.student_tokens_sampled = sum(len(r.ids) for r in rollouts)
-        ledger.student_prompt_tokens_sampled = prompt_tokens(rollouts)
-    ledger.eval_seconds = time.perf_counter() - began
-    ledger.flops = flops_of(ledger.as_dict(), measured.sizes.student, measured.sizes.expert)
-    return {"rewards": [float(r.reward or 0) for r in rollouts], "ledger": ledger.as_dict()}
+    rewards: list[float] = []
+    for at in range(0, len(prompts), PART):
+        part = prompts[at : at + PART]
+        if by_expert:
+            assert models.expert is not None
+            rollouts = sample_expert(models.expert, models.task, part, 1, seed, room).rollouts
+            ledger.expert_tokens_sampled += sum(len(r.ids) for r in rollouts)
+            ledger.expert_prompt_tokens += prompt_tokens(rollouts)
+        else:
+            rollouts = sample_policy(models.student, models.task, part, 1, seed, room, greedy=False).rollouts
+            ledger.student_tokens_sampled += sum(len(r.ids) for r in rollouts)
+            ledger.student_prompt_tokens_sampled += prompt_tokens(rollouts)
+        rewards += [float(r.reward or 0) for r in rollouts]
+        ledger.eval_seconds = time.perf_counter() - began
+        ledger.flops = flops_of(ledger.as_dict(), measured.sizes.student, measured.sizes.expert)
+        if not payable(ledger.as_dict()):
+            break
+    return {"rewards": rewards, "ledger": ledger.as_dict()}
 
 
 def outline(config: AutoConfig, budget: Budget, seen: dict[str, Any]) -> list[str]:
     """What will be done, and what it costs."""
-    measured, known = Measured.from_dict(seen["measured"]), known_at_start(seen)
+    measured = Measured.from_dict(seen["measured"])
+    shared = checked(config)[2]
+    dearest = max(price_of(budget, shared, measured, method) for method in seen["methods"])
+    spent, reserve = first_looks(budget, seen), reserve_of(budget, seen, dearest)
+    known = known_at_start(seen, max(0.0, 1 - (spent + reserve.after) / budget.amount))
     choice = decide(known, Policy(), gains.load())
     lines = [f"budget: {budget.shown(budget.amount)}, in {config.out}; methods: {', '.join(seen['methods'])}"]
     for name, value in (("student", known.start.look), ("expert", known.expert)):
@@ -118,19 +142,21 @@ def outline(config: AutoConfig, budget: Budget, seen: dict[str, Any]) -> list[st
     if choice.option.method == STOP:
         return [*lines, f"first: stop, because {choice.why}"]
     pace = measured.paces.get(choice.option.method, math.nan)
-    shared = checked(config)[2]
     updates = choice.option.share * budget.amount / price_of(budget, shared, measured, choice.option.method)
     lasts = "" if math.isnan(pace) else f", about {max(1, round(updates * pace / 60))} min"
     amount = budget.shown(choice.option.share * budget.amount)
+    looks = f"looks: {spent / budget.amount:.1%} of the budget so far, about {reserve.look / budget.amount:.1%} after "
+    looks += f"each phase; the guard may use {GUARD:.0%} of an online phase. All of it is inside the budget"
     return [
         *lines,
+        looks,
         f"first: {choice.option.method}, about {updates:.0f} updates{lasts}, {amount}; then it decides again",
     ]
 
 
-def known_at_start(seen: dict[str, Any]) -> Known:
+def known_at_start(seen: dict[str, Any], left: float = 1.0) -> Known:
     start = Node(START, look=value_of(seen["looks"].get(START)))
-    return Known((start,), value_of(seen["looks"].get("expert")), 1.0, tuple(seen["methods"]))
+    return Known((start,), value_of(seen["looks"].get("expert")), left, tuple(seen["methods"]))
 
 
 def value_of(entry: dict[str, Any] | None) -> Value | None:

@@ -85,7 +85,7 @@ class Known:
     """`start` first."""
     expert: Value | None
     left: float
-    """Share of the budget that is left."""
+    """Share of the budget that a phase may take: what is left, without the look that follows it."""
     methods: tuple[str, ...]
     """That this expert and task allow."""
 
@@ -176,7 +176,7 @@ def decide(known: Known, policy: Policy, gains: Gains) -> Choice:
                 "an expert that is better on these prompts",
             )
         if can_offline:
-            share = policy.offline_share if methods else 1.0
+            share = min(policy.offline_share, known.left) if methods else known.left
             why = "samples are the cheapest lesson, and every online method gains from a better start"
             return choice(OFFLINE, start, share, why, "an expert that cannot be sampled")
         return choice(methods[0], start, known.left, "this expert cannot be sampled", "an expert that can")

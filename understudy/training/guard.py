@@ -73,6 +73,8 @@ class Guard:
         self.levels: dict[int, float] = {int(k): v for k, v in state.get("levels", {}).items()}
         """Checkpoint -> mean reward of the updates just before it."""
         self.stop = Stop(**state["stop"]) if state.get("stop") else None
+        self.price = float(state.get("price", 0.0))
+        """What one of the guard's own completions took of the budget, the last time."""
         self.progress = float(state.get("progress", 0.0))
         """Share of the phase that is over."""
         self._alarm = state.get("alarm")
@@ -86,6 +88,7 @@ class Guard:
             "levels": {str(k): v for k, v in self.levels.items()},
             "stop": asdict(self.stop) if self.stop else None,
             "progress": self.progress,
+            "price": self.price,
             "alarm": self._watching.as_dict() if self._watching else self._alarm,
         }
 

@@ -24,6 +24,7 @@ from understudy.randomness import seed_from
 from understudy.runs.directory import RunDir
 from understudy.training.acting import Actor
 from understudy.training.guard import (
+    CONFIRM,
     LEAST_PROMPTS,
     LEAST_UPDATES,
     Guard,
@@ -73,6 +74,12 @@ class Guarding:
         if why is None:
             rules = Rules(c.updates, c.guard_margin, c.guard_error, c.guard_gain, c.guard_trial)
             self.guard = Guard(rules, self.state)
+
+    @property
+    def reserve(self) -> float:
+        """Share of the budget that the confirmation may take; without a verifier there is none."""
+        c = self.config
+        return c.guard_reserve if c.budget and self.guard is not None and self.actor.task.verified else 0.0
 
     @property
     def stopped(self) -> bool:
@@ -145,12 +152,13 @@ class Guarding:
         return self.outcome
 
     def _confirm(self, candidate: int, end: int) -> PairedTest:
-        """Candidate and start on the same fresh prompts, until the test decides or the limit is reached."""
+        """Candidate and start on the same fresh prompts, until the test decides or a limit is reached: that of the
+        prompts, or the end of the budget where a part of it is reserved."""
         c = self.config
         test, at, size = PairedTest(c.guard_margin, c.guard_error), reference_prompts(*self._shape), BATCH
         last = at + confirmation_prompts(end, c.prompts_per_update)
         while at < last and not test.verdict:
-            prompts = self._fresh(at, min(size, last - at))
+            prompts = self._fresh(at, min(size, last - at, self._payable()))
             if not prompts:
                 break
             rewards = {}
@@ -160,6 +168,15 @@ class Guarding:
             test.add([y - x for x, y in zip(rewards[0], rewards[candidate])])
             at, size = at + len(prompts), 2 * size
         return test
+
+    def _payable(self) -> int:
+        """For how many prompts of two completions each the rest of the budget is expected to pay."""
+        guard, c = self.guard, self.config
+        assert guard is not None
+        if not self.reserve or not guard.price:
+            return CONFIRM[1]
+        left = c.budget - float(distributed.agreed(getattr(self.ledger, c.budget_axis)))
+        return max(0, int(left / (2 * guard.price)))
 
     _loaded: int = field(init=False, default=-1)
 
@@ -209,10 +226,14 @@ class Guarding:
 
     def _complete(self, prompts: Sequence[Prompt]) -> list[Rollout]:
         began, student = time.perf_counter(), self.actor.student
+        before = getattr(self.ledger, self.config.budget_axis)
         with student.gathered_weights():
             rollouts = self.actor.own(prompts, "guard")
         self.actor.count(rollouts, self.ledger)
         self.spend(began)
+        if self.guard is not None and rollouts and self.reserve:
+            taken = getattr(self.ledger, self.config.budget_axis) - before
+            self.guard.price = float(distributed.agreed(taken)) / len(rollouts)
         return rollouts
 
     def _reference(self) -> dict[str, Any] | None:

@@ -107,9 +107,13 @@ class Session:
             raise
 
     def spent(self) -> float:
-        """Share of `budget` that the ledger's column `budget_axis` has reached, the same in all processes."""
+        """Share of what `budget` has for training that the ledger's column `budget_axis` has reached, the same in all
+        processes. The guard's reserve is not for training."""
         c = self.config
-        return float(distributed.agreed(getattr(self.ledger, c.budget_axis))) / c.budget if c.budget else 0.0
+        if not c.budget:
+            return 0.0
+        reached = float(distributed.agreed(getattr(self.ledger, c.budget_axis)))
+        return reached / (c.budget * (1 - self.guarding.reserve))
 
     def set_learning_rate(self, step: int) -> None:
         """That of update `step`."""

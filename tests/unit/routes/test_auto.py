@@ -80,10 +80,37 @@ def test_what_it_leaves(tmp_path: Path) -> None:
     assert (out / "auto.json").stat().st_mtime_ns == before
 
 
+@pytest.mark.parametrize("updates", [24, 60])
+def test_looks_and_confirmation_are_inside_the_budget(updates: int, tmp_path: Path) -> None:
+    """Catches a last look, a confirmation or a last update that comes on top, and a reserve that is never used."""
+    out = auto(config(
+        tmp_path / "a", task="classify:rule=majority,bits=8,relevant=3,classes=2", expert="labeller:p_right=0.97",
+        student="scratch:width=16,layers=1,heads=2", budget=f"opd_full:{updates}", set=("prompts_per_update=64",),
+    ))  # fmt: skip
+    summary = json.loads((out / "auto.json").read_text())
+    total, online = summary["setting"]["amount"], [n for n in summary["nodes"] if n.get("method") == "opd_full"]
+    assert online[0]["guard"]["confirmation"]["prompts"] > 0
+    assert 0.85 * total <= read_ledger(out)["flops"] <= 1.01 * total
+
+
+def test_what_ended_with_its_start_is_not_looked_at_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The guard gave everything up: the look at its start holds for it, and costs nothing."""
+    monkeypatch.setattr(module, "ended_with_start", lambda final: "guard" in final)
+    out = auto(config(tmp_path / "a"))
+    looks = {n["name"]: n for n in json.loads((out / "auto.json").read_text())["nodes"]}
+    online = [n for n in looks.values() if n.get("method") == "opd_full"]
+    assert online
+    for node in online:
+        assert node["look"] == looks[node["parent"]]["look"]
+        entry = json.loads((out / "looks" / f"{node['name']}.json").read_text())
+        assert not any(entry["ledger"].values())
+
+
 @pytest.mark.parametrize(
     ("changes", "field", "hint"),
     [
         ({"budget": "updates=3"}, "budget", "10 updates of sft already take"),
+        ({"budget": "opd_full:11", "look_prompts": 256}, "budget", "fewer --look-prompts"),
         ({"budget": "expert_tokens_scored=1e6"}, "budget", "sft spends no expert tokens scored"),
         ({"budget": "eval_seconds=60"}, "budget", "sft spends no eval seconds"),
         ({"budget": "2 fortnights"}, "budget", "unknown unit"),

@@ -70,13 +70,13 @@ class Replay:
         left, lost = 1.0 - 2 * LOOK_SHARE, False
         route: list[str] = []
         while True:
-            known = Known(tuple(nodes), expert, left, METHODS)
+            known = Known(tuple(nodes), expert, max(0.0, left - LOOK_SHARE), METHODS)
             choice = decide(known, self.policy, self.gains)
             method = choice.option.method
             if method == STOP:
                 best = states[known.best.name]
                 return Result(best.test, 1.0 - left, "+".join(route) or "nothing", lost)
-            share = min(choice.option.share, left)
+            share = min(choice.option.share, known.left)
             name = f"{len(route)}-{method}"
             state, used, stopped = self.phase(method, states[choice.option.parent], share, choice.trial)
             lost = lost or bool(stopped)
