@@ -13,7 +13,7 @@ ARGS ?=
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help run test check format docs bench install clean
+.PHONY: help run test check format docs docs-site bench install clean
 
 help:
 	@echo "make run      install what is needed, then run the demo     (ARGS='--quick' for the short one)"
@@ -21,6 +21,7 @@ help:
 	@echo "make check    format, lint, types, import direction, structure"
 	@echo "make format   rewrite the source as make check wants it"
 	@echo "make docs     write the generated pages of docs/ again"
+	@echo "make docs-site  the documentation as a site, in build/docs-site/site"
 	@echo "make bench    measure the speed beside transformers and TRL (ARGS='--only rollouts --repeats 5', '--quick')"
 	@echo "make install  only make .venv                               (PYTHON=python3.12 to choose)"
 	@echo "make clean    remove .venv and the caches; runs/ stays"
@@ -43,6 +44,11 @@ format: $(STAMP)
 
 docs: $(STAMP)
 	@$(BIN)/python -m tools.docs
+
+docs-site: $(STAMP)
+	@$(BIN)/python -c 'import importlib.util as i; raise SystemExit(i.find_spec("zensical") is None)' || \
+	  $(BIN)/python -m pip install -qq $(PIP_FLAGS) -c constraints.txt -e '.[site]'
+	@$(BIN)/python -m tools.docs_site
 
 # TRL is needed by nothing else.
 bench: $(STAMP)
