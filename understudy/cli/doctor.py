@@ -31,6 +31,7 @@ ENGINES = {
     "vllm": ("train --sampler vllm", "vllm"),
     "ray": ("compare --launcher ray", "ray"),
     "math-verify": ("math tasks", "math"),
+    "reasoning-gym": ("tasks rg:NAME", "gym"),
     "datasets": ("tasks from the Hugging Face hub", "hub"),
     "tensorboard": ("train --tracker tensorboard", "tensorboard"),
     "wandb": ("train --tracker wandb", "wandb"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from understudy.tasks.addition import AdditionTask
 from understudy.tasks.chain import ChainTask
 from understudy.tasks.classify import ClassifyTask
 from understudy.tasks.countdown import CountdownTask
+from understudy.tasks.gym import GymTask
 from understudy.tasks.mixture import PairTask
 from understudy.tasks.path import PathTask
 from understudy.tasks.sort import SortTask
@@ -25,16 +27,24 @@ TASKS: dict[str, Callable[[Any], Task]] = {
     "path": PathTask.from_spec,
     "chain": ChainTask.from_spec,
     "pair": lambda spec: PairTask.from_spec(spec, make_task),
+    "rg": GymTask.from_spec,
     **dict.fromkeys(DATASETS, TextTask.from_spec),
 }
 
 
 def make_task(text: str, field: str = "task") -> Task:
     """The task that NAME[:key=value,...] names, its options checked."""
-    spec = parse_spec(text, field)
+    spec = parse_spec(_named(text), field)
     if spec.name not in TASKS:
         raise UserError(field, text, f"unknown; one of {', '.join(TASKS)}")
     return TASKS[spec.name](spec)
+
+
+def _named(text: str) -> str:
+    """`rg:NAME,...` (or rg:NAME:...) as `rg:dataset=NAME,...`: there, the first word is the name of a data set."""
+    head, _, rest = text.partition(":")
+    name = re.match(r"[^,:=]*(?=[,:]|$)", rest)
+    return f"{head}:dataset={name[0]},{rest[name.end() + 1 :]}" if head.strip() == "rg" and name else text
 
 
 def load_task(text: str) -> Task:

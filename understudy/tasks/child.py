@@ -12,6 +12,15 @@ from typing import Any
 MEMORY = 4 << 30  # bytes of address space: a tower of powers must not exhaust the machine
 
 
+_send: list[Callable[[dict[str, Any]], None]] = []
+
+
+def begun() -> None:
+    """Tell the parent that what a request's own time limit is for begins now."""
+    for send in _send:
+        send({"begun": True})
+
+
 def serve(prepare: Callable[[], Callable[[Any], Any]], memory: int = MEMORY) -> None:
     """`prepare()` imports what is needed and returns the function that answers a request.
 
@@ -25,6 +34,7 @@ def serve(prepare: Callable[[], Callable[[Any], Any]], memory: int = MEMORY) -> 
         out.write(json.dumps(message) + "\n")
         out.flush()
 
+    _send.append(send)
     try:
         answer = prepare()
     except BaseException as error:

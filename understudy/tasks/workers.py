@@ -81,9 +81,14 @@ class Pool:
         self.size, self.limit = workers, limit
         self.workers: list[Worker] = []
         self.killed = 0
+        self._begun = limit
 
-    def run(self, requests: Sequence[Any]) -> list[Any]:
-        """The answer to each request; None where its process ran out of time or died."""
+    def run(self, requests: Sequence[Any], limit: float | None = None) -> list[Any]:
+        """The answer to each request; None where its process ran out of time or died.
+
+        limit: seconds from when a child says that it has begun the work proper (child.begun); before, the pool's.
+        """
+        self._begun = limit or self.limit
         answers: list[Any] = [None] * len(requests)
         todo = list(range(len(requests)))[::-1]
         try:
@@ -129,6 +134,8 @@ class Pool:
                     raise self.refuse(message["error"])
                 if message.get("ready"):
                     w.ready = True
+                elif message.get("begun"):
+                    w.deadline = time.monotonic() + self._begun
                 elif w.request is not None:
                     answers[w.request], w.request = message["answer"], None
         now = time.monotonic()

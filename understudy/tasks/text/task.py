@@ -154,7 +154,7 @@ class TextTask(Task):
     # -- models -------------------------------------------------------------------------------------------------
 
     def tokenizer(self) -> Any:
-        return _tokenizer()
+        return plain_tokenizer()
 
     def expert(self, spec: Spec, tokenizer: Any) -> Expert:
         """`recorded`: its traces."""
@@ -167,7 +167,7 @@ class TextTask(Task):
 
 
 @cache
-def _tokenizer() -> Any:
+def plain_tokenizer() -> Any:
     """The byte-level tokenizer of new models, with a chat template in plain text."""
     tokenizer = make_tokenizer()
     tokenizer.chat_template = (
