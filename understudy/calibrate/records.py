@@ -95,7 +95,7 @@ def read(path: str | Path) -> list[Record]:
     path = Path(path)
     if path.suffix == ".json":
         data = read_json(path, "results")
-        records = [Record.from_dict(_unpacked(row, data.get("how", []))) for row in data.get("rows", [])]
+        records = [Record.from_dict(unpacked(row, data.get("how", []))) for row in data.get("rows", [])]
     else:
         records = [Record.from_dict(line) for line in _lines(path)]
     return [replace(r, set=SCENARIOS[r.scenario].set) if r.scenario in SCENARIOS else r for r in records]
@@ -142,12 +142,12 @@ def packed(value: Any, how: list[list[Any]]) -> Any:
     return {"e": [*(value[k] for k in _VALUE), how.index(measured)]}
 
 
-def _unpacked(value: Any, how: Sequence[Sequence[Any]]) -> Any:
+def unpacked(value: Any, how: Sequence[Sequence[Any]]) -> Any:
     if isinstance(value, list):
-        return [_unpacked(v, how) for v in value]
+        return [unpacked(v, how) for v in value]
     if not isinstance(value, dict):
         return value
     if set(value) == {"e"}:
         *numbers, index = value["e"]
         return dict(zip((*_VALUE, *_HOW), (*numbers, *how[index])))
-    return {k: _unpacked(v, how) for k, v in value.items()}
+    return {k: unpacked(v, how) for k, v in value.items()}

@@ -20,7 +20,8 @@ def calibrate_bank(args: Sequence[str]) -> int:
         "per update and outcomes per prompt. Stopped at any time, the same command resumes.",
         epilog="examples\n"
         "  understudy calibrate bank --dry-run\n"
-        "  understudy calibrate bank --only rl search label-secret --workers 1",
+        "  understudy calibrate bank --only rl search label-secret --workers 1\n"
+        "  understudy calibrate bank --diagnoses only",
     )
     for line in outline(config):
         console.print(line, markup=False)

@@ -16,6 +16,11 @@ ROWS = "docs/results/bank.jsonl"
 class PoliciesConfig:
     rows: str = ROWS
     """Rows of the bank (understudy calibrate bank)."""
+    diagnoses: str = "docs/results/bank-diagnoses.jsonl"
+    """Diagnoses of these rows (understudy calibrate bank --diagnoses only)."""
+    records: str = "docs/results/calibration.json"
+    """Older diagnoses with outcomes (understudy calibrate table): of rows with the same scenario and seed, and for the
+    coefficients of the forecast."""
     group: str = ""
     """set or score: judge only on these scenarios. Default: all."""
     write: bool = False
@@ -34,7 +39,7 @@ def calibrate_policies(args: Sequence[str]) -> int:
         "nothing, SFT, OPD, GKD, SFT+OPD and SFT+GKD, harm and cost, with 95% intervals over scenarios. What is\n"
         "fitted is judged on scenarios that it was not fitted on.",
     )
-    from understudy.calibrate.bank import policies, rows  # numpy, which --help must not load
+    from understudy.calibrate.bank import diagnoses, policies, rows  # numpy, which --help must not load
     from understudy.routes import gains
     from understudy.runs.files import dumps
 
@@ -42,7 +47,9 @@ def calibrate_policies(args: Sequence[str]) -> int:
     judged = [r for r in known if config.group in ("", r.set)]
     if config.write:
         gains.write(policies.gains_of(known))
-    scores = [policies.score(name, rule, judged, known) for name, rule in policies.rules(known).items()]
+    older = diagnoses.older(Path(config.records))
+    rules = policies.rules(judged, diagnoses.read(Path(config.diagnoses), older), older)
+    scores = [policies.score(name, rule, judged, known) for name, rule in rules.items()]
     by_row = policies.by_row(judged)
     if config.json:
         console.out(dumps({"rules": [asdict(s) for s in scores], "rows": by_row}, readable=True).decode())

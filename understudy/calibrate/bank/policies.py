@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 
 from understudy.calibrate.bank.branches import BRANCHES
+from understudy.calibrate.bank.diagnoses import Follow, Known
 from understudy.calibrate.bank.replay import Replay, Result, fixed
 from understudy.calibrate.bank.rows import Row, right
+from understudy.calibrate.records import Record
 from understudy.randomness import generator
 from understudy.routes.policy import Gains, Policy
 
@@ -157,17 +159,26 @@ def gains_of(rows: Sequence[Row]) -> Gains:
     return Gains(out, len(rows))
 
 
-def rules(rows: Sequence[Row]) -> dict[str, Rule]:
-    """Name -> rule: fixed routes, other rules, ours, the oracle."""
+def rules(rows: Sequence[Row], diagnoses: Known | None = None, records: Sequence[Record] = ()) -> dict[str, Rule]:
+    """Name -> rule: fixed routes, other rules, ours, the oracle.
+
+    diagnoses: of rows; records: to which the forecast's coefficients are fitted.
+    """
     out = {f"always {name}" if name != "nothing" else name: fixed_rule(b) for name, b in (ROUTES | MORE).items()}
     out |= {"the better pilot": better_pilot, "the initial gap's line": initial_gap,
             "successive halving": successive_halving}  # fmt: skip
+    diagnosed = sum((r.scenario, r.seed) in (diagnoses or {}) for r in rows)
+    if diagnoses and diagnosed:
+        name = "what diagnose recommends"
+        out[name if diagnosed == len(rows) else f"{name} ({diagnosed} rows)"] = Follow(diagnoses, records)
     out |= {"auto, default numbers": auto_rule(Policy()), "auto without its guard": auto_rule(Policy(), guard=False)}
     return out | {"auto, numbers chosen on other scenarios": auto_chosen_elsewhere(rows), "oracle": oracle}
 
 
 def score(name: str, rule: Rule, rows: Sequence[Row], fitted_on: Sequence[Row]) -> Score:
-    """A rule on these rows, judged leave-one-scenario-out."""
+    """A rule on these rows, judged leave-one-scenario-out; what follows diagnoses, on those that have one."""
+    if isinstance(rule, Follow):
+        rows = [row for row in rows if (row.scenario, row.seed) in rule.known]
     results: dict[str, list[tuple[float, float, float, float]]] = {}
     for row in rows:
         result = rule(row, [r for r in fitted_on if r.scenario != row.scenario])

@@ -51,14 +51,9 @@ def case(row: Row) -> Case:
 
 def _equal_updates(row: Row) -> float:
     """By the share of the budget that so many updates of SFT cost, straight between the branches on both sides."""
-    lengths, sizes = Lengths(*row.lengths), Sizes(*row.weights)
-    sft, opd = (
-        flops_per_update(Method(**TABLE[name].cells), lengths, sizes)  # type: ignore[arg-type]
-        for name in ("sft", "opd_full")
-    )
     shares = [0.0, 0.25, 0.5, 1.0]
     ends = [row.start, *(row.branches[name].end for name in ("sft.25", "sft.5", "sft"))]
-    return float(np.interp(sft / opd, shares, [look.accuracy for look in ends]))
+    return float(np.interp(sft_price(row), shares, [look.accuracy for look in ends]))
 
 
 def joined(rows: Iterable[Row], notes: Sequence[Case]) -> tuple[Case, ...]:
@@ -66,6 +61,16 @@ def joined(rows: Iterable[Row], notes: Sequence[Case]) -> tuple[Case, ...]:
     cases = [case(row) for row in rows]
     reached = {c.scenario for c in cases}
     return (*cases, *(c for c in notes if c.source != "bank" and c.scenario not in reached))
+
+
+def sft_price(row: Row) -> float:
+    """FLOPs of an update of SFT over those of one of online training."""
+    lengths, sizes = Lengths(*row.lengths), Sizes(*row.weights)
+    sft, opd = (
+        flops_per_update(Method(**TABLE[name].cells), lengths, sizes)  # type: ignore[arg-type]
+        for name in ("sft", "opd_full")
+    )
+    return sft / opd
 
 
 # --- fitting ---------------------------------------------------------------------------------------------

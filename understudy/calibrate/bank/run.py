@@ -2,6 +2,7 @@
 
 runs/bank/
   bank.jsonl                     a row per finished (scenario, seed)
+  bank-diagnoses.jsonl           its diagnosis, with --diagnoses
   seed-400/models/NAME/          bases and experts, shared between scenarios: run directories
   seed-400/SCENARIO/start.json   the student before training, and the expert
   seed-400/SCENARIO/BRANCH/      a run directory per branch
@@ -17,17 +18,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from understudy.calibrate.bank import diagnoses as diagnoses_file
 from understudy.calibrate.bank.branches import BRANCHES, START, Branch, path
+from understudy.calibrate.bank.diagnoses import Diagnosed, from_run
 from understudy.calibrate.bank.rows import FILE, Look, Row, look_of, trained, write
 from understudy.calibrate.run import Effort, Unit, run_settling
 from understudy.calibrate.scenarios import SCENARIOS, Scenario
 from understudy.config import TrainConfig
+from understudy.diagnosis.config import BUDGET
 from understudy.errors import UserError
+from understudy.experiments import diagnosis_job
 from understudy.experiments.job import Job, Note
 from understudy.methods.price import Lengths, Sizes, flops_per_update
 from understudy.runs.files import read_json, write_json
 from understudy.runs.read import is_done
-from understudy.specs import unknown
+from understudy.specs import check, option, unknown
 from understudy.terminal import Progress
 
 LOOKS = 10
@@ -52,6 +57,9 @@ class BankConfig:
     """File of the finished rows. Default: OUT/bank.jsonl."""
     quick: bool = False
     """A rehearsal: a tenth of the updates, fewer prompts. Its numbers mean nothing."""
+    diagnoses: str = option("no", choices=("no", "also", "only"))
+    """Diagnose every scenario too, by the defaults of `understudy diagnose`, into bank-diagnoses.jsonl beside the rows:
+    also, or only that (for rows that exist already)."""
     workers: int = 2
     """Runs at a time: one per core."""
     dry_run: bool = False
@@ -115,9 +123,27 @@ class BankUnit:
             before = f"start {name}" if b.parent == START else f"{b.parent} {name}"
             yield Job(f"{b.name} {name}", run_branch, (self, b.name), str(self.folder(b.name)), (before,))
 
+    def diagnosis(self) -> Unit:
+        """The same with the budget that `understudy diagnose` has by default."""
+        return replace(self.unit, budget=BUDGET)
+
+    @property
+    def diagnosis_file(self) -> Path:
+        return Path(self.diagnosis().diagnosis()["out"]) / diagnosis_job.FILE
+
+    def diagnosis_jobs(self) -> Iterator[Job]:
+        """Its models first."""
+        models = [job for job in self.unit.jobs() if job.is_training and job.name.startswith("model ")]
+        yield from models
+        name, needs = f"diagnosis {self.unit.name}", tuple(j.name for j in models)
+        yield diagnosis_job.diagnosis(name, self.diagnosis().diagnosis(), needs, may_refuse=False)
+
+    def diagnosed(self) -> Diagnosed:
+        return from_run(self.unit.scenario.name, self.unit.seed, self.diagnosis_file)
+
     def seconds(self, name: str) -> float:
         """About what a job takes on one core. A scenario's own number is that of both its trainings."""
-        if name.startswith("model "):
+        if name.startswith(("model ", "diagnosis ")):
             return self.unit.seconds(name)
         branch = BRANCHES.get(name.partition(" ")[0])
         return self.unit.size.share * self.unit.scenario.seconds * (1.4 * branch.share if branch else 0.1) + 2
@@ -206,6 +232,7 @@ FULL, QUICK = Effort(1.0, 240, 3), Effort(0.1, 16, 2)
 
 def units_of(config: BankConfig) -> list[BankUnit]:
     """All work, first seeds first. UserError: an unknown scenario or group."""
+    check(config)
     for name in config.only:
         if name not in SCENARIOS:
             raise UserError("only", name, unknown(name, SCENARIOS))
@@ -233,31 +260,46 @@ def run(config: BankConfig, quiet: bool = False) -> Path:
     jobs: dict[str, Job] = {}
     seconds: dict[str, float] = {}
     for unit in units:
-        for job in unit.jobs():
+        for job in jobs_of(unit, config):
             jobs.setdefault(job.name, job)
             seconds.setdefault(job.name, unit.seconds(job.name))
     out = Path(config.rows) if config.rows else Path(config.out) / FILE
-    waiting = list(units)
+    diagnoses = out.with_name(diagnoses_file.FILE)
+    waiting = list(units) if config.diagnoses != "only" else []
+    undiagnosed = list(units) if config.diagnoses != "no" else []
 
     def settle() -> None:
-        """Write the rows of the units that have just been completed."""
+        """Write the rows and diagnoses of the units that have just been completed."""
         ready = [u for u in waiting if u.is_done()]
         if ready:
             waiting[:] = [u for u in waiting if u not in ready]
             write(out, [u.row() for u in ready], list(SCENARIOS))
+        ready = [u for u in undiagnosed if u.diagnosis_file.is_file()]
+        if ready:
+            undiagnosed[:] = [u for u in undiagnosed if u not in ready]
+            diagnoses_file.write(diagnoses, [u.diagnosed() for u in ready], list(SCENARIOS))
 
     run_settling(jobs, seconds, config.workers, settle, quiet)
-    return out
+    return diagnoses if config.diagnoses == "only" else out
+
+
+def jobs_of(unit: BankUnit, config: BankConfig) -> Iterator[Job]:
+    """What the configuration asks of a unit."""
+    if config.diagnoses != "only":
+        yield from unit.jobs()
+    if config.diagnoses != "no":
+        yield from unit.diagnosis_jobs()
 
 
 def outline(config: BankConfig) -> list[str]:
     """Before a long run: what will be done, and about how long it takes."""
     units = units_of(config)
-    left = {job.name: u.seconds(job.name) for u in units for job in u.jobs() if not job.is_done()}
+    left = {job.name: u.seconds(job.name) for u in units for job in jobs_of(u, config) if not job.is_done()}
+    branches = f"{len(BRANCHES)} branches each"
+    what = {"no": branches, "also": f"{branches} and a diagnosis", "only": "a diagnosis each"}[config.diagnoses]
     hours, names = sum(left.values()) / 3600, {u.unit.scenario.name for u in units}
     return [
-        f"{len(names)} scenarios, {len(units)} units of scenario and seed, {len(BRANCHES)} branches each, "
-        f"in {config.out}",
+        f"{len(names)} scenarios, {len(units)} units of scenario and seed, {what}, in {config.out}",
         f"about {hours:.1f} core-hours are left, {hours / config.workers:.1f} hours with {config.workers} runs at a "
         "time; up to three times as long on a slow machine",
     ]
