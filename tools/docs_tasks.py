@@ -13,13 +13,16 @@ from understudy.tasks.path import PathConfig
 from understudy.tasks.sort import SortConfig
 from understudy.tasks.text.catalog import DATASETS, DataSet
 from understudy.tasks.text.config import TextConfig
+from understudy.tasks.text.formats import FORMATS
 from understudy.tasks.text.schemas import SCHEMAS
 
 
 def page(text: str) -> str:
     for name, config in (("sort", SortConfig), ("path", PathConfig), ("chain", ChainConfig), ("writer", WriterConfig)):
         text = replaced(text, name, _options(config))
-    return replaced(replaced(text, "data-sets", _data_sets()), "options", _options(TextConfig))
+    text = replaced(replaced(text, "data-sets", _data_sets()), "options", _options(TextConfig))
+    rows = [(f"`{name}`", known.fields, known.about) for name, known in FORMATS.items()]
+    return replaced(text, "formats", table(("format", "fields", "what becomes of them"), rows))
 
 
 def _data_sets() -> str:
@@ -37,6 +40,8 @@ def _hub(data: DataSet) -> str:
 
 
 def _fields(data: DataSet) -> str:
+    if not data.hub:
+        return "[your own](#your-own-rows)"
     schema = SCHEMAS[data.schema]
     fields, traces = (", ".join(f"`{c}`" for c in names) for names in (schema.columns, schema.trace_columns))
     return f"{fields}; traces: {traces}" if traces else fields

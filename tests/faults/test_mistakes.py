@@ -218,7 +218,7 @@ simple("no such data", "task.path", "no such file or folder", task="gsm8k:path=/
 simple("unknown template", "task.template", "one of plain, chat", task="gsm8k:path=x,template=chatml")
 simple("system prompt file missing", "task.system", "cannot be read", task="gsm8k:path=x,system=@/nowhere.txt")
 simple("unknown held-out set", "task.ood", "unknown; one of gsm8k", task="gsm8k:path=x,ood=gsm9k")
-simple("text option that is none", "task.shot", "unknown; one of path", task="gsm8k:path=x,shot=1")
+simple("text option that is none", "task.shot", "unknown; one of template", task="gsm8k:path=x,shot=1")
 
 
 @case("chat without a template", "task.template", "has no chat template: use template=plain")
@@ -230,7 +230,7 @@ def _(p: Place) -> list[str]:
 
 @case("a data file of another kind", "task.path", "is not a data file: one of .jsonl")
 def _(p: Place) -> list[str]:
-    return arguments(p.out, task=f"gsm8k:path={p.file('rows.csv', 'question,answer')}")
+    return arguments(p.out, task=f"gsm8k:path={p.file('rows.txt', 'question,answer')}")
 
 
 @case("a folder without the test split", "task.path", "holds no file of the official split test: name one test.jsonl")

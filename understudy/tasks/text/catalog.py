@@ -69,6 +69,6 @@ DATASETS: dict[str, DataSet] = {
         about="57 subjects, four choices, answered by log-prob of the letters",
     ),
     "data": DataSet(
-        "", "data", {"train": "train", "test": "test", "ood": "ood"}, about="your own JSON lines or parquet",
+        "", "data", {"train": "train", "test": "test", "ood": "ood"}, about="your own rows, in the formats below",
     ),
 }  # fmt: skip

@@ -9,6 +9,7 @@ from understudy.errors import UserError
 from understudy.specs import check, option, require
 from understudy.tasks.text.answers import EXTRACTS
 from understudy.tasks.text.catalog import DATASETS
+from understudy.tasks.text.formats import FORMATS, renaming
 
 
 @dataclass(frozen=True)
@@ -60,10 +61,21 @@ class Wording:
 
 @dataclass(frozen=True)
 class TextConfig(Wording):
+    template: str = option("", choices=("", "plain", "chat"))
+    """plain (text, for base models) or chat (the model's own chat template with its generation prompt). Default: plain,
+    but chat where all of your own rows are conversations."""
     path: str = ""
-    """JSON lines or parquet file, or folder of them by split. Default: the data set's id on the hub."""
+    """JSON lines, JSON, csv, parquet or arrow file, or folder of them by split. Default: the data set on the hub."""
+    format: str = option("", choices=("", *FORMATS))
+    """data only: the format of the rows (table above). Default: recognised, row by row."""
+    rename: str = ""
+    """data only: fields of the file by the names that a format has: old:new, several separated by ||."""
+    bad: str = option("error", choices=("error", "drop"))
+    """Rows that cannot be used (a tool call, an image, an empty turn): error, or drop them and say how many."""
+    too_long: str = option("error", choices=("error", "drop"))
+    """Prompts that leave no room for max_new_tokens in the student's context: error, or drop, both before training."""
     hub: str = ""
-    """Another hub id with the same schema."""
+    """Another hub id with the same schema; for data, the hub id."""
     revision: str = ""
     """Commit or tag on the hub, to pin the data."""
     limit: int = option(0, least=0)
@@ -85,13 +97,15 @@ class TextConfig(Wording):
     shots: int | None = None
     """Worked examples before each problem. Default: none (mmlu 5, of the same subject)."""
     verifier: str = ""
-    """math, number, letter or exact. Default: the data set's; a row may name its own."""
+    """math, number, letter, exact, or none (no rewards, no accuracy). Default: the data set's, none where no row has an
+    answer; a row may name its own."""
     extract: str = option("marked", choices=EXTRACTS)
     """box (only \\boxed{}), marked (also <answer>, ####, `answer is`), number (else the last number)."""
     missing: str = option("", choices=("", "error", "drop"))
     """Rows without an answer: error or drop. Default: the data set's."""
-    traces: bool = False
-    """Read the expert's traces too and keep only train problems that have one: for --expert recorded."""
+    traces: bool | None = None
+    """Read the expert's traces and keep only train problems that have one: for --expert recorded. Default: read those
+    of your own rows, leave no row out."""
     time_limit: float = option(5.0, least=0.1)
     """Seconds that math-verify may take over one answer; then it is wrong."""
     workers: int = option(2, within="[1, 64]")
@@ -115,3 +129,4 @@ class TextConfig(Wording):
             ("shots", self.shots is None or 0 <= self.shots <= 64, "must be 0..64"),
         )  # fmt: skip
         self.check_wording()
+        renaming(self.rename)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from understudy.errors import UserError
 from understudy.randomness import seed_from
-from understudy.tasks.text import rows
+from understudy.tasks.text import files, formats
 from understudy.tasks.text.catalog import DATASETS, DataSet
 from understudy.tasks.text.config import TextConfig
 from understudy.tasks.text.rows import Row
 from understudy.tasks.text.schemas import SCHEMAS, Item, Unanswered
 
 HELD_OUT = ("test", "ood", "forget")
+OWN = "data"
+"""The data set whose rows are the user's, in a format that is recognised."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,8 @@ class DataSource:
     def __post_init__(self) -> None:
         if self.path and not Path(self.path).exists():
             raise UserError("task.path", self.path, "no such file or folder")
-        if self.path and Path(self.path).is_file() and not self.path.endswith(rows.SUFFIXES):
-            raise UserError("task.path", self.path, f"is not a data file: one of {', '.join(rows.SUFFIXES)}")
+        if self.path and Path(self.path).is_file() and not self.path.endswith(files.SUFFIXES):
+            raise UserError("task.path", self.path, f"is not a data file: one of {', '.join(files.SUFFIXES)}")
 
     @property
     def is_split(self) -> bool:
@@ -41,26 +43,54 @@ class DataSource:
     def _by_split(self) -> dict[str, list[Path]]:
         if not Path(self.path).is_dir():
             return {}
+        if not self.data.hub:
+            return files.own_by_split(self.path, list(self.data.splits))[0]
         names = [*self.data.splits.values(), self.data.shots_split, *self.data.names]
-        return rows.by_split(self.path, names, self.data.subsets[0] if len(self.data.subsets) == 1 else "")
+        return files.by_split(self.path, names, self.data.subsets[0] if len(self.data.subsets) == 1 else "")
+
+    def unread(self) -> list[Path]:
+        """Files of a user's own folder that no split has."""
+        if self.data.hub or not Path(self.path).is_dir():
+            return []
+        return files.own_by_split(self.path, list(self.data.splits))[1]
 
     def official(self, split: str, columns: tuple[str, ...]) -> Iterator[Row] | None:
-        """The rows of an official split; None if a folder has no file of it."""
+        """The rows of an official split; None if a folder or a user's own data set on the hub has none."""
         if not self.path:
             return self._from_hub(split, columns)
-        files = self._by_split().get(split)
-        return rows.read_files(files, columns, self.limit) if files else None
+        found = self._by_split().get(split)
+        return files.read_files(found, columns, self.limit) if found else None
 
-    def _from_hub(self, split: str, columns: tuple[str, ...]) -> Iterator[Row]:
+    def _from_hub(self, split: str, columns: tuple[str, ...]) -> Iterator[Row] | None:
         hub = self.hub or self.data.hub
-        for subset in self.data.subsets:
-            yield from rows.read_hub(hub, subset, split, self.revision, columns, self.limit)
+        if not self.data.hub:
+            have = files.hub_splits(hub, self.data.subsets[0], self.revision)
+            same = [name for name in (split, *files.SAME_SPLIT.get(split, ())) if name in have]
+            if not same:
+                return None
+            split = same[0]
+        return (
+            row
+            for subset in self.data.subsets
+            for row in files.read_hub(hub, subset, split, self.revision, columns, self.limit)
+        )
 
     def everything(self, columns: tuple[str, ...]) -> Iterator[Row]:
         """All rows of a file, or of a folder whose files name no split."""
         root = Path(self.path)
-        files = rows.data_files(root) if root.is_dir() else [root]
-        return rows.read_files(files, columns, self.limit)
+        found = files.data_files(root) if root.is_dir() else [root]
+        return files.read_files(found, columns, self.limit)
+
+
+@dataclass
+class Reading:
+    """What was read of the task's own data set."""
+
+    rows: int = 0
+    formats: dict[str, int] = field(default_factory=dict)
+    """Name of a format -> rows in it; {} of a public data set."""
+    unread: list[Path] = field(default_factory=list)
+    """Files of the folder that were left alone."""
 
 
 class Loader:
@@ -69,9 +99,10 @@ class Loader:
     def __init__(self, name: str, config: TextConfig) -> None:
         self.name, self.config, self.data = name, config, DATASETS[name]
         self.dropped: dict[str, int] = {}
+        self.reading = Reading()
         self._shots: dict[tuple[str, str], list[Item]] = {}
-        if name == "data" and not config.path:
-            raise UserError("task", name, "needs path=FILE_OR_FOLDER of JSON lines or parquet")
+        if name == OWN and not config.path and not config.hub:
+            raise UserError("task", name, "needs path=FILE_OR_FOLDER of rows (docs/tasks.md), or hub=HUB_ID")
 
     def splits(self) -> dict[str, list[Item]]:
         """Every split's problems. UserError: a malformed row, a missing split, a split that would be empty."""
@@ -86,8 +117,8 @@ class Loader:
             out["test"] = [i for i in pool if _share(i) < c.test_share]
             out["train"] = [i for i in pool if _share(i) >= c.test_share]
         if "train" in out:
-            held = {i.fingerprint() for split in HELD_OUT for i in out.get(split, ())}
-            kept = [i for i in out["train"] if i.fingerprint() not in held]
+            held = {i.mark for split in HELD_OUT for i in out.get(split, ())}
+            kept = [i for i in out["train"] if i.mark not in held]
             self._count("also in a held-out split", len(out["train"]) - len(kept))
             if c.traces:
                 traced = [i for i in kept if i.traces]
@@ -103,6 +134,7 @@ class Loader:
     def _own(self) -> dict[str, list[Item]]:
         c = self.config
         source = DataSource(self.data, c.path, c.hub, c.revision, c.limit)
+        self.reading.unread = source.unread()
         if not source.is_split:
             only = "train" if "train" in self.data.splits else "test"
             return {only: self._items(self.name, source.everything(self._columns(self.data, only)))}
@@ -113,11 +145,13 @@ class Loader:
             found = source.official(official, self._columns(self.data, split))
             if found is not None:
                 out[split] = self._items(self.name, found)
-            elif split == "test" and self.name != "data":
+            elif split == "test" and self.name != OWN:
                 hint = f"holds no file of the official split {official}: name one {official}.jsonl"
                 raise UserError("task.path", c.path, hint)
         if not out.keys() & {"train", "test"}:
-            raise UserError("task.path", c.path, "holds neither a train nor a test file: name one train.jsonl")
+            raise UserError(
+                "task.path", c.path or c.hub, "holds neither a train nor a test split: name one train.jsonl"
+            )
         return out
 
     def _other(self, split: str, name: str, path: str) -> list[Item]:
@@ -153,38 +187,97 @@ class Loader:
         return self._shots[key]
 
     def _columns(self, data: DataSet, split: str) -> tuple[str, ...]:
+        """The columns to read; () = all: a user's own are not known beforehand."""
+        if not data.hub:
+            return ()
         schema = SCHEMAS[data.schema]
         return (*schema.columns, *(schema.trace_columns if self.config.traces and split == "train" else ()))
 
+    # ---------------------------------------------------------------- rows
+
     def _items(self, name: str, source: Iterable[Row]) -> list[Item]:
         """Each distinct problem once, in the order of the data."""
-        data, traces = DATASETS[name], self.config.traces
-        missing = (self.config.missing if name == self.name else "") or data.missing
+        traces = self.config.traces if name != OWN else self.config.traces is not False
         items: dict[str, Item] = {}
-        repeated = unanswered = 0
-        for row in source:
-            try:
-                item = SCHEMAS[data.schema].read(row, traces)
-            except Unanswered as error:
-                if missing == "error":
-                    raise row.refuse(str(error), "has no answer: fix the row, or use missing=drop") from None
-                unanswered += 1
-                continue
-            first = items.setdefault(item.fingerprint(), item)
+        repeated = otherwise = 0
+        for item in self._answered(name, self._read(name, source)):
+            first = items.setdefault(item.exact, item)
             if first is not item:
                 repeated += 1
+                otherwise += first.answer != item.answer
                 if traces and item.traces:
                     both = tuple(dict.fromkeys(first.traces + item.traces))
-                    items[item.fingerprint()] = replace(first, traces=both)
-        self._count("repeated", repeated)
+                    items[item.exact] = replace(first, traces=both)
+        self._count("repeated", repeated - otherwise)
+        self._count("repeated with another answer", otherwise)
+        return _told_apart(list(items.values()))
+
+    def _read(self, name: str, source: Iterable[Row]) -> Iterator[Item]:
+        """The items of the rows, those without an answer too."""
+        c, data = self.config, DATASETS[name]
+        for row in source:
+            if name == self.name:
+                self.reading.rows += 1
+            try:
+                if name == OWN:
+                    yield self._own_item(row)
+                else:
+                    yield SCHEMAS[data.schema].read(row, bool(c.traces))
+            except Unanswered as error:
+                yield Item("", where=f"{row.where}, field `{error}`")  # what becomes of it is decided in _answered
+            except UserError as error:
+                if c.bad == "error" or name != self.name:
+                    raise
+                self._count(f"that cannot be used ({error.hint.partition(':')[0]})", 1)
+
+    def _own_item(self, row: Row) -> Item:
+        c = self.config
+        if c.rename:
+            names = formats.renaming(c.rename)
+            row = Row(row.where, {names.get(k, k): v for k, v in row.values.items()})
+        chosen = c.format or formats.recognise(row)
+        item = formats.FORMATS[chosen].read(row, c.tag)
+        self.reading.formats[chosen] = self.reading.formats.get(chosen, 0) + 1
+        return replace(item, traces=()) if c.traces is False else item
+
+    def _answered(self, name: str, items: Iterator[Item]) -> Iterator[Item]:
+        """The items with an answer; all of them, ungraded, where a user's own rows have none or are to be without.
+
+        UserError: some have none, unless they are to be dropped.
+        """
+        missing = (self.config.missing if name == self.name else "") or DATASETS[name].missing
+        hint = "has no answer: fix the row, or use missing=drop"
+        if name == OWN:
+            everything = list(items)
+            without = name == self.name and self.config.verifier == "none"
+            if without or not any(item.answer for item in everything):
+                yield from (replace(item, answer="", verifier="none") for item in everything)
+                return
+            items = iter(everything)
+            hint = "has no answer, and other rows have one: fix the row, or use missing=drop or verifier=none"
+        unanswered = 0
+        for item in items:
+            if item.answer:
+                yield item
+            elif missing == "error":
+                raise UserError("task.data", item.where + (", field `answer`" if name == OWN else ""), hint)
+            else:
+                unanswered += 1
         self._count("without an answer", unanswered)
-        return list(items.values())
 
     def _count(self, why: str, n: int) -> None:
         if n:
             self.dropped[why] = self.dropped.get(why, 0) + n
 
 
+def _told_apart(items: list[Item]) -> list[Item]:
+    """The items, with a `variant` where several differ in nothing but spelling."""
+    marks: dict[str, int] = {}
+    for item in items:
+        marks[item.mark] = marks.get(item.mark, 0) + 1
+    return [replace(item, variant=item.exact[:8]) if marks[item.mark] > 1 else item for item in items]
+
+
 def _share(item: Item) -> float:
     """A number in [0, 1) from a problem's text alone: decides its split when there is no official test split."""
-    return seed_from("held out", item.fingerprint()) / 2**64
+    return seed_from("held out", item.mark) / 2**64

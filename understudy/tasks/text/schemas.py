@@ -11,6 +11,7 @@ from functools import cached_property
 
 from understudy.tasks.text.answers import last_box
 from understudy.tasks.text.rows import Row
+from understudy.tasks.text.turns import read_turns
 
 LETTERS = "ABCDEFGHIJ"
 
@@ -21,8 +22,8 @@ class Item:
 
     problem: str
     """The problem alone: what makes two items the same."""
-    answer: str
-    """Gold answer; for a choice, its letter."""
+    answer: str = ""
+    """Gold answer; for a choice, its letter. "" = none is known."""
     turns: tuple[tuple[str, str], ...] = ()
     """(role, content) if the row has a conversation; () = the task writes the prompt."""
     verbatim: bool = False
@@ -33,18 +34,27 @@ class Item:
     traces: tuple[str, ...] = field(default=(), repr=False)
     """Completions of experts, thoughts and answer."""
     where: str = field(default="", compare=False)
+    variant: str = ""
+    """Sets apart the problems of a data set that differ in nothing but spelling (`mark`); "" = there are no others."""
 
     def key(self, name: str) -> str:
         """Stable: a function of the data set's name and the problem, not of files, order, template or options."""
         return f"{name} {self.fingerprint()}"
 
     def fingerprint(self) -> str:
-        """What makes two items the same problem."""
-        return self._mark
+        """What names a problem within its data set."""
+        return f"{self.mark}-{self.variant}" if self.variant else self.mark
 
     @cached_property
-    def _mark(self) -> str:
+    def mark(self) -> str:
+        """Equal for spellings of one problem: a train problem that is held out in another spelling is left out."""
         text = "\x1f".join([normal(self.problem), *map(normal, self.choices)])
+        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+    @cached_property
+    def exact(self) -> str:
+        """Equal for the same text alone: what makes two rows one problem."""
+        text = "\x1f".join([self.problem, *self.choices, *(role for role, _ in self.turns)])
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
@@ -66,7 +76,8 @@ class Schema:
     trace_columns: tuple[str, ...] = ()
 
 
-def _gsm8k(row: Row, traces: bool) -> Item:
+def read_gsm8k(row: Row, traces: bool = True) -> Item:
+    """`answer` is a worked solution that ends in `#### ANSWER`."""
     solution, mark, answer = row.text("answer").rpartition("####")
     if not mark or not answer.strip():
         raise row.refuse("answer", "must end in `#### ANSWER`")
@@ -110,7 +121,7 @@ def _openr1(row: Row, traces: bool) -> Item:
             if all(m[i] for m in marks):
                 completions.append(row.as_text(f"generations[{i}]", text))
     elif row.has("messages"):
-        completions = [content for role, content in row.messages("messages") if role == "assistant"][-1:]
+        completions = [turn.content for turn in read_turns(row, "messages") if turn.role == "assistant"][-1:]
     return Item(item.problem, item.answer, traces=tuple(completions), where=row.where)
 
 
@@ -119,7 +130,9 @@ _DAPO_AFTER = re.compile(r'\n+\s*Remember to put your answer on its own line aft
 
 
 def _dapo(row: Row, traces: bool) -> Item:
-    turns = _ending_with_user(row, row.messages("prompt"), "prompt")
+    turns = [turn.pair for turn in read_turns(row, "prompt")]
+    if turns[-1][0] != "user":
+        raise row.refuse("prompt", f"must end with a user's turn, not with role {turns[-1][0]!r}")
     model = row.inner("reward_model")
     answer = model.answer("ground_truth")
     text = turns[-1][1]
@@ -127,13 +140,8 @@ def _dapo(row: Row, traces: bool) -> Item:
     return Item(problem, answer, turns=tuple(turns), where=row.where)
 
 
-def _ending_with_user(row: Row, turns: list[tuple[str, str]], name: str) -> list[tuple[str, str]]:
-    if turns[-1][0] != "user":
-        raise row.refuse(name, f"must end with a user's turn, not with role {turns[-1][0]!r}")
-    return turns
-
-
-def _mmlu(row: Row, traces: bool) -> Item:
+def read_choices(row: Row, traces: bool = False) -> Item:
+    """`choices`, and `answer` as a letter or as a number from 0."""
     choices = row.texts("choices")
     if not 2 <= len(choices) <= len(LETTERS):
         raise row.refuse("choices", f"must hold 2 to {len(LETTERS)} texts, not {len(choices)}")
@@ -146,38 +154,13 @@ def _mmlu(row: Row, traces: bool) -> Item:
     return Item(row.text("question"), right, choices=tuple(choices), subject=subject, where=row.where)
 
 
-def _data(row: Row, traces: bool) -> Item:
-    """`prompt` (text or messages) or `messages`; `answer`; optionally `verifier`, `choices`, `completions`."""
-    turns: list[tuple[str, str]] = []
-    completions: list[str] = []
-    if row.has("messages"):
-        turns = row.messages("messages")
-        if turns[-1][0] == "assistant":
-            completions = [turns.pop()[1]]
-        if not turns:
-            raise row.refuse("messages", "has no user's message: one must come first")
-        _ending_with_user(row, turns, "messages")
-    elif row.has("prompt") and not isinstance(row.get("prompt"), str):
-        turns = _ending_with_user(row, row.messages("prompt"), "prompt")
-    elif "prompt" not in row.values:
-        raise row.refuse("prompt", "is missing: a row needs `prompt` or `messages`, and `answer`")
-    problem = "\n\n".join(content for _, content in turns) if turns else row.text("prompt")
-    if traces and row.has("completions"):
-        completions += row.texts("completions")
-    if not row.has("answer"):
-        raise Unanswered("answer")
-    verifier = row.text("verifier") if row.has("verifier") else ""
-    return Item(problem, row.answer("answer"), tuple(turns), not turns, (), "", verifier, tuple(completions), row.where)
-
-
 _SOLVED = ("problem", "answer", "solution")
 SCHEMAS: dict[str, Schema] = {
-    "gsm8k": Schema(_gsm8k, ("question", "answer")),
+    "gsm8k": Schema(read_gsm8k, ("question", "answer")),
     "solved": Schema(_solved, _SOLVED),
     "openr1": Schema(
         _openr1, ("problem", "answer"), ("generations", "messages", "correctness_math_verify", "is_reasoning_complete")
     ),
     "dapo": Schema(_dapo, ("prompt", "reward_model")),
-    "mmlu": Schema(_mmlu, ("question", "subject", "choices", "answer")),
-    "data": Schema(_data, ("prompt", "messages", "answer", "verifier"), ("completions",)),
+    "mmlu": Schema(read_choices, ("question", "subject", "choices", "answer")),
 }

@@ -73,6 +73,16 @@ class Math:
         return [bool(known) for known in out]
 
 
+class Ungraded:
+    """For rows without an answer: nothing is graded (Task.graded), and no completion is right."""
+
+    def bad_gold(self, gold: str) -> str:
+        return "cannot be graded: the verifier is none"
+
+    def right(self, pairs: Sequence[tuple[str, str]]) -> list[bool]:
+        return [False] * len(pairs)
+
+
 def _decided(gold: str, answer: str) -> bool | None:
     """The verdict where no algebra is needed; None = math-verify must decide."""
     if not answer or len(answer) > LONGEST:
@@ -91,7 +101,9 @@ def _words(text: str) -> str:
     return " ".join(bare(text).casefold().split())
 
 
-VERIFIERS: dict[str, type[Verifier]] = {"math": Math, "number": Number, "letter": Letter, "exact": Exact}
+VERIFIERS: dict[str, type[Verifier]] = {
+    "math": Math, "number": Number, "letter": Letter, "exact": Exact, "none": Ungraded
+}  # fmt: skip
 
 
 def load_verifier(name: str, field: str = "task.verifier", workers: int = 2, limit: float = 5.0) -> Verifier:

@@ -17,7 +17,8 @@ from understudy.errors import UserError
 from understudy.specs import parse_spec
 from understudy.tasks import load_task
 from understudy.tasks.text import DATASETS, TextTask
-from understudy.tasks.text.rows import Row, by_split, read_hub
+from understudy.tasks.text.files import by_split, read_hub
+from understudy.tasks.text.rows import Row
 from understudy.tasks.text.schemas import SCHEMAS, normal
 from understudy.types import Prompt
 
