@@ -15,6 +15,7 @@ import typing
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TypeVar
 
+from understudy.cli import foreign
 from understudy.errors import UserError
 from understudy.specs import build, nearest, options_of
 
@@ -34,15 +35,34 @@ class Parser(argparse.ArgumentParser):
         raise UserError("command line", "", f"{message}; see {self.prog} --help")
 
     def parse(self, argv: Sequence[str]) -> dict[str, Any]:
-        """Field -> text, of the options that were given. UserError names the option nearest to an unknown one."""
-        found, unknown = self.parse_known_args(list(argv))
+        """Field -> text, of the options that were given; underscores in an option's name are dashes.
+
+        UserError: for an unknown one it names the option that does the same here, or the nearest.
+        """
+        found, unknown = self.parse_known_args([self._dashed(word) for word in argv])
         if unknown:
-            names = [flag[2:] for flag in self._option_string_actions if flag not in ("-h", "--help")]
-            close = nearest(unknown[0].partition("=")[0].lstrip("-"), names)  # every option has the same dashes
-            hint = f" (did you mean --{close}?)" if close else ""
-            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+            self.error(f"unrecognized arguments: {foreign.shown(unknown)}{self._instead(unknown)}")
         # bare words that were not given come as an empty list, which must not replace a default
         return {name: value for name, value in vars(found).items() if value is not None and value != []}
+
+    def _dashed(self, word: str) -> str:
+        name, equals, value = word.partition("=")
+        dashed = name.replace("_", "-")
+        return dashed + equals + value if name.startswith("--") and dashed in self._option_string_actions else word
+
+    def _instead(self, unknown: Sequence[str]) -> str:
+        """What to write in place of the first of these words."""
+        names = [flag[2:] for flag in self._option_string_actions if flag not in ("-h", "--help")]
+        own = {name.replace("-", "_") for name in names}
+        word, _, value = unknown[0].partition("=")
+        if not word.startswith("-"):
+            return f": {text}" if (text := foreign.bare(word, own)) else ""
+        if not value and len(unknown) > 1 and not unknown[1].startswith("--"):
+            value = unknown[1]
+        if text := foreign.hint(word, value, own):
+            return f": {text}"
+        close = nearest(word.lstrip("-").replace("_", "-"), names)  # every option has the same dashes
+        return f" (did you mean --{close}?)" if close else ""
 
 
 def field_docs(cls: type) -> dict[str, str]:

@@ -9,7 +9,7 @@ from understudy.config import ExpertSpec
 from understudy.errors import UserError
 from understudy.experts.local import LocalExpert
 from understudy.experts.server.check import connect
-from understudy.policy import load_policy
+from understudy.policy import load_policy, names
 from understudy.protocols import Expert, Task
 from understudy.servers.urls import names_server
 from understudy.specs import parse_spec
@@ -22,6 +22,7 @@ def is_programmatic(spec: str) -> bool:
 
 def load_directly(spec: ExpertSpec, task: Task, student: Any) -> Expert:
     """The expert that `spec` names, without a score cache. UserError: it cannot be loaded or reached."""
+    names.refuse(spec.expert, "expert")
     if names_server(spec.expert):
         return connect(spec, task, student)
     if is_programmatic(spec.expert):

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from understudy.errors import UserError
+from understudy.policy import names
 from understudy.policy.model import Policy, quiet, tokenizer_sha
 from understudy.runs.read import is_run
 from understudy.servers.urls import names_server, pieces
@@ -84,6 +85,7 @@ def load_policy(
     """
     mixed = dtype == "mixed" and field == "student"
     weights = {"mixed": "float32" if mixed else "bfloat16"}.get(dtype, dtype)
+    names.refuse(spec_text, field)
     if names_server(spec_text):
         pieces(spec_text, field)  # a password in it is refused without being repeated
         raise UserError(field, spec_text, "is a server: a model directory or hub id is needed here")
@@ -108,8 +110,6 @@ def _load_pretrained(path: str, field: str, dtype: str, trust_remote_code: bool)
     elif is_run(folder):
         raise UserError(field, path, "is a run that has not finished: resume it, or give one of its checkpoints")
     is_folder = os.path.isdir(folder)  # os.path: for a name that is too long for the system it returns False, no error
-    if is_folder and not (folder / "config.json").is_file() and (folder / "adapter_config.json").is_file():
-        raise UserError(field, path, "is an adapter without its model: give the run's final/, where it is merged")
     if is_folder and not (folder / "config.json").is_file():
         raise UserError(field, path, "is not a model: it has no config.json (a run directory needs its final/ folder)")
     if not is_folder and (os.path.exists(folder) or path.startswith((".", "/", "~")) or path.count("/") != 1):
