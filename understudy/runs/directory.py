@@ -179,6 +179,10 @@ class RunDir:
         """Append lines to samples.jsonl."""
         self._append(SAMPLES, records)
 
+    def append(self, name: str, records: Iterable[Mapping[str, Any]]) -> None:
+        """Append lines to a file of the caller's own, which no checkpoint cuts back."""
+        self._append(name, records)
+
     def status(self, state: State, reason: str = "", **numbers: int) -> None:
         """Write status.json. `numbers`: step, updates; those left out keep their last value."""
         self._status = self._status | {"state": state, "reason": " ".join(reason.split())} | numbers
