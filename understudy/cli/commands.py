@@ -43,6 +43,10 @@ COMMANDS = {
         "run:run_command",
     ),
     "report": ("one self-contained HTML page from run directories (loads no model)", "report:report_command"),
+    "watch": (
+        "what goes wrong in a training, from its log (TRL, verl, ms-swift, tinker, prime-rl, ours; loads no model)",
+        "watch:watch_command",
+    ),
     "theory": ("the paper's claims as exact, runnable statements", "theory:theory_main"),
     "calibrate": (
         "is the diagnosis right? Scored on scenarios that were trained to the end",
