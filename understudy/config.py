@@ -138,6 +138,9 @@ class Guarding:
     """Share of the phase at which rewards must be guard_gain above the start's accuracy, else it stops. 0 = none."""
     guard_reserve: float = option(0.0, within="[0, 1)", why="it is a share of the budget")
     """Share of --budget that is kept for the guard's confirmation at the end. 0 = the confirmation comes on top."""
+    guard_rows: float = option(0.1, within="[0, 0.5]", why="it is a share of the rows")
+    """Share of a data set's rows (32 to 512 of them) that are not trained on but kept for the guard, where training
+    would leave too few. 0 = then only its alarm works. A data set of fewer than 128 rows has none to spare."""
 
 
 @dataclass(frozen=True)

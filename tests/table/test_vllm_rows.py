@@ -15,9 +15,13 @@ from tiny import config
 
 from understudy.config import TrainConfig
 from understudy.errors import UserError
+from understudy.evaluation.sequential import PairedTest
 from understudy.policy import load_policy
-from understudy.runs.read import read_metrics, read_provenance
+from understudy.runs.checkpoint import load_tensors
+from understudy.runs.read import read_final, read_metrics, read_provenance
 from understudy.servers.colocated import import_vllm
+from understudy.training import guard as guard_module
+from understudy.training import held as held_module
 from understudy.training import session as session_module
 from understudy.training.sent_weights import named_weights, write_untied
 from understudy.training.train import train
@@ -146,3 +150,24 @@ def test_named_weights_are_those_of_the_folder(rank: int, models: dict[str, Path
     assert set(sent) == set(written)
     for name, tensor in written.items():
         torch.testing.assert_close(sent[name], tensor, atol=0, rtol=0)
+
+
+def test_the_guard_restores_through_the_engine(
+    models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The confirmation swaps the student's weights: catches an engine that goes on drawing with those before."""
+    fake = fake_vllm.install(monkeypatch)
+    monkeypatch.setattr(held_module, "LEAST_PROMPTS", 8)
+    for name in ("REFERENCE", "CONFIRM"):
+        monkeypatch.setattr(guard_module, name, (16, 16))
+    monkeypatch.setattr(PairedTest, "verdict", "")  # nothing is ever confirmed
+    c = by_vllm("opd", tmp_path / "run", models, prompts_per_update=1, samples_per_prompt=1, max_new_tokens=4)
+    run = train(dataclasses.replace(c, updates=10, save_every=5))
+    guard = (read_final(run) or {})["guard"]
+    assert guard["reference"]["from"] == "fresh prompts"
+    assert guard["confirmation"]["prompts"] == 16, guard
+    assert (guard["state"], guard["step"]) == ("restored", 0), guard
+    a, b = (load_tensors(folder / "model.safetensors") for folder in (models["llama"], run / "final"))
+    assert all(torch.equal(a[name], b[name]) for name in b)
+    (engine,) = fake.made
+    assert engine.events.count("reload") == 1 + 10 + 2 * 1, "the look, the updates, candidate and start"

@@ -20,6 +20,7 @@ from understudy.policy.sampling import Mixture, Start, draw
 from understudy.protocols import Expert, Task
 from understudy.randomness import generator, seed_from
 from understudy.training.engine_sampler import EngineSampler
+from understudy.training.held import held_rows
 from understudy.types import Ledger, Prompt, Rollout, prompt_tokens
 
 AT_ONCE = 2048  # prompts whose completions are sampled together
@@ -37,18 +38,22 @@ class PromptStream:
     def __init__(self, config: Resolved, task: Task, student: Policy) -> None:
         self.config, self.task, self.student = config, task, student
         self.room = config.max_new_tokens or task.max_new_tokens
+        size, held = task.size("train"), held_rows(config, task)
+        self.pool = min(config.prompt_pool or size, size - held) if size and held else config.prompt_pool
+        """Distinct prompts of which passes are made; 0 = the stream goes on."""
+        self.first = 0 if config.prompt_pool else config.first_prompt
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0))
 
     def __len__(self) -> int:
         """Distinct prompts that the training uses."""
-        return self.config.prompt_pool or self.config.updates * self.config.prompts_per_update
+        return self.pool or self.config.updates * self.config.prompts_per_update
 
     def take(self, start: int, n: int) -> list[Prompt]:
         """Items start..start+n of the stream, counted from where the training begins."""
-        if not self.config.prompt_pool:
-            first = self.config.first_prompt + start
+        first = self.first + start
+        if not self.pool:
             return _placed(self._read(first, n), first)
-        return _placed([self._pool[i] for i in self.indices(start, n)], start)
+        return _placed([self._pool[i] for i in self.indices(first, n)], first)
 
     def chunk(self, chunk: int) -> list[Prompt]:
         """The prompts of chunk number `chunk` of replay fixed."""
@@ -57,24 +62,24 @@ class PromptStream:
 
     def distinct(self) -> list[Prompt]:
         """Every prompt that the training uses, once."""
-        return self._pool if self.config.prompt_pool else self.take(0, len(self))
+        return self._pool if self.pool else self.take(0, len(self))
 
     def indices(self, start: int, n: int) -> list[int]:
         """Which of the distinct prompts the items start..start+n are."""
-        if not self.config.prompt_pool:
+        if not self.pool:
             return list(range(start, start + n))
         out = []
         for at in range(start, start + n):
-            epoch, i = divmod(at, self.config.prompt_pool)
+            epoch, i = divmod(at, self.pool)
             if self._order[0] != epoch:
-                order = generator("pool", self.config.seed, epoch).permutation(self.config.prompt_pool)
+                order = generator("pool", self.config.seed, epoch).permutation(self.pool)
                 self._order = (epoch, order)
             out.append(int(self._order[1][i]))
         return out
 
     @cached_property
     def _pool(self) -> list[Prompt]:
-        return _placed(self._read(0, self.config.prompt_pool), 0)
+        return _placed(self._read(0, self.pool), 0)
 
     def _read(self, start: int, n: int) -> list[Prompt]:
         prompts = self.student.encode(self.task.prompts("train", n, self.config.seed, start))

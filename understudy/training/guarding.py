@@ -6,6 +6,11 @@ same fresh prompts, of which nothing was known when the candidate was chosen; th
 so P(the final model is worse than the start by more than guard_margin) <= guard_error, on the training prompts' own
 distribution. What is not confirmed within the limit of prompts is given up for the start, also where it is as good.
 
+Of a small data set some rows are held out (training.held) and completed again and again; then E d is the mean over
+these rows. The test looks after whole passes only: with independent completions and row means m_i of mean m,
+    E prod_i (1 + b (d_i + margin)) = prod_i (1 + b (m_i + margin)) <= (1 + b (m + margin))^n    (log is concave),
+which is at most 1 if m <= -margin, so that the same bound holds.
+
 Everything is a function of the configuration, the weights and the checkpoints' state, so a resume repeats it.
 """
 
@@ -15,6 +20,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from understudy import distributed
@@ -23,33 +29,13 @@ from understudy.evaluation.sequential import PairedTest
 from understudy.randomness import seed_from
 from understudy.runs.directory import RunDir
 from understudy.training.acting import Actor
-from understudy.training.guard import (
-    CONFIRM,
-    LEAST_PROMPTS,
-    LEAST_UPDATES,
-    Guard,
-    Rules,
-    confirmation_prompts,
-    reference_prompts,
-)
+from understudy.training.guard import CONFIRM, Guard, Rules, confirmation_prompts, reference_prompts
+from understudy.training.held import LEAST_FREE, held_rows, off, used_rows
 from understudy.training.monitor import Seen, seen
 from understudy.training.state import load_weights
 from understudy.types import Ledger, Prompt, Rollout
 
 BATCH = 128  # prompts of the first batch of a confirmation; each further one doubles the number
-
-
-def off(config: Resolved) -> str | None:
-    """Why the guard does nothing in this training; "" = it is not on-policy, None = it works."""
-    if config.behavior not in ("student", "mixture_batch", "mixture_token"):
-        return ""
-    if not config.guard:
-        return "switched off (--no-guard)"
-    if config.updates < LEAST_UPDATES:
-        return f"the phase has fewer than {LEAST_UPDATES} updates: nothing could be decided"
-    if config.updates * config.prompts_per_update < LEAST_PROMPTS:
-        return f"the phase has fewer than {LEAST_PROMPTS} prompts: too few to decide anything"
-    return None
 
 
 @dataclass
@@ -98,8 +84,8 @@ class Guarding:
         self.run.protected = self.guard.kept  # the start's checkpoint stays, however few are kept
         if step or self.state is not None:
             return
-        c, task = self.config, self.actor.task
-        prompts = self._fresh(0, reference_prompts(c.updates, c.prompts_per_update)) if task.verified else []
+        task = self.actor.task
+        prompts = self._fresh(0, self._reference_size) if task.verified else []
         if prompts:
             self.guard.reference = seen(self._complete(prompts), True)
             self._log(0, "reference", self._reference())
@@ -155,10 +141,13 @@ class Guarding:
         """Candidate and start on the same fresh prompts, until the test decides or a limit is reached: that of the
         prompts, or the end of the budget where a part of it is reserved."""
         c = self.config
-        test, at, size = PairedTest(c.guard_margin, c.guard_error), reference_prompts(*self._shape), BATCH
-        last = at + confirmation_prompts(end, c.prompts_per_update)
+        test, at, size = PairedTest(c.guard_margin, c.guard_error), self._reference_size, BATCH
+        last = at + self._passes(confirmation_prompts(end, c.prompts_per_update))
         while at < last and not test.verdict:
-            prompts = self._fresh(at, min(size, last - at, self._payable()))
+            n = min(self._passes(size), last - at)
+            if n > self._payable():
+                n = self._payable() // (self.held or 1) * (self.held or 1)
+            prompts = self._fresh(at, n)
             if not prompts:
                 break
             rewards = {}
@@ -180,9 +169,18 @@ class Guarding:
 
     _loaded: int = field(init=False, default=-1)
 
+    @cached_property
+    def held(self) -> int:
+        """Rows of a small data set that are not trained on."""
+        return held_rows(self.config, self.actor.task)
+
+    def _passes(self, n: int) -> int:
+        """At least n prompts, in whole passes over the rows held out."""
+        return -(-n // self.held) * self.held if self.held else n
+
     @property
-    def _shape(self) -> tuple[int, int]:
-        return self.config.updates, self.config.prompts_per_update
+    def _reference_size(self) -> int:
+        return self._passes(reference_prompts(self.config.updates, self.config.prompts_per_update))
 
     def _load(self, step: int) -> None:
         """The weights of a checkpoint into the student."""
@@ -199,6 +197,8 @@ class Guarding:
             what = "the start was restored" if not kept else f"the model of update {kept} was kept"
             return f"{first}{what}, without a confirmation on fresh prompts"
         gap, n = f"{100 * test.mean:+.1f} points against the start", f"on {test.n} fresh prompts"
+        if self.held:
+            n = f"in {test.n // self.held} passes over {self.held} rows that were not trained on"
         if kept:
             worse = f"worse by more than {100 * c.guard_margin:g} points with probability {c.guard_error:g} at most"
             return f"{first}the model of update {kept} was kept: {gap} {n}, {worse}"
@@ -210,16 +210,20 @@ class Guarding:
     def _fresh(self, start: int, n: int) -> list[Prompt]:
         """Items of a stream of training prompts that this training does not use; fewer or none where it uses all.
 
-        An endless task has a stream of another seed. Of a data set, the rows behind those that are trained on.
+        An endless task has a stream of another seed. Of a data set, the rows behind those that are trained on; where
+        these are too few, passes over the rows held out.
         """
         c, task, student = self.config, self.actor.task, self.actor.student
         size = task.size("train")
         if size is None:
             found = task.prompts("train", n, seed_from("guard", c.seed) % 2**31, start)
+        elif self.held:
+            rows = task.prompts("train", self.held, c.seed, size - self.held)
+            found = [rows[i % self.held] for i in range(start, start + n)]
         else:
-            used = c.prompt_pool or c.first_prompt + c.updates * c.prompts_per_update
+            used = used_rows(c)
             free = size - used
-            if free < LEAST_PROMPTS // 2:  # too few rows to confirm anything
+            if free < LEAST_FREE:
                 return []
             found = task.prompts("train", max(0, min(n, free - start)), c.seed, used + start)
         return student.encode([dataclasses.replace(p, key=f"{p.key}@guard-{start + i}") for i, p in enumerate(found)])

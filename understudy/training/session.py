@@ -192,8 +192,11 @@ def open_session(config: Resolved, progress: Progress, note: Callable[[str], Non
             if run.done:
                 yield None
                 return
-            if distributed.agreed(distributed.is_main() and "guard" not in read_config(run.path)):
-                config = dataclasses.replace(config, guard=False)  # an earlier version began it, without a guard
+            began = distributed.agreed(list(read_config(run.path)) if distributed.is_main() else [])
+            if "guard" not in began:  # an earlier version began it, without a guard
+                config = dataclasses.replace(config, guard=False)
+            if "guard_rows" not in began:  # likewise, and it trains on every row
+                config = dataclasses.replace(config, guard_rows=0.0)
         task = load_task(config.task)
         student = load_model(config.student, "student", config, task)
         fit(student, config, note)

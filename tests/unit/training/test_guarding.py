@@ -11,11 +11,17 @@ import pytest
 import torch
 
 from understudy.config import TrainConfig
+from understudy.policy import load_policy
+from understudy.policy.sampling import draw
 from understudy.runs.checkpoint import load_tensors
 from understudy.runs.read import checkpoints, read_final, read_ledger, read_metrics
+from understudy.specs import parse_spec
 from understudy.tasks.classify import ClassifyTask
+from understudy.tasks.generated import place
 from understudy.training import train as loop
+from understudy.training.acting import Actor
 from understudy.training.train import train
+from understudy.types import Prompt
 
 TASK = "classify:rule=majority,bits=8,relevant=3,classes=2"
 
@@ -120,6 +126,67 @@ def test_without_a_verifier(base: str, tmp_path: Path, monkeypatch: pytest.Monke
     assert guard["stopped"]["kind"] == "runaway", guard
     assert guard["state"] == "restored"
     assert guard["step"] < guard["stopped"]["since"]
+
+
+def small(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    """The task has so few training prompts, of which every pass has another order."""
+    work = ClassifyTask.prompts
+
+    def prompts(self: ClassifyTask, split: str, n: int, seed: int, start: int = 0) -> list[Prompt]:
+        if split != "train":
+            return work(self, split, n, seed, start)
+        pool = list({p.key: p for p in work(self, split, 8 * rows, 0)}.values())[:rows]
+        return [pool[place(rows, i, "rows", seed)] for i in range(start, start + n)]
+
+    monkeypatch.setattr(ClassifyTask, "prompts", prompts)
+    monkeypatch.setattr(ClassifyTask, "size", lambda self, split: rows if split == "train" else None)
+
+
+def test_rows_of_a_small_data_set_are_held_out(base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a confirmation on rows that were trained on, and one that never comes where the rows are used up."""
+    small(monkeypatch, 160)
+    used: dict[str, set[str]] = {"act": set(), "own": set()}
+    works = {"act": Actor.act, "own": Actor.own}
+    for name, work in works.items():
+
+        def spy(self: Actor, prompts: Any, *rest: Any, name: str = name, work: Any = work) -> Any:
+            used[name] |= {p.key.partition("@")[0] for p in prompts}
+            return work(self, prompts, *rest)
+
+        monkeypatch.setattr(Actor, name, spy)
+    train(phase("opd_full", base, tmp_path, lr=3e-3, expert="labeller:p_right=0.97"))
+    guard = (read_final(tmp_path) or {})["guard"]
+    assert len(used["own"]) == 32
+    assert len(used["act"]) == 160 - 32
+    assert not used["own"] & used["act"]
+    assert guard["reference"]["prompts"] % 32 == 0
+    assert guard["confirmation"]["prompts"] % 32 == 0, "whole passes"
+    assert guard["confirmation"]["verdict"] == "accept", guard
+    assert "passes over 32 rows that were not trained on" in guard["reason"]
+
+
+def test_a_tiny_data_set_has_the_alarm_alone(base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small(monkeypatch, 100)
+    train(phase("opd_full", base, tmp_path))
+    guard = (read_final(tmp_path) or {})["guard"]
+    assert guard["confirmation"] is None
+    assert guard["reference"]["from"] == "the first updates"
+
+
+def test_an_adapter_is_restored_to_the_start(base: str, tmp_path: Path) -> None:
+    """LoRA: what is restored is the adapter, and an adapter of the start changes nothing."""
+    train(phase("opd_full", base, tmp_path, lr=30.0, grad_clip=0.0, drift_limit=1e9, seed=1, lora_rank=2))
+    guard = (read_final(tmp_path) or {})["guard"]
+    assert (guard["state"], guard["step"]) == ("restored", 0), guard
+    task = ClassifyTask.from_spec(parse_spec(TASK, "task"))
+    prompts = task.prompts("test", 8, 0)
+    scores = []
+    for folder in (base, str(tmp_path)):
+        policy = load_policy(folder, "student", task.tokenizer(), 0, "cpu")
+        encoded = policy.encode(prompts)
+        scores.append(draw(policy.start, policy.decode, policy.end_ids, encoded, 4, 0, 1, "student",
+                           vocabulary=policy.vocabulary))  # fmt: skip
+    assert [r.behavior_logp for r in scores[0]] == [r.behavior_logp for r in scores[1]]
 
 
 def test_off(base: str, tmp_path: Path) -> None:
