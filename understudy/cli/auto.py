@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from understudy.cli import options
 from understudy.routes.auto_config import AutoConfig, checked
+from understudy.runs.hub import prepare_push, push
 from understudy.terminal import Board, console
 
 
@@ -25,6 +26,8 @@ def auto_command(args: Sequence[str]) -> int:
         "  understudy auto --student PATH --expert solver --budget 3e12 --dry-run",
     )
     config, budget, _ = checked(config)
+    if config.push_to_hub and not config.dry_run:
+        prepare_push(config.push_to_hub)  # what the hub refuses is found before anything is spent
     look = f"lengths, pace, and accuracy on {config.look_prompts} fresh prompts"
     console.print(f"budget {budget.text}, in {config.out}: first a look at student and expert ({look})", markup=False)
     from understudy.report import auto as page  # only now: these load torch or the drawing kit, which --help must not
@@ -48,4 +51,6 @@ def auto_command(args: Sequence[str]) -> int:
     for sentence in page.finding(path):
         console.print(f"- {sentence}", markup=False)
     console.print(f"model: {path / 'final'}\nreport: {report}", markup=False)
+    if config.push_to_hub:
+        console.print(f"pushed: {push(path, config.push_to_hub)}", markup=False)
     return 0

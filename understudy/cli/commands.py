@@ -47,6 +47,7 @@ COMMANDS = {
         "what goes wrong in a training, from its log (TRL, verl, ms-swift, tinker, prime-rl, ours; loads no model)",
         "watch:watch_command",
     ),
+    "push": ("the model of a finished run to the Hugging Face hub, private by default", "push:push_command"),
     "theory": ("the paper's claims as exact, runnable statements", "theory:theory_main"),
     "calibrate": (
         "is the diagnosis right? Scored on scenarios that were trained to the end",

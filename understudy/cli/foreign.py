@@ -114,8 +114,9 @@ ROWS = (
     Row("resume resume_from_checkpoint continue_from auto_resume", "", "the same command again resumes"),
     Row("overwrite_output_dir force overwrite", "", "nothing is overwritten: choose another --out, or remove the old "
         "directory"),
-    Row("push_to_hub hub_model_id push_to_hub_model_id hub_token", "push_to_hub",
-        "a run's final/ is a Hugging Face folder: hf upload OWNER/NAME RUN/final"),
+    Row("push_to_hub hub_model_id push_to_hub_model_id", "push_to_hub",
+        "OWNER/NAME; the model of a finished run: understudy push RUN OWNER/NAME"),
+    Row("hub_token", "", "the token is read from the environment variable HF_TOKEN alone"),
     Row("log_samples save_completions log_completions", "out=DIR", "completions are kept there"),
     # sampling
     Row("max_completion_length max_length max_seq_length max_tokens max_response_length max_gen_toks cutoff_len "

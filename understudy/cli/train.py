@@ -16,6 +16,7 @@ from understudy.errors import Interrupted, UserError
 from understudy.evaluation import intervals
 from understudy.evaluation.numbers import count, duration, large
 from understudy.routes.route import RouteConfig, RouteFields
+from understudy.runs.hub import check_push, prepare_push, push
 from understudy.runs.read import read_final, read_ledger
 from understudy.specs import build
 from understudy.terminal import Board, console
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class TrainOptions(RouteFields, TrainConfig):
     """A training, or a route of several."""
+
+    push_to_hub: str = ""
+    """OWNER/NAME: push the finished model to the hub, private; the token is read from HF_TOKEN. Off by default."""
 
 
 def load(path: str | Path) -> TrainOptions:
@@ -56,8 +60,12 @@ def train_command(args: Sequence[str]) -> int:
     )
     distributed.launched()  # refuses a launcher whose processes do not know of each other
     route = _route(config)
+    if config.push_to_hub:
+        check_push(config.push_to_hub)
     if route is None:
         resolve(TrainConfig(**_fields(config, TrainConfig)))  # a mistake in the options is found at once
+    if config.push_to_hub and distributed.is_main():
+        prepare_push(config.push_to_hub)  # what the hub refuses is found before the training
     try:
         with Board() as board:
             board.progress("loading", 0, 1, "libraries")
@@ -89,6 +97,8 @@ def train_command(args: Sequence[str]) -> int:
     if is_main:
         for line in _summary(path):
             console.print(line, markup=False)
+        if config.push_to_hub:
+            console.print(f"pushed: {push(path, config.push_to_hub)}", markup=False)
     return 0
 
 

@@ -45,6 +45,8 @@ class AutoConfig:
     """Samples per prompt there."""
     out: str = option("", heading="machine", volatile=True)
     """Directory of everything. Default: runs/auto-SEED. The same command again resumes."""
+    push_to_hub: str = ""
+    """OWNER/NAME: push the model to the hub at the end, private; the token is read from HF_TOKEN. Off by default."""
     threads: int = option(1, least=1)
     """CPU threads."""
     device: str = "auto"
