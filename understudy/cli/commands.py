@@ -30,6 +30,10 @@ COMMANDS = {
         "accuracy of a model or run on a task: greedy, sampled, avg@k, pass@k, with intervals",
         "eval:eval_command",
     ),
+    "prompts": (
+        "prompts exactly as student and expert read them: template, special tokens, end tokens, gold (no weights)",
+        "prompts:prompts_command",
+    ),
     "score": (
         "store an expert's log-probs of kept completions, so that training can do without the expert",
         "score:score_command",

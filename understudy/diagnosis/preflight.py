@@ -13,6 +13,8 @@ from understudy.diagnosis.measures.collect import Setting, sample_student
 from understudy.diagnosis.types import Check
 from understudy.errors import UserError
 from understudy.policy import check_same_language, tokenizer_sha
+from understudy.policy.templates import first_difference, turn_end
+from understudy.policy.tokens import encode_all, rendered
 from understudy.randomness import seed_from
 from understudy.types import Prompt
 
@@ -20,7 +22,7 @@ NOISE = 0.05
 """Nats per token by which two scores of one text may differ (half precision gives about 0.01)."""
 FEW = 16  # prompts that a check looks at
 TEMPLATE_GAIN = 0.25
-"""Accuracy by which the expert may do better behind its own chat template than on the plain prompts."""
+"""Accuracy by which the expert may do better behind its own chat template than on the student's prompts."""
 
 
 def preflight(setting: Setting, name: str) -> tuple[Check, ...]:
@@ -41,8 +43,10 @@ def _all(setting: Setting, name: str) -> Iterator[Check]:
     shown = f"{len(student.tokenizer)} tokens, {tokenizer_sha(student.tokenizer)}, end {list(student.end_ids)}"
     same = _try("tokenizer, vocabulary and end tokens", shown, lambda: check_same_language(student, expert, name))
     yield same
-    yield _templates(student.tokenizer, expert.tokenizer)
     prompts = _prompts(setting)
+    yield _templates(setting, prompts)
+    if any(p.messages for p in prompts):
+        yield _turn_end(setting, prompts)
     yield _try("context length", f"{setting.room} tokens of completion fit", lambda: _room(setting, prompts))
     if not same.passed:
         return  # scores of foreign tokens would only confuse
@@ -71,12 +75,52 @@ def _room(setting: Setting, prompts: list[Prompt]) -> None:
             policy.check_room(prompts, setting.room)
 
 
-def _templates(student: Any, expert: Any) -> Check:
-    """Never fails: prompts go in as plain text, so a difference alone does no harm; `_own_template` measures it."""
-    of_student, of_expert = (getattr(tokenizer, "chat_template", None) for tokenizer in (student, expert))
-    same = "the same" if of_student == of_expert else "not the same"
-    shown = same if of_student or of_expert else "neither has one"
-    return Check("chat template", True, f"{shown}; prompts go in as plain text")
+def _templates(setting: Setting, prompts: list[Prompt]) -> Check:
+    """Never fails: a difference alone does no harm, as both read the student's rendering; `_own_template` measures
+    whether the expert does worse on it."""
+    name, student, expert = "chat template", setting.student, setting.expert
+    of_student, of_expert = (getattr(x.tokenizer, "chat_template", None) for x in (student, expert))
+    if not any(p.messages for p in prompts):
+        same = "the same" if of_student == of_expert else "not the same"
+        return Check(
+            name, True, f"{same if of_student or of_expert else 'neither has one'}; prompts go in as plain text"
+        )
+    if expert.policy is None:
+        return Check(name, True, "prompts go in by the student's; the expert is no model with one of its own")
+    if not of_expert:
+        return Check(name, True, "prompts go in by the student's; the expert has none (a base model?)")
+    try:
+        apart = _apart(setting, prompts[0])
+    except UserError as error:
+        return Check(name, True, f"prompts go in by the student's; the expert's refuses them ({error.hint})")
+    if apart is None:
+        return Check(name, True, "student and expert render the prompts alike")
+    parts = f"the student's writes {apart[0]!r}, the expert's {apart[1]!r}"
+    return Check(name, True, f"not the same: {parts}; both read the student's")
+
+
+def _apart(setting: Setting, prompt: Prompt) -> tuple[str, str] | None:
+    """Where the renderings of student and expert part; None: they are equal."""
+    student, expert = setting.student, setting.expert
+    return first_difference(
+        rendered(student.tokenizer, prompt, student.name), rendered(expert.tokenizer, prompt, expert.name)
+    )
+
+
+def _turn_end(setting: Setting, prompts: list[Prompt]) -> Check:
+    """A chat template on a base checkpoint: the model is shown turns that end in a token which ends no completion."""
+    name, student = "the template's end of a turn", setting.student
+    end = turn_end(student.tokenizer, next(p for p in prompts if p.messages))
+    if end.token is None:
+        return Check(name, True, "it writes none")
+    shown = f"{end.text!r} ({end.token}); end tokens {list(student.end_ids)}"
+    if end.token in student.end_ids:
+        return Check(name, True, shown)
+    hint = (
+        f"completions would go on behind it (a base checkpoint with a chat template?): add {end.token} to eos_token_id "
+        "in generation_config.json of student and expert"
+    )
+    return Check(name, False, shown, hint)
 
 
 def _noise(setting: Setting, prompts: list[Prompt]) -> Check:
@@ -96,16 +140,20 @@ def _noise(setting: Setting, prompts: list[Prompt]) -> Check:
 
 
 def _own_template(setting: Setting, prompts: list[Prompt]) -> Check:
-    """An instruct model that does far better behind its own template would be underrated on plain prompts."""
+    """An instruct model that does far better behind its own template would be underrated on the student's prompts."""
     name, tokenizer = "the expert under its own template", setting.expert.tokenizer
     policy = setting.expert.policy
     if policy is None or tokenizer is None or not getattr(tokenizer, "chat_template", None):
         return Check(name, True, "it has none")
-    dressed = []
-    for p in prompts:
-        turn = [{"role": "user", "content": p.text}]
-        ids = tokenizer.apply_chat_template(turn, add_generation_prompt=True, return_dict=True)["input_ids"]
-        dressed.append(dataclasses.replace(p, ids=tuple(ids)))
+    chat = any(p.messages for p in prompts)
+    turns = [p if p.messages else dataclasses.replace(p, messages=(("user", p.text),)) for p in prompts]
+    try:
+        own = encode_all(tokenizer, [dataclasses.replace(p, ids=()) for p in turns], setting.expert.name)
+    except UserError as error:
+        return Check(name, True, f"it takes no such prompts ({error.hint})")
+    dressed = [p.encoded(ids) for p, ids in zip(prompts, own)]
+    if chat and all(a.ids == b.ids for a, b in zip(prompts, dressed)):
+        return Check(name, True, "it is the student's")
     accuracies = []
     for variant in (prompts, dressed):
         policy.check_room(variant, setting.room)
@@ -113,5 +161,10 @@ def _own_template(setting: Setting, prompts: list[Prompt]) -> Check:
         accuracies.append(float(np.mean([r.reward for r in done])))
     plain, templated = accuracies
     good = templated - plain <= TEMPLATE_GAIN
+    if chat:
+        hint = "it answers better behind its own template: give student and expert the same chat_template"
+        return Check(
+            name, good, f"{plain:.2f} behind the student's, {templated:.2f} behind its own", "" if good else hint
+        )
     hint = "it answers better behind its template: put the template into the task's prompts, for student and expert"
     return Check(name, good, f"{plain:.2f} plain, {templated:.2f} behind it", "" if good else hint)

@@ -1,4 +1,4 @@
-"""Options of `understudy eval`. Needs no torch, so that its --help is fast."""
+"""Options of `understudy eval` and `understudy prompts`. Needs no torch, so that their --help is fast."""
 
 from __future__ import annotations
 
@@ -60,3 +60,25 @@ def checked(config: EvalConfig) -> EvalConfig:
     if too_large:
         raise UserError("k", too_large[0], f"must be 1..samples={config.samples}: raise --samples or lower --k")
     return config
+
+
+@dataclass(frozen=True)
+class PromptsConfig:
+    task: str = "countdown"
+    """Prompts and verifier, with options, such as `data:path=q.jsonl,template=chat`."""
+    student: str = ""
+    """Whose tokenizer and template: a model directory, run directory, hub id, or `scratch`."""
+    expert: str = ""
+    """Also as this one reads them (= teacher): a model, a server, or a programmatic expert."""
+    split: str = "train"
+    """train, test or ood."""
+    n: int = option(3, least=1)
+    """Prompts to show (-n)."""
+    seed: int = 0
+    """Seed of the prompts, as in training."""
+    max_new_tokens: int = option(0, least=0)
+    """Longest completion, in tokens. 0 = as the task sets it."""
+    trust_remote_code: bool = False
+    """Run code that comes with a tokenizer. Off by default."""
+    json: bool = False
+    """Print JSON."""

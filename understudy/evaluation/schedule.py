@@ -27,7 +27,7 @@ from understudy.terminal import Progress
 from understudy.types import Ledger, Prompt, Rollout
 
 LONG = 5.0  # seconds from which an evaluation has a line of its own
-SHOWN = 6  # prompts whose completions go to samples.jsonl
+SHOWN, SHOWN_LAST = 4, 16  # prompts whose completions go to samples.jsonl, of an evaluation and of the last
 
 
 class Evaluator:
@@ -60,8 +60,7 @@ class Evaluator:
         """One eval line for each split of eval_during."""
         c = self.config
         for split in filter(None, c.eval_during.split(",")):
-            shown = step == 0 and split == "test"
-            self._evaluate(step, split, c.eval_prompts, c.eval_samples, shown)
+            self._evaluate(step, split, c.eval_prompts, c.eval_samples, SHOWN)
 
     def final(self, step: int) -> dict[str, Any]:
         """The last evaluation, on every split: what final.json holds."""
@@ -72,7 +71,7 @@ class Evaluator:
         names = splits_of(c.eval_splits, self.task)
         for i, split in enumerate(names):
             self.show("final evaluation", i, len(names), split)
-            student, table = self._evaluate(step, split, c.final_prompts, c.final_samples, shown=True)
+            student, table = self._evaluate(step, split, c.final_prompts, c.final_samples, SHOWN_LAST)
             splits[split] = student.outcome()
             expert = self._expert_on(split, c.final_prompts, c.final_samples)
             if expert is not None:
@@ -82,7 +81,7 @@ class Evaluator:
         self.show("final evaluation", len(names), len(names), "")
         return {"splits": splits, "expert": experts or None, "divergences": divergences, "step": step}
 
-    def _evaluate(self, step: int, split: str, n: int, k: int, shown: bool) -> tuple[Sampled, dict[str, list[float]]]:
+    def _evaluate(self, step: int, split: str, n: int, k: int, shown: int) -> tuple[Sampled, dict[str, list[float]]]:
         """One eval line: (the student's completions, its divergences from the expert per prompt)."""
         began = time.perf_counter()
         prompts = held_out(self.task, self.student, split, n, self.config.eval_seed, self.room)
@@ -92,8 +91,7 @@ class Evaluator:
             expert = self._expert_on(split, n, k)
         with self._shown(split, "divergences"):
             table = self._divergences(student, expert)
-        if shown:
-            self._show_samples(step, split, student, expert)
+        self._keep_samples(step, split, student, expert, shown)
         self.ledger.eval_seconds += time.perf_counter() - began
         record = {"kind": "eval", "step": step, "split": split} | student.summary(self.task.keywords)
         for name in ("kl_student_expert", "kl_expert_student"):
@@ -146,14 +144,17 @@ class Evaluator:
     def _divergence(self, first: Any, second: Any, rollouts: list[Rollout]) -> list[float]:
         return distributed.spread(lambda part: sequence_kl(first, second, part), rollouts)
 
-    def _show_samples(self, step: int, split: str, student: Sampled, expert: Sampled | None) -> None:
-        keys = {p.key for p in student.prompts[:SHOWN]}
-        rollouts = [r for sampled in (student, expert) if sampled for r in sampled.rollouts]
-        self.run.samples(_record(step, split, r) for r in rollouts if r.sample == 0 and r.prompt.key in keys)
+    def _keep_samples(self, step: int, split: str, student: Sampled, expert: Sampled | None, n: int) -> None:
+        """The first completions of the first n prompts; the expert's, which stay, at the beginning and at the end."""
+        keys = {p.key for p in student.prompts[:n]}
+        actors = (student, expert) if step == 0 or n > SHOWN else (student,)
+        rollouts = [r for sampled in actors if sampled for r in sampled.rollouts]
+        self.run.samples(self._record(step, split, r) for r in rollouts if r.sample == 0 and r.prompt.key in keys)
 
-
-def _record(step: int, split: str, r: Rollout) -> dict[str, Any]:
-    return {
-        "step": step, "split": split, "prompt": r.prompt.text, "completion": r.text, "reward": r.reward,
-        "actor": r.actor, "key": r.prompt.key, "sample": r.sample, "ended": r.ended,
-    }  # fmt: skip
+    def _record(self, step: int, split: str, r: Rollout) -> dict[str, Any]:
+        read = self.student.tokenizer.decode(list(r.prompt.ids), skip_special_tokens=False)
+        return {
+            "step": step, "split": split, "prompt": r.prompt.text, "rendered": read, "completion": r.text,
+            "reward": r.reward, "actor": r.actor, "key": r.prompt.key, "sample": r.sample, "ended": r.ended,
+            "tokens": len(r.ids),
+        }  # fmt: skip

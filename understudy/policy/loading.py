@@ -101,11 +101,10 @@ def load_policy(
     return policy
 
 
-def _load_pretrained(path: str, field: str, dtype: str, trust_remote_code: bool) -> Policy:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
+def place_of(path: str, field: str) -> str:
+    """The folder or hub id that a name means: a run directory stands for its final model. UserError: neither."""
     folder = Path(path)
-    if os.path.isfile(folder / "final" / "config.json"):  # a run directory stands for its final model
+    if os.path.isfile(folder / "final" / "config.json"):
         folder = folder / "final"
     elif is_run(folder):
         raise UserError(field, path, "is a run that has not finished: resume it, or give one of its checkpoints")
@@ -114,7 +113,13 @@ def _load_pretrained(path: str, field: str, dtype: str, trust_remote_code: bool)
         raise UserError(field, path, "is not a model: it has no config.json (a run directory needs its final/ folder)")
     if not is_folder and (os.path.exists(folder) or path.startswith((".", "/", "~")) or path.count("/") != 1):
         raise UserError(field, path, "is not a model: no such folder, and not a hub id (OWNER/NAME)")
-    name = str(folder) if is_folder else path
+    return str(folder) if is_folder else path
+
+
+def _load_pretrained(path: str, field: str, dtype: str, trust_remote_code: bool) -> Policy:
+    name = place_of(path, field)
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
     try:
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)

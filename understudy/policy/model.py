@@ -65,11 +65,7 @@ class Policy:
         self.device = next(model.parameters()).device
         self.vocabulary: int = model.get_output_embeddings().weight.shape[0]
         ends = getattr(model.generation_config, "eos_token_id", None)
-        if ends is None or ends == []:  # 0 is a token id like any other
-            ends = tokenizer.eos_token_id
-        if ends is None:
-            raise UserError("student", name, "has no end token: set eos_token in its tokenizer")
-        self.end_ids: tuple[int, ...] = tuple(sorted({ends} if isinstance(ends, int) else set(ends)))
+        self.end_ids: tuple[int, ...] = tokens.end_ids(ends, tokenizer, name)
         self.pad_id: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.end_ids[0]
         self.context: int = int(getattr(model.config, "max_position_embeddings", 0) or 0)
         self.body_is_enough = self._probe_head()

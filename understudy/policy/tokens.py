@@ -26,6 +26,15 @@ def rendered(tokenizer: Any, prompt: Prompt, name: str) -> str:
     return str(text) + prompt.prefill
 
 
+def end_ids(ends: Any, tokenizer: Any, name: str) -> tuple[int, ...]:
+    """The ids that end a completion: `ends` of the generation configuration, else the tokenizer's. UserError: none."""
+    if ends is None or ends == []:  # 0 is a token id like any other
+        ends = tokenizer.eos_token_id
+    if ends is None:
+        raise UserError("student", name, "has no end token: set eos_token in its tokenizer")
+    return tuple(sorted({ends} if isinstance(ends, int) else set(ends)))
+
+
 def encode_all(tokenizer: Any, prompts: Sequence[Prompt], name: str) -> list[tuple[int, ...]]:
     """The prompts' ids. A chat template writes its own special tokens; plain text gets the tokenizer's."""
     texts = [rendered(tokenizer, p, name) for p in prompts]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,8 @@ from tiny import WrappedExpert
 
 from understudy.diagnosis.cost import Sizes
 from understudy.diagnosis.measures.collect import Setting
-from understudy.diagnosis.preflight import block, preflight
+from understudy.diagnosis.preflight import FEW, block, preflight
+from understudy.diagnosis.types import Check
 from understudy.errors import UserError
 from understudy.experts import LocalExpert, load_expert
 from understudy.policy import load_policy
@@ -148,6 +150,79 @@ def test_an_expert_that_needs_its_template_is_found(
     failed = [c for c in preflight(one, "x") if not c.passed]
     assert [c.name for c in failed] == [TEMPLATE]
     assert failed[0].value == "0.00 plain, 1.00 behind it"
+
+
+STUDENTS = "{% for m in messages %}{{ m.content }}{% endfor %}A "
+EXPERTS = "8 " + STUDENTS
+
+
+@pytest.fixture
+def chat(setting: Setting, models: dict[str, Path], tmp_path: Path) -> Setting:
+    """Prompts as chat turns; student and expert have templates of their own."""
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"problem": f"1 + {i}?", "answer": str(1 + i)}) + "\n" for i in range(60)))
+    task = load_task(f"data:path={rows},template=chat,max_new_tokens=8")
+    one = with_expert(dataclasses.replace(setting, task=task), models["llama"])
+    one.student.tokenizer.chat_template = STUDENTS
+    one.expert.tokenizer.chat_template = EXPERTS
+    return one
+
+
+def named(checks: tuple[Check, ...], name: str) -> Check:
+    return next(c for c in checks if c.name == name)
+
+
+def test_chat_prompts_are_compared_with_the_experts_own(chat: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a check that compares a chat prompt with itself: it found no difference whatever the templates were."""
+    seen: list[tuple[int, ...]] = []
+    sample = chat.expert.sample
+    header = chat.expert.tokenizer("8 ", add_special_tokens=False)["input_ids"]
+
+    def telling(prompts: list[Prompt], *args: Any) -> list[Rollout]:
+        seen.extend(p.ids for p in prompts)
+        done = sample(prompts, *args)
+        own = [list(r.prompt.ids[: len(header)]) == header for r in done]
+        return [dataclasses.replace(r, text=chat.task.gold(r.prompt) if x else "?") for r, x in zip(done, own)]
+
+    monkeypatch.setattr(chat.expert, "sample", telling)
+    checks = preflight(chat, "x")
+    assert "the student's writes '1 + " in named(checks, "chat template").value
+    assert "the expert's '8 1 + " in named(checks, "chat template").value
+    assert [c.name for c in checks if not c.passed] == [TEMPLATE]
+    assert named(checks, TEMPLATE).value == "0.00 behind the student's, 1.00 behind its own"
+    assert "the same chat_template" in named(checks, TEMPLATE).hint
+    plain, own = seen[:FEW], seen[FEW:]
+    assert own == [(*header, *ids) for ids in plain]
+
+    seen.clear()
+    chat.expert.tokenizer.chat_template = STUDENTS
+    checks = preflight(chat, "x")
+    assert all(c.passed for c in checks)
+    assert named(checks, "chat template").value == "student and expert render the prompts alike"
+    assert named(checks, TEMPLATE).value == "it is the student's"
+    assert not seen, "nothing is sampled to compare equal prompts"
+
+
+def test_a_template_whose_turns_end_otherwise_is_found(chat: Setting) -> None:
+    """Catches a base checkpoint under a chat template: its completions never end."""
+    end = "the template's end of a turn"
+    tokenizer = chat.student.tokenizer
+    ended = "{% for m in messages %}{{ m.content }}@{% endfor %}"
+    chat.student.tokenizer.chat_template = chat.expert.tokenizer.chat_template = ended.replace("@", tokenizer.pad_token)
+    failed = [c for c in preflight(chat, "x") if not c.passed]
+    assert [c.name for c in failed] == [end]
+    assert "generation_config.json" in failed[0].hint
+    chat.student.tokenizer.chat_template = chat.expert.tokenizer.chat_template = ended.replace("@", tokenizer.eos_token)
+    assert named(preflight(chat, "x"), end).passed
+
+
+def test_an_expert_without_a_template_or_that_refuses(chat: Setting) -> None:
+    refusing = "{{ raise_exception('no') }}"
+    for template, words in ((None, "the expert has none"), (refusing, "the expert's refuses them")):
+        chat.expert.tokenizer.chat_template = template
+        checks = preflight(chat, "x")
+        assert all(c.passed for c in checks)
+        assert words in named(checks, "chat template").value
 
 
 def test_without_scores_or_reward_what_needs_them_is_left_out(setting: Setting) -> None:

@@ -15,7 +15,7 @@ from understudy.report.comparison.summary import Arm, Summary
 from understudy.report.figures.svg import EXPERT, colour
 from understudy.report.text import label, mapping, number, visible
 
-SHOWN = 3  # prompts per expert
+SHOWN = 6  # prompts per expert
 LONGEST = 1500  # characters per completion
 _BINS = 24
 
@@ -54,7 +54,8 @@ def side_by_side(s: Summary, expert: str) -> list[tuple[str, list[Cell]]]:
 
 
 def _prompt(tables: list[tuple[str, str, dict[str, dict[str, Any]]]], key: str) -> str:
-    return visible(tables[0][2][key].get("prompt", ""), LONGEST)
+    row = tables[0][2][key]
+    return visible(row.get("rendered") or row.get("prompt", ""), LONGEST)
 
 
 def _cell(who: str, hue: str, rows: dict[str, dict[str, Any]], key: str) -> Cell:

@@ -1,0 +1,58 @@
+"""What a chat template does to a prompt: text that it adds, the token that ends a turn, where two templates differ."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from understudy.policy.tokens import rendered
+from understudy.types import Prompt
+
+_MARK = "Quartz jackdaw 7391"  # words that no template writes
+
+
+@dataclass(frozen=True)
+class TurnEnd:
+    """The special token that a template writes right after an assistant's turn. None: it writes none."""
+
+    text: str
+    token: int | None
+
+
+def turn_end(tokenizer: Any, prompt: Prompt) -> TurnEnd:
+    """Of the template; none for a plain prompt."""
+    if not prompt.messages or not getattr(tokenizer, "chat_template", None):
+        return TurnEnd("", None)
+    turns = [{"role": role, "content": text} for role, text in (*prompt.messages, ("assistant", _MARK))]
+    try:
+        whole = str(tokenizer.apply_chat_template(turns, tokenize=False))
+    except Exception:  # a template can raise any error; `rendered` reports those of the prompt itself
+        return TurnEnd("", None)
+    text = whole.rpartition(_MARK)[2].strip()
+    special = set(tokenizer.all_special_tokens) | set(tokenizer.get_added_vocab())
+    first = max((token for token in special if token and text.startswith(token)), key=len, default="")
+    return TurnEnd(first, int(tokenizer.convert_tokens_to_ids(first)) if first else None)
+
+
+def added_system(tokenizer: Any, prompt: Prompt, name: str) -> str:
+    """The system prompt that the template writes where the prompt has none; "" for none."""
+    if not prompt.messages or any(role == "system" for role, _ in prompt.messages):
+        return ""
+    marked = replace(prompt, messages=((prompt.messages[0][0], _MARK), *prompt.messages[1:]), prefill="")
+    head = rendered(tokenizer, marked, name).partition(_MARK)[0]
+    return head.strip() if "system" in head.lower() else ""
+
+
+def lost_turns(tokenizer: Any, prompt: Prompt, name: str) -> list[str]:
+    """Roles of the turns whose text is not in what the model reads: a template that drops system prompts, say."""
+    text = rendered(tokenizer, prompt, name)
+    return [role for role, content in prompt.messages if content.strip() and content.strip() not in text]
+
+
+def first_difference(a: str, b: str, width: int = 40) -> tuple[str, str] | None:
+    """The two texts from shortly before where they part; None: they are equal."""
+    if a == b:
+        return None
+    at = next((i for i, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))
+    start = max(0, at - width // 4)
+    return a[start : start + width], b[start : start + width]
