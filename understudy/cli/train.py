@@ -137,6 +137,9 @@ def _summary(path: Path) -> list[str]:
     final, ledger = read_final(path) or {}, read_ledger(path)
     lines = []
     for split, outcome in final.get("splits", {}).items():
+        if outcome["sampled"] is None:
+            lines.append(f"{split}: no accuracy, the task has no answers ({len(outcome['keys'])} prompts)")
+            continue
         i = intervals.bootstrap_prompts(outcome["sampled"])
         line = f"{split}: sampled accuracy {i.value:.3f} [{i.low:.3f}, {i.high:.3f}]"
         if outcome.get("greedy"):

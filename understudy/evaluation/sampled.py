@@ -29,33 +29,45 @@ ROWS, TOKENS = 128, 2**14  # rollouts and padded tokens whose states exist at a 
 
 @dataclasses.dataclass(frozen=True)
 class Sampled:
-    """Verified completions of some prompts, prompt-major, and the greedy ones (None where there is no greedy)."""
+    """Completions of some prompts, prompt-major, and the greedy ones (None where there is no greedy).
+
+    They are verified, unless the task does not grade these prompts: then no reward is known, and no accuracy.
+    """
 
     prompts: list[Prompt]
     samples: int
     rollouts: list[Rollout]
     greedy: list[Rollout] | None
 
+    @property
+    def graded(self) -> bool:
+        """Whether rewards are known."""
+        return all(r.reward is not None for r in self.rollouts)
+
     def outcome(self) -> dict[str, Any]:
-        """Per-prompt results as final.json holds them."""
+        """Per-prompt results as final.json holds them; None for accuracies that are not known."""
         k = self.samples
-        reward = np.array([r.reward for r in self.rollouts]).reshape(-1, k).astype(int)
         length = np.array([len(r.ids) for r in self.rollouts]).reshape(-1, k)
+        greedy = self.greedy if self.graded else None
         return {
             "keys": [p.key for p in self.prompts],
-            "sampled": reward.tolist(),
-            "greedy": [int(r.reward or 0) for r in self.greedy] if self.greedy is not None else None,
+            "sampled": self._rewards().astype(int).tolist() if self.graded else None,
+            "greedy": [int(r.reward or 0) for r in greedy] if greedy is not None else None,
             "lengths": length.tolist(),
         }
+
+    def _rewards(self) -> np.ndarray:
+        """(prompts, samples)"""
+        return np.array([float(r.reward or 0) for r in self.rollouts]).reshape(-1, self.samples)
 
     def summary(self, keywords: Sequence[str]) -> dict[str, Any]:
         """Means, right samples per prompt, length histogram, keyword counts: an eval line of metrics.jsonl."""
         lengths = np.array([len(r.ids) for r in self.rollouts])
-        correct = np.array([r.reward for r in self.rollouts]).reshape(-1, self.samples).sum(1)
+        greedy = self.greedy if self.graded else None
         return {
-            "correct": correct.astype(int).tolist(),
-            "sampled": float(np.mean([r.reward for r in self.rollouts])),
-            "greedy": float(np.mean([r.reward for r in self.greedy])) if self.greedy is not None else None,
+            "correct": self._rewards().sum(1).astype(int).tolist() if self.graded else None,
+            "sampled": float(self._rewards().mean()) if self.graded else None,
+            "greedy": float(np.mean([r.reward for r in greedy])) if greedy is not None else None,
             "k": self.samples,
             "n": len(self.prompts),
             "length": float(lengths.mean()),

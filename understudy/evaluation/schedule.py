@@ -98,7 +98,10 @@ class Evaluator:
             record[name] = sum(table[name]) / len(table[name]) if name in table else None
         record["expert"] = expert.summary(self.task.keywords) if expert is not None else None
         self.run.log(record | {"ledger": self.ledger.as_dict()})
-        self.latest = f"accuracy {record['sampled']:.2f} (update {step}, {split})"
+        name = "accuracy" if student.graded else "kl_student_expert"
+        value = record["sampled"] if student.graded else record[name]
+        if value is not None:
+            self.latest = f"{name.replace('_', ' ')} {value:.2f} (update {step}, {split})"
         if (seconds := time.perf_counter() - began) >= LONG:
             self.show("evaluation", n, n, f"{self.latest}, {duration(seconds)}")
         return student, table

@@ -34,6 +34,7 @@ def write_auto(
     """Write auto.json and return what it holds."""
     decisions = read_decisions(folder)
     chosen = {f"{d['number']}-{d['training']['method']}": d for d in decisions if d["training"]}
+    ends = (final or {}).get("splits", {})
     summary = {
         "version": VERSION, "state": state,
         "setting": {
@@ -49,7 +50,7 @@ def write_auto(
         "costs": [{"part": what} | _cost(budget, ledger) for what, ledger in parts],
         "alternatives": _alternatives(known, budget, gains),
         "best": known.best.name, "spent": sum(budget.spent(ledger) for _, ledger in parts),
-        "final": {split: _interval(o["sampled"]) for split, o in (final or {}).get("splits", {}).items()},
+        "final": {split: _interval(o["sampled"]) for split, o in ends.items() if o["sampled"] is not None},
         "reason": decisions[-1]["why"] if decisions and decisions[-1]["training"] is None else "",
     }  # fmt: skip
     write_json(folder / FILE, summary)

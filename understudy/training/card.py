@@ -110,12 +110,15 @@ def _evaluation(config: Mapping[str, Any], final: Mapping[str, Any]) -> list[str
         "|---|---|---|---|---|",
     ]
     experts = final.get("expert") or {}
-    for split, outcome in final.get("splits", {}).items():
+    graded = {split: outcome for split, outcome in final.get("splits", {}).items() if outcome["sampled"] is not None}
+    if not graded:
+        return ["The task has no answers: accuracy was not measured."]
+    for split, outcome in graded.items():
         i = intervals.bootstrap_prompts(outcome["sampled"])
         greedy = outcome.get("greedy")
         best = f"{sum(greedy) / len(greedy):.3f}" if greedy else "-"
         expert = "-"
-        if split in experts:
+        if split in experts and experts[split]["sampled"] is not None:
             e = intervals.bootstrap_prompts(experts[split]["sampled"])
             expert = f"{e.value:.3f} [{e.low:.3f}, {e.high:.3f}]"
         size = f"{i.n_prompts} x {len(outcome['sampled'][0])}"

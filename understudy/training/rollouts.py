@@ -5,6 +5,7 @@ Everything is a function of (configuration, step, current weights): a resumed ru
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -302,7 +303,7 @@ def pack(rollouts: Sequence[Rollout]) -> dict[str, Tensor]:
         "behavior_logp": torch.tensor([x for r in rollouts for x in r.behavior_logp], dtype=torch.float32),
         "lengths": torch.tensor([len(r.ids) for r in rollouts], dtype=torch.int32),
         "ended": torch.tensor([r.ended for r in rollouts]),
-        "reward": torch.tensor([float(r.reward or 0) for r in rollouts]),
+        "reward": torch.tensor([math.nan if r.reward is None else float(r.reward) for r in rollouts]),
         "expert": torch.tensor([r.actor == "expert" for r in rollouts]),
     }
 
@@ -318,7 +319,8 @@ def unpack(
         raise UserError("data", len(lengths), hint)
     ids = [tuple(x.tolist()) for x in tensors["ids"].split(lengths)]
     logps = [tuple(x.tolist()) for x in tensors["behavior_logp"].split(lengths)]
-    ended, expert, reward = (tensors[name].tolist() for name in ("ended", "expert", "reward"))
+    ended, expert, kept = (tensors[name].tolist() for name in ("ended", "expert", "reward"))
+    reward = [None if math.isnan(r) else r for r in kept]
     texts = policy.decode(ids)
     return [
         Rollout(p, s, ids[i], logps[i], ended[i], texts[i], "expert" if expert[i] else actor, reward[i])

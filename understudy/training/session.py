@@ -198,6 +198,10 @@ def open_session(config: Resolved, progress: Progress, note: Callable[[str], Non
             if "guard_rows" not in began:  # likewise, and it trains on every row
                 config = dataclasses.replace(config, guard_rows=0.0)
         task = load_task(config.task)
+        if task.about():
+            note(task.about())
+        check_rewards(config, task)
+        digest = _same_data(run, task)
         student = load_model(config.student, "student", config, task)
         fit(student, config, note)
         expert, base = lazy_expert(config, task, student), _lazy_base(config, task, student)
@@ -223,7 +227,7 @@ def open_session(config: Resolved, progress: Progress, note: Callable[[str], Non
         if distributed.is_main():
             trackers = open_trackers(config.tracker, run.path, recorded, first_step, note)
             run.listeners.append(stack.enter_context(trackers).on_record)
-        run.describe(student=student.describe() | provenance_of(config.student), **facts)
+        run.describe(student=student.describe() | provenance_of(config.student), **facts, **digest)
         rollouts = RolloutSource(Actor(config, task, student, expert, base, sampler), run, ledger, progress)
         evaluator = Evaluator(config, task, student, expert if config.expert else None, run, ledger, progress)
         sizes = _sizes(run)
@@ -237,6 +241,23 @@ def open_session(config: Resolved, progress: Progress, note: Callable[[str], Non
             config, recorded, first_step, student, optimizer, rollouts, evaluator, run, ledger, progress,
             monitor, guarding, sizes,
         )  # fmt: skip
+
+
+def check_rewards(config: Resolved, task: Task, field: str = "task") -> None:
+    """UserError: the method learns from rewards, and the task has none."""
+    if config.weight in ("advantage", "passed") and not task.verified:
+        hint = f"has no answers, and method {config.method} with weight={config.weight} learns from rewards: give rows "
+        raise UserError(field, config.task, hint + "with `answer`, or --reward FILE.py:function")
+
+
+def _same_data(run: RunDir | None, task: Task) -> dict[str, str]:
+    """The digest of the task's data, to be kept with the run. UserError: a run that goes on began with other data."""
+    digest = task.digest()
+    known = distributed.agreed(read_provenance(run.path).get("data", "") if run and distributed.is_main() else "")
+    if known and known != digest:
+        hint = "was begun with other rows than these: put the data back as they were, or choose another --out"
+        raise UserError("task", run.path if run else "", hint)
+    return {"data": digest} if digest else {}
 
 
 def _sizes(run: RunDir) -> tuple[float, float]:

@@ -243,7 +243,11 @@ def _arm_line(s: Summary, arm: Arm) -> str:
     after, before = s.accuracy(arm), s.accuracy(BASE)
     own = s.accuracy(arm.expert)
     if after is None:
-        return f"{arm.name} with {label(arm.expert, 40)} has no sampled accuracy on the test problems."
+        line = f"{arm.name} with {label(arm.expert, 40)} has no sampled accuracy on the test problems"
+        far = s.final_divergence(arm, "kl_student_expert")
+        return line + (
+            f"; it is {far.value:.2f} nats per completion from the expert, KL(student, expert)." if far else "."
+        )
     line = f"{arm.name} with {label(arm.expert, 40)} reached {percent(after.value)} sampled accuracy"
     if after.low < after.high:
         line += f" (95% interval {percent(after.low)} to {percent(after.high)})"

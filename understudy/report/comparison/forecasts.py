@@ -72,7 +72,7 @@ def _then(s: Summary, expert: str, seed: int) -> tuple[dict[str, float], float, 
         arm = s.arm(expert, method)
         found[route] = s.outcomes(arm, "test").get(seed) if arm else None
     finals = {name: outcome for name, outcome in found.items() if outcome is not None}
-    known = {name: float(outcome.sampled.mean()) for name, outcome in finals.items()}
+    known = {name: float(outcome.sampled.mean()) for name, outcome in finals.items() if outcome.sampled is not None}
     if len(known) < 3:
         return known, 0.0, 0.0
     best = "sft" if known["sft"] >= known["opd"] else "opd"

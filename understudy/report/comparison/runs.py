@@ -21,10 +21,13 @@ from understudy.runs.read import is_route, read_log, read_or_note, read_status, 
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """Verified completions of one split, per prompt: sampled (P, K), greedy (P,), lengths flat in tokens."""
+    """Completions of one split, per prompt: sampled (P, K), greedy (P,), lengths flat in tokens.
+
+    sampled: None where the task does not grade.
+    """
 
     keys: tuple[str, ...]
-    sampled: Floats
+    sampled: Floats | None
     greedy: Floats | None
     lengths: Floats
 
@@ -62,7 +65,7 @@ def load_run(path: Path, name: str) -> Run:
     lines = read_log(path, "metrics.jsonl", notes)
     train = _last_of([x for x in lines if x.get("kind") == "train"], ("step",))
     evals = [x for x in lines if x.get("kind") == "eval" and isinstance(x.get("split"), str)]
-    evals = _last_of([x for x in evals if number(x.get("sampled")) is not None], ("step", "split"))
+    evals = _last_of([x for x in evals if _is_evaluation(x)], ("step", "split"))
     final = read_or_note(path / "final.json", notes, required=False)
     ledger = read_or_note(path / "ledger.json", notes, required=False)
     for line in reversed(lines):
@@ -91,6 +94,11 @@ def load_run(path: Path, name: str) -> Run:
     )
 
 
+def _is_evaluation(line: dict[str, Any]) -> bool:
+    """Null stands for an accuracy that was not measured."""
+    return "sampled" in line and (line["sampled"] is None or number(line["sampled"]) is not None)
+
+
 def _status(path: Path, notes: list[str]) -> dict[str, Any]:
     try:
         return read_status(path)  # knows that a run nobody writes any more is not running
@@ -102,19 +110,27 @@ def outcomes(raw: Any, where: str, notes: list[str]) -> dict[str, Outcome]:
     found = {}
     for split, item in mapping(raw).items():
         try:
+            if item["sampled"] is None:
+                keys = tuple(str(key) for key in item["keys"])
+                found[str(split)] = Outcome(keys, None, None, _lengths(item))
+                continue
             sampled = np.asarray(item["sampled"], dtype=np.float64)
             sampled = sampled[:, None] if sampled.ndim == 1 else sampled
             keys = tuple(str(key) for key in item.get("keys") or range(len(sampled)))
             greedy = None if item.get("greedy") is None else np.asarray(item["greedy"], dtype=np.float64)
-            lengths = [float(x) for row in item.get("lengths") or [] for x in np.atleast_1d(row)]
+            lengths = _lengths(item)
             whole = sampled.ndim == 2 and sampled.size > 0 and len(keys) == len(sampled)
             if not whole or not np.isfinite(sampled).all() or (greedy is not None and len(greedy) != len(keys)):
                 raise ValueError("shapes do not fit")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             notes.append(f"{where}: the outcomes of split {label(split)} are malformed ({label(error)})")
             continue
-        found[str(split)] = Outcome(keys, sampled, greedy, np.array(lengths))
+        found[str(split)] = Outcome(keys, sampled, greedy, lengths)
     return found
+
+
+def _lengths(item: Any) -> Floats:
+    return np.array([float(x) for row in item.get("lengths") or [] for x in np.atleast_1d(row)])
 
 
 def _divergences(raw: Any) -> dict[str, Floats]:

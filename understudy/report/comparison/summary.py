@@ -272,4 +272,6 @@ def _shared(keys: list[tuple[str, ...]]) -> bool:
 
 
 def _values(outcome: Outcome, kind: Kind) -> Floats | None:
-    return outcome.sampled.mean(axis=1) if kind == "sampled" else outcome.greedy
+    if kind == "greedy":
+        return outcome.greedy
+    return None if outcome.sampled is None else outcome.sampled.mean(axis=1)
