@@ -6,13 +6,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tools import docs_algorithms, docs_measures, docs_recipes, docs_tasks, docs_watch
+from tools import docs_algorithms, docs_export, docs_measures, docs_recipes, docs_tasks, docs_watch
 
 PAGES = {
     "docs/algorithms.md": docs_algorithms.page,
     "docs/tasks.md": docs_tasks.page,
     "docs/recipes.md": docs_recipes.page,
     "docs/diagnose.md": docs_measures.page,
+    "docs/export.md": docs_export.page,
     "docs/watch.md": docs_watch.page,
 }
 """Page -> its text now -> its text as it should be."""

@@ -52,6 +52,10 @@ COMMANDS = {
         "watch:watch_command",
     ),
     "push": ("the model of a finished run to the Hugging Face hub, private by default", "push:push_command"),
+    "export": (
+        "a run, route or diagnosis as ready configurations for TRL, verl, ms-swift or tinker",
+        "export:export_command",
+    ),
     "theory": ("the paper's claims as exact, runnable statements", "theory:theory_main"),
     "calibrate": (
         "is the diagnosis right? Scored on scenarios that were trained to the end",

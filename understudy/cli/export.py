@@ -1,0 +1,39 @@
+"""understudy export: a run, route or diagnosis as ready configurations for TRL, verl, ms-swift or tinker."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from understudy.cli import options
+from understudy.export.config import ExportConfig
+from understudy.terminal import Board, console
+
+
+def export_command(args: Sequence[str]) -> int:
+    """understudy export"""
+    config = options.parse(
+        ExportConfig,
+        args,
+        "understudy export",
+        "Write what a run, a route or a diagnosis trains as ready configurations, a script and the data for another\n"
+        "tool. Defaults that would change the training are pinned and explained; what the tool cannot do is refused.",
+        epilog="examples\n"
+        "  understudy export runs/diagnose-EXPERT-0 --to trl --devices 8\n"
+        "  understudy export runs/sft-opd_full-0 --to ms-swift --out cluster\n"
+        "  understudy export runs/opd-0 --to tinker --student Qwen/Qwen3-8B --expert Qwen/Qwen3-32B",
+        positional="source",
+    )
+    from understudy.export.write import export  # seconds of imports, which --help does not need
+
+    with Board() as board:
+        done = export(config, board.progress)
+    for job in done.jobs:
+        console.print(
+            f"{job.name}: {job.config.updates} updates of {job.batch} completions", markup=False, soft_wrap=True
+        )
+        for limit in job.differences:
+            console.print(f"  difference: {limit.reason}; {limit.nearest}", markup=False, soft_wrap=True)
+    notes = sum(len(part.notes) for part in done.written)
+    told = f", {notes} notes on what differs in numbers" if notes else ""
+    console.print(f"{done.folder}: read README.md{told}, then: sh run.sh", markup=False, soft_wrap=True)
+    return 0

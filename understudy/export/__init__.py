@@ -1,0 +1,1 @@
+"""A run, route or diagnosis as configurations of the tools that people run on clusters."""
