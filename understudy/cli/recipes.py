@@ -11,10 +11,11 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig
 
+from understudy.cli.local_recipe import run_local
 from understudy.config import resolve, to_dict
 from understudy.errors import UserError
 from understudy.experiments.plan import Plan, run_plan
-from understudy.recipes import NAMES, check, discrepancy, figures, texts
+from understudy.recipes import LOCAL, NAMES, check, discrepancy, figures, texts
 from understudy.recipes.config import RunConfig
 from understudy.recipes.cost import DEVICES, Machine
 from understudy.recipes.loading import load_recipe
@@ -34,9 +35,11 @@ from understudy.terminal import console
 def run_recipe(config: RunConfig) -> int:
     """Do what the options say; the exit status."""
     if len(config.recipe) != 1:
-        raise UserError("recipe", " ".join(config.recipe), f"name one of {', '.join(NAMES)}")
+        raise UserError("recipe", " ".join(config.recipe), f"name one of {', '.join(NAMES + LOCAL)}")
     if config.dry_run + config.tiny + bool(config.script) > 1:
         raise UserError("tiny", "", "choose one of --dry-run, --tiny and --script")
+    if config.recipe[0] in LOCAL:
+        return run_local(config, _paths("model", config.model))
     recipe = load_recipe(config.recipe[0])
     scale = _scale(config, recipe)
     if recipe.plan is None:

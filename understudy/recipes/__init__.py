@@ -8,3 +8,5 @@ NAMES = (
     "fig1_countdown", "fig1_gsm8k", "fig1_r1distill", "fig2_discrepancy", "fig5_ood", "fig5_forgetting",
     "fig6_two_experts",
 )  # fmt: skip
+LOCAL = ("smollm2_arithmetic",)
+"""Recipes of ours that run on this machine's CPU."""

@@ -23,7 +23,7 @@ class RunConfig:
     first_seed: int = -1
     """Seeds are first_seed, first_seed + 1, ... Default: 0, or 300 with --tiny."""
     workers: int = 2
-    """Runs at the same time (--tiny)."""
+    """Runs at the same time (--tiny, smollm2_arithmetic)."""
     share: float = 1.0
     """Share of all updates and evaluation prompts, for a short trial of the whole pipeline."""
     data: tuple[str, ...] = ()

@@ -7,7 +7,7 @@ import importlib.util
 from pathlib import Path
 
 from understudy.errors import UserError
-from understudy.recipes import NAMES
+from understudy.recipes import LOCAL, NAMES
 from understudy.recipes.recipe import Recipe
 
 
@@ -18,7 +18,9 @@ def load_recipe(name: str) -> Recipe:
     elif name.endswith(".py"):
         recipe = _from_file(Path(name))
     else:
-        raise UserError("recipe", name, f"unknown; one of {', '.join(NAMES)}, or a Python file that defines RECIPE")
+        raise UserError(
+            "recipe", name, f"unknown; one of {', '.join(NAMES + LOCAL)}, or a Python file that defines RECIPE"
+        )
     return recipe
 
 

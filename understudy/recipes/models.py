@@ -65,6 +65,7 @@ def _qwen2(layers: int, width: int, heads: int, kv: int, mlp: int, vocabulary: i
 
 QWEN, R1, LLAMA, R1_QWEN3 = "Qwen2.5", "DeepSeek-R1-Distill-Qwen", "Llama-3", "DeepSeek-R1-0528-Qwen3"
 MODELS: Mapping[str, Shape] = {
+    "HuggingFaceTB/SmolLM2-135M-Instruct": Shape(30, 576, 9, 3, 64, 1536, 49_152, True, tokenizer="SmolLM2"),
     "Qwen/Qwen2.5-1.5B-Instruct": _qwen2(28, 1536, 12, 2, 8960, 151_936, True, QWEN),
     "Qwen/Qwen2.5-3B-Instruct": _qwen2(36, 2048, 16, 2, 11_008, 151_936, True, QWEN),
     "Qwen/Qwen2.5-7B-Instruct": _qwen2(28, 3584, 28, 4, 18_944, 152_064, False, QWEN),

@@ -199,13 +199,16 @@ class GymTask(Task):
         return plain_tokenizer()
 
     def expert(self, spec: Spec, tokenizer: Any) -> Expert:
-        """`recorded`: the right answers."""
+        """`recorded`: the right answers; `answerer`: a program that writes them, with scores (programs/answerer.py)."""
         # imported here: tasks do without torch
+        from understudy.experts.programs.answerer import AnswererExpert
         from understudy.experts.recorded import RecordedExpert
 
+        if spec.name == "answerer":
+            return AnswererExpert.from_spec(spec, tokenizer, self.gold, self.stop)
         if spec.name != "recorded":
-            hint = "unknown; this task has `recorded` (its right answers), or give a model"
-            raise UserError("expert", spec.text, hint)
+            hint = "unknown; this task has `recorded` (its right answers) and `answerer` (the same with scores)"
+            raise UserError("expert", spec.text, f"{hint}, or give a model")
         return RecordedExpert(self, tokenizer, spec)
 
 
