@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from understudy import defaults as defaults_of_student
 from understudy.errors import UserError
 from understudy.methods import table
 from understudy.methods.cells import Cells, Method, Sampling
@@ -57,12 +58,12 @@ class Essentials:
 class Optimization:
     """How an update is computed."""
 
-    lr: float = option(1e-3, heading="optimizer", least=0, most=1e30, why="beyond it a step overflows float32")
-    """Peak learning rate of AdamW."""
-    schedule: str = option("constant", choices=("constant", "linear", "cosine"))
-    """Learning rate after warm-up: constant, linear or cosine (both to zero)."""
-    warmup: int = option(0, least=0)
-    """Updates of linear warm-up."""
+    lr: float | None = option(None, heading="optimizer", least=0, most=1e30, why="beyond it a step overflows float32")
+    """Peak learning rate of AdamW. Default: by student and method, 1e-3 for a new or small one (docs/defaults.md)."""
+    schedule: str | None = option(None, choices=("constant", "linear", "cosine"))
+    """Learning rate after warm-up: constant, linear or cosine (both to zero). Default: likewise, constant."""
+    warmup: int | None = option(None, least=0)
+    """Updates of linear warm-up. Default: likewise, 0."""
     weight_decay: float = option(0.0, least=0)
     """AdamW's decoupled weight decay."""
     adam_beta2: float = option(0.95, within="[0, 1)")
@@ -99,14 +100,14 @@ class Evaluation:
     """Measure the divergences from the expert, and the expert itself, when evaluating (loads it)."""
     eval_every: int = option(25, least=0)
     """Updates between evaluations. 0 = only at the end."""
-    eval_prompts: int = option(128, least=1)
-    """Held-out prompts per evaluation."""
+    eval_prompts: int | None = option(None, least=1)
+    """Held-out prompts per evaluation. Default: 128, or fewer where they would take long."""
     eval_samples: int = option(1, least=1)
     """Samples per prompt while training."""
-    final_prompts: int = option(256, least=1)
-    """Held-out prompts of the last evaluation."""
-    final_samples: int = option(4, least=1)
-    """Samples per prompt in the last evaluation (avg@k and pass@k)."""
+    final_prompts: int | None = option(None, least=1)
+    """Held-out prompts of the last evaluation. Default: 256, or fewer, likewise."""
+    final_samples: int | None = option(None, least=1)
+    """Samples per prompt in the last evaluation (avg@k and pass@k). Default: 4, or 1, likewise."""
     eval_splits: str = "test,ood"
     """Splits of the last evaluation, separated by commas. `ood` is left out where the task has none."""
     eval_seed: int = 0
@@ -117,8 +118,9 @@ class Evaluation:
     """Nucleus of evaluations, likewise."""
     eval_during: str = "test"
     """Splits of the evaluations while training, separated by commas."""
-    eval_divergences: bool = True
-    """Measure both KLs from the expert when evaluating: the whole vocabulary at every token, so for small models."""
+    eval_divergences: bool | None = None
+    """Measure both KLs from the expert when evaluating: the whole vocabulary at every token. Default: for vocabularies
+    up to 16,384."""
 
 
 @dataclass(frozen=True)
@@ -204,7 +206,15 @@ class TrainConfig(Execution, Guarding, Evaluation, Optimization, Sampling, Cells
 
 @dataclass(frozen=True)
 class Resolved(Method, TrainConfig):
-    """A legal training in which nothing is None."""
+    """A legal training in which nothing is None. The values here are never used: `resolve` gives all of them."""
+
+    lr: float = 1e-3
+    schedule: str = "constant"
+    warmup: int = 0
+    eval_prompts: int = 128
+    final_prompts: int = 256
+    final_samples: int = 4
+    eval_divergences: bool = True
 
 
 GUARD_FIELDS = tuple(Guarding.__dataclass_fields__)
@@ -242,9 +252,34 @@ def resolve(config: TrainConfig) -> Resolved:
         filled["clip"] = math.inf
     filled["out"] = config.out or f"runs/{config.method}-{config.seed}"
     resolved = Resolved(**filled)
+    resolved = dataclasses.replace(resolved, **defaults_of_student.filled(resolved))
     check(resolved)
     _check_together(resolved)
     return resolved
+
+
+def continued(config: TrainConfig) -> TrainConfig:
+    """With what the run in `out` has recorded for the fields that are left open: a resume changes none of them."""
+    kept = Path(config.out or f"runs/{config.method}-{config.seed}") / "config.json"
+    if not os.path.isfile(kept):
+        return config
+    try:
+        recorded = json.loads(kept.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return config
+    if not isinstance(recorded, dict):
+        return config
+    known = {n: recorded[n] for n in defaults_of_student.FIELDS if n in recorded and getattr(config, n) is None}
+    if not config.max_new_tokens and recorded.get("max_new_tokens"):
+        known["max_new_tokens"] = recorded["max_new_tokens"]
+    typed = build(TrainConfig, known, "config")
+    return dataclasses.replace(config, **{name: getattr(typed, name) for name in known})
+
+
+def before_it_was_open() -> dict[str, Any]:
+    """What a run of an earlier version has used for a field that its config.json lacks."""
+    resolved = {f.name: f.default for f in dataclasses.fields(Resolved) if f.name in defaults_of_student.FIELDS}
+    return to_dict(TrainConfig()) | resolved
 
 
 def _check_together(config: Resolved) -> None:

@@ -202,6 +202,8 @@ class Task(ABC):
     """Names of the prompt streams; test and ood share no problem with train."""
     max_new_tokens: int
     """Room that the longest sensible completion needs, in tokens of the task's own tokenizer."""
+    room: str = "usual"
+    """Where max_new_tokens comes from: given (an option of the task), usual (its longest answers), unknown."""
     keywords: tuple[str, ...] = ()
     """Strings whose frequency in completions is informative; the report plots them."""
     stop: tuple[str, ...] = ()
@@ -248,6 +250,10 @@ class Task(ABC):
 
     def traces(self, prompt: Prompt) -> tuple[str, ...]:
         """Completions that experts have written for a train prompt; () if there are none."""
+        return ()
+
+    def recorded_texts(self, most: int) -> Sequence[str]:
+        """Up to `most` of the completions that `traces` gives, evenly over the train prompts; () if none were read."""
         return ()
 
     def tokenizer(self) -> Any:

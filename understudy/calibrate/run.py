@@ -73,7 +73,8 @@ class Effort:
             return config
         pool = max(64, round(config.prompt_pool * self.share)) if config.prompt_pool else config.prompt_pool
         updates = max(2, round(config.updates * self.share))
-        return replace(config, updates=updates, prompt_pool=pool, warmup=round(config.warmup * self.share))
+        warmup = None if config.warmup is None else round(config.warmup * self.share)
+        return replace(config, updates=updates, prompt_pool=pool, warmup=warmup)
 
 
 FULL, QUICK = Effort(), Effort(0.25, 64, 2, (("prompts", 48),))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from understudy.config import GUARD_FIELDS, TrainConfig, resolve, to_dict
+from understudy.config import GUARD_FIELDS, TrainConfig, before_it_was_open, continued, resolve, to_dict
 from understudy.errors import UserError
 from understudy.routes.auto_config import AutoConfig
 from understudy.routes.route import DEFAULTS, RouteConfig, checked, recorded
@@ -59,8 +59,10 @@ class Job:
         """(what config.json of its run holds, the defaults of what an earlier version's lacks)."""
         if self.call is run_route:
             return recorded(checked(self.args[0])), DEFAULTS
-        now = to_dict(resolve(self.config))  # a run of a version without a guard had none, whatever is asked for now
-        return now, to_dict(TrainConfig()) | {name: now[name] for name in GUARD_FIELDS}
+        now = to_dict(
+            resolve(continued(self.config))
+        )  # a run of a version without a guard had none, whatever is asked for now
+        return now, before_it_was_open() | {name: now[name] for name in GUARD_FIELDS}
 
 
 def training(name: str, config: TrainConfig, needs: tuple[str, ...] = ()) -> Job:

@@ -4,11 +4,18 @@ model.py: the policy. padding.py, decoding.py: its inputs. loading.py: where it 
 beside its own. sharding.py: its weights distributed over several processes.
 """
 
-from understudy.policy.loading import Scratch, check_same_language, load_policy, make_scratch, resolve_device
+from understudy.policy.loading import (
+    Scratch,
+    check_model,
+    check_same_language,
+    load_policy,
+    make_scratch,
+    resolve_device,
+)
 from understudy.policy.model import SCORE_ROWS, Policy, tokenizer_sha
 from understudy.policy.padding import Padded, pad
 
 __all__ = [
-    "SCORE_ROWS", "Padded", "Policy", "Scratch", "check_same_language", "load_policy", "make_scratch", "pad",
+    "SCORE_ROWS", "Padded", "Policy", "Scratch", "check_model", "check_same_language", "load_policy", "make_scratch", "pad",
     "resolve_device", "tokenizer_sha",
 ]  # fmt: skip

@@ -116,10 +116,17 @@ def place_of(path: str, field: str) -> str:
     return str(folder) if is_folder else path
 
 
+def check_model(path: str, field: str) -> None:
+    """UserError if this model is no server, no `scratch:...`, and cannot be there."""
+    if names_server(path) or path.partition(":")[0] == "scratch":
+        return
+    place_of(path, field)
+
+
 def _load_pretrained(path: str, field: str, dtype: str, trust_remote_code: bool) -> Policy:
-    name = place_of(path, field)
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    name = place_of(path, field)
     try:
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)

@@ -94,7 +94,7 @@ class RunDir:
                     run._status = read_json(path / "status.json")
                     return run
             elif path.is_dir():
-                _check_free(path)
+                check_free(path)
         facts = provenance() if callable(provenance) else provenance
         with os_errors_explained(path):
             path.mkdir(parents=True, exist_ok=True)
@@ -121,7 +121,7 @@ class RunDir:
     ) -> None:
         recover(self.path)
         if not is_run(self.path):
-            _check_free(self.path)
+            check_free(self.path)
             write_json(self.path / "provenance.json", provenance)
             self.status("running")
             # config.json comes last: where it is, the beginning is complete
@@ -338,8 +338,10 @@ class RunDir:
             self._logs.append(name, records)
 
 
-def _check_free(path: Path) -> None:
-    """UserError unless a run may begin in the existing folder `path`: it holds nothing that could be lost."""
+def check_free(path: Path) -> None:
+    """UserError unless a run may begin in the folder `path`: nothing there could be lost. No folder: it may."""
+    if not os.path.isdir(path):  # not Path.is_dir: a name that is too long for the system is an error there
+        return
     names = {entry.name for entry in path.iterdir() if not entry.name.startswith(".tmp")}
     if not names or (LOCK in names and names <= _FIRST_FILES):
         return  # empty, or a run that was killed before its config.json was written

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -18,10 +18,9 @@ from typing import Any
 import torch
 
 from understudy import distributed, running
-from understudy.config import GUARD_FIELDS, VOLATILE, Resolved, TrainConfig, to_dict
+from understudy.config import GUARD_FIELDS, VOLATILE, Resolved, before_it_was_open, to_dict
 from understudy.errors import Interrupted, UserError
 from understudy.evaluation.numbers import duration
-from understudy.evaluation.sampled import held_out, splits_of
 from understudy.evaluation.schedule import Evaluator
 from understudy.experts import load_expert
 from understudy.experts.local import provenance_of
@@ -41,6 +40,7 @@ from understudy.tasks import load_task
 from understudy.terminal import Progress, no_progress
 from understudy.training.acting import Actor
 from understudy.training.card import card, find_diagnosis
+from understudy.training.checks import before_loading, before_training, check_capabilities, with_room
 from understudy.training.engine_sampler import EngineSampler
 from understudy.training.guarding import Guarding
 from understudy.training.monitor import Monitor
@@ -173,8 +173,13 @@ class Session:
 
 
 @contextmanager
-def open_session(config: Resolved, progress: Progress, note: Callable[[str], None]) -> Iterator[Session | None]:
-    """Everything that the training of `config` needs, at the update where it goes on; None where it is finished."""
+def open_session(
+    config: Resolved, progress: Progress, note: Callable[[str], None], lines: Sequence[str] = ()
+) -> Iterator[Session | None]:
+    """Everything that the training of `config` needs, at the update where it goes on; None where it is finished.
+
+    lines: what a new run says about its configuration.
+    """
     recorded = to_dict(config)
     torch.set_num_threads(config.threads)
     names_of(config.tracker)
@@ -197,16 +202,27 @@ def open_session(config: Resolved, progress: Progress, note: Callable[[str], Non
                 config = dataclasses.replace(config, guard=False)
             if "guard_rows" not in began:  # likewise, and it trains on every row
                 config = dataclasses.replace(config, guard_rows=0.0)
+        progress("loading", 0, 1, f"task {config.task}"[:80])
         task = load_task(config.task)
         if task.about():
             note(task.about())
         check_rewards(config, task)
         digest = _same_data(run, task)
+        if run is None:
+            before_loading(config, task)
+        progress("loading", 0, 1, f"student {config.student}"[:80])
         student = load_model(config.student, "student", config, task)
+        if run is None:
+            config, line = with_room(config, task, student)
+            recorded["max_new_tokens"] = config.max_new_tokens
+            for line in filter(None, (line, *lines)):
+                note(line)
         fit(student, config, note)
+        before_training(config, task, student)
         expert, base = lazy_expert(config, task, student), _lazy_base(config, task, student)
+        if _expert_is_needed(config):
+            progress("loading", 0, 1, f"expert {config.expert}"[:80])
         facts = _facts(expert()) if _expert_is_needed(config) else {}
-        _check_prompts(config, task, student)
         sampler = _sampler(config, student, task)
         if distributed.size() > 1:
             note(shard(student))
@@ -273,7 +289,7 @@ def _open_run(config: Resolved, recorded: dict[str, Any], note: Callable[[str], 
 
     kind = RunDir if distributed.size() == 1 else SharedRun
     # a run that an earlier version began has no guard, whatever is asked for now
-    defaults = to_dict(TrainConfig()) | {name: recorded[name] for name in GUARD_FIELDS}
+    defaults = before_it_was_open() | {name: recorded[name] for name in GUARD_FIELDS}
     return kind.open(config.out, recorded, facts, volatile=VOLATILE, defaults=defaults, keep=config.keep, note=note)
 
 
@@ -288,6 +304,8 @@ def fit(student: Policy, config: Resolved, note: Callable[[str], None]) -> None:
     """The adapter, the memory and the precision that `config` asks for."""
     if config.dtype != "float32" and student.device.type == "cpu":
         note(f"dtype {config.dtype} on a CPU: matrix products can be 100 times slower than in float32")
+    if config.dtype == "bfloat16" and not config.lora_rank and config.lr < 1e-3:
+        note("dtype bfloat16: it rounds away most steps of this learning rate, norms hardly move; use --dtype mixed")
     if config.lora_rank:
         alpha = config.lora_alpha or 2.0 * config.lora_rank
         student.adapt(config.lora_rank, alpha, config.lora_dropout, config.lora_targets, config.seed)
@@ -310,18 +328,6 @@ def lazy_expert(config: Resolved, task: Task, student: Policy) -> Callable[[], E
         return expert
 
     return load
-
-
-def check_capabilities(config: Resolved, expert: Expert) -> None:
-    implied = {"top_k"} if "distribution" in expert.capabilities else set()
-    missing = table.capabilities(config) - expert.capabilities - implied
-    if missing:
-        raise UserError(
-            "expert",
-            config.expert,
-            f"cannot {' or '.join(sorted(missing))}, which method {config.method} needs; it can "
-            f"{', '.join(sorted(expert.capabilities)) or 'nothing'}{': ' if expert.hint else ''}{expert.hint}",
-        )
 
 
 def _facts(expert: Expert) -> dict[str, Any]:
@@ -350,14 +356,6 @@ def _sampler(config: Resolved, student: Policy, task: Task) -> EngineSampler | N
     if names_vllm(config.sampler):
         return VllmSampler(config.sampler, student, prompts)
     return ServerSampler(config.sampler, student, prompts, Path(config.out) / "data" / "sampler")
-
-
-def _check_prompts(config: Resolved, task: Task, student: Policy) -> None:
-    """Refuse now what would stop the run at its first batch, or after hours at its last evaluation."""
-    room = config.max_new_tokens or task.max_new_tokens
-    for split in splits_of(f"{config.eval_splits},{config.eval_during}", task):
-        held_out(task, student, split, config.final_prompts, config.eval_seed, room)
-    student.check_room(student.encode(task.prompts("train", config.prompts_per_update, config.seed)), room)
 
 
 def _interruptible() -> AbstractContextManager[None]:

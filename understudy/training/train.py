@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from understudy.config import TrainConfig, resolve
+from understudy import defaults
+from understudy.config import TrainConfig, continued, resolve
 from understudy.errors import Interrupted
 from understudy.runs.directory import to_stderr
 from understudy.terminal import Progress, no_progress
@@ -23,8 +24,10 @@ def train(config: TrainConfig, progress: Progress = no_progress, note: Callable[
     Raises UserError for a mistake that the user can correct (nothing is lost), Interrupted after Ctrl-C or SIGTERM: it
     ends the program unless it is handled by name.
     """
+    config = continued(config)
     c = resolve(config)
-    with open_session(c, progress, note) as session:
+    given = {name: getattr(config, name) is not None for name in defaults.FIELDS}
+    with open_session(c, progress, note, defaults.reasons(c, given)) as session:
         if session is None:
             return Path(c.out)
         try:

@@ -40,7 +40,7 @@ def update(
     # a row whose weights are all zero has zero gradient: it counts in the mean, but is not computed
     pulled = [x for x in labelled if bool(x.weight.any())]
     goal = objective(config)
-    student.model.train()
+    _learning(student.model, dropout=config.behavior == "expert")
     optimizer.zero_grad(set_to_none=False)
     loss_sum, drift_sum, clipped, tokens = 0.0, 0.0, 0.0, 0.0
     entropies = Entropies()
@@ -95,6 +95,16 @@ def update(
         "expert_entropy": entropy[2] / entropy[3] if entropy[3] else None,
         "ratio_clipped": clipped / tokens if tokens and config.clip < math.inf else None,
     }
+
+
+def _learning(model: torch.nn.Module, dropout: bool) -> None:
+    """Switch the model to learning. Without dropout on prefixes that a policy has drawn: it would be noise in ratios
+    and divergences, also where the student's own configuration has it."""
+    model.train(dropout)
+    if not dropout:
+        for module in model.modules():
+            if getattr(module, "gradient_checkpointing", False):  # transformers does it in training mode alone
+                module.training = True
 
 
 def learning_rate(config: Resolved, step: int, spent: float = 0.0) -> float:

@@ -48,6 +48,7 @@ class TextTask(Task):
         self.stop: tuple[str, ...] = c.stops
         self.max_new_tokens: int = c.max_new_tokens or data.max_new_tokens
         self.verified: bool = self.graded(self.splits[0])
+        self.room = "given" if c.max_new_tokens else "usual" if name != "data" else "unknown"
         self.keywords: tuple[str, ...] = ("\\boxed", "</think>", "wait", "check")
 
     @classmethod
@@ -224,6 +225,10 @@ class TextTask(Task):
         if without:
             hint = f"{len(without):,} of {len(items):,} train problems have no completion, first {without[0].where}"
             raise UserError("expert", "recorded", f"{hint}: leave them out with traces=true in --task")
+
+    def recorded_texts(self, most: int) -> Sequence[str]:
+        texts = [text for item in self._items.get("train", []) for text in item.traces]
+        return texts[:: max(1, len(texts) // most)][:most]
 
     # -- models -------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,114 @@
+"""What is refused, and what is settled, before the first forward pass: a mistake should cost seconds.
+
+`before_loading` needs no model: the run's folder, the folders of models, what the task has and the expert can do.
+`before_training` has the student: prompts that fit, and the room of completions.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from understudy.config import Resolved
+from understudy.errors import UserError
+from understudy.evaluation.sampled import held_out, splits_of
+from understudy.experts import is_programmatic
+from understudy.methods import table
+from understudy.policy import Policy, check_model
+from understudy.protocols import Expert, Task
+from understudy.runs.directory import check_free
+from understudy.servers.urls import names_server
+from understudy.specs import parse_spec
+
+READ = 20_000  # train prompts that are checked; a stream has no end
+TRACES = 4096  # recorded completions whose lengths are counted
+ROOM = 512  # tokens of a completion where neither the task nor its traces say more (TRL's max_completion_length)
+STEP = 16  # a room by traces is a multiple of it
+
+
+def before_loading(config: Resolved, task: Task) -> None:
+    """UserError for what can be known without a model."""
+    check_free(Path(config.out))
+    splits_of(f"{config.eval_splits},{config.eval_during}", task)
+    task.prompts("train", 1, config.seed)
+    if config.weight in ("advantage", "passed") and not task.verified:
+        hint = f"verifies nothing, and method {config.method} learns from rewards: use sft, gkd, opd or opd_full"
+        raise UserError("task", config.task, hint)
+    check_model(config.student, "student")
+    if config.behavior == "base" and config.base:
+        check_model(config.base, "base")
+    if config.expert and not config.score_cache and (table.needs_expert(config) or config.eval_expert):
+        _check_expert(config, task)
+
+
+def _check_expert(config: Resolved, task: Task) -> None:
+    """A model's folder; what a programmatic expert can do; that there are traces where the expert is recorded."""
+    if names_server(config.expert):
+        return  # it is connected to before anything is written
+    if not is_programmatic(config.expert):
+        check_model(config.expert, "expert")
+        return
+    spec = parse_spec(config.expert, "expert")
+    try:
+        tokenizer = task.tokenizer()
+    except UserError:
+        return  # no tokenizer without the student
+    expert = task.expert(spec, tokenizer)
+    check_capabilities(config, expert)
+    if spec.name == "recorded" and table.needs_expert(config):
+        for prompt in task.prompts("train", _used(config, task, 2000), config.seed):
+            found = len(task.traces(prompt))
+            if found < config.samples_per_prompt:
+                hint = f"prompt {prompt.key} has {found} recorded completions: use at most that many"
+                raise UserError("samples_per_prompt", config.samples_per_prompt, hint)
+
+
+def check_capabilities(config: Resolved, expert: Expert) -> None:
+    """UserError: the expert cannot do what the cells of this method need."""
+    implied = {"top_k"} if "distribution" in expert.capabilities else set()
+    missing = table.capabilities(config) - expert.capabilities - implied
+    if missing:
+        raise UserError(
+            "expert",
+            config.expert,
+            f"cannot {' or '.join(sorted(missing))}, which method {config.method} needs; it can "
+            f"{', '.join(sorted(expert.capabilities)) or 'nothing'}{': ' if expert.hint else ''}{expert.hint}",
+        )
+
+
+def _used(config: Resolved, task: Task, most: int) -> int:
+    """How many prompts to look at: those that the training reads, each row of a data set once, `most` at most."""
+    n = config.prompt_pool or config.first_prompt + config.updates * config.prompts_per_update
+    return min(n, task.size("train") or config.prompts_per_update, most)
+
+
+def before_training(config: Resolved, task: Task, student: Policy) -> None:
+    """Refuse now what would stop the run at a later batch, or after hours at its last evaluation."""
+    room = config.max_new_tokens or task.max_new_tokens
+    for split in splits_of(f"{config.eval_splits},{config.eval_during}", task):
+        held_out(task, student, split, config.final_prompts, config.eval_seed, room)
+    n = max(_used(config, task, READ), min(config.prompts_per_update, READ))
+    student.check_room(student.encode(task.prompts("train", n, config.seed)), room)
+
+
+def with_room(config: Resolved, task: Task, student: Policy) -> tuple[Resolved, str]:
+    """With the room of a completion where neither options nor task give it, and a line that says so.
+
+    By the lengths of recorded completions, if the task has read any: a longer one would be cut, a larger room costs
+    memory and time in every evaluation.
+    """
+    if config.max_new_tokens or task.room == "given":
+        return config, ""
+    texts = task.recorded_texts(TRACES)
+    if not texts:
+        if task.room == "usual" or task.max_new_tokens <= ROOM:
+            return config, ""
+        line = f"at most {ROOM} tokens per completion: the task does not say more (--max-new-tokens)"
+        return dataclasses.replace(config, max_new_tokens=ROOM), line
+    ids = student.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+    lengths = sorted(len(i) + 1 for i in ids)  # with the end token
+    room = min(task.max_new_tokens, -(-lengths[-1] // STEP) * STEP)
+    cut = sum(n > room for n in lengths)
+    line = f"at most {room} tokens per completion: the longest of {len(lengths)} recorded ones has {lengths[-1]}"
+    line += f"; {cut} are cut" if cut else ""
+    return dataclasses.replace(config, max_new_tokens=room), f"{line} (--max-new-tokens)"
