@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tools import docs_algorithms, docs_export, docs_measures, docs_recipes, docs_tasks, docs_watch
+from tools import docs_algorithms, docs_defaults, docs_export, docs_measures, docs_recipes, docs_tasks, docs_watch
 
 PAGES = {
     "docs/algorithms.md": docs_algorithms.page,
@@ -15,6 +15,7 @@ PAGES = {
     "docs/diagnose.md": docs_measures.page,
     "docs/export.md": docs_export.page,
     "docs/watch.md": docs_watch.page,
+    "docs/defaults.md": docs_defaults.page,
 }
 """Page -> its text now -> its text as it should be."""
 

@@ -100,6 +100,8 @@ class Evaluation:
     """Measure the divergences from the expert, and the expert itself, when evaluating (loads it)."""
     eval_every: int = option(25, least=0)
     """Updates between evaluations. 0 = only at the end."""
+    eval_start: bool | None = None
+    """Evaluate before the first update too. Default: unless it would take minutes on a CPU."""
     eval_prompts: int | None = option(None, least=1)
     """Held-out prompts per evaluation. Default: 128, or fewer where they would take long."""
     eval_samples: int = option(1, least=1)
@@ -211,6 +213,7 @@ class Resolved(Method, TrainConfig):
     lr: float = 1e-3
     schedule: str = "constant"
     warmup: int = 0
+    eval_start: bool = True
     eval_prompts: int = 128
     final_prompts: int = 256
     final_samples: int = 4
@@ -240,7 +243,7 @@ def resolve(config: TrainConfig) -> Resolved:
     given = {f.name: getattr(config, f.name) for f in dataclasses.fields(TrainConfig)}
     if given["clip"] == math.inf:
         given["clip"] = None
-    filled = {name: defaults[name] if value is None else value for name, value in given.items()}
+    filled: dict[str, Any] = {name: defaults.get(name) if value is None else value for name, value in given.items()}
     # changing a cell away from the row's also drops what only made sense there
     other_weight = given["weight"] not in (None, row.weight)
     if given["target"] not in (None, "distribution") and given["divergence"] is None:
@@ -267,9 +270,11 @@ def continued(config: TrainConfig) -> TrainConfig:
         recorded = json.loads(kept.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return config
-    if not isinstance(recorded, dict):
+    if not isinstance(recorded, dict) or "method" not in recorded:
         return config
-    known = {n: recorded[n] for n in defaults_of_student.FIELDS if n in recorded and getattr(config, n) is None}
+    before = {f.name: f.default for f in dataclasses.fields(Resolved)}  # in versions where nothing was left open
+    names = [n for n in defaults_of_student.FIELDS if getattr(config, n) is None]
+    known: dict[str, Any] = {n: recorded.get(n, before[n]) for n in names}
     if not config.max_new_tokens and recorded.get("max_new_tokens"):
         known["max_new_tokens"] = recorded["max_new_tokens"]
     typed = build(TrainConfig, known, "config")

@@ -11,7 +11,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -23,7 +23,9 @@ SMALL = 10e6
 """Weights below which a model trains like a new one, whoever made it."""
 FAR = 10.0
 """A learning rate that differs by more than this factor from the usual one is worth a warning."""
-FIELDS = ("lr", "schedule", "warmup", "eval_prompts", "final_prompts", "final_samples", "eval_divergences")
+FIELDS = (
+    "lr", "schedule", "warmup", "eval_start", "eval_prompts", "final_prompts", "final_samples", "eval_divergences",
+)  # fmt: skip
 """The fields that `filled` fills; config.json of a run holds their values."""
 
 
@@ -85,10 +87,10 @@ USUAL: dict[tuple[str, str], Usual] = {
 
 EVAL_PROMPTS, FINAL_PROMPTS, FINAL_SAMPLES = 128, 256, 4
 LEAST_PROMPTS, LEAST_FINAL = 8, 32
-SPEED = 30e9
-"""FLOPs per second and thread that a CPU is taken to reach while it samples (docs/results/speed.md)."""
-START_SECONDS = 40.0
-"""What an evaluation during training may take on a CPU: the first one is before the first update."""
+SPEED = 15e9
+"""FLOPs per second that a CPU is taken to reach while it samples a few rows, where it mostly reads weights."""
+START_SECONDS = 30.0
+"""What an evaluation during training should take on a CPU: the first one is before the first update."""
 FINAL_SHARE = 0.1
 """Of the training's FLOPs, which the last evaluation may take on a CPU."""
 TOKENS = 256
@@ -109,30 +111,31 @@ def usual(method: Method, student: Student, lora_rank: int) -> Usual:
     return USUAL[model, kind(method)]
 
 
-def filled(config: Any) -> dict[str, Any]:
-    """FIELDS of a resolved training, those that are None with their values."""
+def filled(config: Any, room: int = 0) -> dict[str, Any]:
+    """FIELDS of a resolved training, those that are None with their values. room: tokens of a completion, if known."""
     student = describe(config.student)
     row = usual(config, student, config.lora_rank)
     values: dict[str, Any] = {
         "lr": row.lr, "schedule": row.schedule, "warmup": min(round(row.warmup * config.updates), 50),
     }  # fmt: skip
-    values |= evaluation(config, student)
+    values |= evaluation(config, student, room)
     given = {name: getattr(config, name) for name in FIELDS}
     return {name: values[name] if value is None else value for name, value in given.items()}
 
 
-def evaluation(config: Any, student: Student) -> dict[str, Any]:
+def evaluation(config: Any, student: Student, room: int = 0) -> dict[str, Any]:
     """How much is evaluated. On a CPU, with a model of known size: as much as its cost allows."""
     out: dict[str, Any] = {
-        "eval_prompts": EVAL_PROMPTS, "final_prompts": FINAL_PROMPTS, "final_samples": FINAL_SAMPLES,
+        "eval_start": True, "eval_prompts": EVAL_PROMPTS, "final_prompts": FINAL_PROMPTS,
+        "final_samples": FINAL_SAMPLES,
         "eval_divergences": not student.pretrained or 0 < student.vocabulary <= VOCABULARY,
     }  # fmt: skip
     if not student.pretrained or math.isnan(student.weights) or not on_cpu(config.device):
         return out
-    tokens = min(config.max_new_tokens or TOKENS, TOKENS)
+    tokens = min(room or config.max_new_tokens or TOKENS, TOKENS)
     completion = 2 * student.weights * tokens  # FLOPs
-    looks = (START_SECONDS * SPEED * config.threads) / (completion * (config.eval_samples + 1))
-    out["eval_prompts"] = _clamp(looks, LEAST_PROMPTS, EVAL_PROMPTS)
+    looks = START_SECONDS * SPEED / (completion * (config.eval_samples + 1))
+    out |= {"eval_prompts": _clamp(looks, LEAST_PROMPTS, EVAL_PROMPTS), "eval_start": looks >= LEAST_PROMPTS / 2}
     rows = config.updates * config.prompts_per_update * config.samples_per_prompt
     budget = FINAL_SHARE * 3 * rows  # completions: an update trains each with three times the FLOPs of sampling it
     splits = max(1, len([s for s in config.eval_splits.split(",") if s.strip()]))
@@ -156,11 +159,12 @@ def on_cpu(device: str) -> bool:
     return sys.platform != "darwin" and not any(map(os.path.exists, ("/dev/nvidiactl", "/dev/kfd")))
 
 
-def reasons(config: Any, given: Mapping[str, bool]) -> list[str]:
+def reasons(config: Any, left_open: Collection[str]) -> list[str]:
     """What was chosen for a resolved training and why, and a warning where a given learning rate is far outside.
 
-    given: field of FIELDS -> whether the user named it. [] where nothing is worth a line.
+    left_open: the fields of FIELDS that the user did not give. [] where nothing is worth a line.
     """
+    given = {name: name not in left_open for name in FIELDS}
     student = describe(config.student)
     row = usual(config, student, config.lora_rank)
     out = []
@@ -175,9 +179,10 @@ def reasons(config: Any, given: Mapping[str, bool]) -> list[str]:
         ramp = f" after {config.warmup} updates of warm-up" if config.warmup else ""
         line = f"learning rate {config.lr:g}, {config.schedule}{ramp}: usual for {row.what} ({row.source})"
         out.append(line)
+    if not given["eval_start"] and not config.eval_start and config.eval_every:
+        out.append("no evaluation before the first update, which would take minutes on this CPU (--eval-start)")
     if not given["eval_prompts"] and config.eval_prompts < EVAL_PROMPTS and config.eval_every:
-        line = f"{config.eval_prompts} prompts per evaluation while training, so that one takes about a minute on a CPU"
-        out.append(f"{line} (--eval-prompts for more)")
+        out.append(f"{config.eval_prompts} prompts per evaluation while training, to keep it short (--eval-prompts)")
     if not given["final_prompts"] and config.final_prompts < FINAL_PROMPTS:
         size = f"{config.final_prompts} prompts x {config.final_samples} samples"
         out.append(f"{size} in the last evaluation, a tenth of the training's cost (--final-prompts for more)")

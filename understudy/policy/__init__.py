@@ -16,6 +16,6 @@ from understudy.policy.model import SCORE_ROWS, Policy, tokenizer_sha
 from understudy.policy.padding import Padded, pad
 
 __all__ = [
-    "SCORE_ROWS", "Padded", "Policy", "Scratch", "check_model", "check_same_language", "load_policy", "make_scratch", "pad",
-    "resolve_device", "tokenizer_sha",
+    "SCORE_ROWS", "Padded", "Policy", "Scratch", "check_model", "check_same_language", "load_policy", "make_scratch",
+    "pad", "resolve_device", "tokenizer_sha",
 ]  # fmt: skip

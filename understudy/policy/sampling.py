@@ -165,7 +165,9 @@ def _reporter(before: int, rows: int, total: int, size: int, room: int) -> Calla
     began, batches = time.perf_counter(), -(-(total - before - rows) // size)
 
     def report(t: int, going: int) -> None:
-        pace = (time.perf_counter() - began) / max(t, 1)
+        if not t:
+            return running.check()
+        pace = (time.perf_counter() - began) / t
         running.report(before + rows - going, total, pace * (room - t + batches * room))
 
     return report

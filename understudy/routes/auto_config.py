@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from understudy.config import TrainConfig, resolve, to_dict
+from understudy.config import TrainConfig, continued, resolve, to_dict
 from understudy.errors import UserError
 from understudy.routes.budget import Budget, parse_budget
 from understudy.specs import build, check, option
@@ -79,7 +79,7 @@ def checked(config: AutoConfig) -> tuple[AutoConfig, Budget, TrainConfig]:
     train = build(TrainConfig, fields, "set")
     resolve(dataclasses.replace(train, method="sft"))
     out = config.out or f"runs/auto-{config.seed}"
-    return dataclasses.replace(config, out=out), budget, train
+    return dataclasses.replace(config, out=out), budget, continued(dataclasses.replace(train, out=out))
 
 
 def recorded(config: AutoConfig, train: TrainConfig) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from understudy.config import Resolved, TrainConfig, read_fields, resolve, to_dict
+from understudy.config import Resolved, TrainConfig, continued, read_fields, resolve, to_dict
 from understudy.errors import UserError
 from understudy.methods import table
 from understudy.specs import build, check, option, unknown
@@ -143,7 +143,8 @@ def checked(config: RouteConfig) -> RouteConfig:
     check(config)
     text = normal(config.route)
     out = config.out or config.train.out or f"runs/{slug(text)}-{config.train.seed}"
-    config = dataclasses.replace(config, route=text, out=out, train=dataclasses.replace(config.train, out=out))
+    train = continued(dataclasses.replace(config.train, out=out))
+    config = dataclasses.replace(config, route=text, out=out, train=train)
     resolved_phases(config)
     return config
 

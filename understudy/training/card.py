@@ -22,6 +22,8 @@ from understudy.training.guard import sentence
 from understudy.types import Ledger
 
 _MACHINE = VOLATILE | {"device", "threads"}
+_ALWAYS = ("lr", "schedule", "warmup", "updates", "prompts_per_update", "samples_per_prompt")
+"""Fields that the card names also at their defaults: without them nobody can repeat a training."""
 
 
 def card(
@@ -53,7 +55,14 @@ def card(
     ]
     if adapter:
         lines += ["", f"The weights are merged. The adapter alone (rank {adapter}) is in `adapter/`."]
-    lines += ["", "## Recipe", "", "Every field that is not at its default:", "", *_recipe(config)]
+    lines += [
+        "",
+        "## Recipe",
+        "",
+        "The optimizer and the batch, and every other field that is not at its default:",
+        "",
+        *_recipe(config),
+    ]
     lines += ["", "## Data", "", *_data(config)]
     lines += ["", "## Budget", "", *_budget(ledger)]
     lines += ["", "## Evaluation", "", *_evaluation(config, final)]
@@ -82,7 +91,7 @@ def _recipe(config: Mapping[str, Any]) -> list[str]:
     rows = [
         (name, value)
         for name, value in config.items()
-        if value != plain.get(name) and name not in _MACHINE and value is not None
+        if (value != plain.get(name) or name in _ALWAYS) and name not in _MACHINE and value is not None
     ]
     return ["| field | value |", "|---|---|", *(f"| {span(n)} | {cell(shown(v))} |" for n, v in rows)]
 

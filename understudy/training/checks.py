@@ -1,14 +1,16 @@
 """What is refused, and what is settled, before the first forward pass: a mistake should cost seconds.
 
-`before_loading` needs no model: the run's folder, the folders of models, what the task has and the expert can do.
+`before_loading` needs no model: the folders of models, what the task has and the expert can do.
 `before_training` has the student: prompts that fit, and the room of completions.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
+from collections.abc import Sequence
+from typing import Any
 
+from understudy import defaults
 from understudy.config import Resolved
 from understudy.errors import UserError
 from understudy.evaluation.sampled import held_out, splits_of
@@ -16,7 +18,6 @@ from understudy.experts import is_programmatic
 from understudy.methods import table
 from understudy.policy import Policy, check_model
 from understudy.protocols import Expert, Task
-from understudy.runs.directory import check_free
 from understudy.servers.urls import names_server
 from understudy.specs import parse_spec
 
@@ -28,7 +29,6 @@ STEP = 16  # a room by traces is a multiple of it
 
 def before_loading(config: Resolved, task: Task) -> None:
     """UserError for what can be known without a model."""
-    check_free(Path(config.out))
     splits_of(f"{config.eval_splits},{config.eval_during}", task)
     task.prompts("train", 1, config.seed)
     if config.weight in ("advantage", "passed") and not task.verified:
@@ -84,7 +84,7 @@ def _used(config: Resolved, task: Task, most: int) -> int:
 
 def before_training(config: Resolved, task: Task, student: Policy) -> None:
     """Refuse now what would stop the run at a later batch, or after hours at its last evaluation."""
-    room = config.max_new_tokens or task.max_new_tokens
+    room = room_of(config, task)
     for split in splits_of(f"{config.eval_splits},{config.eval_during}", task):
         held_out(task, student, split, config.final_prompts, config.eval_seed, room)
     n = max(_used(config, task, READ), min(config.prompts_per_update, READ))
@@ -112,3 +112,15 @@ def with_room(config: Resolved, task: Task, student: Policy) -> tuple[Resolved, 
     line = f"at most {room} tokens per completion: the longest of {len(lengths)} recorded ones has {lengths[-1]}"
     line += f"; {cut} are cut" if cut else ""
     return dataclasses.replace(config, max_new_tokens=room), f"{line} (--max-new-tokens)"
+
+
+def with_costs(config: Resolved, task: Task, left_open: Sequence[str]) -> Resolved:
+    """With the fields that were left open again, now that the room of a completion is known."""
+    nothing: dict[str, Any] = dict.fromkeys(left_open)
+    values = defaults.filled(dataclasses.replace(config, **nothing), room_of(config, task))
+    return dataclasses.replace(config, **values)
+
+
+def room_of(config: Resolved, task: Task) -> int:
+    """Tokens of the longest completion."""
+    return config.max_new_tokens or task.max_new_tokens

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from understudy import distributed, running
+from understudy import defaults, distributed, running
 from understudy.config import GUARD_FIELDS, VOLATILE, Resolved, before_it_was_open, to_dict
 from understudy.errors import Interrupted, UserError
 from understudy.evaluation.numbers import duration
@@ -30,7 +30,7 @@ from understudy.policy import Policy, check_same_language, load_policy, resolve_
 from understudy.policy.sharding import shard
 from understudy.protocols import Expert, Task
 from understudy.runs.checkpoint import random_state, set_random_state
-from understudy.runs.directory import RunDir
+from understudy.runs.directory import RunDir, check_free
 from understudy.runs.provenance import provenance
 from understudy.runs.read import is_run, read_config, read_provenance
 from understudy.runs.shared import SharedRun
@@ -40,7 +40,7 @@ from understudy.tasks import load_task
 from understudy.terminal import Progress, no_progress
 from understudy.training.acting import Actor
 from understudy.training.card import card, find_diagnosis
-from understudy.training.checks import before_loading, before_training, check_capabilities, with_room
+from understudy.training.checks import before_loading, before_training, check_capabilities, with_costs, with_room
 from understudy.training.engine_sampler import EngineSampler
 from understudy.training.guarding import Guarding
 from understudy.training.monitor import Monitor
@@ -174,11 +174,11 @@ class Session:
 
 @contextmanager
 def open_session(
-    config: Resolved, progress: Progress, note: Callable[[str], None], lines: Sequence[str] = ()
+    config: Resolved, progress: Progress, note: Callable[[str], None], left_open: Sequence[str] = ()
 ) -> Iterator[Session | None]:
     """Everything that the training of `config` needs, at the update where it goes on; None where it is finished.
 
-    lines: what a new run says about its configuration.
+    left_open: the fields of defaults.FIELDS that the user did not give; a new run says what they became, and why.
     """
     recorded = to_dict(config)
     torch.set_num_threads(config.threads)
@@ -209,13 +209,15 @@ def open_session(
         check_rewards(config, task)
         digest = _same_data(run, task)
         if run is None:
+            check_free(Path(config.out))
             before_loading(config, task)
         progress("loading", 0, 1, f"student {config.student}"[:80])
         student = load_model(config.student, "student", config, task)
         if run is None:
-            config, line = with_room(config, task, student)
-            recorded["max_new_tokens"] = config.max_new_tokens
-            for line in filter(None, (line, *lines)):
+            config, about_room = with_room(config, task, student)
+            config = with_costs(config, task, left_open)
+            recorded |= {name: getattr(config, name) for name in ("max_new_tokens", *left_open)}
+            for line in filter(None, (about_room, *defaults.reasons(config, left_open))):
                 note(line)
         fit(student, config, note)
         before_training(config, task, student)
@@ -289,8 +291,8 @@ def _open_run(config: Resolved, recorded: dict[str, Any], note: Callable[[str], 
 
     kind = RunDir if distributed.size() == 1 else SharedRun
     # a run that an earlier version began has no guard, whatever is asked for now
-    defaults = before_it_was_open() | {name: recorded[name] for name in GUARD_FIELDS}
-    return kind.open(config.out, recorded, facts, volatile=VOLATILE, defaults=defaults, keep=config.keep, note=note)
+    before = before_it_was_open() | {name: recorded[name] for name in GUARD_FIELDS}
+    return kind.open(config.out, recorded, facts, volatile=VOLATILE, defaults=before, keep=config.keep, note=note)
 
 
 def load_model(path: str, field: str, config: Resolved, task: Task) -> Policy:

@@ -26,8 +26,8 @@ def train(config: TrainConfig, progress: Progress = no_progress, note: Callable[
     """
     config = continued(config)
     c = resolve(config)
-    given = {name: getattr(config, name) is not None for name in defaults.FIELDS}
-    with open_session(c, progress, note, defaults.reasons(c, given)) as session:
+    left_open = [name for name in defaults.FIELDS if getattr(config, name) is None]
+    with open_session(c, progress, note, left_open) as session:
         if session is None:
             return Path(c.out)
         try:
@@ -56,7 +56,7 @@ def _run(session: Session) -> None:
         if fresh and step > session.first_step and _due(step, c.save_every):
             session.save(step)  # before the evaluation: a resume repeats it and must not log it twice
         with session.repeatable(step, fresh):
-            if _due(step, c.eval_every):
+            if _due(step, c.eval_every) and (step or c.eval_start):
                 with student.gathered_weights():
                     session.evaluator.during(step)
             began = time.perf_counter()
