@@ -62,7 +62,7 @@ def test_experts(method: str, expert: str, rows: str) -> None:
 @pytest.mark.parametrize("method", [m for m in TABLE if needs_expert(resolve(config(m, "countdown", "solver")))])
 def test_traces_that_were_not_read(method: str, rows: str, no_model: None) -> None:
     with pytest.raises(UserError, match=r"traces=true|cannot"):
-        train(config(method, rows, "recorded"))
+        train(config(method, f"{rows},traces=false", "recorded"))
 
 
 def test_fewer_traces_than_samples(rows: str, no_model: None) -> None:
@@ -114,7 +114,7 @@ def test_room_by_the_traces(rows: str) -> None:
     found, line = room(f"{rows},traces=true,test_share=0.1")
     assert found in (16, 32)  # the longest may be held out
     assert "recorded ones has" in line
-    assert room(rows) == (512, "at most 512 tokens per completion: the task does not say more (--max-new-tokens)")
+    assert room(f"{rows},traces=false") == (512, "at most 512 tokens per completion: the task does not say more (--max-new-tokens)")
     assert room(f"{rows},max_new_tokens=40") == (0, "")
     assert room(f"{rows},traces=true", max_new_tokens=40) == (40, "")
     assert room("countdown") == (0, "")
