@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from understudy.cli import options
+from understudy.errors import Interrupted
 from understudy.routes.auto_config import AutoConfig, checked
 from understudy.runs.hub import prepare_push, push
 from understudy.terminal import Board, console
@@ -32,7 +33,6 @@ def auto_command(args: Sequence[str]) -> int:
     console.print(f"budget {budget.text}, in {config.out}: first a look at student and expert ({look})", markup=False)
     from understudy.report import auto as page  # only now: these load torch or the drawing kit, which --help must not
     from understudy.routes.auto import auto
-    from understudy.training.train import Interrupted
 
     def announce(lines: list[str]) -> None:
         for line in lines:
@@ -43,7 +43,7 @@ def auto_command(args: Sequence[str]) -> int:
             path = auto(config, board.progress, lambda line: board.progress("note", 0, 0, line), announce)
     except Interrupted as stop:
         console.print(f"interrupted: {stop}", markup=False)
-        return 130
+        return stop.code
     if config.dry_run:
         return 0
     report = page.build(path)

@@ -15,10 +15,10 @@ from understudy.config import TrainConfig, read_fields, resolve
 from understudy.errors import Interrupted, UserError
 from understudy.evaluation import intervals
 from understudy.evaluation.numbers import count, duration, large
-from understudy.routes.route import RouteConfig, RouteFields
+from understudy.routes.route import RouteConfig, RouteFields, checked
 from understudy.runs.hub import check_push, prepare_push, push
 from understudy.runs.read import read_final, read_ledger
-from understudy.specs import build
+from understudy.specs import build, option
 from understudy.terminal import Board, console
 from understudy.training.guard import sentence
 
@@ -32,6 +32,8 @@ class TrainOptions(RouteFields, TrainConfig):
 
     push_to_hub: str = ""
     """OWNER/NAME: push the finished model to the hub, private; the token is read from HF_TOKEN. Off by default."""
+    dry_run: bool = option(False, heading="before it runs")
+    """Load the models, complete a few prompts, print what would be done and what it costs, and stop. Writes nothing."""
 
 
 def load(path: str | Path) -> TrainOptions:
@@ -55,15 +57,17 @@ def train_command(args: Sequence[str]) -> int:
         "  understudy train --method sft --student PATH --expert solver --task countdown --out runs/a\n"
         "  understudy train --method opd --student PATH_OR_HUB_ID --expert PATH_OR_HUB_ID --task countdown\n"
         "  understudy train --route sft+opd_full --student PATH --expert solver --task countdown --budget-axis flops\n"
+        "  understudy train --method opd --student PATH --expert PATH --task countdown --dry-run    (what it costs)\n"
         "  understudy train --config runs/a/config.json --out runs/a-again     (bit-identical on this machine)",
         read=load,
     )
     distributed.launched()  # refuses a launcher whose processes do not know of each other
     route = _route(config)
+    one = TrainConfig(**_fields(config, TrainConfig))
     if config.push_to_hub:
         check_push(config.push_to_hub)
     if route is None:
-        resolve(TrainConfig(**_fields(config, TrainConfig)))  # a mistake in the options is found at once
+        resolve(one)  # a mistake in the options is found at once
     if config.push_to_hub and distributed.is_main():
         prepare_push(config.push_to_hub)  # what the hub refuses is found before the training
     try:
@@ -71,8 +75,10 @@ def train_command(args: Sequence[str]) -> int:
             board.progress("loading", 0, 1, "libraries")
             from understudy.training.train import train  # seconds of imports, which --help does not need
 
+            if config.dry_run:
+                return _dry_run(one, route, board)
             if route is None:
-                path = train(TrainConfig(**_fields(config, TrainConfig)), board.progress)
+                path = train(one, board.progress)
             else:
                 from understudy.routes.run import train_route  # imports torch
 
@@ -116,6 +122,19 @@ def _route(config: TrainOptions) -> RouteConfig | None:
         config.route, config.look_prompts, config.select_prompts,
         TrainConfig(**_fields(config, TrainConfig)), config.out,
     )  # fmt: skip
+
+
+def _dry_run(config: TrainConfig, route: RouteConfig | None, board: Board) -> int:
+    from understudy.routes.dry_run import dry_run  # these import torch
+    from understudy.routes.run import plan_of
+    from understudy.runs.directory import to_stderr
+
+    if route is not None:
+        _announce(plan_of(checked(route), board.progress, to_stderr))
+        return 0
+    for line in dry_run(config, board.progress, to_stderr):
+        console.print(line, markup=False, soft_wrap=True)
+    return 0
 
 
 def _announce(plan: Plan) -> None:

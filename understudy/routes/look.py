@@ -23,8 +23,9 @@ from understudy.routes.route import RouteConfig, resolved_phases
 from understudy.tasks import load_task
 from understudy.terminal import Progress
 from understudy.training.acting import Actor
+from understudy.training.checks import before_loading, before_training, check_capabilities, room_of, with_room
 from understudy.training.labels import label
-from understudy.training.session import check_capabilities, fit, load_model
+from understudy.training.session import fit, load_model
 from understudy.training.update import update
 from understudy.types import Ledger, Prompt, Rollout, flops_of
 
@@ -72,8 +73,10 @@ def load_models(config: RouteConfig, note: Callable[[str], None]) -> Models:
         if phase.weight in ("advantage", "passed") and not task.verified:
             hint = f"task {task.name} has no verifier, whose reward method {phase.method} learns from"
             raise UserError("route", config.route, hint)
+        before_loading(phase, task)
     student = load_model(config.train.student, "student", phases[0], task)
     fit(student, phases[0], note)
+    before_training(with_room(phases[0], task, student)[0], task, student)
     expert = None
     for phase in filter(table.needs_expert, phases):
         if expert is None:
@@ -88,8 +91,8 @@ def look(config: RouteConfig, models: Models, show: Progress) -> Measured:
 
     The weights of models.student stay as they are, its gradients do not.
     """
-    phases = resolved_phases(config)
-    room = phases[0].max_new_tokens or models.task.max_new_tokens
+    phases = [with_room(phase, models.task, models.student)[0] for phase in resolved_phases(config)]
+    room = room_of(phases[0], models.task)
     prompts = fresh_prompts(models, config.look_prompts, config.train.seed, "route look", 0, room)
     ledger = Ledger()
     paces: dict[str, float] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from understudy.errors import UserError
 from understudy.runs.files import describe_os_error, dumps, files_in, new_folder, replacing, set_default_mode, sha256
 
 FORMAT = 1
+LARGE = 2**26
+"""Bytes of a file that a finished run should not keep without need."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +153,32 @@ def read_checkpoint(path: Path) -> Checkpoint | str:
         return f"{Path(str(error.filename)).name} is missing"
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         return f"state.json cannot be read ({describe_os_error(error) or type(error).__name__})"
+
+
+def slim(path: Path, final: Path) -> bool:
+    """Make the checkpoint of a finished run small; whether it was large.
+
+    Its state.safetensors (optimizer and random numbers) goes where it has more than LARGE bytes, and a file of weights
+    that is the same in `final` becomes a second name of that one. A checkpoint of several processes stays as it is.
+    """
+    state = path / "state.safetensors"
+    if not state.is_file() or state.stat().st_size <= LARGE:
+        return False
+    content = json.loads((path / "state.json").read_bytes())
+    del content["files"][state.name], content["sha256"]
+    content["finished"] = True
+    content["sha256"] = _sha256_of(content)
+    with replacing(path / "state.json") as tmp:
+        tmp.write_bytes(dumps(content, readable=True))
+    state.unlink()
+    for name, entry in content["files"].items():
+        other = final / name
+        same_size = entry["bytes"] > LARGE and other.is_file() and other.stat().st_size == entry["bytes"]
+        if same_size and sha256(other) == entry["sha256"]:
+            with replacing(path / name) as tmp:
+                tmp.unlink(missing_ok=True)
+                os.link(other, tmp)
+    return True
 
 
 def _sha256_of(content: Mapping[str, Any]) -> str:

@@ -23,7 +23,7 @@ from typing import Any, Literal, Self
 from torch import Tensor
 
 from understudy.errors import UserError
-from understudy.runs.checkpoint import Checkpoint, cached_tensors, read_checkpoint, write_checkpoint
+from understudy.runs.checkpoint import Checkpoint, cached_tensors, read_checkpoint, slim, write_checkpoint
 from understudy.runs.files import new_folder, os_errors_explained, plain, read_json, recover, write_json
 from understudy.runs.lock import Lock
 from understudy.runs.logs import METRICS, SAMPLES, Logs
@@ -114,6 +114,8 @@ class RunDir:
         if changed:
             fields = ", ".join(changed[:12]) + (f" and {len(changed) - 12} more" if len(changed) > 12 else "")
             hint = f"belongs to another configuration: {fields}; choose another --out, or the original settings"
+            if is_done(self.path) and all(line.split()[0] in ("updates", "budget") for line in changed):
+                hint = f"is finished, and is not extended ({fields}): go on from its model with --student {self.path}"
             raise UserError("out", self.path, hint)
 
     def _begin(
@@ -289,6 +291,18 @@ class RunDir:
             write_json(self.path / "final.json", final)
         self.status("done")
         self.done = True
+        with contextlib.suppress(OSError):  # it is finished: a disk that refuses now only keeps more
+            self._slim()
+
+    def _slim(self) -> None:
+        """Keep large weights once and large optimizer states not at all: nothing resumes a finished run."""
+        self.protected = frozenset()
+        kept = checkpoints(self.path)
+        if kept and slim(kept[-1], self.path / "final"):
+            self._prune(kept[-1])
+            for older in kept[:-1]:
+                if older.is_dir():
+                    slim(older, self.path / "final")
 
     # ------------------------------------------------------------ closing, and what the methods above share
 

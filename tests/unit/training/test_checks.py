@@ -114,7 +114,10 @@ def test_room_by_the_traces(rows: str) -> None:
     found, line = room(f"{rows},traces=true,test_share=0.1")
     assert found in (16, 32)  # the longest may be held out
     assert "recorded ones has" in line
-    assert room(f"{rows},traces=false") == (512, "at most 512 tokens per completion: the task does not say more (--max-new-tokens)")
+    assert room(f"{rows},traces=false") == (
+        512,
+        "at most 512 tokens per completion: the task does not say more (--max-new-tokens)",
+    )
     assert room(f"{rows},max_new_tokens=40") == (0, "")
     assert room(f"{rows},traces=true", max_new_tokens=40) == (40, "")
     assert room("countdown") == (0, "")
