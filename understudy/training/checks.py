@@ -31,14 +31,19 @@ def before_loading(config: Resolved, task: Task) -> None:
     """UserError for what can be known without a model."""
     splits_of(f"{config.eval_splits},{config.eval_during}", task)
     task.prompts("train", 1, config.seed)
-    if config.weight in ("advantage", "passed") and not task.verified:
-        hint = f"verifies nothing, and method {config.method} learns from rewards: use sft, gkd, opd or opd_full"
-        raise UserError("task", config.task, hint)
+    check_rewards(config, task)
     check_model(config.student, "student")
     if config.behavior == "base" and config.base:
         check_model(config.base, "base")
     if config.expert and not config.score_cache and (table.needs_expert(config) or config.eval_expert):
         _check_expert(config, task)
+
+
+def check_rewards(config: Resolved, task: Task, field: str = "task") -> None:
+    """UserError: the method learns from rewards, and the task has none."""
+    if config.weight in ("advantage", "passed") and not task.verified:
+        hint = f"has no answers, and method {config.method} with weight={config.weight} learns from rewards: give rows "
+        raise UserError(field, config.task, hint + "with `answer`, or --reward FILE.py:function")
 
 
 def _check_expert(config: Resolved, task: Task) -> None:

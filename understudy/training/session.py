@@ -206,7 +206,6 @@ def open_session(
         task = load_task(config.task)
         if task.about():
             note(task.about())
-        check_rewards(config, task)
         digest = _same_data(run, task)
         if run is None:
             check_free(Path(config.out))
@@ -259,13 +258,6 @@ def open_session(
             config, recorded, first_step, student, optimizer, rollouts, evaluator, run, ledger, progress,
             monitor, guarding, sizes,
         )  # fmt: skip
-
-
-def check_rewards(config: Resolved, task: Task, field: str = "task") -> None:
-    """UserError: the method learns from rewards, and the task has none."""
-    if config.weight in ("advantage", "passed") and not task.verified:
-        hint = f"has no answers, and method {config.method} with weight={config.weight} learns from rewards: give rows "
-        raise UserError(field, config.task, hint + "with `answer`, or --reward FILE.py:function")
 
 
 def _same_data(run: RunDir | None, task: Task) -> dict[str, str]:
