@@ -208,6 +208,8 @@ class Task(ABC):
     """Strings whose frequency in completions is informative; the report plots them."""
     stop: tuple[str, ...] = ()
     """Texts that end a completion; those of one token also stop the sampler (Policy.add_stop_tokens)."""
+    passes: float = 1.0
+    """The reward from which a completion counts as solved: for pass@k, and for what weight=passed keeps."""
     verified: bool = True
     """Whether `verify` tells right from wrong on train prompts; False = there are no rewards, and nothing is graded."""
 
@@ -233,7 +235,7 @@ class Task(ABC):
 
     @abstractmethod
     def verify(self, prompt: Prompt, text: str, ended: bool) -> float:
-        """Reward 1.0 or 0.0. Never raises, whatever a model wrote."""
+        """The reward, in [0, 1]; of most tasks 1.0 or 0.0. Never raises, whatever a model wrote."""
 
     def verify_many(self, completions: Sequence[tuple[Prompt, str, bool]]) -> list[float]:
         """`verify` of many at once."""

@@ -89,7 +89,7 @@ ROWS = (
     Row("system system_prompt system_instruction", "task=data:path=FILE,system=TEXT", "or system=@FILE"),
     Row("num_fewshot few_shot n_shots fewshot", "task=NAME:shots={}", "an option of the task"),
     Row("reward_funcs reward_fn reward_function reward_model reward_func custom_reward_function", "reward",
-        "rewards come from the task's verifier (docs/tasks.md)"),
+        "FILE.py:function, in place of the task's verifier (docs/tasks.md)"),
     Row("streaming num_proc dataloader_num_workers preprocessing_num_workers", "",
         "rows are read once and held in memory: nothing to set"),
     # models

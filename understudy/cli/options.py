@@ -15,7 +15,7 @@ import typing
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TypeVar
 
-from understudy.cli import foreign
+from understudy.cli import foreign, rewards
 from understudy.errors import UserError
 from understudy.specs import build, nearest, options_of
 
@@ -105,10 +105,14 @@ def parse(
         if heading := metadata[field.name].get("heading"):
             group = parser.add_argument_group(heading)
         _add(group, field, hints[field.name], docs.get(field.name, ""), field.name == positional)
+    if "task" in hints:
+        rewards.add_options(parser)
     given = parser.parse(argv)
     start: dict[str, Any] = {}
     if read is not None and "config" in given:
         start = dataclasses.asdict(read(given.pop("config")))  # type: ignore[call-overload]
+    if "task" in hints:
+        given = rewards.merged(given, start, getattr(cls, "task", ""))
     return build(cls, start | given, "")
 
 

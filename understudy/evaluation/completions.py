@@ -96,8 +96,11 @@ def _is_whole(rows: Sequence[Row], samples: int) -> bool:
     return sampled == list(range(samples)) and {"reward", "ended", "tokens"} <= set.intersection(*map(set, rows))
 
 
-def summary(rows: Sequence[Row], samples: int, ks: Sequence[int]) -> dict[str, Any]:
-    """Measures with bootstrap intervals over prompts; none where completions have no reward."""
+def summary(rows: Sequence[Row], samples: int, ks: Sequence[int], passes: float = 1.0) -> dict[str, Any]:
+    """Measures with bootstrap intervals over prompts; none where completions have no reward.
+
+    passes: the reward from which a completion counts for pass@k.
+    """
     rows = sorted(rows, key=lambda row: (row["prompt_number"], row["sample"]))
     sampled = [row for row in rows if row["kind"] == "sampled"]
     greedy = [row for row in rows if row["kind"] == "greedy"]
@@ -106,7 +109,7 @@ def summary(rows: Sequence[Row], samples: int, ks: Sequence[int]) -> dict[str, A
         rewards = np.array([row["reward"] for row in sampled], dtype=float).reshape(-1, samples)
         per_prompt = {"greedy": np.array([row["reward"] for row in greedy], dtype=float)} if greedy else {}
         per_prompt[f"avg@{samples}"] = intervals.avg_at_k(rewards)
-        per_prompt |= {f"pass@{k}": intervals.pass_at_k((rewards >= 1).astype(float), k) for k in ks}
+        per_prompt |= {f"pass@{k}": intervals.pass_at_k((rewards >= passes).astype(float), k) for k in ks}
         for name, values in per_prompt.items():
             i = intervals.bootstrap_prompts(values)
             measures[name] = {"value": i.value, "low": i.low, "high": i.high}

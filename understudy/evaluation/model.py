@@ -55,7 +55,7 @@ def evaluate_model(config: EvalConfig, progress: Progress = no_progress) -> dict
             _complete(subject, prompts, config, kept, progress)
         except Interrupted as stop:
             raise Interrupted(_where(config, kept), stop.number) from None
-        result = summary(kept.rows, config.samples, config.k)
+        result = summary(kept.rows, config.samples, config.k, task.passes)
         kept.finish(result)
     return result
 

@@ -51,8 +51,8 @@ class Sampled:
         greedy = self.greedy if self.graded else None
         return {
             "keys": [p.key for p in self.prompts],
-            "sampled": self._rewards().astype(int).tolist() if self.graded else None,
-            "greedy": [int(r.reward or 0) for r in greedy] if greedy is not None else None,
+            "sampled": [[_plain(x) for x in row] for row in self._rewards()] if self.graded else None,
+            "greedy": [_plain(r.reward) for r in greedy] if greedy is not None else None,
             "lengths": length.tolist(),
         }
 
@@ -61,11 +61,11 @@ class Sampled:
         return np.array([float(r.reward or 0) for r in self.rollouts]).reshape(-1, self.samples)
 
     def summary(self, keywords: Sequence[str]) -> dict[str, Any]:
-        """Means, right samples per prompt, length histogram, keyword counts: an eval line of metrics.jsonl."""
+        """Means, the sum of rewards per prompt, length histogram, keyword counts: an eval line of metrics.jsonl."""
         lengths = np.array([len(r.ids) for r in self.rollouts])
         greedy = self.greedy if self.graded else None
         return {
-            "correct": self._rewards().sum(1).astype(int).tolist() if self.graded else None,
+            "correct": [_plain(x) for x in self._rewards().sum(1)] if self.graded else None,
             "sampled": float(self._rewards().mean()) if self.graded else None,
             "greedy": float(np.mean([r.reward for r in greedy])) if greedy is not None else None,
             "k": self.samples,
@@ -75,6 +75,12 @@ class Sampled:
             "lengths": np.bincount(lengths).tolist(),
             "keywords": {w: float(np.mean([r.text.count(w) for r in self.rollouts])) for w in keywords},
         }
+
+
+def _plain(reward: float | None) -> float:
+    """A whole number where it is one, as rewards of right and wrong are."""
+    value = float(reward or 0.0)
+    return int(value) if value.is_integer() else round(value, 6)
 
 
 def splits_of(names: str, task: Task) -> list[str]:

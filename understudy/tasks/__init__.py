@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from understudy.errors import UserError
 from understudy.protocols import Task
-from understudy.specs import parse_spec
+from understudy.specs import build, parse_spec
 from understudy.tasks.addition import AdditionTask
 from understudy.tasks.chain import ChainTask
 from understudy.tasks.classify import ClassifyTask
@@ -16,6 +17,7 @@ from understudy.tasks.countdown import CountdownTask
 from understudy.tasks.gym import GymTask
 from understudy.tasks.mixture import PairTask
 from understudy.tasks.path import PathTask
+from understudy.tasks.rewards import OPTIONS, RewardConfig, RewardTask
 from understudy.tasks.sort import SortTask
 from understudy.tasks.text import DATASETS, TextTask
 
@@ -37,7 +39,13 @@ def make_task(text: str, field: str = "task") -> Task:
     spec = parse_spec(_named(text), field)
     if spec.name not in TASKS:
         raise UserError(field, text, f"unknown; one of {', '.join(TASKS)}")
-    return TASKS[spec.name](spec)
+    asked = {key: value for key, value in spec.args.items() if key in OPTIONS}
+    task = TASKS[spec.name](replace(spec, args={k: v for k, v in spec.args.items() if k not in asked}))
+    if asked and "reward" not in asked:
+        raise UserError(
+            f"{field}.{next(iter(asked))}", next(iter(asked.values())), "there is no reward=FILE.py:function"
+        )
+    return RewardTask(task, build(RewardConfig, asked, "task")) if asked else task
 
 
 def _named(text: str) -> str:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from understudy import running
 from understudy.errors import UserError
 
 START = 120.0  # seconds that the imports of a child may take on a busy machine
@@ -99,6 +100,7 @@ class Pool:
                     if worker.ready and worker.request is None and todo:
                         i = todo.pop()
                         worker.ask(i, requests[i], self.limit)
+                running.check()
                 self._wait(answers)
         except BaseException:  # the reply to an open request would be taken for the next one's
             self.close()
@@ -122,7 +124,8 @@ class Pool:
                 assert w.process.stdout is not None
                 selector.register(w.process.stdout, selectors.EVENT_READ, w)
             left = max(0.0, min(w.deadline for w in busy) - time.monotonic())
-            ready = [key.data for key, _ in selector.select(left)]
+            # a signal does not end the wait: Ctrl-C is looked for once a second
+            ready = [key.data for key, _ in selector.select(min(left, 1.0))]
         for w in ready:
             messages = w.lines()
             if messages is None:

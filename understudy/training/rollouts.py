@@ -75,6 +75,9 @@ class RolloutSource:
             self.run.describe(sampler=self.actor.sampler.facts)  # what its first refresh has measured
         return rollouts
 
+    def _passed(self, rollout: Rollout) -> bool:
+        return (rollout.reward or 0.0) >= self.actor.task.passes
+
     def _unpack(self, tensors: dict[str, Tensor], prompts: Sequence[Prompt]) -> list[Rollout]:
         return unpack(tensors, prompts, self.config.samples_per_prompt, self.student, self.config.behavior)
 
@@ -90,7 +93,7 @@ class RolloutSource:
         """
         c = self.config
         # what is cached is cached for every rollout: drop its rows together with the failed completions
-        kept = [i for i, r in enumerate(rollouts) if r.reward or c.weight != "passed"]
+        kept = [i for i, r in enumerate(rollouts) if c.weight != "passed" or self._passed(r)]
         # whole groups: an advantage compares the completions of a prompt, and they share the row of its tokens
         prompts = list(dict.fromkeys(rollouts[i].prompt.key for i in kept))
         own = set(distributed.share(prompts))
@@ -207,7 +210,7 @@ class RolloutSource:
         c = self.config
         round_ = self._count_round(step)
         rollouts, targets = self._of_round(round_)
-        passed = [i for i, r in enumerate(rollouts) if r.reward or c.weight != "passed"]
+        passed = [i for i, r in enumerate(rollouts) if c.weight != "passed" or self._passed(r)]
         order = generator("deal", c.seed, round_).permutation(len(passed))
         dealt = [passed[i] for i in order[step % c.round_updates :: c.round_updates]]
         return self.labels([rollouts[i] for i in dealt], targets=targets and [targets[i] for i in dealt])
