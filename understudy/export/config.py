@@ -6,13 +6,16 @@ from dataclasses import dataclass
 
 from understudy.specs import option
 
+EVALUATION_TARGETS = ("inspect", "lm-eval")
+"""What an evaluation is written for."""
+
 
 @dataclass(frozen=True)
 class ExportConfig:
     source: tuple[str, ...] = ()
-    """A run, route, auto or diagnosis folder, or a file of training options."""
+    """A run, route, auto or diagnosis folder, or a file of training options; for inspect and lm-eval an evaluation."""
     to: str = option("", heading="target")
-    """trl, verl, ms-swift or tinker."""
+    """trl, verl, ms-swift or tinker; of an evaluation (understudy eval --out DIR): inspect or lm-eval."""
     out: str = ""
     """New folder. Default: SOURCE-TARGET beside the source."""
     allow_differences: bool = False

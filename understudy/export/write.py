@@ -11,6 +11,7 @@ from types import ModuleType
 
 from understudy.config import Resolved
 from understudy.errors import UserError
+from understudy.evaluation.exchange import is_evaluation
 from understudy.export import rewards, swift, tinker, trl, verl
 from understudy.export.config import ExportConfig
 from understudy.export.data import Rows, check_rewards, language_of, rows_of
@@ -69,6 +70,8 @@ def checked(config: ExportConfig) -> tuple[Source, Path]:
         raise UserError("source", " ".join(config.source), hint)
     if config.to not in TARGETS:
         raise UserError("to", config.to, unknown(config.to, TARGETS) if config.to else f"missing: {', '.join(TARGETS)}")
+    if is_evaluation(Path(config.source[0])):
+        raise UserError("source", config.source[0], "is an evaluation: --to inspect or lm-eval")
     source = read(config.source[0])
     for phase in source.phases:
         refuse(config, phase)

@@ -41,7 +41,8 @@ class RunDir:
     """One run on disk, open for writing. Use `with RunDir.open(...) as run:`.
 
     path: the folder. config: the caller's configuration. done: the run is finished. resumed: the folder held the run
-    before. listeners: each is called with every record of `log`.
+    before. listeners: each is called with every record of `log`. sample_listeners: with
+    the records of every call of `samples`.
     """
 
     writes = True  # False in the processes of a shared run that write nothing but their part of a checkpoint
@@ -52,6 +53,7 @@ class RunDir:
         self.done = False
         self.resumed = False
         self.listeners: list[Callable[[Mapping[str, Any]], None]] = []
+        self.sample_listeners: list[Callable[[list[Mapping[str, Any]]], None]] = []
         self.protected: frozenset[int] = frozenset()  # steps whose checkpoints stay, however old
         self._restored = False
         self._step: int | None = None  # of the newest good checkpoint
@@ -179,7 +181,10 @@ class RunDir:
 
     def samples(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Append lines to samples.jsonl."""
+        records = list(records)
         self._append(SAMPLES, records)
+        for listener in self.sample_listeners:
+            listener(records)
 
     def append(self, name: str, records: Iterable[Mapping[str, Any]]) -> None:
         """Append lines to a file of the caller's own, which no checkpoint cuts back."""

@@ -10,7 +10,8 @@ import hashlib
 import importlib.util
 import math
 import os
-from collections.abc import Callable, Mapping
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,6 +28,10 @@ INSTALL = {
 class Tracker(Protocol):
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Numbers after `step` updates."""
+        ...
+
+    def table(self, step: int, name: str, rows: Sequence[Sequence[Any]]) -> None:
+        """Completions after `step` updates; the columns are COLUMNS."""
         ...
 
     def close(self) -> None: ...
@@ -59,6 +64,19 @@ def numbers(record: Mapping[str, Any]) -> dict[str, float]:
     return out
 
 
+COLUMNS = ("step", "actor", "prompt", "completion", "reward", "ended")
+"""Of a table of completions."""
+
+
+def tables(records: Iterable[Mapping[str, Any]]) -> dict[tuple[int, str], list[list[Any]]]:
+    """Records of samples.jsonl as tables: (step, "samples/test") -> rows of COLUMNS."""
+    out: dict[tuple[int, str], list[list[Any]]] = {}
+    for record in records:
+        row = [record.get(name) for name in COLUMNS]
+        out.setdefault((int(record["step"]), f"samples/{record['split']}"), []).append(row)
+    return out
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
@@ -73,6 +91,11 @@ class Trackers:
         if "step" in record:
             values = numbers(record)
             self._each(lambda tracker: tracker.log(int(record["step"]), values))
+
+    def on_samples(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Completions, as a table per step and split."""
+        for (step, name), rows in tables(records).items():
+            self._each(lambda tracker: tracker.table(step, name, rows))  # noqa: B023  called at once
 
     def close(self) -> None:
         self._each(lambda tracker: tracker.close())
@@ -119,6 +142,12 @@ class _TensorBoard:
             self.writer.add_scalar(name, value, step)
         self.writer.flush()
 
+    def table(self, step: int, name: str, rows: Sequence[Sequence[Any]]) -> None:
+        # indented text is shown as it is: model text must not become Markdown
+        texts = ("\n".join(f"{k}: {v}" for k, v in zip(COLUMNS, row)) for row in rows)
+        self.writer.add_text(name, "\n\n".join(textwrap.indent(text, "    ", lambda _: True) for text in texts), step)
+        self.writer.flush()
+
     def close(self) -> None:
         self.writer.close()
 
@@ -144,6 +173,11 @@ class _Wandb:
     def log(self, step: int, values: Mapping[str, float]) -> None:
         self.run.log({**values, "update": step})
 
+    def table(self, step: int, name: str, rows: Sequence[Sequence[Any]]) -> None:
+        import wandb
+
+        self.run.log({name: wandb.Table(columns=list(COLUMNS), data=[list(row) for row in rows]), "update": step})
+
     def close(self) -> None:
         self.run.finish()
 
@@ -159,6 +193,9 @@ class _Trackio:
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         self.trackio.log(dict(values), step=step)
+
+    def table(self, step: int, name: str, rows: Sequence[Sequence[Any]]) -> None:
+        self.trackio.log({name: self.trackio.Table(columns=list(COLUMNS), data=[list(row) for row in rows])}, step=step)
 
     def close(self) -> None:
         self.trackio.finish()

@@ -244,6 +244,7 @@ def open_session(
         if distributed.is_main():
             trackers = open_trackers(config.tracker, run.path, recorded, first_step, note)
             run.listeners.append(stack.enter_context(trackers).on_record)
+            run.sample_listeners.append(trackers.on_samples)
         run.describe(student=student.describe() | provenance_of(config.student), **facts, **digest)
         rollouts = RolloutSource(Actor(config, task, student, expert, base, sampler), run, ledger, progress)
         evaluator = Evaluator(config, task, student, expert if config.expert else None, run, ledger, progress)

@@ -15,8 +15,8 @@ from tiny import config
 
 from understudy.config import to_dict
 from understudy.errors import UserError
-from understudy.runs.read import read_metrics
-from understudy.runs.trackers import INSTALL, Trackers, names_of, numbers, open_trackers
+from understudy.runs.read import read_metrics, read_samples
+from understudy.runs.trackers import COLUMNS, INSTALL, Trackers, names_of, numbers, open_trackers
 from understudy.training.train import train
 
 
@@ -26,10 +26,11 @@ class Service:
     def __init__(self, name: str, fails_after: int = 10**9) -> None:
         self.inits: list[dict[str, Any]] = []
         self.lines: list[tuple[int | None, dict[str, Any]]] = []
+        self.tables: list[tuple[int, str, list[str], list[list[Any]]]] = []
         self.finished, self.fails_after = 0, fails_after
         self.module: Any = types.ModuleType(name)
         self.module.__spec__ = importlib.machinery.ModuleSpec(name, None)
-        for word in ("init", "log", "finish", "define_metric"):
+        for word in ("init", "log", "finish", "define_metric", "Table"):
             setattr(self.module, word, getattr(self, word))
 
     def init(self, **options: Any) -> Any:
@@ -38,7 +39,15 @@ class Service:
 
     def define_metric(self, *_: Any, **__: Any) -> None: ...
 
+    def Table(self, columns: list[str], data: list[list[Any]]) -> tuple[list[str], list[list[Any]]]:
+        return columns, data
+
     def log(self, values: dict[str, Any], step: int | None = None) -> None:
+        tables = [(name, value) for name, value in values.items() if isinstance(value, tuple)]
+        if tables:
+            ((name, (columns, data)),) = tables
+            self.tables.append((values["update"] if step is None else step, name, columns, data))
+            return
         if len(self.lines) >= self.fails_after:
             raise ConnectionError("the service is\ndown")
         self.lines.append((step, values))
@@ -69,6 +78,10 @@ def test_a_service_gets_what_the_log_has(name: str, tmp_path: Path, monkeypatch:
     for (step, got), record in zip(service.lines, records):
         assert (got.pop("update") if name == "wandb" else step) == record["step"]
         assert got == numbers(record)
+    samples = read_samples(run)
+    rows = [(step, name, dict(zip(columns, row))) for step, name, columns, data in service.tables for row in data]
+    assert rows == [(s["step"], f"samples/{s['split']}", {k: s[k] for k in COLUMNS}) for s in samples]
+    assert samples
     assert service.finished == 1
     (options,) = service.inits
     assert options["config"]["method"] == "grpo"
@@ -106,6 +119,30 @@ def test_tensorboard_writes_and_forgets_what_was_undone(tmp_path: Path) -> None:
             for step in range(first + 1, last + 1):
                 trackers.on_record({"kind": "train", "step": step, "loss": 10.0 * first + step})
     assert read() == {1: 1.0, 2: 2.0, 3: 23.0, 4: 24.0}
+
+
+def test_tensorboard_shows_completions_as_they_are(tmp_path: Path) -> None:
+    """Model text must not become Markdown: every line of it is indented."""
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    sample = {
+        "step": 3,
+        "split": "test",
+        "actor": "student",
+        "prompt": "1+1",
+        "completion": "# 2\n\n<b>x",
+        "reward": 1.0,
+    }
+    with open_trackers("tensorboard", tmp_path, {}, 0, print) as trackers:
+        trackers.on_samples([sample])
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    (event,) = events.Tensors("samples/test/text_summary")
+    text = event.tensor_proto.string_val[0].decode()
+    assert event.step == 3
+    assert "completion: # 2" in text
+    assert all(line.startswith("    ") for line in text.split("\n"))
 
 
 def test_mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
