@@ -225,6 +225,10 @@ class Task(ABC):
         """Whether `verify` tells right from wrong on the prompts of a split."""
         return self.verified
 
+    def leave_out(self, split: str, prompts: Sequence[Prompt], why: str) -> bool:
+        """Draw these prompts of a split no more, and count them as left out; False: the task keeps its prompts."""
+        return False
+
     def about(self) -> str:
         """One line on what was read and how it is used, for the user; "" where the name says it all."""
         return ""

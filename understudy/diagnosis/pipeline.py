@@ -36,6 +36,7 @@ from understudy.diagnosis.types import FILE, VERSION, Check, Control, Cost, Diag
 from understudy.errors import UserError
 from understudy.experts import load_expert
 from understudy.policy import load_policy, resolve_device
+from understudy.policy.room import check_lengths
 from understudy.runs.directory import RunDir, to_stderr
 from understudy.runs.files import plain, write_json
 from understudy.runs.provenance import device_name, provenance
@@ -110,6 +111,7 @@ def _loaded(config: DiagnoseConfig, offline: Resolved) -> tuple[Setting, Resolve
         weights = expert.policy.describe()["parameters"]
     sizes = Sizes(student.describe()["parameters"], weights)
     room = offline.max_new_tokens or task.max_new_tokens
+    check_lengths(task, student, ("train", "test"), room)
     online = None
     if "score" in expert.capabilities:
         online = full_training(config, "opd_full" if "distribution" in expert.capabilities else "opd")

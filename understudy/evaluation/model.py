@@ -16,6 +16,7 @@ from understudy.evaluation.numbers import duration
 from understudy.evaluation.sampled import Sampled, held_out, sample_expert, sample_policy, sampling_seed
 from understudy.experts import is_programmatic, load_expert
 from understudy.policy import Policy, load_policy
+from understudy.policy.room import check_lengths
 from understudy.protocols import Task
 from understudy.tasks import load_task
 from understudy.terminal import Progress, no_progress
@@ -48,6 +49,7 @@ def evaluate_model(config: EvalConfig, progress: Progress = no_progress) -> dict
             raise UserError("split", config.split, f"unknown; one of {', '.join(task.splits)}")
         subject = _loaded(config, task)
         room = config.max_new_tokens or task.max_new_tokens
+        check_lengths(task, subject.policy, (config.split,), room)
         prompts = held_out(task, subject.policy, config.split, config.prompts, config.eval_seed, room)
         progress("loading", 1, 1, f"{len(prompts)} prompts")
         kept = stack.enter_context(Completions.opened(config, task.digest(), len(prompts)))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from understudy.errors import UserError
-from understudy.policy import Policy
+from understudy.policy import Policy, tokens
 from understudy.protocols import Expert, Task
 from understudy.randomness import generator
 from understudy.specs import Spec, build
@@ -21,8 +21,9 @@ from understudy.types import Prompt, Rollout
 class RecordedExpert(Expert):
     """Traces as rollouts. Their behavior log-probs are not known: nan, which no row that may use them reads.
 
-    A trace gets the student's end token, as the model that wrote it ended there; one that is longer than
-    max_new_tokens is cut and gets none.
+    A trace gets the student's end token, or the one that it spells out itself, as the model that wrote it ended there;
+    one that is longer than max_new_tokens is cut and gets none. Where the prompt has opened a thought that the trace
+    opens too, the second tag is left out.
     """
 
     capabilities = frozenset({"sample"})
@@ -56,17 +57,25 @@ class RecordedExpert(Expert):
                 raise UserError("samples_per_prompt", samples, hint)
             order = generator("recorded", seed, p.key).permutation(len(traces))
             named += [(p, s, traces[int(order[s])]) for s in range(samples)]
-        ids = self.student.continuations([p for p, _, _ in named], [text for _, _, text in named])
-        end = self.student.tokenizer.eos_token_id
-        if end not in self.student.end_ids:
-            end = self.student.end_ids[0]
+        student, usual = self.student, self.student.tokenizer.eos_token_id
+        if usual not in student.end_ids:
+            usual = student.end_ids[0]
+        bare = [self._bare(p, text) for p, _, text in named]
+        ids = student.continuations([p for p, _, _ in named], [text for text, _ in bare])
         out = []
-        for (p, s, text), body in zip(named, ids):
+        for (p, s, _), (text, end), body in zip(named, bare, ids):
             ended = len(body) < max_new_tokens
-            whole = (*body, end) if ended else tuple(body[:max_new_tokens])
-            shown = text if ended else self.student.decode([whole])[0]
+            whole = (*body, usual if end is None else end) if ended else tuple(body[:max_new_tokens])
+            shown = text if ended else student.decode([whole])[0]
             out.append(Rollout(p, s, whole, (math.nan,) * len(whole), ended, shown, "expert"))
         return out
+
+    def _bare(self, prompt: Prompt, text: str) -> tuple[str, int | None]:
+        """(the trace without the tag of a thought that is open already and without an end in words, that end)."""
+        assert self.student is not None
+        student = self.student
+        text, end = tokens.without_end(student.tokenizer, student.end_ids, text)
+        return tokens.without_opening(tokens.rendered(student.tokenizer, prompt, student.name), text), end
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,14 @@ class Policy:
         self.end_ids = tuple(sorted({*self.end_ids, *extra}))
         return self
 
+    def too_long(self, prompts: Sequence[Prompt], max_new_tokens: int) -> list[Prompt]:
+        """The encoded ones that leave no room for so many new tokens; only those that might are encoded."""
+        if not self.context:
+            return []
+        room = self.context - max_new_tokens
+        most = tokens.at_most(self.tokenizer, prompts, self.name)
+        return [p for p in self.encode([p for p, n in zip(prompts, most) if n > room]) if len(p.ids) > room]
+
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
         return self.tokenizer.batch_decode([list(i) for i in ids], skip_special_tokens=True)
 

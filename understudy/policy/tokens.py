@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from typing import Any
@@ -54,6 +55,41 @@ def encode_all(tokenizer: Any, prompts: Sequence[Prompt], name: str) -> list[tup
     for p, text, again in zip(prompts, texts, back):
         _check_round_trip(tokenizer, text, again, p, name)
     return out
+
+
+def at_most(tokenizer: Any, prompts: Sequence[Prompt], name: str) -> list[int]:
+    """No prompt has more tokens than this: the bytes of its text, and per turn what the chat template adds."""
+    added = 16
+    if prompts and prompts[0].messages:
+        first = prompts[0]
+        written = len(rendered(tokenizer, first, name).encode("utf-8", "replace"))
+        added = max(16, written - sum(len(content.encode("utf-8", "replace")) for _, content in first.messages))
+    out = []
+    for p in prompts:
+        texts = [content for _, content in p.messages] + [p.prefill] if p.messages else [p.text]
+        out.append(sum(len(t.encode("utf-8", "replace")) for t in texts) + added * max(1, len(p.messages)))
+    return out
+
+
+def without_opening(before: str, text: str) -> str:
+    """`text` without the tag that it opens where the prompt `before`, or its template, has just opened it."""
+    opened = re.search(r"<([A-Za-z][\w-]{0,40})>(\s*)$", before)
+    if opened is None or not text.lstrip().startswith(f"<{opened[1]}>"):
+        return text
+    return text.lstrip().removeprefix(f"<{opened[1]}>").removeprefix(opened[2])
+
+
+def without_end(tokenizer: Any, ends: Sequence[int], text: str) -> tuple[str, int | None]:
+    """(`text` without end tokens that are spelled out at its end, the first of these; None: there are none)."""
+    names = {str(tokenizer.decode([i], skip_special_tokens=False)): i for i in ends}
+    names = {name: i for name, i in names.items() if name.strip()}
+    found = None
+    while True:
+        bare = text.rstrip()
+        name = max((n for n in names if bare.endswith(n)), key=len, default="")
+        if not name:
+            return text, found
+        text, found = bare.removesuffix(name), names[name]
 
 
 def encode(tokenizer: Any, prompt: Prompt, name: str) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ from understudy.evaluation.sampled import sample_expert, sample_policy
 from understudy.experts import load_expert
 from understudy.methods.price import flops_per_update, tokens_per_update
 from understudy.policy import check_same_language
+from understudy.policy.room import check_lengths
 from understudy.randomness import seed_from
 from understudy.routes import gains
 from understudy.routes.auto_config import AutoConfig, checked
@@ -47,6 +48,7 @@ def first_look(config: AutoConfig, budget: Budget, shared: TrainConfig, progress
     methods = methods_for(expert.capabilities)
     if not methods:
         raise UserError("expert", shared.expert, "can neither be sampled nor score: no method can imitate it")
+    check_lengths(task, student, ("train", "test"), plain.max_new_tokens or task.max_new_tokens)
     models = Models(task, student, expert)
     measured = look(RouteConfig("+".join(methods), train=shared), models, progress)
     out: dict[str, Any] = {"methods": methods, "measured": measured.to_dict(), "verified": task.verified, "looks": {}}

@@ -17,6 +17,7 @@ from understudy.evaluation.sampled import held_out, splits_of
 from understudy.experts import is_programmatic
 from understudy.methods import table
 from understudy.policy import Policy, check_model
+from understudy.policy.room import WHY, check_lengths
 from understudy.protocols import Expert, Task
 from understudy.servers.urls import names_server
 from understudy.specs import parse_spec
@@ -87,13 +88,18 @@ def _used(config: Resolved, task: Task, most: int) -> int:
     return min(n, task.size("train") or config.prompts_per_update, most)
 
 
-def before_training(config: Resolved, task: Task, student: Policy) -> None:
-    """Refuse now what would stop the run at a later batch, or after hours at its last evaluation."""
-    room = room_of(config, task)
-    for split in splits_of(f"{config.eval_splits},{config.eval_during}", task):
+def before_training(config: Resolved, task: Task, student: Policy) -> str:
+    """Refuse now what would stop the run at a later batch, or after hours at its last evaluation.
+
+    Prompts that are too long are left out where the task allows it; then, a line that says how many.
+    """
+    room, evaluated = room_of(config, task), splits_of(f"{config.eval_splits},{config.eval_during}", task)
+    left_out = check_lengths(task, student, ("train", *evaluated), room)
+    for split in evaluated:
         held_out(task, student, split, config.final_prompts, config.eval_seed, room)
     n = max(_used(config, task, READ), min(config.prompts_per_update, READ))
     student.check_room(student.encode(task.prompts("train", n, config.seed)), room)
+    return f"{left_out:,} prompts are {WHY} and left out" if left_out else ""
 
 
 def with_room(config: Resolved, task: Task, student: Policy) -> tuple[Resolved, str]:

@@ -219,7 +219,8 @@ def open_session(
             for line in filter(None, (about_room, *defaults.reasons(config, left_open))):
                 note(line)
         fit(student, config, note)
-        before_training(config, task, student)
+        if line := before_training(config, task, student):
+            note(line)
         expert, base = lazy_expert(config, task, student), _lazy_base(config, task, student)
         if _expert_is_needed(config):
             progress("loading", 0, 1, f"expert {config.expert}"[:80])

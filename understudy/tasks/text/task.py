@@ -67,6 +67,18 @@ class TextTask(Task):
         first = self._items[split][0]
         return (first.verifier or self._verifier_name(self._named[split])) != "none"
 
+    def leave_out(self, split: str, prompts: Sequence[Prompt], why: str) -> bool:
+        """As Task.leave_out, where too_long=drop. UserError: nothing would be left."""
+        if self.config.too_long != "drop":
+            return False
+        gone = {str(p.data["problem"]) for p in prompts}
+        kept = [i for i in self._items[split] if i.fingerprint() not in gone]
+        if not kept:
+            raise UserError("task", self.name, f"leaves no problem for {split} ({len(gone):,} {why})")
+        self._items[split] = kept
+        self.dropped[why] = self.dropped.get(why, 0) + len(gone)
+        return True
+
     def about(self) -> str:
         """What was read, in which format, what was left out and why, and what follows from it."""
         own = [i for split, items in self._items.items() if self._named[split] == self.name for i in items]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from understudy.evaluation.sampled import held_out, sample_policy, splits_of
 from understudy.experts.local import LocalExpert
 from understudy.experts.recorded import RecordedExpert
 from understudy.policy import load_policy, make_scratch
+from understudy.policy.tokens import at_most, without_end, without_opening
 from understudy.protocols import Expert
 from understudy.runs.read import read_final, read_ledger, read_metrics
 from understudy.specs import parse_spec
@@ -223,3 +225,65 @@ def test_a_chat_prompt_needs_a_chat_model(gsm8k: str, models: dict[str, Path]) -
     text = p.tokenizer.decode(list(prompt.ids))
     assert text.startswith("user: Ann has")
     assert text.endswith("\nassistant: ")
+
+
+# ---------------------------------------------------------------- traces as they come
+
+
+def test_an_end_that_a_trace_spells_out_is_one_end() -> None:
+    tokenizer = load_task("addition").tokenizer()
+    end = tokenizer.eos_token_id
+    assert without_end(tokenizer, (end,), "Four.<|end|>\n") == ("Four.", end)
+    assert without_end(tokenizer, (end,), "Four.<|end|><|end|>") == ("Four.", end)
+    assert without_end(tokenizer, (end,), "Four. <|end|> Five.") == ("Four. <|end|> Five.", None)
+
+
+def test_a_thought_is_opened_once() -> None:
+    assert without_opening("user: Q\nassistant: <think>\n", "<think>\nhm</think>A") == "hm</think>A"
+    assert without_opening("user: Q\nassistant: <think>", "<think>\nhm</think>A") == "\nhm</think>A"
+    assert without_opening("user: Q\nassistant: ", "<think>\nhm</think>A") == "<think>\nhm</think>A"
+    assert without_opening("user: Q\nassistant: <think>\n", "hm</think>A") == "hm</think>A"
+
+
+def test_recorded_traces_after_a_template_that_thinks(tmp_path: Path) -> None:
+    """The rollout is what the student would write: no second tag, one end."""
+    rows = [{"prompt": f"Q{i}", "completion": f"<think>\nhm {i}</think>A<|end|>"} for i in range(20)]
+    task = load_task(
+        f"data:path={public.write(tmp_path / 'd.jsonl', rows)},template=chat,prefill=<think>,thinking_open=true"
+    )
+    student = policy(task)
+    expert = RecordedExpert(task, student.tokenizer, parse_spec("recorded", "expert")).for_student(student)
+    for r in expert.sample(student.encode(task.prompts("train", 4, 0)), 1, 0, 100):
+        assert r.text.startswith("\nhm ")
+        assert r.text.endswith("</think>A")
+        assert r.ids.count(student.end_ids[0]) == 1
+        assert r.ended
+
+
+# ---------------------------------------------------------------- prompts that are too long
+
+
+def test_too_long_prompts_are_found_before_the_first_update(tmp_path: Path) -> None:
+    rows = [{"prompt": f"Q{i}" + " blah" * (300 if i == 17 else 1), "completion": "A"} for i in range(60)]
+    task = f"data:path={public.write(tmp_path / 'd.jsonl', rows)},test_share=0.3"
+    student = TINY.replace("1024", "256")
+    c = config(
+        "sft", tmp_path / "run", task=task, expert="recorded", student=student, samples_per_prompt=1, updates=2,
+        prompts_per_update=2, max_new_tokens=20,
+    )  # fmt: skip
+    with pytest.raises(UserError, match=r"d.jsonl, line 18: has 1,50\d tokens, too long: the context of .* is 256"):
+        train(c)
+    assert not (tmp_path / "run").exists()
+    said: list[str] = []
+    train(dataclasses.replace(c, task=f"{task},too_long=drop"), note=said.append)
+    assert any("1 prompts are too long for the student's context and left out" in line for line in said)
+
+
+@pytest.mark.parametrize("template", ["plain", "chat"])
+def test_no_prompt_is_longer_than_its_bound(template: str, tmp_path: Path) -> None:
+    """What may be too long is chosen by this bound; it must hold for text of any bytes."""
+    rows = [{"prompt": "é漢𝒳 a"[: 1 + i % 6] * (i + 1)} for i in range(30)]
+    task = load_task(f"data:path={public.write(tmp_path / 'd.jsonl', rows)},template={template},system=Brief")
+    student = policy(task)
+    prompts = student.encode(task.prompts("train", task.size("train") or 0, 0))
+    assert all(len(p.ids) <= n for p, n in zip(prompts, at_most(student.tokenizer, prompts, "x")))
