@@ -60,30 +60,32 @@ USUAL: dict[tuple[str, str], Usual] = {
     ("new", "online"): Usual(1e-3, "constant", 0.0, "a new or small model", "Understudy's own runs"),
     ("new", "reward"): Usual(1e-3, "constant", 0.0, "a new or small model", "Understudy's own runs"),
     ("full", "offline"): Usual(
-        2e-5, "linear", 0.05, "imitation with all weights of a pretrained model",
-        "TRL's SFTConfig: 2e-5, linear; LLaMA-Factory's full SFT: 1e-5, warm-up of 0.1",
+        2e-5, "constant", 0.0, "imitation with all weights of a pretrained model",
+        "TRL's SFTConfig: 2e-5; LLaMA-Factory's full SFT: 1e-5",
     ),
     ("full", "online"): Usual(
-        5e-6, "constant", 0.05, "on-policy distillation with all weights of a pretrained model",
+        5e-6, "constant", 0.0, "on-policy distillation with all weights of a pretrained model",
         "between TRL's GKDConfig (2e-5) and GRPOConfig (1e-6)",
     ),
     ("full", "reward"): Usual(
-        1e-6, "constant", 0.05, "reinforcement learning with all weights of a pretrained model",
+        1e-6, "constant", 0.0, "reinforcement learning with all weights of a pretrained model",
         "TRL's GRPOConfig and verl: 1e-6",
     ),
     ("lora", "offline"): Usual(
-        2e-4, "linear", 0.05, "imitation with an adapter",
+        2e-4, "constant", 0.0, "imitation with an adapter",
         "10 times that of all weights (LoRA Without Regret, Schulman et al. 2025); LLaMA-Factory: 1e-4",
     ),
     ("lora", "online"): Usual(
-        5e-5, "constant", 0.05, "on-policy distillation with an adapter",
+        5e-5, "constant", 0.0, "on-policy distillation with an adapter",
         "10 times that of all weights; tinker-cookbook's on-policy distillation: 1e-4",
     ),
     ("lora", "reward"): Usual(
-        1e-5, "constant", 0.05, "reinforcement learning with an adapter", "10 times that of all weights",
+        1e-5, "constant", 0.0, "reinforcement learning with an adapter", "10 times that of all weights",
     ),
 }  # fmt: skip
-"""(student, kind of method) -> values. AdamW's weight decay is 0 everywhere, as in TRL."""
+"""(student, kind of method) -> values. A constant rate without warm-up everywhere (as in LoRA Without Regret): every
+tool that a training is exported to has it, and a phase that a guard or a budget ends early has seen the same rate.
+AdamW's weight decay is 0, as in TRL."""
 
 EVAL_PROMPTS, FINAL_PROMPTS, FINAL_SAMPLES = 128, 256, 4
 LEAST_PROMPTS, LEAST_FINAL = 8, 32

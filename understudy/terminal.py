@@ -88,7 +88,7 @@ class Board:
 
     def _plain(self, job: str, label: str, done: int, total: int, note: str) -> None:
         now = time.monotonic()
-        finished = done >= total
+        finished = done >= total or label.endswith("loading")  # each says what a silent time is spent on
         if self.quiet or (not finished and now - self.last.get(job, -EVERY) < EVERY):
             return
         self.last[job] = now

@@ -112,7 +112,7 @@ def test_a_rate_far_outside_gets_a_warning(lr: float, word: str, tmp_path: Path)
 def test_the_start_says_what_was_chosen_and_why(tmp_path: Path) -> None:
     c = resolve(config(model(tmp_path / "big", 100_000_000)))
     (line,) = [line for line in defaults.reasons(c, defaults.FIELDS) if line.startswith("learning rate")]
-    assert line.startswith("learning rate 2e-05, linear after 10 updates of warm-up: usual for imitation")
+    assert line.startswith("learning rate 2e-05, constant: usual for imitation")
     assert "TRL" in line
 
 
