@@ -7,34 +7,60 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from understudy.config import ExpertSpec, TrainConfig
+    from understudy.evaluation.config import EvalConfig
+    from understudy.evaluation.model import evaluate_model
     from understudy.experiments.compare import compare
     from understudy.experiments.config import CompareConfig
     from understudy.experiments.diagnose import diagnose
     from understudy.experts import load_expert
+    from understudy.protocols import Task
     from understudy.routes.auto import auto
     from understudy.routes.auto_config import AutoConfig
     from understudy.routes.route import RouteConfig
     from understudy.routes.run import train_route
-    from understudy.tasks import load_task
+    from understudy.tasks import load_task, register_task, text_task
     from understudy.training.train import train
+    from understudy.types import Prompt
 
 __version__ = "0.1.0"
 __all__ = [
-    "AutoConfig", "CompareConfig", "ExpertSpec", "RouteConfig", "TrainConfig", "auto", "compare", "diagnose",
-    "load_expert", "load_task", "train", "train_route",
+    "AutoConfig",
+    "CompareConfig",
+    "EvalConfig",
+    "ExpertSpec",
+    "Prompt",
+    "RouteConfig",
+    "Task",
+    "TrainConfig",
+    "auto",
+    "compare",
+    "diagnose",
+    "evaluate_model",
+    "load_expert",
+    "load_task",
+    "register_task",
+    "text_task",
+    "train",
+    "train_route",
 ]  # fmt: skip
 
 _HOME = {
     "AutoConfig": "routes.auto_config",
     "CompareConfig": "experiments.config",
+    "EvalConfig": "evaluation.config",
     "ExpertSpec": "config",
+    "Prompt": "types",
     "RouteConfig": "routes.route",
+    "Task": "protocols",
     "TrainConfig": "config",
     "auto": "routes.auto",
     "compare": "experiments.compare",
     "diagnose": "experiments.diagnose",
     "load_expert": "experts",
+    "evaluate_model": "evaluation.model",
     "load_task": "tasks",
+    "register_task": "tasks",
+    "text_task": "tasks",
     "train": "training.train",
     "train_route": "routes.run",
 }

@@ -34,8 +34,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def merged(given: dict[str, Any], start: Mapping[str, Any], default: str) -> dict[str, Any]:
     """`given` with its options of a reward moved into the task. start: fields that a file gave.
 
-    UserError: the file names a reward, and the command line does not.
+    UserError: the file names code (a reward, or a task FILE.py:NAME), and the command line does not.
     """
+    if "task" not in given and str(start.get("task", "")).partition(":")[0].strip().endswith(".py"):
+        hint = "is named by the configuration, and would be run: confirm with --task"
+        raise UserError("task", start["task"], hint)
     chosen = {name: given.pop(name) for name in HELP if name in given}
     from_file = str(start.get("task", ""))
     named = rewards_in(from_file).get("reward")

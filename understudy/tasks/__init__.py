@@ -10,6 +10,7 @@ from typing import Any
 from understudy.errors import UserError
 from understudy.protocols import Task
 from understudy.specs import build, parse_spec
+from understudy.tasks import python
 from understudy.tasks.addition import AdditionTask
 from understudy.tasks.chain import ChainTask
 from understudy.tasks.classify import ClassifyTask
@@ -17,6 +18,8 @@ from understudy.tasks.countdown import CountdownTask
 from understudy.tasks.gym import GymTask
 from understudy.tasks.mixture import PairTask
 from understudy.tasks.path import PathTask
+from understudy.tasks.python import register as register_task
+from understudy.tasks.python import text_task
 from understudy.tasks.rewards import OPTIONS, RewardConfig, RewardTask
 from understudy.tasks.sort import SortTask
 from understudy.tasks.text import DATASETS, TextTask
@@ -35,16 +38,25 @@ TASKS: dict[str, Callable[[Any], Task]] = {
 
 
 def make_task(text: str, field: str = "task") -> Task:
-    """The task that NAME[:key=value,...] names, its options checked."""
-    spec = parse_spec(_named(text), field)
-    if spec.name not in TASKS:
-        raise UserError(field, text, f"unknown; one of {', '.join(TASKS)}")
+    """The task that NAME[:key=value,...] or FILE.py:NAME[,key=value,...] names, its options checked."""
+    file, _, rest = text.partition(":")
+    in_file = python.names_file(text)
+    name, _, options = rest.partition(",") if in_file else ("", "", "")
+    spec = parse_spec(f"{file}:{options}" if in_file else _named(text), field)
     asked = {key: value for key, value in spec.args.items() if key in OPTIONS}
-    task = TASKS[spec.name](replace(spec, args={k: v for k, v in spec.args.items() if k not in asked}))
+    args = {key: value for key, value in spec.args.items() if key not in asked}
     if asked and "reward" not in asked:
-        raise UserError(
-            f"{field}.{next(iter(asked))}", next(iter(asked.values())), "there is no reward=FILE.py:function"
-        )
+        key, value = next(iter(asked.items()))
+        raise UserError(f"{field}.{key}", value, "there is no reward=FILE.py:function")
+    if in_file:
+        task = python.from_file(f"{file}:{name}", field, args)
+    elif spec.name in python.REGISTERED and not args:
+        task = python.REGISTERED[spec.name]
+    elif spec.name in TASKS:
+        task = TASKS[spec.name](replace(spec, args=args))
+    else:
+        hint = "a task made in Python is known in its own process only: put it in a file and give FILE.py:NAME"
+        raise UserError(field, text, f"unknown; one of {', '.join([*TASKS, *python.REGISTERED])}; {hint}")
     return RewardTask(task, build(RewardConfig, asked, "task")) if asked else task
 
 
@@ -62,4 +74,4 @@ def load_task(text: str) -> Task:
     return task
 
 
-__all__ = ["TASKS", "load_task", "make_task"]
+__all__ = ["TASKS", "Task", "load_task", "make_task", "register_task", "text_task"]
