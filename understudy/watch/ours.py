@@ -18,15 +18,15 @@ OWN = ("student", "mixture_batch")
 
 def is_ours(folder: Path) -> bool:
     """Whether `folder` is a run or a route of ours. tinker-cookbook too writes config.json and metrics.jsonl."""
-    if is_run(folder) or is_route(folder):
+    if is_run(folder) or is_route(folder) or phases_of(folder):
         return True
     return is_run(folder, damaged=True) and "prompts_per_update" in read_or_note(folder / "config.json", [])
 
 
 def read_run(path: Path) -> list[Log]:
     """One log of a run; of a route one per phase."""
-    if is_route(path):
-        phases = phases_of(path)
+    phases = phases_of(path)  # of a route, or of a directory of auto
+    if phases or is_route(path):
         if not phases:
             raise UserError("log", path, "is a route that has begun no phase yet")
         return [_read(phase, f"{path} phase {phase.name}") for phase in phases]

@@ -171,6 +171,8 @@ def applies(rule: Rule, log: Log) -> bool:
 def lacking(rule: Rule, log: Log) -> str:
     """The first signal that the rule needs and the log does not have; "" where it has all."""
     for group in rule.needs:
+        if "kl_expert" in group and "loss" in group:  # what a training is to improve depends on its kind
+            group = ("reward", "kl_expert") if log.samples else ("loss", "kl_expert")
         if group == ("at_limit", "length"):
             if not log.has("at_limit") and not (log.has("length") and log.limit):
                 return "at_limit"

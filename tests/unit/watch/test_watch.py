@@ -91,6 +91,14 @@ def test_a_route_has_one_verdict_per_phase(tmp_path: Path):
     assert [f.rule.name for f in second.findings] == ["reward-falls"]
 
 
+def test_a_directory_of_auto_is_its_phases(tmp_path: Path):
+    """It has a metrics.jsonl of its own, for its last evaluation, and no route.json."""
+    run(tmp_path, [{"kind": "eval", "step": 9, "split": "test", "sampled": 0.5, "n": 64, "length": 2.0}], method="auto")
+    run(tmp_path / "phases" / "0-sft", [train(i, actor="expert", at_limit=None) for i in range(1, 5)])
+    (verdict,) = watch(tmp_path)
+    assert verdict.log.name.endswith("phase 0-sft")
+
+
 def test_a_damaged_line_is_a_note(tmp_path: Path):
     path = run(tmp_path / "a", [train(1), train(2)])
     with (path / "metrics.jsonl").open("a") as f:

@@ -1,0 +1,50 @@
+"""False alarms and misses of `reward-falls` on the recorded phases of the bank, whose outcomes are known."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from understudy.watch.checks import reward_falls
+from understudy.watch.log import Log, Row
+
+BANK = Path(__file__).resolve().parents[3] / "docs/results/bank.jsonl"
+LEAST = 0.05
+"""Accuracy below which there is nothing that could fall."""
+
+
+def share(outcomes: str) -> float:
+    """Accuracy from the number of right completions of three, one digit per prompt."""
+    return sum(map(int, outcomes)) / (3 * len(outcomes))
+
+
+def outcome(row: dict[str, Any], name: str) -> str:
+    """kept, lost or collapsed: the accuracy after a branch against that of the model it began from."""
+    before = name.rpartition("+")[0]
+    start = share(row["branches"][before]["end"]["test"] if before else row["start"]["test"])
+    end = share(row["branches"][name]["end"]["test"])
+    if start < LEAST:
+        return "nothing"
+    return "collapsed" if end < start / 2 else "lost" if end < start - 0.03 else "kept"
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_recorded_phases(counted: bool):
+    """No phase that kept its accuracy has a finding that still holds, and every collapse has one."""
+    seen: Counter[tuple[str, str]] = Counter()
+    for row in map(json.loads, BANK.read_text().splitlines()):
+        for name, branch in row["branches"].items():
+            rewards = [(i, r) for i, r in enumerate(branch["reward"], start=1) if r is not None]
+            if len(rewards) < 20:
+                continue
+            rows = tuple(Row(i, {"reward": r}) for i, r in rewards)
+            found = reward_falls(Log("understudy", name, rows, prompts=row["rollouts"] if counted else 0))
+            seen[outcome(row, name), "none" if found is None else "over" if found.over else "present"] += 1
+    assert seen["kept", "present"] == 0, seen
+    assert seen["collapsed", "none"] + seen["collapsed", "over"] == 0, seen
+    assert seen["collapsed", "present"] >= 9
+    assert seen["kept", "none"] >= 70
