@@ -11,6 +11,8 @@ from rich import progress as bars
 from rich.console import Console
 
 console = Console(highlight=False)
+WITHIN = ("loading", "sampling", "evaluation")
+"""Ends of the names of phases that are parts of a job: how far they are does not say how far the job is."""
 EVERY = 15.0  # seconds between plain lines of one job
 
 
@@ -80,7 +82,8 @@ class Board:
         if key not in self.bars:
             self.bars[key] = self.display.add_task(label, total=max(total, 1), note=note)
         self.display.update(self.bars[key], description=label, total=max(total, 1), completed=done, note=note)
-        self.fraction[key] = 1.0 if phase in ("done", "finished before") else min(0.99, done / max(total, 1))
+        if not phase.endswith(WITHIN):
+            self.fraction[key] = 1.0 if phase in ("done", "finished before") else min(0.99, done / max(total, 1))
         if self.total_jobs:
             self.display.update(self.bars[""], completed=sum(self.fraction.values()))
             if phase in ("done", "finished before"):

@@ -34,8 +34,8 @@ def diagnose_command(args: Sequence[str]) -> int:
         with Board(quiet=config.json) as board:
             diagnosis = run(config, board.progress)
     except Interrupted as stop:
-        console.print(f"interrupted: {stop}")
-        return 130
+        console.print(f"interrupted: {stop}", markup=False)
+        return stop.code
     if config.json:
         print(json.dumps(diagnosis.to_dict()))
         return 0

@@ -17,7 +17,7 @@ from understudy.evaluation import intervals
 from understudy.evaluation.numbers import count, duration, large
 from understudy.routes.route import RouteConfig, RouteFields, checked
 from understudy.runs.hub import check_push, prepare_push, push
-from understudy.runs.read import read_final, read_ledger
+from understudy.runs.read import read_final, read_ledger, read_log
 from understudy.specs import build, option
 from understudy.terminal import Board, console
 from understudy.training.guard import sentence
@@ -168,5 +168,14 @@ def _summary(path: Path) -> list[str]:
         lines.append(f"best model: {'the student before training' if best == 'start' else f'after phase {best}'}")
     if final.get("guard"):
         lines.append(sentence(final["guard"]))
+    if parts := _times(path):
+        lines.append(f"time: {parts}")
     spent = ", ".join(f"{k.replace('_', ' ')} {v:,.0f}" for k, v in ledger.items() if v)
     return [*lines, f"spent: {spent}", f"model: {path / 'final'}", f"page:  understudy report {path}"]
+
+
+def _times(path: Path) -> str:
+    """Seconds of the updates by part; "" where no record has them."""
+    names = {"seconds_sample": "sampling", "seconds_score": "scoring", "seconds_learn": "learning"}
+    records = [r for r in read_log(path, "metrics.jsonl") if "seconds_learn" in r]
+    return ", ".join(f"{what} {duration(sum(r[n] for r in records))}" for n, what in names.items() if records)

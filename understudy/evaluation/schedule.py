@@ -85,11 +85,11 @@ class Evaluator:
         """One eval line: (the student's completions, its divergences from the expert per prompt)."""
         began = time.perf_counter()
         prompts = held_out(self.task, self.student, split, n, self.config.eval_seed, self.room)
-        with self._shown(split, "sampled and greedy completions"):
+        with self._shown(n, split, "sampled and greedy completions"):
             student = self._sample(self.student, prompts, k)
-        with self._shown(split, "the expert's completions"):
+        with self._shown(n, split, "the expert's completions"):
             expert = self._expert_on(split, n, k)
-        with self._shown(split, "divergences"):
+        with self._shown(n, split, "divergences"):
             table = self._divergences(student, expert)
         self._keep_samples(step, split, student, expert, shown)
         self.ledger.eval_seconds += time.perf_counter() - began
@@ -106,8 +106,9 @@ class Evaluator:
             self.show("evaluation", n, n, f"{self.latest}, {duration(seconds)}")
         return student, table
 
-    def _shown(self, split: str, what: str) -> AbstractContextManager[None]:
-        """Inside it, the rows that are done are shown."""
+    def _shown(self, n: int, split: str, what: str) -> AbstractContextManager[None]:
+        """Inside it, the rows that are done are shown; before the first one, of how many prompts."""
+        self.show("evaluation", 0, n, f"{split}, {what}")
 
         def listener(done: int, total: int, left: float) -> None:
             self.show("evaluation", done, total, f"{split}, {what}, at most {duration(left)} left")
