@@ -9,6 +9,7 @@ from tools.markdown import replaced, table
 from understudy.cli.options import field_docs
 from understudy.experts.programs.writer import WriterConfig
 from understudy.tasks.chain import ChainConfig
+from understudy.tasks.gym import GymConfig
 from understudy.tasks.path import PathConfig
 from understudy.tasks.sort import SortConfig
 from understudy.tasks.text.catalog import DATASETS, DataSet
@@ -18,7 +19,13 @@ from understudy.tasks.text.schemas import SCHEMAS
 
 
 def page(text: str) -> str:
-    for name, config in (("sort", SortConfig), ("path", PathConfig), ("chain", ChainConfig), ("writer", WriterConfig)):
+    for name, config in (
+        ("sort", SortConfig),
+        ("path", PathConfig),
+        ("chain", ChainConfig),
+        ("writer", WriterConfig),
+        ("gym", GymConfig),
+    ):
         text = replaced(text, name, _options(config))
     text = replaced(replaced(text, "data-sets", _data_sets()), "options", _options(TextConfig))
     rows = [(f"`{name}`", known.fields, known.about) for name, known in FORMATS.items()]

@@ -30,6 +30,7 @@ COMMANDS = {
         "accuracy of a model or run on a task: greedy, sampled, avg@k, pass@k, with intervals",
         "eval:eval_command",
     ),
+    "tasks": ("the tasks that --task takes, and the options of one", "tasks:tasks_command"),
     "prompts": (
         "prompts exactly as student and expert read them: template, special tokens, end tokens, gold (no weights)",
         "prompts:prompts_command",
