@@ -7,8 +7,10 @@ gets the same findings. `over`: what was found is no longer so in the last rows.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import accumulate
 
 from understudy.training.guard import FIRST, RUNAWAY, Guard, Rules
 from understudy.training.monitor import WINDOW, Seen
@@ -144,8 +146,10 @@ def entropy_collapse(log: Log) -> Found | None:
     start, expert = series.first(FIRST), log.of("expert_entropy")
     for i, now in series.windows(WINDOW):
         step = series.steps[i]
-        wanted = mean([v for s, v in zip(expert.steps, expert.values) if s <= step][-WINDOW:])
-        if i < 2 * FIRST - 1 or now >= ENTROPY_LEFT * start or now >= 0.5 * wanted or _gained(log, step):
+        if i < 2 * FIRST - 1 or now >= ENTROPY_LEFT * start:
+            continue
+        upto = bisect_right(expert.steps, step)
+        if now >= 0.5 * mean(expert.values[max(0, upto - WINDOW) : upto]) or _gained(log, step):
             continue
         text = f"the entropy fell from {start:.2f} to {now:.3f} nats per token, and the reward did not rise"
         return Found(step, _since(series, i, start / 2, False), text, series.last(WINDOW) >= ENTROPY_LEFT * start)
@@ -187,14 +191,13 @@ def reward_falls(log: Log) -> Found | None:
     series = log.of("reward")
     if log.prompts and series.values and all(0 <= v <= 1 for v in series.values):
         return _alarm(log, series)
-    firsts = [value for _, value in series.windows(FIRST)]
+    best_n = list(accumulate((value for _, value in series.windows(FIRST)), max))
     for i, now in series.windows(WINDOW):
-        if i < 2 * FIRST - 1:
+        if i < FIRST + WINDOW - 1:
             continue
-        best = max(firsts[: i - FIRST - WINDOW + 2])  # of windows that end before this one begins
-        noise = DROP_NOISE * series.noise(i + 1) * (2 / WINDOW) ** 0.5
+        best = best_n[i - FIRST - WINDOW + 1]  # of windows that end before this one begins
         half = now < COLLAPSE * best if best > 0 else now < best - abs(best)
-        if half and best - now > noise:
+        if half and best - now > DROP_NOISE * series.noise(i + 1) * (2 / WINDOW) ** 0.5:
             over = series.last(WINDOW) >= COLLAPSE * best if best > 0 else False
             return Found(series.steps[i], _since(series, i, (best + now) / 2, False), _fell(best, now, BY_NOISE), over)
     return None
@@ -220,8 +223,7 @@ def _fell(before: float, now: float, how: str) -> str:
 def accuracy_falls(log: Log) -> Found | None:
     """Held-out accuracy below its best by more than three standard errors of the difference of two shares."""
     series, n = log.of("accuracy"), log.facts.get("accuracy_prompts", 0.0)
-    for i in range(1, len(series)):
-        best, now = max(series.values[:i]), series.values[i]
+    for i, (best, now) in enumerate(zip(accumulate(series.values, max), series.values[1:]), start=1):
         least = max(0.05, 3 * (max(0.0, best * (1 - best) + now * (1 - now)) / max(n, 1)) ** 0.5)
         if n and best - now > least:
             at = series.steps[list(series.values).index(best)]
@@ -232,8 +234,7 @@ def accuracy_falls(log: Log) -> Found | None:
 
 def overfits(log: Log) -> Found | None:
     series = log.of("eval_loss")
-    for i in range(2, len(series)):
-        best = min(series.values[:i])
+    for i, best in enumerate(list(accumulate(series.values, min))[1:-1], start=2):
         if series.values[i] > 1.1 * best > 0 and series.values[i - 1] > 1.02 * best:
             at = series.steps[list(series.values).index(best)]
             text = f"the held-out loss rose from {best:.3g} (update {at}) to {series.values[i]:.3g}"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from understudy.watch import checks
 from understudy.watch.log import Log
+from understudy.watch.names import TOOLS
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,7 @@ def applies(rule: Rule, log: Log) -> bool:
 
 
 def lacking(rule: Rule, log: Log) -> str:
-    """The first signal that the rule needs and the log does not have; "" where it has all."""
+    """A signal that the rule needs and the log does not have, one that can be logged if there is one; "": it has all."""
     for group in rule.needs:
         if "kl_expert" in group and "loss" in group:  # what a training is to improve depends on its kind
             group = ("reward", "kl_expert") if log.samples else ("loss", "kl_expert")
@@ -177,5 +178,5 @@ def lacking(rule: Rule, log: Log) -> str:
             if not log.has("at_limit") and not (log.has("length") and log.limit):
                 return "at_limit"
         elif not any(log.has(signal) for signal in group):
-            return group[0]
+            return next((signal for signal in group if signal in TOOLS[log.tool].missing), group[0])
     return ""

@@ -87,7 +87,9 @@ VERL = {
 
 
 def verl_line(step: int, record: dict[str, float], wrap: str = "{}") -> str:
-    return f"(TaskRunner pid=41) step:{step} - " + " - ".join(f"{k}:{wrap.format(v)}" for k, v in record.items())
+    return f"\x1b[36m(TaskRunner pid=41)\x1b[0m step:{step} - " + " - ".join(
+        f"{k}:{wrap.format(v)}" for k, v in record.items()
+    )
 
 
 @pytest.mark.parametrize("wrap", ["{}", "np.float64({})"])

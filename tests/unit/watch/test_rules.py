@@ -178,6 +178,9 @@ def test_what_a_log_lacks_is_named_with_the_way_to_log_it():
     assert {rule.name: signal for rule, signal in verdict.unknown}["entropy-collapse"] == "entropy"
     text = "\n".join(lines(verdict))
     assert "entropy-runaway: entropy (entropy of the student, nats per token) is not logged: set --log_entropy" in text
+    verl = judge(Log("verl", "log", tuple(Row(i, {"reward": 0.1 * i}) for i in range(1, 9))))
+    assert "probability_gap" in {rule.name: signal for rule, signal in verl.unknown}["sampler-mismatch"]
+    assert "is not logged: set actor_rollout_ref.rollout.calculate_log_probs=True" in "\n".join(lines(verl))
     assert "skipped  kl-start, kl-rises, mass-leak, clipping" in text
 
 
