@@ -170,7 +170,7 @@ def applies(rule: Rule, log: Log) -> bool:
 
 
 def lacking(rule: Rule, log: Log) -> str:
-    """A signal that the rule needs and the log does not have, one that can be logged if there is one; "": it has all."""
+    """A signal that the rule needs and the log does not have, one that can be logged if there is any; "": none."""
     for group in rule.needs:
         if "kl_expert" in group and "loss" in group:  # what a training is to improve depends on its kind
             group = ("reward", "kl_expert") if log.samples else ("loss", "kl_expert")
