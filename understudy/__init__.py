@@ -6,6 +6,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from understudy.api.rows import data_task
+    from understudy.api.words import train, train_config
     from understudy.config import ExpertSpec, TrainConfig
     from understudy.evaluation.config import EvalConfig
     from understudy.evaluation.model import evaluate_model
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     from understudy.routes.route import RouteConfig
     from understudy.routes.run import train_route
     from understudy.tasks import load_task, register_task, text_task
-    from understudy.training.train import train
     from understudy.types import Prompt
 
 __version__ = "0.1.0"
@@ -34,6 +35,7 @@ __all__ = [
     "TrainConfig",
     "auto",
     "compare",
+    "data_task",
     "diagnose",
     "evaluate_model",
     "load_expert",
@@ -41,6 +43,7 @@ __all__ = [
     "register_task",
     "text_task",
     "train",
+    "train_config",
     "train_route",
 ]  # fmt: skip
 
@@ -55,13 +58,15 @@ _HOME = {
     "TrainConfig": "config",
     "auto": "routes.auto",
     "compare": "experiments.compare",
+    "data_task": "api.rows",
     "diagnose": "experiments.diagnose",
     "load_expert": "experts",
     "evaluate_model": "evaluation.model",
     "load_task": "tasks",
     "register_task": "tasks",
     "text_task": "tasks",
-    "train": "training.train",
+    "train": "api.words",
+    "train_config": "api.words",
     "train_route": "routes.run",
 }
 

@@ -58,6 +58,12 @@ class RewardTask(Task):
     def traces(self, prompt: Prompt) -> tuple[str, ...]:
         return self.inner.traces(prompt)
 
+    def recorded_texts(self, most: int) -> Sequence[str]:
+        return self.inner.recorded_texts(most)
+
+    def leave_out(self, split: str, prompts: Sequence[Prompt], why: str) -> bool:
+        return self.inner.leave_out(split, prompts, why)
+
     def tokenizer(self) -> Any:
         return self.inner.tokenizer()
 
@@ -67,7 +73,8 @@ class RewardTask(Task):
     def about(self) -> str:
         low, high = self.config.bounds
         scaled = "" if (low, high) == (0.0, 1.0) else f", scaled from {low:g}..{high:g} to 0..1"
-        return "; ".join(filter(None, [self.inner.about(), f"reward by {self.title}{scaled}"]))
+        without = self.inner.about()  # and without its word on what is not graded
+        return "; ".join(filter(None, [without.partition("; verifier none")[0], f"reward by {self.title}{scaled}"]))
 
     def digest(self) -> str:
         """Of the data and of the reward's file: a changed one is another task."""
