@@ -31,14 +31,15 @@ class Policy:
     """Share of the budget of the first offline phase."""
     offline_gain: float = 0.01
     """Accuracy that it must add, or online training begins from the student."""
-    after_offline: tuple[str, ...] = ("opd_full", "gkd")
+    after_offline: tuple[str, ...] = ("gkd", "opd_full")
     """Online methods from the offline model, in the order in which they are tried."""
     from_student: tuple[str, ...] = ("opd_full",)
     """Likewise where offline training did not help."""
     trial_share: float = 0.2
     """Share of an online phase at which its rewards must be `trial_gain` above its start's accuracy, while other
     methods remain to be tried."""
-    trial_gain: float = 0.06
+    trial_gain: float = 0.0
+    """0 = no trial. On the bank, trials stop phases that would have paid."""
     trial_updates: int = 20
     """Updates after the warm-up that a trial has at least; a phase that is not twice as long has none."""
     least_share: float = 0.08
@@ -49,7 +50,7 @@ class Policy:
     def trial_at(self, updates: int, warmup: int) -> float:
         """Share of a phase of so many updates at which its trial ends; 0 = it is too short for one."""
         share = max(self.trial_share, (warmup + self.trial_updates) / updates)
-        return share if share <= 0.5 else 0.0
+        return share if self.trial_gain and share <= 0.5 else 0.0
 
 
 @dataclass(frozen=True)
@@ -208,11 +209,11 @@ def decide(known: Known, policy: Policy, gains: Gains) -> Choice:
             change = f"an offline gain {'below' if helped else 'above'} {_p(policy.offline_gain)}"
         else:
             why = f"{last.method} was stopped ({last.stopped}), and {rest[0]} has not been tried"
-            change = f"{last.method} gaining {_p(policy.trial_gain)} within {_p(policy.trial_share)} of its updates"
+            change = f"{last.method} running to its end"
         return choice(rest[0], parent, known.left, why, change, trial)
     if can_offline and last.method != OFFLINE:
         why = f"{last.method} was stopped ({last.stopped}), and no other online method is left: offline goes on"
-        return choice(OFFLINE, offline or start, known.left, why, f"a method that gains {_p(policy.trial_gain)}")
+        return choice(OFFLINE, offline or start, known.left, why, "an online method that runs to its end")
     return stop("no method is left to try", "a larger budget")
 
 

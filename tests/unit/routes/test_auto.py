@@ -88,7 +88,7 @@ def test_looks_and_confirmation_are_inside_the_budget(updates: int, tmp_path: Pa
         student="scratch:width=16,layers=1,heads=2", budget=f"opd_full:{updates}", set=("prompts_per_update=64",),
     ))  # fmt: skip
     summary = json.loads((out / "auto.json").read_text())
-    total, online = summary["setting"]["amount"], [n for n in summary["nodes"] if n.get("method") == "opd_full"]
+    total, online = summary["setting"]["amount"], [n for n in summary["nodes"] if n.get("method", "sft") != "sft"]
     assert online[0]["guard"]["confirmation"]["prompts"] > 0
     assert 0.85 * total <= read_ledger(out)["flops"] <= 1.01 * total
 
@@ -98,7 +98,7 @@ def test_what_ended_with_its_start_is_not_looked_at_again(tmp_path: Path, monkey
     monkeypatch.setattr(module, "ended_with_start", lambda final: "guard" in final)
     out = auto(config(tmp_path / "a"))
     looks = {n["name"]: n for n in json.loads((out / "auto.json").read_text())["nodes"]}
-    online = [n for n in looks.values() if n.get("method") == "opd_full"]
+    online = [n for n in looks.values() if n.get("method", "sft") != "sft"]
     assert online
     for node in online:
         assert node["look"] == looks[node["parent"]]["look"]

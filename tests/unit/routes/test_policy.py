@@ -30,13 +30,13 @@ def test_the_rules_one_by_one() -> None:
     assert chosen(left=1.0, expert=0.2) == STOP
     assert chosen(left=1.0, methods=("opd",)) == "opd from start"
     assert chosen(left=1.0, methods=("sft",)) == "sft from start"
-    assert chosen(sft) == "opd_full from 0-sft"
+    assert chosen(sft) == "gkd from 0-sft"
     assert chosen(hurt) == "opd_full from start"
     assert chosen(sft, left=0.01) == STOP
-    assert chosen(sft, phase("1-opd_full", 0.8, "0-sft")) == STOP
-    assert chosen(sft, phase("1-opd_full", 0.5, "0-sft", "harm")) == "gkd from 1-opd_full"  # restored: as good as 0-sft
-    assert chosen(sft, phase("1-opd_full", 0.4, "0-sft", "futility")) == "gkd from 0-sft"
-    both = (sft, phase("1-opd_full", 0.4, "0-sft", "harm"), phase("2-gkd", 0.45, "0-sft", "futility"))
+    assert chosen(sft, phase("1-gkd", 0.8, "0-sft")) == STOP
+    assert chosen(sft, phase("1-gkd", 0.5, "0-sft", "harm")) == "opd_full from 1-gkd"  # restored: as good as 0-sft
+    assert chosen(sft, phase("1-gkd", 0.4, "0-sft", "futility")) == "opd_full from 0-sft"
+    both = (sft, phase("1-gkd", 0.4, "0-sft", "harm"), phase("2-opd_full", 0.45, "0-sft", "futility"))
     assert chosen(*both) == "sft from 0-sft"
     assert chosen(*both, phase("3-sft", 0.55, "0-sft")) == STOP
     assert chosen(sft, methods=("sft",)) == STOP
@@ -46,9 +46,9 @@ def test_nothing_verifies() -> None:
     """Catches a rule that needs an accuracy where there is none."""
     start, sft = Node(START), Node("0-sft", START, "sft", 0.5)
     known = Known((start, sft), None, 0.5, ALL)
-    assert decide(known, Policy(), Gains()).option.action == "opd_full from 0-sft"
-    ended = Known((start, sft, Node("1-opd_full", "0-sft", "opd_full", 0.5)), None, 0.0, ALL)
-    assert ended.best.name == "1-opd_full"
+    assert decide(known, Policy(), Gains()).option.action == "gkd from 0-sft"
+    ended = Known((start, sft, Node("1-gkd", "0-sft", "gkd", 0.5)), None, 0.0, ALL)
+    assert ended.best.name == "1-gkd"
     assert decide(ended, Policy(), Gains()).option.method == STOP
 
 
@@ -95,7 +95,8 @@ def test_gains_are_shares_of_the_distance_to_the_expert() -> None:
 
 def test_a_trial_needs_updates_to_be_seen_in() -> None:
     """Catches a trial that ends within the warm-up of a short phase: it stopped the best route of a quick demo."""
-    policy = Policy()
+    assert Policy(trial_gain=0.0).trial_at(1000, 10) == 0
+    policy = Policy(trial_gain=0.06)
     assert policy.trial_at(1000, 10) == policy.trial_share
     assert policy.trial_at(100, 10) == pytest.approx(0.3)
     assert policy.trial_at(30, 10) == 0

@@ -14,6 +14,7 @@ from understudy.calibrate.bank.rows import Look, Row, Trained
 from understudy.routes.policy import Policy
 
 PROMPTS, SAMPLES, UPDATES = 200, 2, 100
+TRIAL = Policy(after_offline=("opd_full", "gkd"), trial_gain=0.06)
 
 
 def digits(accuracy: float, samples: int) -> str:
@@ -57,16 +58,17 @@ def test_a_row_round_trips(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ends", "route", "accuracy"),
+    ("policy", "ends", "route", "accuracy"),
     [
-        ({"sft_5_opd": 0.9}, "sft+opd_full", 0.9),
-        ({"sft_5_opd": 0.05, "sft_5_gkd": 0.8}, "sft+opd_full!+gkd", 0.8),
-        ({"sft_5_opd": 0.5, "sft_5_gkd": 0.8}, "sft+opd_full!+gkd", 0.8),
-        ({"sft_5": 0.25, "opd": 0.8}, "sft+opd_full", 0.8),
+        (Policy(), {"sft_5_gkd": 0.9}, "sft+gkd", 0.9),
+        (Policy(), {"sft_5_gkd": 0.05, "sft_5_opd": 0.8}, "sft+gkd!+opd_full", 0.8),
+        (Policy(), {"sft_5": 0.25, "opd": 0.8}, "sft+opd_full", 0.8),
+        (TRIAL, {"sft_5_opd": 0.05, "sft_5_gkd": 0.8}, "sft+opd_full!+gkd", 0.8),
+        (TRIAL, {"sft_5_opd": 0.5, "sft_5_gkd": 0.8}, "sft+opd_full!+gkd", 0.8),
     ],
 )
-def test_the_replay_does_what_auto_would(ends: dict[str, float], route: str, accuracy: float) -> None:
-    result = Replay(row(**ends), Policy()).run()
+def test_the_replay_does_what_auto_would(policy: Policy, ends: dict[str, float], route: str, accuracy: float) -> None:
+    result = Replay(row(**ends), policy).run()
     assert result.route == route
     assert result.accuracy == pytest.approx(accuracy, abs=0.06)
     assert result.cost <= 1 + 1e-9
