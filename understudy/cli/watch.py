@@ -17,8 +17,8 @@ class WatchConfig:
     logs: tuple[str, ...] = ()
     """Logs: trainer_state.json, logging.jsonl, a console log, metrics.jsonl, or a folder with one of them."""
     prompts: int = option(0, least=0)
-    """Prompts (not completions) per update, if the log does not say it: with rewards in [0, 1] a fall of the reward is then found by a
-    test with an error of 5% for the whole log. Default: from the log."""
+    """Prompts (not completions) per update, if the log does not say it: with rewards in [0, 1] a fall of the reward is
+    then found by a test with an error of 5% for the whole log. Default: from the log."""
     follow: bool = False
     """Read the log again as it grows; ends with Ctrl-C, or when a run of understudy is done."""
     every: float = option(10.0, within="(0, inf)")
