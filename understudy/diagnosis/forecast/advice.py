@@ -117,14 +117,15 @@ def auto(r: Recommendation) -> str:
     start, online = r.route.partition("+")[0], METHODS.get(r.online, "")
     if not online:
         return "`understudy auto` would train SFT, look at held-out accuracy, and keep the best model."
-    if start != "sft":
-        return (
-            f"`understudy auto` would try SFT first, go on with {online} from the better of the two models, take back "
-            "a phase that harms, and keep the best."
-        )
+    first = "try" if start != "sft" else "train"
+    after = (
+        f"go on with {online}"
+        if r.online != "opd_full"
+        else "go on with GKD (with OPD from the student where SFT did not help)"
+    )
     return (
-        f"`understudy auto` would train SFT, look, go on with {online} from the better model, take back a phase that "
-        "harms, try the next method, and keep the best."
+        f"`understudy auto` would {first} SFT, look, {after}, take back a phase that harms, try the next method, and keep "
+        "the best."
     )
 
 
