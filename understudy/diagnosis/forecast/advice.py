@@ -124,8 +124,8 @@ def auto(r: Recommendation) -> str:
         else "go on with GKD (with OPD from the student where SFT did not help)"
     )
     return (
-        f"`understudy auto` would {first} SFT, look, {after}, take back a phase that harms, try the next method, and keep "
-        "the best."
+        f"`understudy auto` would {first} SFT, look, {after}, take back a phase that harms, try the next method, and "
+        "keep the best."
     )
 
 
