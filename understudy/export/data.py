@@ -40,6 +40,8 @@ def read_language(name: str, trust_remote_code: bool = False) -> Language:
 
     folder = Path(name) / "final" if os.path.isfile(Path(name) / "final" / "config.json") else Path(name)
     where = str(folder) if folder.is_dir() else name
+    if not folder.is_dir() and (name.startswith((".", "/", "~")) or name.count("/") != 1):
+        raise UserError("student", name, "no such folder: a relative path is read from where you are now")
     try:
         tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=trust_remote_code)
         shape = AutoConfig.from_pretrained(where, trust_remote_code=trust_remote_code).get_text_config()

@@ -57,10 +57,10 @@ def read(path: str) -> Source:
         return _auto(folder)
     if is_route(folder) or (is_run(folder) and "route" in read_json(folder / "config.json", "source")):
         return _route(folder)
+    if os.path.isfile(folder / FILE):  # such a folder has what a run has, too
+        return _diagnosis(folder)
     if is_run(folder, damaged=True):
         return _run(folder)
-    if os.path.isfile(folder / FILE):
-        return _diagnosis(folder)
     if folder.name == FILE:
         return _diagnosis(folder.parent)
     if folder.is_file() and folder.suffix in (".json", ".yaml", ".yml"):
