@@ -159,13 +159,14 @@ def problem_from(text: str) -> Prompt:
 
 
 def check_rewards(task: Task, prompts: Sequence[Prompt]) -> None:
-    """UserError unless the verifier accepts gold answers of prompts that were written and read again."""
+    """UserError unless the verifier judges gold answers alike when their prompts were written and read again."""
     for prompt in prompts:
         try:
             gold = task.gold(prompt)
         except UserError:
             continue
-        if task.verify(problem_from(problem_of(prompt)), gold, True) != 1.0:
+        again = problem_from(problem_of(prompt))
+        if task.verify(again, gold, True) != task.verify(prompt, gold, True):
             hint = (
                 f"its reward cannot be written to a file: prompt {prompt.key!r} is judged differently when read again"
             )

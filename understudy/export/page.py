@@ -34,10 +34,13 @@ def page(
     for job in jobs:
         rows = f"`{job.data}`, {len(job.rows.prompts)} prompts"
         rows += f", {len(job.rows.rollouts)} completions of the expert" if job.rows.rollouts else ""
+        whole = job.asked.updates if job.asked else job.config.updates
+        updates = f"{job.config.updates}" + (f" of {whole} (--prompts)" if whole != job.config.updates else "")
         trainer = f"`{trainer_of(target, job.config)}`"
-        out.append(f"| {job.name} | {job.config.method} | {trainer} | {job.config.updates} | {job.batch} | {rows} |")
+        out.append(f"| {job.name} | {job.config.method} | {trainer} | {updates} | {job.batch} | {rows} |")
     if rewards:
-        out += ["", "`rewards.py` is the task's verifier: it needs `understudy` installed where the training runs."]
+        words = "`rewards.py` is the task's verifier: it needs `understudy` installed where the training runs."
+        out += ["", f"{words} Files that the task names are in `task/`."]
     differences = [(job, limit) for job in jobs for limit in job.differences]
     if differences:
         out += [

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from understudy.export.limits import VERSIONS
 
 _JUDGE = '''import json
+from pathlib import Path
 
 from understudy.tasks import load_task
 from understudy.types import Prompt
 
-TASK = load_task({task})
+TASK = load_task({task}.replace("HERE/", f"{{Path(__file__).resolve().parent}}/"))
 END_IDS = {ends}  # tokens that end a completion
 
 
@@ -52,6 +55,32 @@ orms["understudy"] = Understudy
 ''',
     "tinker": "",
 }
+
+
+def bundled(task: str) -> tuple[str, dict[str, Path]]:
+    """The task's text with HERE/task/NAME in the place of every file that it names, and those files by that name.
+
+    HERE is the export's folder. A folder that it names stays where it is.
+    """
+    files: dict[str, Path] = {}
+
+    def moved(text: str) -> str:
+        sign = "@" if text.startswith("@") else ""
+        path, colon, rest = text[len(sign) :].partition(":") if ".py:" in text else (text[len(sign) :], "", "")
+        if not os.path.isfile(os.path.expanduser(path)):
+            return text
+        found = Path(path).expanduser()
+        name = found.name
+        while name in files and files[name] != found:
+            name = f"other-{name}"
+        files[name] = found
+        return f"{sign}HERE/task/{name}{colon}{rest}"
+
+    first, comma, rest = task.partition(",") if task.partition(":")[0].strip().endswith(".py") else ("", "", task)
+    head, colon, options = rest.partition(":") if not first else ("", "", rest)
+    items = (item.partition("=") for item in options.split(",")) if options else ()
+    changed = ",".join(name + equals + (moved(value) if equals else value) for name, equals, value in items)
+    return (moved(first) + comma if first else head + colon) + changed, files
 
 
 def text_of(target: str, task: str, end_ids: Sequence[int]) -> str:

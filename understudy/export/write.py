@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +51,7 @@ class Exported:
 def export(config: ExportConfig, progress: Progress = no_progress) -> Exported:
     """Write the folder. UserError, with nothing written: see `checked`, or the data cannot be had."""
     source, out = checked(config)
-    task = load_task(config.task or source.phases[0].config.task)
+    task = load_task(_task_text(config, source))
     with os_errors_explained(out), new_folder(out) as tmp:
         jobs = _jobs(config, source, task, tmp, progress)
         written = [MODULES[config.to].write(job) for job in jobs]
@@ -59,6 +60,10 @@ def export(config: ExportConfig, progress: Progress = no_progress) -> Exported:
             path = tmp / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
+        if "load_task" in files.get("rewards.py", ""):
+            for name, found in rewards.bundled(_task_text(config, source))[1].items():
+                (tmp / "task").mkdir(exist_ok=True)
+                shutil.copyfile(found, tmp / "task" / name)
     return Exported(out, source, tuple(jobs), tuple(written))
 
 
@@ -82,6 +87,10 @@ def checked(config: ExportConfig) -> tuple[Source, Path]:
     if os.path.lexists(out):
         raise UserError("out", out, "exists already: give another --out, or delete it")
     return source, out
+
+
+def _task_text(config: ExportConfig, source: Source) -> str:
+    return config.task or source.phases[0].config.task
 
 
 def refuse(config: ExportConfig, phase: Phase) -> None:
@@ -180,7 +189,7 @@ def _together(
     files: dict[str, str] = {}
     for part in written:
         files |= part.files
-    text = config.task or jobs[0].config.task
+    text, _ = rewards.bundled(_task_text(config, source))
     online = [job for job in jobs if not is_offline(job.config)]
     if any(is_reward(job.config) for job in jobs) or (config.to == "verl" and online and task.verified):
         files["rewards.py"] = rewards.text_of(config.to, text, jobs[0].end_ids)

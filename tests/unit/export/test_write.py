@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import re
@@ -18,6 +19,7 @@ from understudy.errors import UserError
 from understudy.export.config import ExportConfig
 from understudy.export.data import language_of, problem_from, problem_of
 from understudy.export.job import Setting, Settings, scalar, shell_options, yaml_lines
+from understudy.export.rewards import bundled
 from understudy.export.write import Exported, checked, export
 from understudy.tasks import load_task
 from understudy.training.train import train
@@ -214,3 +216,46 @@ def test_a_file_of_options_by_the_command(tmp_path: Path, capsys: pytest.Capture
     out = capsys.readouterr().out
     assert re.search(r"1-sft: 2 updates of 4 completions", out)
     assert (tmp_path / "options-ms-swift" / "README.md").is_file()
+
+
+def test_files_that_a_task_names_go_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a reward that the cluster cannot find: the export is moved, and the user's file is gone."""
+    source = tmp_path / "mine"
+    source.mkdir()
+    (source / "r.py").write_text("def half(completions, **_):\n    return [0.5 for _ in completions]\n")
+    task = f"countdown:max_number=9,reward={source}/r.py:half"
+    path = options(tmp_path, "grpo")
+    values = json.loads(Path(path).read_text()) | {"task": task}
+    Path(path).write_text(json.dumps(values))
+    done = export(ExportConfig((path,), "trl", str(tmp_path / "out")))
+    (source / "r.py").unlink()
+    moved = done.folder.rename(tmp_path / "moved")
+    assert (moved / "task" / "r.py").is_file()
+    assert str(source) not in (moved / "rewards.py").read_text()
+    spec = importlib.util.spec_from_file_location("moved_rewards", moved / "rewards.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.judge(rows(done_at(done, moved))[0]["understudy"], "1+1=2 ok", True) == 0.5
+
+
+def done_at(done: Exported, folder: Path) -> Exported:
+    return dataclasses.replace(done, folder=folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("countdown", "countdown"),
+        ("countdown:max_number=9,n_numbers=3", "countdown:max_number=9,n_numbers=3"),
+        ("data:path={d}/rows.jsonl,system=@{d}/s.txt", "data:path=HERE/task/rows.jsonl,system=@HERE/task/s.txt"),
+        ("{d}/t.py:sums,size=3", "HERE/task/t.py:sums,size=3"),
+        ("{d}/t.py:sums", "HERE/task/t.py:sums"),
+        ("data:path={d}", "data:path={d}"),
+    ],
+)
+def test_only_files_are_bundled(text: str, expected: str, tmp_path: Path) -> None:
+    for name in ("rows.jsonl", "s.txt", "t.py"):
+        (tmp_path / name).write_text("")
+    assert bundled(text.format(d=tmp_path))[0] == expected.format(d=tmp_path)
