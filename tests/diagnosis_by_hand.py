@@ -64,6 +64,7 @@ def diagnosis() -> dict[str, Any]:
             "verifier": True, "prompts": 96, "samples": 4, "expert_samples": 2, "seed": 7, "out": "runs/d",
             "device": "auto",
             "trust_remote_code": False, "expert_parameters": 0.0, "device_flops": 4e14, "json": False,
+            "price_per_hour": 0.0, "price_per_million": 0.0, "dry_run": False,
             "offline": "sft",
             "online": "opd_full", "stopped": "", "margin": 0.05, "machine": "this machine (cpu)",
             "mechanism": "searches",

@@ -8,7 +8,7 @@ from typing import Any
 
 from understudy.config import Resolved, TrainConfig, resolve
 from understudy.errors import UserError
-from understudy.specs import build, option
+from understudy.specs import build, check, option
 
 BUDGET = "9%"
 """What the rule was calibrated with: planned at that, diagnoses stay below 10% of what the trainings then cost."""
@@ -54,11 +54,17 @@ class DiagnoseConfig:
     """Number of weights of an expert that does not report it (a server). 0 = as loaded; a program has none."""
     device_flops: float = 0.0
     """FLOPs per second that your accelerator sustains, to compute hours. 0 = as measured on this machine."""
+    price_per_hour: float = option(0.0, least=0)
+    """Money per hour of this machine: the routes are shown with what they cost."""
+    price_per_million: float = option(0.0, least=0)
+    """Money per million tokens of an expert that is a server, likewise."""
+    dry_run: bool = False
+    """Look at a few completions, print the plan with its cost and time, and stop. Writes nothing."""
     json: bool = False
     """Print the diagnosis as JSON."""
 
 
-VOLATILE = frozenset({"out", "device_flops", "json"})
+VOLATILE = frozenset({"out", "device_flops", "json", "price_per_hour", "price_per_million", "dry_run"})
 """Fields that may differ when a diagnosis is resumed."""
 
 _FIXED = {f.name for f in dataclasses.fields(DiagnoseConfig)} | {"method", "samples_per_prompt"}
@@ -95,6 +101,7 @@ def full_training(config: DiagnoseConfig, method: str) -> Resolved:
 
 def checked(config: DiagnoseConfig) -> DiagnoseConfig:
     """With its directory named; UserError for what could not run, before anything is loaded."""
+    check(config)
     if not config.student:
         raise UserError("student", "", "missing: give a model directory, a hub id, or scratch:width=64,layers=2")
     if not config.expert:

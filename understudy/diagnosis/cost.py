@@ -1,13 +1,15 @@
-"""What training and diagnosing cost: tokens, FLOPs, hours.
+"""What training and diagnosing cost: tokens, FLOPs, hours, money.
 
-The unit is the FLOP, by the usual count for a transformer of N weights (arXiv 2001.08361, section 2.1: attention over
-the context is left out, as it is small next to the weights at the lengths here):
+The unit is the FLOP as the ledger counts it (types.flops_of; arXiv 2001.08361, section 2.1: attention over the context
+is left out), for models of N weights:
 
     per token sampled   2 N
     per token scored    2 N
     per token trained   6 N   (forward 2 N, backward 4 N)
 
     flops = 2 N_expert (sampled + scored) + 2 N_student sampled + 6 N_student trained
+
+where the tokens of a prompt count like those of a completion, once for all its completions.
 
 A programmatic expert has no weights: it counts 0, and its tokens are reported. What the student scores (its own
 likelihood of the expert's text) counts as if it were sampled: the same forward pass.
@@ -25,41 +27,48 @@ from understudy.diagnosis.types import Cost
 from understudy.methods import price
 from understudy.methods.cells import Method
 from understudy.methods.table import TABLE
+from understudy.types import flops_of
 
 LEDGER = ("expert_tokens_sampled", "expert_tokens_scored", "student_tokens_sampled", "student_tokens_trained")
+PROMPTS = ("expert_prompt_tokens", "student_prompt_tokens_sampled", "student_prompt_tokens_trained")
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Weights of student and expert."""
+    """Weights of student and expert, and the mean tokens of a prompt."""
 
     student: float
     expert: float
+    prompt: float = 0.0
 
     def cost(
         self, expert_sampled: float = 0, expert_scored: float = 0, sampled: float = 0, trained: float = 0,
-        seconds: float = 0.0,
+        seconds: float = 0.0, prompts: tuple[float, float, float] = (0, 0, 0),
     ) -> Cost:  # fmt: skip
-        """Of so many tokens."""
-        flops = 2 * self.expert * (expert_sampled + expert_scored) + self.student * (2 * sampled + 6 * trained)
-        return Cost(
-            round(expert_sampled), round(expert_scored), round(sampled), round(trained), float(flops), float(seconds)
-        )
+        """Of so many tokens. prompts: that the expert reads, that the student reads to sample, and to learn."""
+        tokens = [float(x) for x in (expert_sampled, expert_scored, sampled, trained)]
+        read = [self.prompt * n for n in prompts]
+        spent = dict(zip((*LEDGER, *PROMPTS), [*tokens, *read]))
+        flops = flops_of(spent, self.student, self.expert)
+        a, b, c, d, *rest = map(round, [*tokens, *read])
+        return Cost(a, b, c, d, flops, float(seconds), *rest)
 
     def of_ledger(self, ledger: dict[str, Any]) -> Cost:
         """What a run has spent on training, from its ledger."""
-        a, b, c, d = (float(ledger.get(name, 0)) for name in LEDGER)
-        return self.cost(a, b, c, d, float(ledger.get("train_seconds", 0)))
+        known = {name: int(ledger.get(name) or 0) for name in (*LEDGER, *PROMPTS)}
+        flops = flops_of(known, self.student, self.expert)
+        return Cost(**known, flops=flops, seconds=float(ledger.get("train_seconds", 0)))
 
     def sft(self, sequences: float, expert_length: float, pool: float = 0) -> Cost:
         """Offline training on so many expert sequences of so many tokens; a pool is sampled once and re-used."""
         distinct = min(sequences, pool) if pool else sequences
-        return self.cost(distinct * expert_length, trained=sequences * expert_length, seconds=math.nan)
+        learnt = sequences * expert_length
+        return self.cost(distinct * expert_length, trained=learnt, seconds=math.nan, prompts=(distinct, 0, sequences))
 
     def opd(self, sequences: float, student_length: float) -> Cost:
         """Online training: the student samples, the expert scores, the student learns."""
-        tokens = sequences * student_length
-        return self.cost(expert_scored=tokens, sampled=tokens, trained=tokens, seconds=math.nan)
+        n, tokens = sequences, sequences * student_length
+        return self.cost(expert_scored=tokens, sampled=tokens, trained=tokens, seconds=math.nan, prompts=(n, n, n))
 
 
 def timed(cost: Cost, measured: Cost | None, device_flops: float) -> Cost:
@@ -104,7 +113,7 @@ def of_routes(
             share = total / len(route.split("+"))
             n = max(1, round(share / price.flops_per_update(method(name), now, sizes)))
             tokens = price.tokens_per_update(method(name), now)
-            spent = Cost(*(round(n * tokens[column]) for column in LEDGER))
+            spent = Cost(**{column: round(n * tokens[column]) for column in (*LEDGER, *PROMPTS)})
             flops = n * price.flops_per_update(method(name), now, sizes)
             seconds = flops / device_flops if device_flops else spent.student_tokens_trained * _pace(name, paces)
             counts.append(n)

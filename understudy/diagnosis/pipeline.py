@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -31,6 +32,7 @@ from understudy.diagnosis.pilots.controls import controls, prices
 from understudy.diagnosis.pilots.estimates import start
 from understudy.diagnosis.pilots.learning_curve import ahead, floor
 from understudy.diagnosis.pilots.pilot import Pilots
+from understudy.diagnosis.plan import LOOK, Plan, beforehand, full_costs, look, make
 from understudy.diagnosis.preflight import FEW, block, preflight
 from understudy.diagnosis.types import FILE, VERSION, Check, Control, Cost, Diagnosis, Estimate, Evidence, PilotPoint
 from understudy.errors import UserError
@@ -44,23 +46,28 @@ from understudy.runs.read import differences, is_run, read_config
 from understudy.tasks import load_task
 from understudy.terminal import Progress
 
-MEASURING = 0.22
-"""Share of the budget that samples, scores and takeovers may take; the rest is for the pilots."""
-LEAST = 24
-"""Prompts to measure on, however small the budget."""
+PROMPTS = 64
+"""Prompts whose mean length the costs rest on."""
+Announce = Callable[[Plan], None]
 
 
-def run(config: DiagnoseConfig, progress: Progress, note: Callable[[str], None] = to_stderr) -> Diagnosis:
+def silent(plan: Plan) -> None:
+    """An Announce that does nothing."""
+
+
+def run(
+    config: DiagnoseConfig, progress: Progress, note: Callable[[str], None] = to_stderr, announce: Announce = silent
+) -> Diagnosis:
     """Writes diagnosis.json to config.out; a finished diagnosis is read, and only its hours are worked out again.
 
-    config: as `checked` returns it. UserError for a failed preflight check, and where config.out holds another
-    diagnosis.
+    config: as `checked` returns it. announce: called with the plan before anything is written. UserError for a failed
+    preflight check, and where config.out holds another diagnosis.
     """
     directory = Path(config.out)
     if (directory / FILE).is_file():
         result = _finished(directory, config)
     else:
-        result = _diagnosed(config, progress, note)
+        result = _diagnosed(config, progress, note, announce)
     write_json(directory / FILE, result.to_dict())
     return result
 
@@ -76,13 +83,46 @@ def _finished(directory: Path, config: DiagnoseConfig) -> Diagnosis:
     return recommended(dataclasses.replace(result, costs=costs, setting=result.setting | _machine(config)))
 
 
-def _diagnosed(config: DiagnoseConfig, progress: Progress, note: Callable[[str], None]) -> Diagnosis:
+def planned(config: DiagnoseConfig, progress: Progress) -> Plan:
+    """What `run` would do and cost; nothing is written. UserError: as there."""
+    return _opened(config, progress).plan
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A diagnosis that may begin."""
+
+    setting: Setting
+    offline: Resolved
+    online: Resolved | None
+    checks: tuple[Check, ...]
+    plan: Plan
+
+
+def _opened(config: DiagnoseConfig, progress: Progress) -> _Opened:
     torch.set_num_threads(1)
     offline = full_training(config, "sft")
-    setting, online = _loaded(config, offline)
+    progress("loading", 0, 1, "models")
+    setting, online, loading = _loaded(config, offline)
     progress("preflight", 0, 1, "")
     checks = preflight(setting, config.expert)
     block(checks)
+    plan = beforehand(config, setting, offline, online)
+    if plan is None:
+        progress("plan", 0, 1, "a look at a few completions")
+        prompts, _ = draw_prompts(setting, LOOK, 0)
+        plan = make(config, setting, offline, online, look(setting, prompts, loading))
+    return _Opened(setting, offline, online, checks, plan)
+
+
+def _diagnosed(
+    config: DiagnoseConfig, progress: Progress, note: Callable[[str], None], announce: Announce
+) -> Diagnosis:  # fmt: skip
+    begun = _opened(config, progress)
+    setting, offline, online, checks, plan = begun.setting, begun.offline, begun.online, begun.checks, begun.plan
+    announce(plan)
+    if not plan.fits:
+        note(f"budget {config.budget} {plan.refusal}")
 
     def origin() -> dict[str, Any]:
         return provenance(device=str(resolve_device(config.device)))
@@ -90,18 +130,21 @@ def _diagnosed(config: DiagnoseConfig, progress: Progress, note: Callable[[str],
     with RunDir.open(
         config.out, asdict(config), origin, volatile=VOLATILE, defaults=asdict(DiagnoseConfig()), note=note
     ) as directory:
-        result = _Stages(config, setting, offline, online, directory, progress).diagnosis(checks)
+        result = _Stages(config, setting, offline, online, directory, progress, plan).diagnosis(checks)
         directory.status("done")
     return result
 
 
-def _loaded(config: DiagnoseConfig, offline: Resolved) -> tuple[Setting, Resolved | None]:
-    """(models and task, the online training or None where the expert's capabilities allow none)."""
+def _loaded(config: DiagnoseConfig, offline: Resolved) -> tuple[Setting, Resolved | None, float]:
+    """(models and task, the online training or None where the expert's capabilities allow none, seconds that loading
+    the student took)."""
     task = load_task(config.task)
+    began = time.perf_counter()
     student = load_policy(
         config.student, "student", task.tokenizer(), config.seed, offline.device, offline.dtype,
         config.trust_remote_code,
     )  # fmt: skip
+    loading = time.perf_counter() - began
     # without transforms: the training's own sampling transforms belong to no divergence
     expert = load_expert(dataclasses.replace(offline.expert_spec, temperature=1.0, top_p=1.0), task, student)
     if "sample" not in expert.capabilities:
@@ -109,13 +152,14 @@ def _loaded(config: DiagnoseConfig, offline: Resolved) -> tuple[Setting, Resolve
     weights = config.expert_parameters
     if not weights and expert.policy is not None:
         weights = expert.policy.describe()["parameters"]
-    sizes = Sizes(student.describe()["parameters"], weights)
+    seen = student.encode(task.prompts("train", PROMPTS, config.seed))
+    sizes = Sizes(student.describe()["parameters"], weights, sum(len(p.ids) for p in seen) / len(seen))
     room = offline.max_new_tokens or task.max_new_tokens
     check_lengths(task, student, ("train", "test"), room)
     online = None
     if "score" in expert.capabilities:
         online = full_training(config, "opd_full" if "distribution" in expert.capabilities else "opd")
-    return Setting(task, student, expert, sizes, room, config.seed, config.verifier and task.verified), online
+    return Setting(task, student, expert, sizes, room, config.seed, config.verifier and task.verified), online, loading
 
 
 @dataclass
@@ -135,24 +179,27 @@ class _Stages:
 
     def __init__(
         self, config: DiagnoseConfig, setting: Setting, offline: Resolved, online: Resolved | None,
-        directory: RunDir, progress: Progress,
+        directory: RunDir, progress: Progress, plan: Plan,
     ) -> None:  # fmt: skip
+        self.plan = plan
         self.config, self.setting, self.directory, self.progress = config, setting, directory, progress
         self.offline, self.online, self.share = offline, online, share(config.budget)
         self.sequences = offline.updates * offline.prompts_per_update
         self.spent = Cost()
+        self.look = Cost(flops=plan.stages[0].flops, seconds=plan.stages[0].seconds)
 
     def diagnosis(self, checks: tuple[Check, ...]) -> Diagnosis:
         config, setting = self.config, self.setting
         most = math.ceil(min(1.0, 2 * self.share) * self.sequences)  # training prompts that a pilot may see
         self.progress("measures", 0, 3, "student samples")
-        prompts, shared = draw_prompts(setting, self._affordable(), most)
+        prompts, shared = draw_prompts(setting, self.plan.prompts, most)
         student = collect(setting, self.directory, prompts, config.samples, "student", "student")
         self.progress("measures", 1, 3, "expert samples")
         expert = collect(setting, self.directory, prompts, config.expert_samples, "expert", "expert")
         self.progress("measures", 2, 3, "takeover")
         continuations, cost = takeover(setting, self.directory, student)
-        self.spent += student.cost + expert.cost + cost + self._preflight_cost(student)
+        self.plan.happened("measure", student.cost + expert.cost + cost)
+        self.spent += student.cost + expert.cost + cost + self._preflight_cost(student, checks) + self.look
         self.progress("measures", 3, 3, "")
         measures = evidence.measures(student, expert, continuations)
         series = evidence.series(setting.task, student, expert)
@@ -174,6 +221,7 @@ class _Stages:
             "lengths": self._lengths(student, expert, pilots.full),
             "paces": {k: v.to_dict() for k, v in paces.items()},
             "parameters": {"student": setting.sizes.student, "expert": setting.sizes.expert},
+            "plan": plain(self.plan.to_dict()),
             "mechanism": setting.expert.provenance.get("mechanism", ""), "meanings": plain(MEANINGS),
         }  # fmt: skip
         found = Diagnosis(
@@ -189,28 +237,16 @@ class _Stages:
         online = full["opd"].student_tokens_trained / self.sequences if "opd" in full else float(student.length.mean())
         return {"prompt": sum(prompts) / len(prompts), "student": online, "expert": float(expert.length.mean())}
 
-    def _affordable(self) -> int:
-        """Prompts to measure on. Student and expert are assumed to write texts of one length: nothing is known yet."""
-        c, n, e = self.config, self.setting.sizes.student, self.setting.sizes.expert
-        score = e if "score" in self.setting.expert.capabilities else 0.0
-        each = c.samples * (4 * n + 2 * score) + c.expert_samples * (2 * n + 2 * e + 2 * score)
-        if can_continue(self.setting.expert) and self.setting.reward:
-            each += 6 * (e + n)
-        both = (2 * e + 6 * n) + (2 * e + 8 * n if self.online is not None else 0)
-        n_prompts = MEASURING * self.share * self.sequences * both / each
-        return int(min(c.prompts, max(LEAST, n_prompts)))
-
-    def _preflight_cost(self, student: Table) -> Cost:
-        tokens = FEW * float(student.length.mean())
-        return self.setting.sizes.cost(expert_scored=2 * tokens, sampled=tokens)
+    def _preflight_cost(self, student: Table, checks: tuple[Check, ...]) -> Cost:
+        tokens, sizes = FEW * float(student.length.mean()), self.setting.sizes
+        cost = sizes.cost(expert_scored=2 * tokens, sampled=tokens, prompts=(2 * FEW, FEW, 0))
+        if any("behind" in c.value for c in checks):  # the expert was sampled twice per prompt, behind either template
+            cost += sizes.cost(expert_sampled=4 * tokens, prompts=(2 * FEW, 0, 0))
+        return cost
 
     def _full(self, expert: Table, student_length: float) -> dict[str, Cost]:
-        """Both full trainings: offline at the expert's length, online at `student_length` tokens per completion."""
-        sizes = self.setting.sizes
-        out = {"sft": sizes.sft(self.sequences, float(expert.length.mean()), self.offline.prompt_pool)}
-        if self.online is not None:
-            out["opd"] = sizes.opd(self.sequences, student_length)
-        return out
+        length = float(expert.length.mean())
+        return full_costs(self.setting.sizes, self.offline, self.online is not None, student_length, length)
 
     def _pilots(self, student: Table, expert: Table, full: dict[str, Cost], most: int) -> _PilotResults:
         """`full` is priced again after the online pilot, which shows how long online completions become."""
@@ -219,7 +255,8 @@ class _Stages:
         controlled = self.config.controls != "none" and "score" in self.setting.expert.capabilities
 
         def reserve(sequences: int, prompts: int) -> float:
-            return sum(prices(pilots, sequences, prompts).values()) if controlled else 0.0
+            of = prices(self.setting.sizes, self.offline, float(expert.length.mean()), sequences, prompts)
+            return sum(of.values()) if controlled else 0.0
 
         def flops() -> float:
             spent = self.spent.flops + pilots.spent.flops
@@ -232,15 +269,24 @@ class _Stages:
             kinds = ["sft"] + (["opd"] if self.online is not None else [])
             points = [start(kind, student, expert, size.prompts) for kind in kinds]
             online = pilots.online_point(size, length)
+            self.plan.happened("online", pilots.spent)
             if online:
                 length = pilots.online_length(size, length, _gain(points[-1], online[-1]))
                 full = self._full(expert, length)
                 size = pilots.prices(length).fit(flops(), most, count, reserve, size)
+            before = pilots.spent
             points += pilots.offline_points(size) + online
+            self.plan.happened("offline", _less(pilots.spent, before))
+        before = pilots.spent
         results = controls(pilots, size, self.config.controls)
+        self.plan.happened("controls", _less(pilots.spent, before))
         self.spent += pilots.spent
         facts: dict[str, float] = {"pilot_batch": size.batch, "pilot_sequences": size.sequences}
         return _PilotResults(full, points, results, pilots.at_work(size), pilots.rewards(size), facts)
+
+
+def _less(cost: Cost, before: Cost) -> Cost:
+    return Cost(*(getattr(cost, f.name) - getattr(before, f.name) for f in dataclasses.fields(Cost)))
 
 
 def _gain(before: PilotPoint, after: PilotPoint) -> float:
@@ -264,4 +310,5 @@ def _timed(costs: dict[str, Cost], paces: dict[str, Any], device_flops: float) -
 def _machine(config: DiagnoseConfig) -> dict[str, Any]:
     named = f"an accelerator that sustains {config.device_flops:.3g} FLOP/s"
     here = device_name(str(resolve_device(config.device)))
-    return {"machine": named if config.device_flops else f"this machine ({here})", "device_flops": config.device_flops}
+    return {"machine": named if config.device_flops else f"this machine ({here})", "device_flops": config.device_flops,
+            "price_per_hour": config.price_per_hour, "price_per_million": config.price_per_million}  # fmt: skip

@@ -8,7 +8,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from understudy.diagnosis.forecast.advice import HEADINGS, advice, cells
+from understudy.diagnosis.codec import finite
+from understudy.diagnosis.forecast.advice import advice, cells, headings, spent
 from understudy.diagnosis.forecast.explain import ROUTES, explain
 from understudy.diagnosis.glossary import MEANINGS
 from understudy.diagnosis.types import Cost, Diagnosis
@@ -49,6 +50,8 @@ def _parts(d: Diagnosis) -> Iterator[RenderableType]:
     yield _evidence(d)
     yield from _pilots(d)
     yield _routes(d)
+    if planned := _planned(d):
+        yield Text(planned, style="dim")
     for reason in explained.would_change[:2] if advised is None else ():
         yield Text(f"would change it: {reason}", style="dim")
 
@@ -63,10 +66,10 @@ def _table(*headings: str) -> Table:
 
 def _recommended(d: Diagnosis) -> Table:
     """Every route at the same FLOPs; the advised one is marked."""
-    table = _table(*HEADINGS)
+    table = _table(*headings(d))
     assert d.recommendation is not None
     for row in d.recommendation.routes:
-        name, *rest = cells(row)
+        name, *rest = cells(d, row)
         chosen = row.route == d.recommendation.route
         table.add_row(f"> {name}" if chosen else f"  {name}", *rest, style="bold" if chosen else "")
     return table
@@ -74,24 +77,35 @@ def _recommended(d: Diagnosis) -> Table:
 
 def _routes(d: Diagnosis) -> Table:
     """Each route: accuracy expected, and what it costs."""
-    table = _table("route", "accuracy expected", "expert\ntokens", "student\ntokens", "FLOPs", "time")
+    priced = ("money",) if spent(d, None) else ()
+    table = _table("route", "accuracy expected", "expert\ntokens", "student\ntokens", "FLOPs", "time", *priced)
     for name, label in ROUTES.items():
         if name == "opd" and not d.has_online_route:
             continue
         expected = d.verdict.expected.get(name) or d.evidence.measures.get(f"{name}_accuracy")
         if expected or name in d.costs:
-            table.add_row(label, with_bounds(expected, lambda x: percent(x, 0)), *_cost(d.costs.get(name)))
+            table.add_row(label, with_bounds(expected, lambda x: percent(x, 0)), *_cost(d, d.costs.get(name)))
     share = "-" if d.cost_share is None else f"{d.cost_share:.1%} of both"
-    table.add_row("this diagnosis", share, *_cost(d.costs["diagnosis"]))
+    table.add_row("this diagnosis", share, *_cost(d, d.costs["diagnosis"]))
     return table
 
 
-def _cost(cost: Cost | None) -> tuple[str, ...]:
+def _planned(d: Diagnosis) -> str:
+    """What was planned beside what was spent; "" in diagnoses of earlier versions."""
+    plan = d.setting.get("plan")
+    if not isinstance(plan, dict) or not finite(plan.get("flops")) or "diagnosis" not in d.costs:
+        return ""
+    cost, pace = d.costs["diagnosis"], finite(plan.get("seconds"))
+    time = f" in {duration(pace, 0)}" if pace else ""
+    return f"planned: {large(plan['flops'])} FLOPs{time}; spent: {large(cost.flops)} in {duration(cost.seconds, 0)}"
+
+
+def _cost(d: Diagnosis, cost: Cost | None) -> tuple[str, ...]:
     if cost is None:
-        return ("", "", "", "")
+        return ("", "", "", "", *spent(d, None))
     expert = cost.expert_tokens_sampled + cost.expert_tokens_scored
     student = cost.student_tokens_sampled + cost.student_tokens_trained
-    return large(expert), large(student), large(cost.flops), duration(cost.seconds, 0)
+    return large(expert), large(student), large(cost.flops), duration(cost.seconds, 0), *spent(d, cost)
 
 
 def _evidence(d: Diagnosis) -> Table:

@@ -58,7 +58,7 @@ class Estimate(Json):
 
 @dataclass(frozen=True)
 class Cost(Json):
-    """What something spends. flops: 2N per token sampled or scored, 6N per token trained (cost.py)."""
+    """What something spends. flops: 2N per token read, sampled or scored, 6N per token trained (cost.py)."""
 
     needs: ClassVar[tuple[str, ...]] = ("flops",)
 
@@ -68,6 +68,15 @@ class Cost(Json):
     student_tokens_trained: int = 0
     flops: float = 0.0
     seconds: float = 0.0
+    expert_prompt_tokens: int = 0
+    """Of prompts, each once for all its completions; so below. 0 in diagnoses of earlier versions."""
+    student_prompt_tokens_sampled: int = 0
+    student_prompt_tokens_trained: int = 0
+
+    def money(self, per_hour: float, per_million: float) -> float:
+        """At so much per hour of this machine and per million tokens of a server; nan: its time is not known."""
+        served = self.expert_tokens_sampled + self.expert_tokens_scored + self.expert_prompt_tokens
+        return (self.seconds / 3600 * per_hour if per_hour else 0.0) + served / 1e6 * per_million
 
     def __add__(self, other: Cost) -> Cost:
         return Cost(*(getattr(self, f.name) + getattr(other, f.name) for f in dataclasses.fields(self)))

@@ -9,6 +9,7 @@ from typing import Any
 from understudy.diagnosis import pipeline
 from understudy.diagnosis.config import DiagnoseConfig, checked
 from understudy.diagnosis.types import Diagnosis
+from understudy.errors import UserError
 from understudy.report.diagnosis import page
 from understudy.runs.directory import to_stderr
 from understudy.specs import build
@@ -27,8 +28,13 @@ def diagnose(
     return run(checked(build(DiagnoseConfig, fields, "")), progress)
 
 
-def run(config: DiagnoseConfig, progress: Progress, note: Callable[[str], None] = to_stderr) -> Diagnosis:
+def run(
+    config: DiagnoseConfig, progress: Progress, note: Callable[[str], None] = to_stderr,
+    announce: pipeline.Announce = pipeline.silent,
+) -> Diagnosis:  # fmt: skip
     """Writes diagnosis.json and diagnosis.html to config.out. `config` as `checked` returns it."""
-    result = pipeline.run(config, progress, note)
+    if config.dry_run:
+        raise UserError("dry_run", True, "is for the command; in Python: understudy.diagnosis.pipeline.planned(config)")
+    result = pipeline.run(config, progress, note, announce)
     page.build(Path(config.out))
     return result

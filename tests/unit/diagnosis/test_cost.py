@@ -14,6 +14,7 @@ from understudy.diagnosis.types import Cost
 from understudy.errors import UserError
 from understudy.runs.read import read_ledger
 from understudy.training.train import train
+from understudy.types import flops_of
 
 SIZES = Sizes(10.0, 1000.0)
 
@@ -35,11 +36,21 @@ def test_full_trainings() -> None:
 @pytest.mark.parametrize("method", ["sft", "opd_full"])
 def test_the_prediction_is_what_a_run_then_spends(method: str, tmp_path: Path) -> None:
     ledger = read_ledger(train(config(method, tmp_path / "run", samples_per_prompt=1, eval_expert=False)))
-    spent = SIZES.of_ledger(ledger)
     length = ledger["student_tokens_trained"] / 8  # 2 updates of 4
-    predicted = SIZES.sft(8, length) if method == "sft" else SIZES.opd(8, length)
+    sizes = Sizes(SIZES.student, SIZES.expert, ledger["student_prompt_tokens_trained"] / 8)
+    spent = sizes.of_ledger(ledger)
+    predicted = sizes.sft(8, length) if method == "sft" else sizes.opd(8, length)
     assert spent.flops == pytest.approx(predicted.flops)
+    assert spent.flops == pytest.approx(flops_of(ledger, SIZES.student, SIZES.expert)), "prompts count too"
     assert spent.seconds == ledger["train_seconds"] > 0
+
+
+def test_money() -> None:
+    """Two hours at 3, and 4 million tokens of a server at 5, prompts among them."""
+    cost = Cost(1_000_000, 2_000_000, seconds=7200.0, expert_prompt_tokens=1_000_000)
+    assert cost.money(3.0, 5.0) == pytest.approx(26)
+    assert Cost(seconds=math.nan).money(0.0, 5.0) == 0
+    assert math.isnan(Cost(seconds=math.nan).money(1.0, 0.0))
 
 
 def test_time_is_the_pace_of_the_same_work_or_that_of_a_named_device() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from rich.console import Console
 import understudy
 from understudy import experts
 from understudy.cli.main import main
-from understudy.diagnosis.forecast.advice import headline
+from understudy.diagnosis.forecast.advice import cells, headline
 from understudy.diagnosis.glossary import MEANINGS
 from understudy.diagnosis.outcome import ANSWERS
 from understudy.diagnosis.screen import SHORT, show
@@ -128,6 +129,9 @@ def test_interrupted_anywhere_it_ends_the_same(
                 p["cost"].pop("seconds")
         for name in ("out", "paces"):
             data["setting"].pop(name)
+        for part in [data["setting"]["plan"], *data["setting"]["plan"]["stages"]]:
+            part.pop("seconds")
+            part.pop("actual_seconds", None)
         return data
 
     for stop in (4, 12):
@@ -152,6 +156,57 @@ def test_the_budget_bounds_the_pilots(models: dict[str, Path], tmp_path: Path) -
     none = run(models, tmp_path / "b", budget="1%")
     assert not none.evidence.pilots
     assert all(c.told.startswith("not run") for c in none.evidence.checks.values())
+
+
+def test_what_was_planned_is_what_happened(whole: tuple[Diagnosis, Path]) -> None:
+    """Every stage, in FLOPs, within 1.5 times; in time roughly, as the machine may be busy."""
+    result, _ = whole
+    plan = result.setting["plan"]
+    assert [s["name"].split()[0] for s in plan["stages"]] == ["look", "measure", "online", "offline", "controls"]
+    for stage in plan["stages"]:
+        assert 1 / 1.5 < stage["actual_flops"] / stage["flops"] < 1.5, stage
+    assert 1 / 1.5 < result.costs["diagnosis"].flops / plan["flops"] < 1.5
+    assert 1 / 8 < sum(s["actual_seconds"] for s in plan["stages"]) / plan["seconds"] < 8
+    assert any(line.startswith("planned: ") and "spent: " in line for line in shown(result))
+
+
+def test_a_budget_without_pilots_is_refused_before_a_token_is_sampled(
+    models: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a diagnosis that spends its budget, and more, and then says that no pilot fits."""
+    words = ["diagnose", "--student", str(models["llama"]), "--expert", str(models["qwen2"]), "--out",
+             str(tmp_path / "d")]  # fmt: skip
+    for name, value in OPTIONS.items():
+        words += [f"--{name.replace('_', '-')}", *(value if isinstance(value, tuple) else [str(value)])]
+    with monkeypatch.context() as patch:
+        patch.setattr("understudy.diagnosis.pipeline.look", lambda *_: pytest.fail("it has sampled"))
+        assert main([*words, "--budget", "5%"]) == 2
+    output = capsys.readouterr()
+    advised = re.search(r"error: budget: 5%: buys no pilots.* with --budget (\d+%) they fit", output.err)
+    assert advised
+    assert "mean tokens assumed" in output.out
+    assert main([*words, "--budget", advised[1], "--dry-run"]) == 0
+    text = capsys.readouterr().out
+    assert "offline pilots on" in text
+    assert "plan: " in text
+    assert not (tmp_path / "d").exists()
+    assert main([*words, "--budget", "5%", "--no-pilots", "--dry-run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["fits"]
+
+
+def test_money_beside_every_route(
+    whole: tuple[Diagnosis, Path], models: dict[str, Path]
+) -> None:  # fmt: skip
+    """At a price per hour, in every table; and gone again without one."""
+    out = whole[1]
+    priced = run(models, out, controls="all", price_per_hour=3600.0)
+    assert priced.recommendation is not None
+    row = priced.recommendation.of("sft")
+    assert row is not None
+    assert row.cost is not None
+    assert cells(priced, row)[-1] == f"{row.cost.seconds:,.2f}"
+    assert "money" in "\n".join(shown(priced))
+    assert "money" not in "\n".join(shown(run(models, out, controls="all")))
 
 
 def test_no_headroom_no_training(models: dict[str, Path], tmp_path: Path) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from understudy.diagnosis.codec import finite
 from understudy.diagnosis.forecast.explain import chance, chances, likeliest
 from understudy.diagnosis.outcome import MARGIN, NEITHER, OFFLINE, ONLINE, UNDECIDED
-from understudy.diagnosis.types import Diagnosis, Recommendation, RouteForecast
+from understudy.diagnosis.types import Cost, Diagnosis, Recommendation, RouteForecast
 from understudy.evaluation.numbers import count, duration, large, percent
 
 METHODS = {"sft": "SFT", "opd": "OPD", "opd_full": "OPD", "gkd": "GKD"}
@@ -133,12 +134,33 @@ HEADINGS = ("route, at equal FLOPs", "accuracy expected", "regret", "harm", "upd
 """Of the cells of a route."""
 
 
-def cells(row: RouteForecast) -> tuple[str, ...]:
-    """Name, accuracy with interval, expected regret in points, chance of harm, updates of the phases, FLOPs, time."""
+def headings(d: Diagnosis) -> tuple[str, ...]:
+    """HEADINGS, with one for the money where a price was given."""
+    return (*HEADINGS, "money") if any(_price(d)) else HEADINGS
+
+
+def _price(d: Diagnosis) -> tuple[float, float]:
+    """Money per hour, and per million tokens of a server."""
+    per_hour, per_million = (finite(d.setting.get(name)) or 0.0 for name in ("price_per_hour", "price_per_million"))
+    return per_hour, per_million
+
+
+def spent(d: Diagnosis, cost: Cost | None) -> tuple[str, ...]:
+    """The money of a cost, as a cell; () where no price was given."""
+    price = _price(d)
+    if not any(price):
+        return ()
+    amount = cost.money(*price) if cost is not None else math.nan
+    return (f"{amount:,.2f}" if math.isfinite(amount) else "",)
+
+
+def cells(d: Diagnosis, row: RouteForecast) -> tuple[str, ...]:
+    """Name, accuracy with interval, expected regret in points, chance of harm, updates of the phases, FLOPs, time, and
+    money where a price was given."""
     e, cost = row.expected, row.cost
     shown = "" if e is None else f"{percent(e.value, 0)} [{100 * e.low:.0f}, {100 * e.high:.0f}]"
     updates = " + ".join(count(n) for n in row.updates)
     regret = f"{100 * row.regret:.1f}" if math.isfinite(row.regret) else ""
     harm = "" if row.route == "nothing" or not math.isfinite(row.harm) else chance(row.harm)
-    spent = ("", "") if cost is None or not cost.flops else (large(cost.flops), duration(cost.seconds, 0))
-    return name(row.route), shown, regret, harm, updates, *spent
+    work = ("", "") if cost is None or not cost.flops else (large(cost.flops), duration(cost.seconds, 0))
+    return name(row.route), shown, regret, harm, updates, *work, *spent(d, cost)

@@ -143,7 +143,9 @@ def collect(setting: Setting, run: RunDir, prompts: list[Prompt], samples: int, 
         scored = tokens if "score" in expert.capabilities else 0
         sampled = tokens if actor == "expert" else 0
         # the student's own pass over the tokens counts like sampling them
-        cost = sizes.cost(sampled, scored, (2 if actor == "student" else 1) * tokens, 0, time.perf_counter() - began)
+        passes, n = 2 if actor == "student" else 1, len(prompts)
+        read = (n * (bool(scored) + bool(sampled)), n * passes, 0)
+        cost = sizes.cost(sampled, scored, passes * tokens, 0, time.perf_counter() - began, read)
         tensors = {k: torch.tensor(v, dtype=torch.float64) for k, v in known.items()}
         return pack(rollouts) | tensors | {"cost": cost_tensor(cost)}
 
@@ -175,7 +177,9 @@ def takeover(setting: Setting, run: RunDir, table: Table) -> tuple[dict[int, tup
                 ))  # fmt: skip
                 out[f"{actor}-{depth}"] = torch.tensor([float(r.reward or 0) for r in done], dtype=torch.float64)
                 tokens[actor] += sum(len(r.ids) for r in done)
-        cost = setting.sizes.cost(tokens["expert"], 0, tokens["student"], 0, time.perf_counter() - began)
+        n = len(firsts) * len(DEPTHS)
+        seconds = time.perf_counter() - began
+        cost = setting.sizes.cost(tokens["expert"], 0, tokens["student"], 0, seconds, (n, n, 0))
         return out | {"cost": cost_tensor(cost)}
 
     cached = run.cache("takeover", make)
@@ -193,5 +197,5 @@ def cost_tensor(cost: Cost) -> Tensor:
 
 
 def cost_of(tensor: Tensor) -> Cost:
-    a, b, c, d, flops, seconds = tensor.tolist()
-    return Cost(int(a), int(b), int(c), int(d), flops, seconds)
+    a, b, c, d, flops, seconds, *prompts = tensor.tolist()  # earlier versions counted no prompts
+    return Cost(int(a), int(b), int(c), int(d), flops, seconds, *map(int, prompts))

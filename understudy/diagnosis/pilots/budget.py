@@ -90,4 +90,6 @@ def look_cost(sizes: Sizes, student_length: float, expert_length: float, few: bo
     """Of measuring one pilot on one prompt: samples, both divergences."""
     both = student_length + expert_length
     samples = EVAL_SAMPLES * student_length / (EVAL_HALF if few else 1)
-    return sizes.cost(expert_scored=both / EVAL_HALF, sampled=samples + both / EVAL_HALF)
+    compared, drawn = 2 / EVAL_HALF, 1 / (EVAL_HALF if few else 1)
+    read = (compared, drawn + compared, 0)
+    return sizes.cost(expert_scored=both / EVAL_HALF, sampled=samples + both / EVAL_HALF, prompts=read)

@@ -38,7 +38,8 @@ def controls(pilots: Pilots, size: Size, choice: str) -> dict[str, Control]:
         return {name: Control(False, "not run: the expert gives no scores") for name in CHECKS}
     n, left = size.curve[1], size.left
     out = {}
-    for name, flops in prices(pilots, n, size.prompts).items():
+    sizes, length = pilots.setting.sizes, float(pilots.table.length.mean())
+    for name, flops in prices(sizes, pilots.offline, length, n, size.prompts).items():
         if choice == "none" or (choice == "budget" and flops > left):
             out[name] = Control(False, "not run: budget" if choice == "budget" else "not run: --controls none")
             continue
@@ -49,16 +50,16 @@ def controls(pilots: Pilots, size: Size, choice: str) -> dict[str, Control]:
     return {name: out[name] for name in CHECKS}
 
 
-def prices(pilots: Pilots, n: int, prompts: int) -> dict[str, float]:
-    """FLOPs of each control on n sequences, measured on so many prompts; in the order in which they are run."""
-    sizes, length = pilots.setting.sizes, float(pilots.table.length.mean())
+def prices(sizes: Sizes, offline: Resolved, length: float, n: int, prompts: int) -> dict[str, float]:
+    """FLOPs of each control on n sequences of so many tokens, measured on so many prompts; in the order in which they
+    are run."""
     look = prompts * look_cost(sizes, length, length, few=True).flops
     out = {
-        "stability": sizes.sft(n, length).flops + sizes.cost(trained=n * length).flops + look,
-        "self_retraining": Sizes(sizes.student, sizes.student).sft(n, length).flops + look,
+        "stability": sizes.sft(n, length).flops + sizes.cost(trained=n * length, prompts=(0, 0, n)).flops + look,
+        "self_retraining": Sizes(sizes.student, sizes.student, sizes.prompt).sft(n, length).flops + look,
     }
-    if larger(pilots.offline) is not None:
-        grown = Sizes(GROWTH * sizes.student, sizes.expert)
+    if larger(offline) is not None:
+        grown = Sizes(GROWTH * sizes.student, sizes.expert, sizes.prompt)
         out["capacity_ladder"] = grown.sft(n, length).flops + GROWTH * look
     return out
 
@@ -81,13 +82,14 @@ def _stability(pilots: Pilots, size: Size, n: int) -> Control:
 def _self_retraining(pilots: Pilots, size: Size, n: int) -> Control:
     """The trained pilot as expert: realizable by construction. From the same start, on as much data, how near?"""
     setting, middle = pilots.setting, pilots.run.path / "pilots" / f"sft-{n}"
-    alike = Sizes(setting.sizes.student, setting.sizes.student)
+    alike = Sizes(setting.sizes.student, setting.sizes.student, setting.sizes.prompt)
     path = pilots.train(pilots.offline, n, size.batch, f"sft-{n}-self", alike, expert=str(middle))
     expert = LocalExpert(pilots.load(middle))
     rollouts = expert.sample(pilots.few, 1, seed_from("diagnose self", setting.seed), setting.room)
     reachable = divergence(compared(setting, pilots.load(path), expert, rollouts, "expert"), "expert")
     tokens = sum(len(r.ids) for r in rollouts)
-    pilots.spent += alike.cost(tokens, tokens, tokens)
+    n_few = len(rollouts)
+    pilots.spent += alike.cost(tokens, tokens, tokens, prompts=(2 * n_few, n_few, 0))
     harder = intervals.mean(_middle(pilots, n) - reachable, NATS)
     near = harder.low <= 0
     outcome = (
@@ -105,7 +107,8 @@ def _capacity_ladder(pilots: Pilots, size: Size, n: int) -> Control:
     assert grown is not None  # else it has no price
     changes, label = grown
     name = f"sft-{n}-{label.replace(' ', '-')}"
-    sizes = Sizes(GROWTH * pilots.setting.sizes.student, pilots.setting.sizes.expert)
+    known = pilots.setting.sizes
+    sizes = Sizes(GROWTH * known.student, known.expert, known.prompt)
     path = pilots.train(pilots.offline, n, size.batch, name, sizes, **changes)
     fall = intervals.mean(_middle(pilots, n) - pilots.measure(path, few=True).forward, NATS)
     same = fall.low <= 0

@@ -134,7 +134,9 @@ class Pilots:
         sampled, given = sum(len(r.ids) for r in rollouts), self._expert_tokens
         first = sum(len(r.ids) for r in firsts)
         scored = first + given if "score" in setting.expert.capabilities else 0
-        cost = setting.sizes.cost(0, scored, sampled + first + given, 0, time.perf_counter() - began)
+        both = len(firsts) + len(self._expert_firsts)
+        read = (both * bool(scored), len(prompts) + both, 0)
+        cost = setting.sizes.cost(0, scored, sampled + first + given, 0, time.perf_counter() - began, read)
         arrays = {"reward": reward, "forward": forward, "reverse": reverse}
         return {k: torch.tensor(v, dtype=torch.float64) for k, v in arrays.items()} | {"cost": cost_tensor(cost)}
 

@@ -16,7 +16,7 @@ import numpy as np
 from markupsafe import Markup
 
 from understudy.diagnosis.codec import finite
-from understudy.diagnosis.forecast.advice import HEADINGS, advice, cells
+from understudy.diagnosis.forecast.advice import advice, cells, headings
 from understudy.diagnosis.forecast.advice import name as route_name
 from understudy.diagnosis.forecast.explain import ROUTES, chance, chances, explain
 from understudy.diagnosis.types import FILE, Check, Diagnosis
@@ -120,9 +120,9 @@ def _recommended(d: Diagnosis) -> dict[str, Any]:
     """The table of all routes at the same FLOPs; empty where there is no recommendation."""
     if d.recommendation is None:
         return {}
-    rows = [{"cells": [label(c, 60) or "–" for c in cells(row)], "chosen": row.route == d.recommendation.route}
+    rows = [{"cells": [label(c, 60) or "–" for c in cells(d, row)], "chosen": row.route == d.recommendation.route}
             for row in d.recommendation.routes]  # fmt: skip
-    return {"head": HEADINGS, "rows": rows}
+    return {"head": headings(d), "rows": rows}
 
 
 def _routes(d: Diagnosis) -> Markup | None:
