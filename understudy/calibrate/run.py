@@ -57,6 +57,8 @@ class CalibrateConfig:
     """Where trainings go: local processes, or a ray cluster (docs/scaling.md)."""
     workers: int = 2
     """Runs at a time: one per core."""
+    dry_run: bool = False
+    """Print what would be trained and about how long it takes, and stop."""
 
 
 @dataclass(frozen=True)

@@ -35,11 +35,12 @@ def calibrate_run(args: Sequence[str]) -> int:
         "Diagnose every scenario at a few percent of the cost of its trainings, then train it to the end: full SFT\n"
         "and full OPD. Models are trained here and shared. Stopped at any time, the same command resumes.",
         epilog="examples\n"
-        "  understudy calibrate run\n"
+        "  understudy calibrate run --dry-run\n"
         "  understudy calibrate run --only rl search label-secret --seeds 1\n"
         "  understudy calibrate run --quick",
     )
     for line in outline(config):
         console.print(line, markup=False)
-    console.print(f"results: {run(config)}", markup=False)
+    if not config.dry_run:
+        console.print(f"results: {run(config)}", markup=False)
     return 0

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from understudy.cli import options
 from understudy.experiments.config import CompareConfig
-from understudy.terminal import console
+from understudy.terminal import Board, console
 
 
 def compare_command(args: Sequence[str]) -> int:
@@ -27,5 +27,13 @@ def compare_command(args: Sequence[str]) -> int:
     plan = plan_of(config, ["understudy", "compare", *args])
     for flag in flags(plan.runs):
         console.print(f"flag: {flag}", markup=False)
+    if config.dry_run:
+        from understudy.experiments.dry_run import dry_run
+        from understudy.runs.directory import to_stderr
+
+        with Board() as board:
+            for line in dry_run(plan, config.workers, board.progress, to_stderr):
+                console.print(line, markup=False, soft_wrap=True)
+        return 0
     run_plan(plan, config.workers, launcher=config.launcher)
     return 0

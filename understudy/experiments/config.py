@@ -40,6 +40,8 @@ class CompareConfig:
     """Where runs are started: local processes, or a ray cluster (RAY_ADDRESS, or one on this machine)."""
     strict: bool = False
     """Refuse runs that differ in more than the studied field, instead of flagging them."""
+    dry_run: bool = False
+    """Print the runs with their cost and time, from a short look at the models, and stop. Writes nothing."""
     methods: InitVar[tuple[str, ...]] = ()
     """The same as `routes`, by its former name."""
 
