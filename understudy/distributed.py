@@ -193,6 +193,23 @@ def agreed(value: T) -> T:
     return box[0]
 
 
+def first(work: Callable[[], T]) -> T:
+    """work() of the first process, which alone does it; its UserError is raised in all."""
+    if size() == 1:
+        return work()
+    result: Any = None
+    failure: UserError | None = None
+    if is_main():
+        try:
+            result = work()
+        except UserError as error:
+            failure = error
+    result, failure = agreed((result, failure))
+    if failure is not None:
+        raise failure
+    return result
+
+
 def total(values: Sequence[float]) -> list[float]:
     """Each value summed over the processes, in order of rank."""
     if size() == 1:

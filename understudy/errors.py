@@ -17,6 +17,9 @@ class UserError(Exception):
         line = f"{field}: {shown}: {hint}" if shown else f"{field}: {hint}"
         super().__init__(" ".join(line.split()))
 
+    def __reduce__(self) -> tuple[type[UserError], tuple[str, str, str]]:
+        return type(self), (self.field, str(self.value), self.hint)  # it crosses from one process to another
+
 
 class Interrupted(KeyboardInterrupt, SystemExit):
     """Ctrl-C or SIGTERM: what can be saved is saved; str() says how to resume.

@@ -45,6 +45,45 @@ def configuration(method: str, out: Path, **changes: Any) -> Any:
     return config(method, out, **(fields | METHODS[method] | changes))
 
 
+def guarded(out: Path) -> Any:
+    """An online phase that destroys its student."""
+    from tiny import config
+
+    return config(
+        "opd_full", out, student="scratch:width=16,layers=1,heads=2", expert="labeller:p_right=0.8", updates=10,
+        task="classify:rule=majority,bits=8,relevant=3,classes=2", prompts_per_update=64, samples_per_prompt=1,
+        lr=1.0, drift_limit=1e9, final_prompts=4, max_new_tokens=1,
+    )  # fmt: skip
+
+
+def route(out: Path) -> Any:
+    """Its first phase is the training of METHODS["sft"]."""
+    from understudy.routes.route import RouteConfig
+
+    return RouteConfig(f"sft:{STEPS}+opd_full:2", 4, 8, configuration("sft", out, budget_axis="updates"), str(out))
+
+
+def auto_config(out: Path) -> Any:
+    from tiny import STUDENT
+
+    from understudy.routes.auto_config import AutoConfig
+
+    return AutoConfig(
+        student=STUDENT, expert="solver", task="coin", budget="updates=24", look_prompts=16, final_prompts=4,
+        set=("prompts_per_update=4", "max_new_tokens=16", "warmup=2"), final_samples=1, out=str(out), device="cpu",
+    )  # fmt: skip
+
+
+def routes(folder: Path, which: str) -> None:
+    """A guarded phase, a route and an auto, into folders with this end."""
+    from understudy.routes.auto import auto
+    from understudy.routes.run import train_route
+
+    train(guarded(folder / f"guard-{which}"), note=lambda _: None)
+    train_route(route(folder / f"route-{which}"), note=lambda _: None)
+    auto(auto_config(folder / f"auto-{which}"), note=lambda _: None)
+
+
 class Killed(BaseException):
     """A BaseException, so that no handler catches it."""
 
@@ -79,6 +118,7 @@ def main(folder: Path, methods: Sequence[str]) -> None:
         until(5, configuration(method, folder / f"{method}-cut"))  # the last checkpoint is of step 4
         train(configuration(method, folder / f"{method}-cut"), note=lambda _: None)
         until(2, configuration(method, folder / f"{method}-121"))  # one process trained to step 2
+    routes(folder, "two")
     if distributed.is_main():
         (folder / "notes.txt").write_text("\n".join(notes))
     distributed.leave()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import re
@@ -45,6 +46,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for method in METHODS:
             train(configuration(method, folder / f"{method}-one"))
             until(3, configuration(method, folder / f"{method}-121"))  # its checkpoint is of step 2
+        many_processes.routes(folder, "one")
         command = [*TORCHRUN, many_processes.__file__, str(folder)]
         done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=280, check=False)
         assert done.returncode == 0, done.stderr[-4000:]
@@ -123,6 +125,59 @@ def test_a_resume_is_bit_identical(method: str, runs: Path) -> None:
         a, b = load_tensors(two / file), load_tensors(cut / file)
         assert set(a) == set(b)
         assert all(torch.equal(a[n], b[n]) for n in a), file
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_tensors(folder / "model.safetensors")
+
+
+def same(a: Path, b: Path) -> bool:
+    x, y = weights(a), weights(b)
+    return x.keys() == y.keys() and all(torch.equal(x[n], y[n]) for n in x)
+
+
+def test_the_guard_restores_the_start(runs: Path) -> None:
+    """Its checkpoint is in two parts: what comes back is the start, bit for bit."""
+    for which in ("one", "two"):
+        guard = (read_final(runs / f"guard-{which}") or {})["guard"]
+        assert (guard["state"], guard["step"]) == ("restored", 0), guard
+    got, begun = weights(runs / "guard-two" / "final"), start(runs / "guard-two")
+    assert all(torch.equal(got[n], begun[n]) for n in got)
+    assert same(runs / "guard-one" / "final", runs / "guard-two" / "final")
+
+
+def test_a_route_trains_as_its_phases_do(runs: Path) -> None:
+    """Catches processes that look at different files, choose different models, or overwrite each other's result."""
+    one, two = runs / "route-one", runs / "route-two"
+    assert same(two / "phases/0-sft/final", runs / "sft-two" / "final")
+    best = [(read_final(p) or {})["selection"] for p in (one, two)]
+    assert best[0] == best[1]
+    assert same(two / "final", two / "phases" / best[1]["best"] / "final")
+    assert spent(one) == spent(two)
+    rewards = [[c["rewards"] for c in json.loads((p / "route.json").read_text())["selection"]["candidates"]]
+               for p in (one, two)]  # fmt: skip
+    assert rewards[0] == rewards[1]
+
+
+def test_auto_decides_as_one_process_does(runs: Path) -> None:
+    one, two = (
+        [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in
+         (runs / f"auto-{which}" / "decisions.jsonl").read_text().splitlines()]
+        for which in ("one", "two")
+    )  # fmt: skip
+    assert len(one) >= 3
+    assert close(one, two)
+    assert spent(runs / "auto-one") == spent(runs / "auto-two")
+    a, b = (weights(runs / f"auto-{which}" / "final") for which in ("one", "two"))
+    for name in a:
+        torch.testing.assert_close(b[name], a[name], atol=CLOSE, rtol=0)
+
+
+def test_a_mistake_crosses_between_processes() -> None:
+    """SharedRun and `distributed.first` send it."""
+    want = UserError("out", Path("a"), "choose another")
+    got = copy.copy(want)  # made as it is on the other side
+    assert (str(got), got.field, got.hint) == (str(want), want.field, want.hint)
 
 
 def test_notes_and_provenance(runs: Path) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from understudy import distributed
 from understudy.cli import options
+from understudy.cli.several import processes
 from understudy.errors import Interrupted
 from understudy.routes.auto_config import AutoConfig, checked
 from understudy.runs.hub import prepare_push, push
@@ -27,10 +29,14 @@ def auto_command(args: Sequence[str]) -> int:
         "  understudy auto --student PATH --expert solver --budget 3e12 --dry-run",
     )
     config, budget, _ = checked(config)
-    if config.push_to_hub and not config.dry_run:
+    is_main = distributed.launched().rank == 0
+    if config.push_to_hub and not config.dry_run and is_main:
         prepare_push(config.push_to_hub)  # what the hub refuses is found before anything is spent
     look = f"lengths, pace, and accuracy on {config.look_prompts} fresh prompts"
-    console.print(f"budget {budget.text}, in {config.out}: first a look at student and expert ({look})", markup=False)
+    if is_main:
+        console.print(
+            f"budget {budget.text}, in {config.out}: first a look at student and expert ({look})", markup=False
+        )
     from understudy.report import auto as page  # only now: these load torch or the drawing kit, which --help must not
     from understudy.routes.auto import auto
 
@@ -39,12 +45,13 @@ def auto_command(args: Sequence[str]) -> int:
             console.print(line, markup=False)
 
     try:
-        with Board() as board:
+        with processes(), Board() as board:
             path = auto(config, board.progress, lambda line: board.progress("note", 0, 0, line), announce)
     except Interrupted as stop:
-        console.print(f"interrupted: {stop}", markup=False)
+        if is_main:
+            console.print(f"interrupted: {stop}", markup=False)
         return stop.code
-    if config.dry_run:
+    if config.dry_run or not is_main:
         return 0
     report = page.build(path)
     console.print(page.terminal(path, console.width))

@@ -42,8 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     try:
         several = os.environ.get("WORLD_SIZE", "1") not in ("", "1")
-        if several and args[0] in COMMANDS and args[0] not in ("train", "doctor"):
-            hint = "runs in one process: start it without torchrun (only train runs in several)"
+        if several and args[0] in COMMANDS and args[0] not in ("train", "auto", "doctor"):
+            hint = "runs in one process: start it without torchrun (only train and auto run in several)"
             raise UserError("command", args[0], hint)
         return find(COMMANDS, args[0])(args[1:])
     except UserError as error:

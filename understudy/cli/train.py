@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from understudy import distributed
 from understudy.cli import options
+from understudy.cli.several import processes
 from understudy.config import TrainConfig, read_fields, resolve
 from understudy.errors import Interrupted, UserError
 from understudy.evaluation import intervals
@@ -61,17 +61,17 @@ def train_command(args: Sequence[str]) -> int:
         "  understudy train --config runs/a/config.json --out runs/a-again     (bit-identical on this machine)",
         read=load,
     )
-    distributed.launched()  # refuses a launcher whose processes do not know of each other
+    is_main = distributed.launched().rank == 0  # refuses a launcher whose processes do not know of each other
     route = _route(config)
     one = TrainConfig(**_fields(config, TrainConfig))
     if config.push_to_hub:
         check_push(config.push_to_hub)
     if route is None:
         resolve(one)  # a mistake in the options is found at once
-    if config.push_to_hub and distributed.is_main():
+    if config.push_to_hub and is_main:
         prepare_push(config.push_to_hub)  # what the hub refuses is found before the training
     try:
-        with Board() as board:
+        with processes(), Board() as board:
             board.progress("loading", 0, 1, "libraries")
             from understudy.training.train import train  # seconds of imports, which --help does not need
 
@@ -87,19 +87,6 @@ def train_command(args: Sequence[str]) -> int:
         if distributed.is_main():
             console.print(f"interrupted: {stop}", markup=False)
         return stop.code
-    except UserError as error:
-        if not distributed.should_report(str(error)):
-            return 2
-        if not distributed.is_main():
-            print(f"in process {distributed.rank()} of {distributed.size()}:", file=sys.stderr)
-        raise
-    except Exception as error:
-        lost = distributed.connection_error(error)
-        if lost is None:
-            raise
-        raise lost from error
-    is_main = distributed.is_main()
-    distributed.leave()
     if is_main:
         for line in _summary(path):
             console.print(line, markup=False)

@@ -24,7 +24,6 @@ import torch
 
 from understudy import distributed
 from understudy.config import VOLATILE, TrainConfig, resolve
-from understudy.errors import UserError
 from understudy.evaluation.schedule import Evaluator
 from understudy.policy import resolve_device
 from understudy.routes import gains
@@ -33,7 +32,7 @@ from understudy.routes.auto_look import first_look, in_flops, known_at_start, ou
 from understudy.routes.auto_page import card_lines, write_auto
 from understudy.routes.budget import Budget
 from understudy.routes.decisions import Money, add_decision, line_of, read_decisions
-from understudy.routes.look import Measured, Models
+from understudy.routes.look import Measured, Models, here
 from understudy.routes.plan import after
 from understudy.routes.policy import OFFLINE, START, STOP, Choice, Known, Node, Policy, decide
 from understudy.routes.reserve import reserve_of
@@ -43,6 +42,7 @@ from understudy.runs.directory import RunDir, to_stderr
 from understudy.runs.files import read_json, write_json
 from understudy.runs.provenance import provenance
 from understudy.runs.read import is_done, is_run, read_final, read_ledger, read_provenance
+from understudy.runs.shared import SharedRun
 from understudy.tasks import load_task
 from understudy.terminal import Progress, no_progress
 from understudy.training.card import card
@@ -68,15 +68,17 @@ def auto(
     Interrupted after Ctrl-C.
     """
     config, budget, shared = checked(config)
-    if distributed.size() > 1:
-        raise UserError("command", "auto", "runs in one process: start it without torchrun")
+    distributed.join()
+    if not distributed.is_main():  # the first process reports for all
+        progress, note, announce = no_progress, lambda _: None, lambda _: None
     torch.set_num_threads(config.threads)
     folder = Path(config.out)
     with ExitStack() as stack:
-        run = stack.enter_context(_open(config, shared, note)) if is_run(folder) else None
+        run = stack.enter_context(_open(config, shared, note)) if distributed.first(lambda: is_run(folder)) else None
         if run is not None and run.done:
             return folder
-        seen = read_json(folder / "look.json") if (folder / "look.json").is_file() else None
+        file = folder / "look.json"
+        seen = distributed.first(lambda: read_json(file) if file.is_file() else None)
         if seen is None:
             seen = first_look(config, budget, shared, progress)
         budget = in_flops(budget, shared, Measured.from_dict(seen["measured"]))
@@ -84,7 +86,7 @@ def auto(
         if config.dry_run:
             return folder
         run = run or stack.enter_context(_open(config, shared, note))
-        write_json(folder / "look.json", seen)
+        distributed.first(lambda: write_json(file, seen))
         _Auto(config, budget, shared, seen, run, progress, note).finish()
     return folder
 
@@ -93,7 +95,8 @@ def _open(config: AutoConfig, shared: TrainConfig, note: Callable[[str], None]) 
     def facts() -> dict[str, Any]:
         return provenance(device=str(resolve_device(config.device)))
 
-    return RunDir.open(config.out, recorded(config, shared), facts, volatile=VOLATILE, note=note)
+    kind = RunDir if distributed.size() == 1 else SharedRun
+    return kind.open(config.out, recorded(config, shared), facts, volatile=VOLATILE, note=note)
 
 
 def why_it_ended(final: dict[str, Any]) -> str:
@@ -110,7 +113,10 @@ def ended_with_start(final: dict[str, Any]) -> bool:
 
 
 class _Auto:
-    """An open auto directory, after its first look."""
+    """An open auto directory, after its first look.
+
+    Of several processes the first one reads and writes its files and decides; all of them train and look.
+    """
 
     def __init__(
         self, config: AutoConfig, budget: Budget, shared: TrainConfig, seen: dict[str, Any], run: RunDir,
@@ -129,16 +135,23 @@ class _Auto:
     def finish(self) -> None:
         """Decide and train until the decision is to stop; then the result."""
         self.run.restore()
+        while (line := distributed.first(self.next)) is not None:
+            if distributed.first(lambda line=line: is_done(self.place(line))):  # type: ignore[misc]
+                self.look_at(line)
+            else:
+                self.train(line)
+        self.result()
+
+    def next(self) -> dict[str, Any] | None:
+        """The decision whose phase is to be trained, or looked at where it has ended; made now where all are done.
+        None: the last decision was to stop."""
         while True:
             lines = read_decisions(self.folder)
-            ended = [line for line in lines if line["training"] and is_done(self.place(line))]
-            for line in ended:
-                self.look_at(line)
-            if lines and lines[-1]["training"] and lines[-1] not in ended:
-                self.train(lines[-1])
-                continue
+            for line in lines:
+                if line["training"] and not (is_done(self.place(line)) and self.is_looked_at(line)):
+                    return line
             if lines and lines[-1]["training"] is None:
-                break
+                return None
             known = self.known(lines)
             choice = decide(known, self.policy, self.gains)
             training = None if choice.option.method == STOP else self.training(choice, lines)
@@ -146,7 +159,6 @@ class _Auto:
             add_decision(self.folder, line)
             self.note(f"decision {len(lines) + 1}: {choice.option.action}, because {choice.why}")
             self.write("running")
-        self.result()
 
     def place(self, line: dict[str, Any]) -> Path:
         """The run directory of a decision's phase."""
@@ -200,26 +212,32 @@ class _Auto:
     def look_file(self, name: str) -> Path:
         return self.folder / "looks" / f"{name}.json"
 
-    def look_at(self, line: dict[str, Any]) -> None:
-        """Rewards of a finished phase's model on the look's prompts: those of its start where it ended with that."""
+    def is_looked_at(self, line: dict[str, Any]) -> bool:
+        """Whether the rewards of a finished phase's model are known: those of its start where it ended with that."""
         path = self.place(line)
         if not self.seen["verified"] or self.look_file(path.name).is_file():
-            return
-        if ended_with_start(read_final(path) or {}):
-            parent = line["training"]["parent"]
-            entry = self.seen["looks"][START] if parent == START else read_json(self.look_file(parent))
-            self._keep_look(path.name, entry | {"ledger": Ledger().as_dict()})
-            return
+            return True
+        if not ended_with_start(read_final(path) or {}):
+            return False
+        parent = line["training"]["parent"]
+        entry = self.seen["looks"][START] if parent == START else read_json(self.look_file(parent))
+        self._keep_look(path.name, entry | {"ledger": Ledger().as_dict()})
+        return True
+
+    def look_at(self, line: dict[str, Any]) -> None:
+        """Rewards of a finished phase's model on the look's prompts."""
+        path = self.place(line)
         self.progress("look", 0, 1, path.name)
         task = load_task(self.shared.task)
-        student = load_model(str(path), "student", resolve(dataclasses.replace(self.shared, method=OFFLINE)), task)
+        plain = resolve(dataclasses.replace(here(self.shared), method=OFFLINE))
+        student = load_model(str(path), "student", plain, task)
         models = Models(task, student, None)
-        left = self.budget.amount - self.spent()
+        left = distributed.first(lambda: self.budget.amount - self.spent())
         entry = rewards_of(
             self.config, self.shared, models, False, self.seen["trained"], self.measured,
             lambda ledger: self.budget.spent(ledger) < left,
         )  # fmt: skip
-        self._keep_look(path.name, entry)
+        distributed.first(lambda: self._keep_look(path.name, entry))
         del models, student
         gc.collect()
 
@@ -274,27 +292,32 @@ class _Auto:
     def _is_over(self, line: dict[str, Any]) -> bool:
         return bool(line["training"]) and is_done(self.place(line))
 
+    def _outcome(self) -> tuple[str, dict[str, Any]]:
+        """(the best model's name, the ledger of everything)."""
+        known = self.known([line for line in read_decisions(self.folder) if line["training"]])
+        parts = self.parts()
+        return known.best.name, {name: sum(part.get(name, 0) for _, part in parts) for name in Ledger().as_dict()}
+
     def result(self) -> None:
         """The best model with its evaluation on held-out prompts, its card, auto.json and the page."""
-        lines = read_decisions(self.folder)
-        known = self.known([line for line in lines if line["training"]])
-        best = known.best.name
+        best, ledger = distributed.first(self._outcome)
         model = self.shared.student if best == START else str(self.folder / "phases" / best)
         c = resolve(dataclasses.replace(
-            self.shared, method=OFFLINE, final_prompts=self.config.final_prompts,
+            here(self.shared), method=OFFLINE, final_prompts=self.config.final_prompts,
             final_samples=self.config.final_samples, eval_divergences=False,
         ))  # fmt: skip
         task = load_task(c.task)
         student = load_model(model, "student", c, task)
-        ledger = {name: sum(part.get(name, 0) for _, part in self.parts()) for name in Ledger().as_dict()}
         everything = Ledger(**ledger)
         evaluator = Evaluator(c, task, student, lazy_expert(c, task, student), self.run, everything, self.progress)
         final = evaluator.final(everything.updates)
-        write_json(self.folder / "ledger.json", ledger)
+        distributed.first(lambda: write_json(self.folder / "ledger.json", ledger))
         self.run.describe(student=student.describe(), best=best)
-        summary = self.write("done", final)
+        summary = distributed.first(lambda: self.write("done", final))
 
         def save(target: Path) -> None:
+            if not distributed.is_main():
+                return
             if best == START:
                 student.save(target)
             else:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from understudy import distributed
 from understudy.config import TrainConfig, resolve
 from understudy.errors import UserError
 from understudy.evaluation import intervals
@@ -20,7 +21,7 @@ from understudy.randomness import seed_from
 from understudy.routes import gains
 from understudy.routes.auto_config import AutoConfig, checked
 from understudy.routes.budget import Budget
-from understudy.routes.look import Measured, Models, fresh_prompts, look
+from understudy.routes.look import Measured, Models, fresh_prompts, here, look
 from understudy.routes.policy import OFFLINE, START, STOP, Known, Node, Policy, Value, decide, methods_for
 from understudy.routes.reserve import GUARD, first_looks, reserve_of
 from understudy.routes.route import RouteConfig
@@ -40,6 +41,7 @@ def first_look(config: AutoConfig, budget: Budget, shared: TrainConfig, progress
 
     UserError: an expert that serves none, a budget below the first phase's price.
     """
+    shared = here(shared)
     task = load_task(shared.task)
     plain = resolve(dataclasses.replace(shared, method=OFFLINE))
     student = load_model(shared.student, "student", plain, task)
@@ -123,9 +125,9 @@ def rewards_of(
         rewards += [float(r.reward or 0) for r in rollouts]
         ledger.eval_seconds = time.perf_counter() - began
         ledger.flops = flops_of(ledger.as_dict(), measured.sizes.student, measured.sizes.expert)
-        if not payable(ledger.as_dict()):
+        if not distributed.agreed(payable(ledger.as_dict())):
             break
-    return {"rewards": rewards, "ledger": ledger.as_dict()}
+    return distributed.agreed({"rewards": rewards, "ledger": ledger.as_dict()})
 
 
 def outline(config: AutoConfig, budget: Budget, seen: dict[str, Any]) -> list[str]:

@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 
 import torch
 
-from understudy.config import Resolved
+from understudy import distributed
+from understudy.config import Resolved, TrainConfig
 from understudy.errors import UserError
 from understudy.experts import load_expert
 from understudy.methods import table
@@ -63,6 +64,17 @@ class Measured:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Measured:
         return cls(Lengths(**data["lengths"]), Sizes(**data["sizes"]), data["paces"], data["ledger"])
+
+
+def here(shared: TrainConfig) -> TrainConfig:
+    """With the devices of this process, where it is one of several."""
+    expert = distributed.device(shared.expert_device) if shared.expert_device else ""
+    return dataclasses.replace(shared, device=distributed.device(shared.device), expert_device=expert)
+
+
+def route_here(config: RouteConfig) -> RouteConfig:
+    """Likewise."""
+    return dataclasses.replace(config, train=here(config.train))
 
 
 def load_models(config: RouteConfig, note: Callable[[str], None]) -> Models:
@@ -121,7 +133,7 @@ def look(config: RouteConfig, models: Models, show: Progress) -> Measured:
         sum(len(p.ids) for p in prompts) / len(prompts), _mean_length(student), _mean_length(expert), max(passed, 0.05)
     )
     show("look", steps, steps, "")
-    return Measured(lengths, sizes, paces, ledger.as_dict())
+    return distributed.agreed(Measured(lengths, sizes, paces, ledger.as_dict()))
 
 
 def fresh_prompts(models: Models, n: int, seed: int, name: str, trained: int, room: int) -> list[Prompt]:
@@ -158,7 +170,11 @@ def _trained(models: Models, phase: Resolved, rollouts: Sequence[Rollout], ledge
     """What an update of `phase` does with these rollouts, without a step."""
     if phase.weight in ("advantage", "passed"):  # their rewards may pull nothing: every row is computed
         phase = dataclasses.replace(phase, weight="one", importance="none", clip=math.inf)
-    labelled = label(rollouts, phase, models.student, models.expert, ledger)
+    spent = Ledger()
+    labelled = label(distributed.share(rollouts), phase, models.student, models.expert, spent)
+    counted = list(spent.as_dict())
+    for name, total in zip(counted, distributed.total([getattr(spent, name) for name in counted])):
+        setattr(ledger, name, getattr(ledger, name) + total)
     still = torch.optim.SGD(models.student.trained().values(), lr=0.0)
     metrics = update(models.student, still, labelled, phase)
     still.zero_grad(set_to_none=True)

@@ -22,9 +22,8 @@ import torch
 
 from understudy import distributed
 from understudy.config import VOLATILE, Resolved, TrainConfig, resolve
-from understudy.errors import UserError
 from understudy.policy import resolve_device
-from understudy.routes.look import Measured, load_models, look
+from understudy.routes.look import Measured, load_models, look, route_here
 from understudy.routes.plan import PlannedPhase, budget_left, plan, usual_total
 from understudy.routes.route import DEFAULTS, RouteConfig, checked, phase_config, recorded, resolved_phases
 from understudy.routes.selection import CARD, START, copy_model, evaluate_start, route_card, select
@@ -32,6 +31,7 @@ from understudy.runs.directory import RunDir, to_stderr
 from understudy.runs.files import read_json, write_json
 from understudy.runs.provenance import provenance
 from understudy.runs.read import is_done, is_run, read_config, read_final, read_ledger, read_provenance, route_file
+from understudy.runs.shared import SharedRun
 from understudy.terminal import Progress, no_progress
 from understudy.training.train import train
 from understudy.types import Ledger
@@ -76,20 +76,22 @@ def train_route(
     (nothing is lost), Interrupted after Ctrl-C.
     """
     config = checked(config)
-    if distributed.size() > 1:
-        raise UserError("route", config.route, "a route runs in one process: start it without torchrun")
+    distributed.join(config.train.processes)
+    if not distributed.is_main():  # the first process reports for all
+        progress, note, announce = no_progress, lambda _: None, lambda _: None
     torch.set_num_threads(config.train.threads)
     folder = Path(config.out)
     with ExitStack() as stack:
-        run = stack.enter_context(_open(config, note)) if is_run(folder) else None
+        begun, planned = distributed.first(lambda: (is_run(folder), route_file(folder).is_file()))
+        run = stack.enter_context(_open(config, note)) if begun else None
         if run is not None and run.done:
             return folder
-        if run is not None and route_file(folder).is_file():
-            made = Plan.from_dict(read_json(route_file(folder)))
+        if run is not None and planned:
+            made = distributed.first(lambda: Plan.from_dict(read_json(route_file(folder))))
         else:
             made = plan_of(config, progress, note)
             run = run or stack.enter_context(_open(config, note))
-            write_json(route_file(folder), {"version": VERSION} | made.to_dict())
+            distributed.first(lambda: write_json(route_file(folder), {"version": VERSION} | made.to_dict()))
         announce(made)
         _Route(config, made, run, progress, note).finish()
     return folder
@@ -99,8 +101,8 @@ def plan_of(config: RouteConfig, progress: Progress, note: Callable[[str], None]
     """Look at the models and plan; nothing is written. config: as `checked` returns it. UserError: it cannot run."""
     phases = resolved_phases(config)
     c = config.train
-    models = load_models(config, note)
-    measured = look(config, models, progress)
+    models = load_models(route_here(config), note)
+    measured = look(route_here(config), models, progress)
     if models.student.device.type != "cpu":  # the first phase loads its own, and memory there is scarce
         del models
         gc.collect()
@@ -127,11 +129,15 @@ def _open(config: RouteConfig, note: Callable[[str], None]) -> RunDir:
     def facts() -> dict[str, Any]:
         return provenance(device=str(resolve_device(config.train.device)))
 
-    return RunDir.open(config.out, recorded(config), facts, volatile=VOLATILE, defaults=DEFAULTS, note=note)
+    kind = RunDir if distributed.size() == 1 else SharedRun
+    return kind.open(config.out, recorded(config), facts, volatile=VOLATILE, defaults=DEFAULTS, note=note)
 
 
 class _Route:
-    """An open route directory, after its plan."""
+    """An open route directory, after its plan.
+
+    Of several processes the first one reads and writes its files and decides; all of them train and look.
+    """
 
     def __init__(
         self, config: RouteConfig, made: Plan, run: RunDir, progress: Progress, note: Callable[[str], None]
@@ -145,22 +151,23 @@ class _Route:
         paths: list[Path] = []
         for index, planned in enumerate(self.plan.phases):
             paths.append(self.phase(index, planned, paths))
-            self._record(paths)
+            distributed.first(lambda: self._record(paths))
             self.run.status("running", step=index + 1, updates=len(self.plan.phases))
-        state = read_json(route_file(self.folder))
+        state = distributed.first(lambda: read_json(route_file(self.folder)))
         if "selection" not in state:
             size = self.plan.measured.sizes.student
-            seen = self.config.train.first_prompt + prompts_seen(paths)
-            state["selection"], state["selection_ledger"] = select(self.config, paths, seen, size, self.progress)
-            write_json(route_file(self.folder), state)
-            self._record(paths)
-        self._result(read_json(route_file(self.folder)), {path.name: path for path in paths})
+            seen = self.config.train.first_prompt + distributed.first(lambda: prompts_seen(paths))
+            chosen = select(route_here(self.config), paths, seen, size, self.progress)
+            state["selection"], state["selection_ledger"] = distributed.agreed(chosen)
+            distributed.first(lambda: write_json(route_file(self.folder), state))
+            distributed.first(lambda: self._record(paths))
+            state = distributed.first(lambda: read_json(route_file(self.folder)))
+        self._result(state, {path.name: path for path in paths})
 
     def phase(self, index: int, planned: PlannedPhase, before: list[Path]) -> Path:
         """Train phase `index`, or what is left of it."""
-        config = phase_training(self.config, self.plan, index, before)
-        path = Path(config.out)
-        _follow(path, config.student)
+        config = distributed.first(lambda: phase_training(self.config, self.plan, index, before))
+        distributed.first(lambda: _follow(Path(config.out), config.student))
         label = f"phase {index + 1} of {len(self.plan.phases)}, {planned.method}"
 
         def show(phase: str, done: int, total: int, note: str) -> None:
@@ -179,16 +186,21 @@ class _Route:
     def _result(self, state: dict[str, Any], paths: Mapping[str, Path]) -> None:
         best = state["selection"]["best"]
         source = next(iter(paths.values())) if best == START else paths[best]
-        facts = read_provenance(source)
+        facts, final, described = distributed.first(
+            lambda: (read_provenance(source), read_final(source) or {}, read_config(source))
+        )
         self.run.describe(**{name: facts[name] for name in ("student", "expert") if name in facts})
-        student, final = None, read_final(source) or {}
+        student = None
         if best == START:
-            student, final = evaluate_start(self.config, self.run, self.progress)
-            write_json(self.folder / "ledger.json", spent_by(state))  # the evaluation has a ledger of its own
-        described = read_config(source) | {"method": self.config.route, "student": self.config.train.student}
+            student, final = evaluate_start(route_here(self.config), self.run, self.progress)
+            # the evaluation has a ledger of its own
+            distributed.first(lambda: write_json(self.folder / "ledger.json", spent_by(state)))
+        described |= {"method": self.config.route, "student": self.config.train.student}
         described |= {"budget": self.plan.total, "updates": self.config.train.updates}
 
         def write(target: Path) -> None:
+            if not distributed.is_main():
+                return
             if student is not None:
                 student.save(target)
             else:
