@@ -29,7 +29,7 @@ class Found:
 
 Check = Callable[[Log], Found | None]
 
-AT_LIMIT_START, AT_LIMIT_MORE, AT_LIMIT = 0.95, 0.3, 0.5
+AT_LIMIT_START, AT_LIMIT_MORE, AT_LIMIT = 0.8, 0.3, 0.5
 SPIKE, SPIKES, SPIKE_HISTORY = 20.0, 3, 50
 KL_START = 3.0
 SHORT = 4  # tokens

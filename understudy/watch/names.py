@@ -43,7 +43,7 @@ _TRL = {
 }
 _TRL_MISSING = {
     "at_limit": "GRPOTrainer, RLOOTrainer and DistillationTrainer log completions/clipped_ratio",
-    "reward": "give the trainer reward_funcs; a reward with weight 0 is logged and not trained on",
+    "reward": "GRPOTrainer and RLOOTrainer log it; the other trainers have none (see understudy eval)",
     "kl_expert": "no trainer logs it apart; in DistillationTrainer the loss is the divergence itself",
     "drift": "set use_vllm=True with vllm_importance_sampling_correction=True; else one model does both",
     "ratio": "set use_vllm=True with vllm_importance_sampling_correction=True; else one model does both",

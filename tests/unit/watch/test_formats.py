@@ -14,6 +14,7 @@ import pytest
 from understudy.errors import UserError
 from understudy.watch.formats import read
 from understudy.watch.log import Log
+from understudy.watch.watch import judge
 
 LOGS = Path(__file__).parent / "logs"
 
@@ -72,11 +73,19 @@ def test_the_console_of_transformers(tmp_path: Path):
     assert dict(log.rows[1].values) == {"loss": 0.25, "grad_norm": 2.0, "lr": 5e-5, "eval_loss": 0.75}
 
 
-def test_the_loss_of_trl_distillation_is_its_divergence(tmp_path: Path):
-    rows = [{"step": i, "loss": 2.0, "completions/clipped_ratio": 0.0, "entropy": 1.0} for i in (1, 2)]
-    path = tmp_path / "trainer_state.json"
-    path.write_text(json.dumps({"log_history": rows}))
-    assert only(path).of("kl_expert").values == [2.0, 2.0]
+def test_the_loss_of_trl_distillation_is_its_divergence():
+    """A real run of DistillationTrainer, beta=1."""
+    log = only(LOGS / "trl_distillation.json")
+    assert log.of("kl_expert").values == log.of("loss").values
+    assert len(log.of("kl_expert")) == 8
+    assert log.samples
+
+
+def test_a_real_run_whose_completions_do_not_end():
+    """GRPOTrainer with an end token that the model rarely writes: 7 of 8 completions reach the limit at the start."""
+    log = only(LOGS / "trl_end_token.json")
+    assert log.of("at_limit").values[:3] == [0.875] * 3
+    assert [f.rule.name for f in judge(log).findings] == ["end-token"]
 
 
 VERL = {
