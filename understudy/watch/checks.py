@@ -35,6 +35,8 @@ KL_START = 3.0
 SHORT = 4  # tokens
 COLLAPSE = 0.5
 """A warning costs less than a stop: the guard stops at a quarter of the start's accuracy, a finding needs a half."""
+HORIZON = 10_000
+"""Updates over which the error is spread where their number is not known. Fixed: so a growing log stays one test."""
 DROP_NOISE = 4.0
 BY_TEST = "by a test with an error of 5% for the whole log"
 BY_NOISE = "beyond the noise of the log; the number of prompts per update allows a test with a stated error"
@@ -204,8 +206,8 @@ def reward_falls(log: Log) -> Found | None:
 
 
 def _alarm(log: Log, series: Series) -> Found | None:
-    rows, was = max(log.updates, len(series)), series.steps[0] - 1
-    guard = Guard(Rules(rows, collapse=COLLAPSE))
+    was = series.steps[0] - 1
+    guard = Guard(Rules(log.updates or HORIZON, collapse=COLLAPSE))
     for i, (step, value) in enumerate(zip(series.steps, series.values)):
         n = log.prompts * (1 if log.tool == "understudy" else max(1, step - was))  # others log means of several updates
         was = step

@@ -97,6 +97,15 @@ def test_a_fall_of_the_reward_is_found_by_the_guards_alarm():
     assert since == 21
 
 
+def test_the_alarm_of_a_log_that_grows_is_one_test():
+    """Catches an error that is spread over the rows so far: then each look would be a new test."""
+    rewards = noisy([0.5] * 20 + [0.04] * 20, 16, 3)
+    whole = findings(log({"reward": rewards}, prompts=16))["reward-falls"][:2]
+    first = min(n for n in range(1, 41) if "reward-falls" in findings(log({"reward": rewards[:n]}, prompts=16)))
+    assert whole == findings(log({"reward": rewards[:first]}, prompts=16))["reward-falls"][:2]
+    assert whole[0] == first
+
+
 def test_without_counts_the_same_fall_is_found_by_its_noise():
     rewards = noisy([0.5] * 20 + [0.0] * 20, 64)
     (step, since, over) = findings(log({"reward": rewards}))["reward-falls"]
