@@ -34,9 +34,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def merged(given: dict[str, Any], start: Mapping[str, Any], default: str) -> dict[str, Any]:
     """`given` with its options of a reward moved into the task. start: fields that a file gave.
 
-    UserError: the file names code (a reward, or a task FILE.py:NAME), and the command line does not.
+    UserError: the file names code (a reward, a task FILE.py:NAME or env:NAME), and the command line does not.
     """
-    if "task" not in given and str(start.get("task", "")).partition(":")[0].strip().endswith(".py"):
+    kind = str(start.get("task", "")).partition(":")[0].strip()
+    if "task" not in given and (kind.endswith(".py") or kind == "env"):
         hint = "is named by the configuration, and would be run: confirm with --task"
         raise UserError("task", start["task"], hint)
     chosen = {name: given.pop(name) for name in HELP if name in given}

@@ -22,6 +22,7 @@ ABOUT = {
     "chain": "a chain of operations modulo a prime",
     "pair": "two tasks in one, to measure forgetting",
     "rg": "any data set of reasoning-gym: `understudy tasks rg`",
+    "env": "a single-turn environment of the package verifiers: env:NAME",
     "data": "your own rows: JSON lines, parquet, csv, the formats of TRL, ShareGPT, Alpaca, verl",
 }
 
@@ -83,6 +84,7 @@ def _config_of(name: str) -> type:
     from understudy.tasks.chain import ChainConfig
     from understudy.tasks.classify import ClassifyConfig
     from understudy.tasks.countdown.config import CountdownConfig
+    from understudy.tasks.environments import EnvConfig
     from understudy.tasks.mixture import PairConfig
     from understudy.tasks.path import PathConfig
     from understudy.tasks.sort import SortConfig
@@ -90,7 +92,7 @@ def _config_of(name: str) -> type:
 
     known: dict[str, type] = {
         "addition": AdditionConfig, "chain": ChainConfig, "classify": ClassifyConfig, "countdown": CountdownConfig,
-        "pair": PairConfig, "path": PathConfig, "sort": SortConfig,
+        "env": EnvConfig, "pair": PairConfig, "path": PathConfig, "sort": SortConfig,
     }  # fmt: skip
     return known.get(name.partition(":")[0], TextConfig)
 
@@ -99,7 +101,9 @@ def _options(config: type) -> dict[str, list[str]]:
     """Option -> (default, what it does)."""
     docs = options.field_docs(config)
     fields = dataclasses.fields(config)
-    return {f.name: [_shown(f.default), docs.get(f.name, "")] for f in fields if f.name != "dataset"}
+    return {
+        f.name: [_shown(f.default), docs.get(f.name, "")] for f in fields if f.name not in ("dataset", "environment")
+    }
 
 
 def _shown(default: Any) -> str:

@@ -15,6 +15,7 @@ from understudy.tasks.addition import AdditionTask
 from understudy.tasks.chain import ChainTask
 from understudy.tasks.classify import ClassifyTask
 from understudy.tasks.countdown import CountdownTask
+from understudy.tasks.environments import EnvTask
 from understudy.tasks.gym import GymTask
 from understudy.tasks.mixture import PairTask
 from understudy.tasks.path import PathTask
@@ -33,6 +34,7 @@ TASKS: dict[str, Callable[[Any], Task]] = {
     "chain": ChainTask.from_spec,
     "pair": lambda spec: PairTask.from_spec(spec, make_task),
     "rg": GymTask.from_spec,
+    "env": EnvTask.from_spec,
     **dict.fromkeys(DATASETS, TextTask.from_spec),
 }
 
@@ -61,10 +63,11 @@ def make_task(text: str, field: str = "task") -> Task:
 
 
 def _named(text: str) -> str:
-    """`rg:NAME,...` (or rg:NAME:...) as `rg:dataset=NAME,...`: there, the first word is the name of a data set."""
+    """`rg:NAME,...` (or rg:NAME:...) as `rg:dataset=NAME,...`: there, the first word is a name; likewise env:NAME."""
+    key = {"rg": "dataset", "env": "environment"}.get(text.partition(":")[0].strip())
     head, _, rest = text.partition(":")
     name = re.match(r"[^,:=]*(?=[,:]|$)", rest)
-    return f"{head}:dataset={name[0]},{rest[name.end() + 1 :]}" if head.strip() == "rg" and name else text
+    return f"{head}:{key}={name[0]},{rest[name.end() + 1 :]}" if key and name else text
 
 
 def load_task(text: str) -> Task:

@@ -42,9 +42,10 @@ class RowsTask(Task):
 
     def __init__(
         self, name: str, rows: Sequence[Row], verify: Verify | None = None, max_new_tokens: int = 256,
-        test_share: float = 0.1,
+        test_share: float = 0.1, test: Sequence[Row] | None = None,
     ) -> None:  # fmt: skip
-        """test_share: of the problems, by a hash of each. verify: None = nothing is graded."""
+        """verify: None = nothing is graded. test: the rows of that split; None = test_share of the problems, by a hash
+        of each."""
         if not name.isidentifier():
             raise UserError("task", name, "must be a name of letters, digits and underscores")
         self.name, self.max_new_tokens = name, max_new_tokens
@@ -53,13 +54,15 @@ class RowsTask(Task):
         self._verify = verify
         if not 0 < test_share < 1:
             raise UserError("test_share", test_share, "must lie in (0, 1)")
-        self._rows: dict[str, dict[str, Row]] = {split: {} for split in self.splits}
-        for i, row in enumerate(rows):
-            key = f"{name} {hashlib.blake2b(_text(row, i).encode(), digest_size=8).hexdigest()}"
-            split = "test" if seed_from("held out", key) / 2**64 < test_share else "train"
-            self._rows[split].setdefault(key, row)
-        for split, held in self._rows.items():
-            if not held:
+        held = _keyed(name, test or ())
+        self._rows: dict[str, dict[str, Row]] = {"train": {}, "test": held}
+        for key, row in _keyed(name, rows).items():
+            if test is None and seed_from("held out", key) / 2**64 < test_share:
+                held[key] = row
+            elif key not in held:
+                self._rows["train"][key] = row
+        for split, found in self._rows.items():
+            if not found:
                 raise UserError("task", name, f"has no problem for {split}: give more rows, or another test_share")
 
     def size(self, split: str) -> int | None:
@@ -131,7 +134,7 @@ class RowsTask(Task):
 
 
 def text_task(name: str, rows: Sequence[Row], verify: Verify | None = None, **options: Any) -> RowsTask:
-    """A task from rows (RowsTask), registered under its name. options: max_new_tokens, test_share."""
+    """A task from rows (RowsTask), registered under its name. options: max_new_tokens, test_share, test."""
     return register(RowsTask(name, rows, verify, **options))
 
 
@@ -188,6 +191,14 @@ def _module(path: Path, field: str, text: str) -> Any:
     finally:
         sys.path.remove(str(path.resolve().parent))
     return module
+
+
+def _keyed(name: str, rows: Sequence[Row]) -> dict[str, Row]:
+    """The first row of each problem by its key."""
+    out: dict[str, Row] = {}
+    for i, row in enumerate(rows):
+        out.setdefault(f"{name} {hashlib.blake2b(_text(row, i).encode(), digest_size=8).hexdigest()}", row)
+    return out
 
 
 def _makes(value: Any) -> bool:
