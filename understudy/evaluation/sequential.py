@@ -172,4 +172,4 @@ class PairedTest:
 def _log_mean(log_k: Any) -> float:
     """The log of the mean of exp(log_k)."""
     top = float(log_k.max())
-    return top + math.log(float(np.exp(log_k - top).mean()))
+    return top + math.log(float(np.add.reduce(np.exp(log_k - top))) / len(log_k))

@@ -22,7 +22,7 @@ SET = ("prompts_per_update=4", "max_new_tokens=16", "warmup=2")
 
 
 def config(out: Path, **changes: Any) -> AutoConfig:
-    fields = {"student": STUDENT, "expert": "solver", "task": "coin", "budget": "updates=40", "set": SET,
+    fields = {"student": STUDENT, "expert": "solver", "task": "coin", "budget": "updates=24", "set": SET,
               "look_prompts": 16, "final_prompts": 4, "final_samples": 1, "out": str(out), "device": "cpu"}  # fmt: skip
     return AutoConfig(**(fields | changes))
 
@@ -73,7 +73,7 @@ def test_what_it_leaves(tmp_path: Path) -> None:
     assert set(read_ledger(out)) == set(LEDGER_AXES)
     looks = {n["name"]: n["look"]["mean"] for n in summary["nodes"]}
     assert looks[summary["best"]] == max(looks.values())
-    assert summary["spent"] <= 1.1 * 40
+    assert summary["spent"] <= 1.1 * 24
     assert (out / "final" / "README.md").read_text().count("## Decisions") == 1
     before = (out / "auto.json").stat().st_mtime_ns
     assert auto(config(tmp_path / "a")) == out  # a finished one is returned

@@ -97,7 +97,7 @@ class Row:
 
 def right(digits: str) -> Floats:
     """Right completions per prompt."""
-    return np.array([int(c) for c in digits], dtype=float)
+    return np.frombuffer(digits.encode(), np.uint8).astype(float) - ord("0")
 
 
 def read(path: Path) -> list[Row]:
