@@ -115,7 +115,7 @@ def usual(method: Method, student: Student, lora_rank: int) -> Usual:
 
 def filled(config: Any, room: int = 0) -> dict[str, Any]:
     """FIELDS of a resolved training, those that are None with their values. room: tokens of a completion, if known."""
-    student = describe(config.student)
+    student = describe(config.student, config.out)
     row = usual(config, student, config.lora_rank)
     values: dict[str, Any] = {
         "lr": row.lr, "schedule": row.schedule, "warmup": min(round(row.warmup * config.updates), 50),
@@ -167,7 +167,7 @@ def reasons(config: Any, left_open: Collection[str]) -> list[str]:
     left_open: the fields of FIELDS that the user did not give. [] where nothing is worth a line.
     """
     given = {name: name not in left_open for name in FIELDS}
-    student = describe(config.student)
+    student = describe(config.student, config.out)
     row = usual(config, student, config.lora_rank)
     out = []
     if given["lr"] and not 1 / FAR <= config.lr / row.lr <= FAR and config.lr > 0:
@@ -196,20 +196,24 @@ def reasons(config: Any, left_open: Collection[str]) -> list[str]:
 # ---------------------------------------------------------------- what a student's name says
 
 
-def describe(name: str, depth: int = 20) -> Student:
-    """The student that a name stands for: `scratch:...`, a folder, a run of ours (its student counts), a hub id."""
+def describe(name: str, out: str = "", depth: int = 20) -> Student:
+    """The student that a name stands for: `scratch:...`, a folder, a run of ours (its student counts), a hub id.
+
+    out: run directory of the training. A student in the same folder is a run that does not exist yet, and no hub id.
+    """
     new = Student(False, math.nan, 0)
     if name.startswith("scratch") or not name:
         return new
     folder = Path(name)
     run = next((p for p in (folder, folder.parent, folder.parent.parent) if _run_student(p)), None)
     if os.path.isdir(folder) and run is not None and depth:
-        begun = describe(_run_student(run), depth - 1)
+        begun = describe(_run_student(run), str(run), depth - 1)
         own = _model(folder)
         return Student(begun.pretrained, own.weights if own.weights == own.weights else begun.weights, own.vocabulary)
     if os.path.isdir(folder):
         return _model(folder)
     is_hub_id = re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None and not name.startswith(".")
+    is_hub_id = is_hub_id and Path(name).parts[0] != next(iter(Path(out).parts), "")
     return Student(
         is_hub_id, math.nan, 0
     )  # no such folder: a run that does not exist yet, or a mistake that is refused

@@ -51,6 +51,7 @@ def test_what_a_name_says(tmp_path: Path) -> None:
     assert defaults.describe(f"{of_scratch}/final") == says[of_scratch]
     assert defaults.describe("Qwen/Qwen2.5-0.5B").pretrained
     assert math.isnan(defaults.describe("Qwen/Qwen2.5-0.5B").weights)
+    assert not defaults.describe("d/base", out="d/sft-0").pretrained, "a run of the same comparison, not made yet"
     for name in ("scratch", "scratch:width=64,layers=2", str(tmp_path / "not-yet"), ""):
         assert not defaults.describe(name).pretrained, name
 
