@@ -258,6 +258,10 @@ class Task(ABC):
         """Completions that experts have written for a train prompt; () if there are none."""
         return ()
 
+    def demonstration(self, prompt: Prompt) -> str:
+        """A completion of a prompt of any split, to measure a loss on; "" = none is known."""
+        return ""
+
     def recorded_texts(self, most: int) -> Sequence[str]:
         """Up to `most` of the completions that `traces` gives, evenly over the train prompts; () if none were read."""
         return ()

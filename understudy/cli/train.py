@@ -144,7 +144,8 @@ def _summary(path: Path) -> list[str]:
     lines = []
     for split, outcome in final.get("splits", {}).items():
         if outcome["sampled"] is None:
-            lines.append(f"{split}: no accuracy, the task has no answers ({len(outcome['keys'])} prompts)")
+            loss = f"loss on held-out completions {outcome['loss']:.3f} nats per token; " if "loss" in outcome else ""
+            lines.append(f"{split}: {loss}no accuracy, the task has no answers ({len(outcome['keys'])} prompts)")
             continue
         i = intervals.bootstrap_prompts(outcome["sampled"])
         line = f"{split}: sampled accuracy {i.value:.3f} [{i.low:.3f}, {i.high:.3f}]"

@@ -20,6 +20,7 @@ from understudy.evaluation.sampled import (
     sequence_kl,
     splits_of,
 )  # fmt: skip
+from understudy.experts.recorded import as_rollouts
 from understudy.policy import Policy
 from understudy.protocols import Expert, Task
 from understudy.runs.directory import RunDir
@@ -51,6 +52,7 @@ class Evaluator:
         self.latest = ""
         """The accuracy that was measured last, for the progress."""
         self._experts: dict[tuple[str, int, int], Sampled | None] = {}
+        self._losses: dict[str, float] = {}
 
     @cached_property
     def expert(self) -> Expert | None:
@@ -72,7 +74,7 @@ class Evaluator:
         for i, split in enumerate(names):
             self.show("final evaluation", i, len(names), split)
             student, table = self._evaluate(step, split, c.final_prompts, c.final_samples, SHOWN_LAST)
-            splits[split] = student.outcome()
+            splits[split] = student.outcome() | ({"loss": self._losses[split]} if split in self._losses else {})
             expert = self._expert_on(split, c.final_prompts, c.final_samples)
             if expert is not None:
                 experts[split] = expert.outcome()
@@ -91,17 +93,21 @@ class Evaluator:
             expert = self._expert_on(split, n, k)
         with self._shown(n, split, "divergences"):
             table = self._divergences(student, expert)
+        if not student.graded and (loss := self._loss(prompts)) is not None:
+            self._losses[split] = loss
         self._keep_samples(step, split, student, expert, shown)
         self.ledger.eval_seconds += time.perf_counter() - began
         record = {"kind": "eval", "step": step, "split": split} | student.summary(self.task.keywords)
         for name in ("kl_student_expert", "kl_expert_student"):
             record[name] = sum(table[name]) / len(table[name]) if name in table else None
+        if not student.graded:
+            record["held_out_loss"] = self._losses.get(split)
         record["expert"] = expert.summary(self.task.keywords) if expert is not None else None
         self.run.log(record | {"ledger": self.ledger.as_dict()})
-        name = "accuracy" if student.graded else "kl_student_expert"
-        value = record["sampled"] if student.graded else record[name]
-        if value is not None:
-            self.latest = f"{name.replace('_', ' ')} {value:.2f} (update {step}, {split})"
+        names = {"sampled": "accuracy", "held_out_loss": "held-out loss", "kl_student_expert": "KL(student, expert)"}
+        name = next((name for name in names if record.get(name) is not None), "")
+        if name:
+            self.latest = f"{names[name]} {record[name]:.2f} (update {step}, {split})"
         if (seconds := time.perf_counter() - began) >= LONG:
             self.show("evaluation", n, n, f"{self.latest}, {duration(seconds)}")
         return student, table
@@ -144,6 +150,15 @@ class Evaluator:
             first = [r for r in expert.rollouts if r.sample == 0]
             out["kl_expert_student"] = self._divergence(self.expert, self.student, first)
         return out
+
+    def _loss(self, prompts: list[Prompt]) -> float | None:
+        """Nats per token of held-out completions, one per prompt that has one: what is measured without a verifier."""
+        named = [(p, 0, text) for p in prompts if (text := self.task.demonstration(p))]
+        if not named:
+            return None
+        known = as_rollouts(self.student, named, self.room)
+        scores = distributed.spread(lambda part: [-float(x.double().sum()) for x in self.student.score(part)], known)
+        return sum(scores) / sum(len(r.ids) for r in known)
 
     def _divergence(self, first: Any, second: Any, rollouts: list[Rollout]) -> list[float]:
         return distributed.spread(lambda part: sequence_kl(first, second, part), rollouts)

@@ -57,25 +57,29 @@ class RecordedExpert(Expert):
                 raise UserError("samples_per_prompt", samples, hint)
             order = generator("recorded", seed, p.key).permutation(len(traces))
             named += [(p, s, traces[int(order[s])]) for s in range(samples)]
-        student, usual = self.student, self.student.tokenizer.eos_token_id
-        if usual not in student.end_ids:
-            usual = student.end_ids[0]
-        bare = [self._bare(p, text) for p, _, text in named]
-        ids = student.continuations([p for p, _, _ in named], [text for text, _ in bare])
-        out = []
-        for (p, s, _), (text, end), body in zip(named, bare, ids):
-            ended = len(body) < max_new_tokens
-            whole = (*body, usual if end is None else end) if ended else tuple(body[:max_new_tokens])
-            shown = text if ended else student.decode([whole])[0]
-            out.append(Rollout(p, s, whole, (math.nan,) * len(whole), ended, shown, "expert"))
-        return out
+        return as_rollouts(self.student, named, max_new_tokens)
 
-    def _bare(self, prompt: Prompt, text: str) -> tuple[str, int | None]:
-        """(the trace without the tag of a thought that is open already and without an end in words, that end)."""
-        assert self.student is not None
-        student = self.student
-        text, end = tokens.without_end(student.tokenizer, student.end_ids, text)
-        return tokens.without_opening(tokens.rendered(student.tokenizer, prompt, student.name), text), end
+
+def as_rollouts(student: Policy, named: Sequence[tuple[Prompt, int, str]], max_new_tokens: int) -> list[Rollout]:
+    """Recorded texts, each with its prompt and number, as completions in the tokens of a student."""
+    usual = student.tokenizer.eos_token_id
+    if usual not in student.end_ids:
+        usual = student.end_ids[0]
+    bare = [_bare(student, p, text) for p, _, text in named]
+    ids = student.continuations([p for p, _, _ in named], [text for text, _ in bare])
+    out = []
+    for (p, s, _), (text, end), body in zip(named, bare, ids):
+        ended = len(body) < max_new_tokens
+        whole = (*body, usual if end is None else end) if ended else tuple(body[:max_new_tokens])
+        shown = text if ended else student.decode([whole])[0]
+        out.append(Rollout(p, s, whole, (math.nan,) * len(whole), ended, shown, "expert"))
+    return out
+
+
+def _bare(student: Policy, prompt: Prompt, text: str) -> tuple[str, int | None]:
+    """(the trace without the tag of a thought that is open already and without an end in words, that end)."""
+    text, end = tokens.without_end(student.tokenizer, student.end_ids, text)
+    return tokens.without_opening(tokens.rendered(student.tokenizer, prompt, student.name), text), end
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,9 @@ def _evaluation(config: Mapping[str, Any], final: Mapping[str, Any]) -> list[str
     experts = final.get("expert") or {}
     graded = {split: outcome for split, outcome in final.get("splits", {}).items() if outcome["sampled"] is not None}
     if not graded:
-        return ["The task has no answers: accuracy was not measured."]
+        out = ["The task has no answers: accuracy was not measured."]
+        losses = {split: o["loss"] for split, o in final.get("splits", {}).items() if "loss" in o}
+        return out + [f"Loss on held-out completions, {s}: {loss:.3f} nats per token." for s, loss in losses.items()]
     for split, outcome in graded.items():
         i = intervals.bootstrap_prompts(outcome["sampled"])
         greedy = outcome.get("greedy")

@@ -58,6 +58,9 @@ class RewardTask(Task):
     def traces(self, prompt: Prompt) -> tuple[str, ...]:
         return self.inner.traces(prompt)
 
+    def demonstration(self, prompt: Prompt) -> str:
+        return self.inner.demonstration(prompt)
+
     def recorded_texts(self, most: int) -> Sequence[str]:
         return self.inner.recorded_texts(most)
 

@@ -43,6 +43,7 @@ class TextTask(Task):
         self._items = self._loader.splits()
         self._template = c.template or ("chat" if name == OWN and self._are_conversations() else "plain")
         self._traces: dict[str, tuple[str, ...]] = {}
+        self._demonstrations: dict[str, str] = {}
         self.dropped = self._loader.dropped
         self.splits: tuple[str, ...] = tuple(self._items)
         self.stop: tuple[str, ...] = c.stops
@@ -224,6 +225,13 @@ class TextTask(Task):
         if not self._traces:
             self._traces = {i.fingerprint(): i.traces for i in self._items.get("train", [])}
         return self._traces.get(str(prompt.data["problem"]), ())
+
+    def demonstration(self, prompt: Prompt) -> str:
+        """As Task.demonstration: the first trace of the problem."""
+        if not self._demonstrations:
+            every = (i for items in self._items.values() for i in items)
+            self._demonstrations = {i.fingerprint(): i.traces[0] if i.traces else "" for i in every}
+        return self._demonstrations.get(str(prompt.data["problem"]), "")
 
     def check_traces(self) -> None:
         """UserError unless every train problem has a trace."""

@@ -72,6 +72,9 @@ def test_methods_without_rewards(
     assert final["splits"]["test"]["greedy"] is None
     assert all(line["reward"] is None for line in read_metrics(path, "train"))
     assert all(line["sampled"] is None and line["length"] > 0 for line in read_metrics(path, "eval"))
+    losses = [line["held_out_loss"] for line in read_metrics(path, "eval")]
+    assert losses[-1] == final["splits"]["test"]["loss"]
+    assert 0 < losses[-1] < losses[0] or method != "sft", "nats per token of the held-out completions"
     assert bool(final["divergences"]) == (expert == MODEL)
     assert "accuracy was not measured" in (path / "final/README.md").read_text()
     if method not in ("sft", "opd_full"):
