@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from tools.markdown import table
+from understudy.evaluation.completions import COMPLETIONS, RESULTS
 from understudy.evaluation.intervals import Interval, bootstrap_seeds_prompts, paired_difference
 from understudy.evaluation.numbers import points, with_interval
 from understudy.recipes.smollm2_arithmetic import (
@@ -61,9 +62,9 @@ def read(root: Path, folder: Path, name: str) -> Result | None:
 
 def measured(folder: Path) -> tuple[np.ndarray, np.ndarray] | None:
     """(sampled, greedy) rewards of an evaluation by problem; None where it has not finished."""
-    if not is_done(folder):
+    if not (folder / RESULTS).is_file():
         return None
-    lines = (folder / "completions.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = (folder / COMPLETIONS).read_text(encoding="utf-8").splitlines()
     rows = sorted((json.loads(line) for line in lines), key=lambda row: row["key"])
     sampled, greedy = (
         np.array([row["reward"] for row in rows if row["kind"] == kind], dtype=float) for kind in ("sampled", "greedy")
@@ -87,7 +88,7 @@ def page(root: Path) -> str:
         "## Accuracy",
         accuracy(root, runs),
     ]
-    parts += ["## Differences", differences(runs), "## What it was", settings(), "## Again", AGAIN]
+    parts += ["## Differences", differences(root, runs), "## What it was", settings(), "## Again", AGAIN]
     return "\n\n".join(parts) + "\n"
 
 
@@ -143,8 +144,18 @@ def spent(results: Sequence[Result]) -> str:
     return f"{np.mean([r.flops for r in results]):.1e}"
 
 
-def differences(runs: dict[tuple[str, str], dict[int, Result]]) -> str:
+def differences(root: Path, runs: dict[tuple[str, str], dict[int, Result]]) -> str:
     rows = []
+    base = measured(root / "measures/base-test")
+    if base:
+        other, other_greedy = measured(root / "measures/base-other") or (None, None)
+        start = Result(base[0], base[1], other, other_greedy, 0.0)
+        expert = read(root, root / "expert", "expert")
+        made = {(SELF, "the expert itself"): {0: expert}} if expert else {}
+        for (label, route), found in {**made, **runs}.items():
+            pair = found, dict.fromkeys(found, start)
+            cells = [shown(contrast(*pair, kind)) for kind in ("sampled", "greedy", "other")]
+            rows.append((label, f"{route} minus the model before training", *cells))
     for label in LABELS:
         for a, b in (("opd_full", "sft"), ("sft+opd_full", "sft"), ("auto", "sft"), ("auto", "opd_full")):
             pair = runs.get((label, a), {}), runs.get((label, b), {})

@@ -14,7 +14,6 @@ from typing import Any
 
 from understudy.config import TrainConfig, resolve
 from understudy.errors import UserError
-from understudy.evaluation.completions import RESULTS
 from understudy.experiments.jobs import run_all
 from understudy.experiments.plan import Plan, run_plan
 from understudy.methods.price import Lengths, Sizes, flops_per_update
@@ -57,7 +56,7 @@ def run_local(config: RunConfig, paths: Mapping[str, str]) -> int:
     with Board(total_jobs=len(jobs)) as board:
         run_all(jobs, config.workers, board.show)
     for job in jobs:
-        found = read_json(Path(job.out) / RESULTS)["measures"]
+        found = read_json(Path(job.out))["measures"]
         values = ", ".join(f"{name} {m['value']:.3f} [{m['low']:.3f}, {m['high']:.3f}]" for name, m in found.items())
         console.print(f"{job.name}: {values}", markup=False)
     return 0

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from understudy.config import TrainConfig
+from understudy.evaluation.completions import RESULTS
 from understudy.evaluation.config import EvalConfig
 from understudy.experiments.job import Job, Note, training
 from understudy.experiments.plan import Plan, PlannedRun, auto_run, route_run, slug
@@ -113,7 +114,7 @@ def measures(plan: Plan, scale: Scale) -> list[Job]:
 def _measure(scale: Scale, name: str, model: str, task: str, prompts: int) -> Job:
     out = str(scale.out / "measures" / name)
     config = EvalConfig(model=model, task=task, prompts=scale.times(prompts, 4), samples=1, out=out)
-    return Job(f"measure {name}", measure, (config,), out)
+    return Job(f"measure {name}", measure, (config,), str(Path(out) / RESULTS))
 
 
 def measure(config: EvalConfig, progress: Progress, note: Note) -> None:
