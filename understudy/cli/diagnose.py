@@ -46,7 +46,7 @@ def diagnose_command(args: Sequence[str]) -> int:
     try:
         with Board(quiet=config.json) as board:
             if config.dry_run:
-                announce(plan := planned(config, board.progress))
+                plan = planned(config, board.progress, announce)
                 if config.json:
                     print(json.dumps(plan.to_dict()))
                 return 0

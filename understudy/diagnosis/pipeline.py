@@ -83,9 +83,9 @@ def _finished(directory: Path, config: DiagnoseConfig) -> Diagnosis:
     return recommended(dataclasses.replace(result, costs=costs, setting=result.setting | _machine(config)))
 
 
-def planned(config: DiagnoseConfig, progress: Progress) -> Plan:
-    """What `run` would do and cost; nothing is written. UserError: as there."""
-    return _opened(config, progress).plan
+def planned(config: DiagnoseConfig, progress: Progress, announce: Announce = silent) -> Plan:
+    """What `run` would do and cost; nothing is written. announce, UserError: as there."""
+    return _opened(config, progress, announce).plan
 
 
 @dataclass(frozen=True)
@@ -99,28 +99,30 @@ class _Opened:
     plan: Plan
 
 
-def _opened(config: DiagnoseConfig, progress: Progress) -> _Opened:
+def _opened(config: DiagnoseConfig, progress: Progress, announce: Announce) -> _Opened:
     torch.set_num_threads(1)
     offline = full_training(config, "sft")
     progress("loading", 0, 1, "models")
     setting, online, loading = _loaded(config, offline)
+    plan = beforehand(config, setting, offline, online)
+    if plan is not None:
+        announce(plan)  # which may end it here, before anything is sampled
     progress("preflight", 0, 1, "")
     checks = preflight(setting, config.expert)
     block(checks)
-    plan = beforehand(config, setting, offline, online)
     if plan is None:
         progress("plan", 0, 1, "a look at a few completions")
         prompts, _ = draw_prompts(setting, LOOK, 0)
         plan = make(config, setting, offline, online, look(setting, prompts, loading))
+        announce(plan)
     return _Opened(setting, offline, online, checks, plan)
 
 
 def _diagnosed(
     config: DiagnoseConfig, progress: Progress, note: Callable[[str], None], announce: Announce
 ) -> Diagnosis:  # fmt: skip
-    begun = _opened(config, progress)
+    begun = _opened(config, progress, announce)
     setting, offline, online, checks, plan = begun.setting, begun.offline, begun.online, begun.checks, begun.plan
-    announce(plan)
     if not plan.fits:
         note(f"budget {config.budget} {plan.refusal}")
 

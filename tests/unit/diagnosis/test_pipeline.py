@@ -179,7 +179,8 @@ def test_a_budget_without_pilots_is_refused_before_a_token_is_sampled(
     for name, value in OPTIONS.items():
         words += [f"--{name.replace('_', '-')}", *(value if isinstance(value, tuple) else [str(value)])]
     with monkeypatch.context() as patch:
-        patch.setattr("understudy.diagnosis.pipeline.look", lambda *_: pytest.fail("it has sampled"))
+        for name in ("look", "preflight"):
+            patch.setattr(f"understudy.diagnosis.pipeline.{name}", lambda *_: pytest.fail("it has sampled"))
         assert main([*words, "--budget", "5%"]) == 2
     output = capsys.readouterr()
     advised = re.search(r"error: budget: 5%: buys no pilots.* with --budget (\d+%) they fit", output.err)
