@@ -11,6 +11,7 @@ import importlib
 import inspect
 import json
 import sys
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -63,7 +64,8 @@ class Environment:
             "prompt": row["prompt"], "completion": written, "answer": row.get("answer", ""),
             "task": row.get("task", "default"), "info": row.get("info") or {}, "example_id": row.get("example_id", 0),
         }  # fmt: skip
-        state: dict[str, Any] = known | {"input": row, "responses": [], "turn": 1, "timing": {}, "trajectory": []}
+        state: dict[str, Any] = known | {"input": row, "responses": [], "turn": 1, "trajectory": []}
+        state["timing"] = defaultdict(float)  # rubrics add their own milliseconds
         parameters = inspect.signature(self.rubric.score_rollout).parameters
         if "prompt" in parameters:  # up to 0.1.7
             score = await self.rubric.score_rollout(**known, state=state)
