@@ -140,13 +140,14 @@ def at_share(row: Row, name: str, share: float) -> State:
     if share > 0.97 or not trained.looks:
         return State(trained.end.accuracy, trained.end.shares("fresh"), name)
     step = share * trained.updates
-    first, last = (lambda of: (of.accuracy, of.shares("fresh")))(trained.end), None
-    _, digits = min(trained.looks, key=lambda look: abs(look[0] - step))
-    near = right(digits)
-    last = float(np.mean([right(d).mean() for s, d in trained.looks if abs(s - step) <= 0.15 * trained.updates]))
-    # one sample per prompt of a look says little about a prompt: the end's profile, moved to the look's mean
-    moved = np.clip(first[1] + (last - first[1].mean()), 0.0, 1.0)
-    return State(last, moved if len(moved) else near, name)
+    fresh = trained.end.shares("fresh")
+    near = [right(d).mean() for at, d in trained.looks if abs(at - step) <= 0.15 * trained.updates]
+    if not near:
+        near = [right(min(trained.looks, key=lambda look: abs(look[0] - step))[1]).mean()]
+    # Looks are at training prompts, one sample each: they say how far the end is, not what the test prompts give, and
+    # little about a single prompt.
+    behind = float(np.mean(near)) - float(fresh.mean())
+    return State(min(1.0, max(0.0, trained.end.accuracy + behind)), np.clip(fresh + behind, 0.0, 1.0), name)
 
 
 def fixed(row: Row, route: str) -> float:

@@ -17,7 +17,17 @@ import numpy as np
 from understudy.calibrate.bank.rows import Row, Trained
 from understudy.calibrate.fit import fit
 from understudy.calibrate.records import Record
-from understudy.diagnosis.forecast.analogs import FIRST, HARM, ROUTES, SHIFTED, Analogs, Case, Floats, mean_best
+from understudy.diagnosis.forecast.analogs import (
+    FIRST,
+    HARM,
+    ROUTES,
+    SHIFTED,
+    Analogs,
+    Case,
+    Floats,
+    favourite,
+    mean_best,
+)
 from understudy.diagnosis.forecast.features import features
 from understudy.diagnosis.forecast.judge import draws
 from understudy.diagnosis.forecast.model import VerdictModel, load
@@ -142,9 +152,9 @@ class Judged:
     """Draws of ROUTES and of FIRST."""
 
     def choose(self, names: Sequence[str] = ROUTES) -> str:
-        """The route with the largest expected accuracy among those that were trained."""
+        """The route that a diagnosis recommends among those that were trained."""
         known = self.case.reached()
-        return max((n for n in names if math.isfinite(known[n])), key=lambda n: float(self.seen[n].mean()))
+        return favourite({n: float(self.seen[n].mean()) for n in names if math.isfinite(known[n])})
 
 
 def judged(analogs: Analogs, records: Sequence[Record], fit_again: bool = True) -> list[Judged]:

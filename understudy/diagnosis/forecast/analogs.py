@@ -42,6 +42,9 @@ SHIFTED: tuple[str, ...] = (FIRST, "sft", "gkd", "sft+opd", "sft+gkd")
 OFFLINE_ONLY = frozenset({FIRST, "sft"})
 ROUTES: tuple[str, ...] = ("nothing", "sft", "opd", "gkd", "sft+opd", "sft+gkd")
 """The routes that a recommendation chooses from. `opd`: the online method of this expert."""
+PREFERRED, LEAD = "sft+gkd", 0.06
+"""The fixed route with the least regret on the bank; another one must be expected to end this far above it. With a lead
+of 0 the advice has twice the regret of always taking the preferred route (`understudy calibrate fit-routes`)."""
 HARM = 0.02
 """A model that ends more than this below its start is harmed."""
 
@@ -181,6 +184,12 @@ class Analogs:
         if not out.cases:
             raise UserError("routes", "", "holds no case: fit it again")
         return out
+
+
+def favourite(means: Mapping[str, float]) -> str:
+    """Of routes with these expected accuracies: the highest, or PREFERRED where it is at most LEAD below."""
+    top = max(means, key=lambda name: means[name])
+    return PREFERRED if means.get(PREFERRED, -1.0) >= means[top] - LEAD else top
 
 
 @cache

@@ -2,7 +2,8 @@
 
 The forecast gives points of (S, O), the accuracies of SFT and of online training; known cases turn each point into
 accuracies of all routes at the same FLOPs (analogs.py). The advised route has the highest mean, and so the least
-expected regret, the mean over the points of the best route's accuracy minus its own. No training is advised at the
+expected regret, the mean over the points of the best route's accuracy minus its own; the route that is best on average
+is advised unless another one leads it clearly. No training is advised at the
 headroom gate, and where the best route is expected to gain less than is worth a training.
 
 Without a reward nothing is forecast here: the advice is the route that gained most in the known cases.
@@ -18,6 +19,7 @@ import numpy as np
 
 from understudy.diagnosis import cost as costs
 from understudy.diagnosis.codec import finite
+from understudy.diagnosis.forecast import analogs as cases_
 from understudy.diagnosis.forecast.analogs import FIRST, HARM, ROUTES, Analogs, Floats, load, mean_best
 from understudy.diagnosis.forecast.features import features
 from understudy.diagnosis.forecast.judge import draws, interval, no_headroom
@@ -115,7 +117,8 @@ def _choice(means: Mapping[str, float], verdict: Verdict, gated: bool) -> str:
     top = max(trained.values())
     if top - means["nothing"] < (MARGIN if verdict.answer == NEITHER else LEAST):
         return "nothing"
-    return next(name for name, mean in trained.items() if mean >= top - TIE)
+    best = cases_.favourite(trained)
+    return best if best == cases_.PREFERRED else next(name for name, mean in trained.items() if mean >= top - TIE)
 
 
 def _second(chosen: str, means: Mapping[str, float], online: str | None) -> str:
