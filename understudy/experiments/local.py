@@ -11,13 +11,17 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from multiprocessing.connection import wait
 from typing import Any
 
-from understudy.errors import UserError
+from understudy.errors import Interrupted, UserError
 from understudy.experiments.job import Job, attempt
+from understudy.runs.lock import Lock
 from understudy.terminal import JobProgress
 
 ENDED = "ended"
+PATIENCE = 60.0
+"""Seconds that a child which was asked to stop has to save; then it is killed."""
 
 
 class ThisProcess:
@@ -85,40 +89,64 @@ class Processes:
         return [(n, UserError("run", n, hint.format(self.running.pop(n).exitcode))) for n in silent]
 
     def close(self) -> None:
-        """Ask every running child once to save and stop; wait for it."""
+        """Ask every running child once to save and stop, and wait for it. None is left: one that takes longer than
+        PATIENCE is killed, all of them are after another Ctrl-C or SIGTERM."""
         for child in self.running.values():
             if child.exitcode is None and child.pid:
                 os.kill(child.pid, signal.SIGINT)
-        for child in self.running.values():
-            child.join(timeout=60)
+        until = time.monotonic() + PATIENCE
+        try:
+            for child in self.running.values():
+                child.join(timeout=max(0.0, until - time.monotonic()))
+        finally:  # otherwise the end of this process would wait for them without a limit
+            for child in self.running.values():
+                if child.exitcode is None:
+                    child.kill()
 
 
 @contextmanager
 def _interrupt_deferred() -> Iterator[None]:
-    """Ctrl-C within the block takes effect at its end."""
+    """Ctrl-C or SIGTERM within the block takes effect at its end."""
     if threading.current_thread() is not threading.main_thread():  # signals reach the main thread alone
         yield
         return
     received: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _: received.append(number))
+    before = {n: signal.signal(n, lambda n, _: received.append(n)) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     if received:
-        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(received[0])
+
+
+def _stop(number: int, _: object) -> None:
+    raise Interrupted("the same command resumes from what was saved", number)
+
+
+def _end_with(parent: Any, messages: Any) -> None:
+    """Wait for the end of the process of Processes, also by kill -9; then save and stop, as after SIGTERM."""
+    wait([parent.sentinel])
+    messages.cancel_join_thread()  # nobody reads them
+    Lock.announce_stop()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(PATIENCE)
+    os._exit(128 + signal.SIGTERM)
 
 
 def _child(job: Job, messages: Any) -> None:
     # in its own process group: Ctrl-C reaches the parent alone, which asks each child once (asked twice, it stops
     # without saving)
     os.setpgid(0, 0)
-    last, parent = 0.0, mp.parent_process()  # the process of Processes, not the server that this one was forked from
+    for number in (signal.SIGINT, signal.SIGTERM):  # also where the parent runs in the background of a shell
+        signal.signal(number, _stop)
+    if (parent := mp.parent_process()) is not None:  # not the server that this one was forked from
+        threading.Thread(target=_end_with, args=(parent, messages), daemon=True).start()
+    last = 0.0
 
     def progress(phase: str, done: int, total: int, note: str) -> None:
         nonlocal last
-        if parent is not None and not parent.is_alive():  # it was killed: save and stop, as after Ctrl-C
-            os.kill(os.getpid(), signal.SIGTERM)
         if (now := time.monotonic()) - last > 0.3 or done == total:
             last = now
             messages.put((job.name, phase, done, total, note))

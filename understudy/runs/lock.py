@@ -19,6 +19,8 @@ except ImportError:  # no advisory locks on this system (Windows): a second writ
 class Lock:
     """An exclusive lock on a file. The system frees it when the process ends, even when it is killed."""
 
+    STOPPING = 60.0
+    """Seconds that `acquire` waits for a process which has announced that it saves and ends."""
     _held: ClassVar[weakref.WeakSet[Lock]] = weakref.WeakSet()
 
     def __init__(self, path: Path) -> None:
@@ -28,14 +30,15 @@ class Lock:
     def acquire(self, timeout: float = 1.0) -> None:
         """Take the lock, or raise UserError that names the process that holds it. `timeout` in seconds."""
         handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
-        deadline = time.monotonic() + timeout
+        now = time.monotonic()
+        deadline, patience = now + timeout, now + max(timeout, self.STOPPING)
         while fcntl is not None:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    owner = os.pread(handle, 32, 0).decode("ascii", "replace").strip() or "unknown"
+                owner, *stopping = os.pread(handle, 32, 0).decode("ascii", "replace").split() or ["unknown"]
+                if time.monotonic() >= (patience if stopping else deadline):
                     os.close(handle)
                     hint = f"in use by process {owner}; wait for it to end, or choose another folder"
                     raise UserError("out", self.path.parent, hint) from None
@@ -53,6 +56,13 @@ class Lock:
             os.close(self._handle)
             self._handle = None
         Lock._held.discard(self)
+
+    @classmethod
+    def announce_stop(cls) -> None:
+        """Write into the locks of this process that it saves and ends within seconds."""
+        for lock in list(cls._held):
+            if lock._handle is not None:
+                os.pwrite(lock._handle, f"{os.getpid()} stopping\n".encode(), 0)
 
     @staticmethod
     def is_held(path: Path) -> bool:

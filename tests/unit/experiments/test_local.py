@@ -47,6 +47,26 @@ def work_until_stopped(name, progress, note):
     time.sleep(0.5)  # a second signal would arrive now
 
 
+def work_silently(name, progress, note):
+    """Reports nothing, as one long pass of a large model does; leaves a file when it is asked to stop."""
+    Path(name + ".started").write_text(str(os.getpid()))
+    try:
+        while True:
+            time.sleep(0.05)
+    except KeyboardInterrupt as stop:
+        Path(name + ".saved").write_text(type(stop).__name__)
+        raise
+
+
+def work_deaf(name, progress, note):
+    """Cannot be asked to stop."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    Path(name + ".started").write_text(str(os.getpid()))
+    while True:
+        time.sleep(0.05)
+
+
 def job(folder, name, call=leave, needs=()):
     return Job(name, call, (str(folder / name),), str(folder / name), needs)
 
@@ -88,19 +108,72 @@ SCRIPT = """
 import signal
 import sys
 from pathlib import Path
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background of a shell ignores SIGINT
+{first}
 sys.path.insert(0, {here!r})
-from test_local import job, run_all, work_until_stopped
+from test_local import job, run_all, {work}
+from understudy.experiments import local
+local.PATIENCE = {patience}
 if __name__ == "__main__":
-    run_all([job(Path({folder!r}), "a", work_until_stopped)], 2, lambda *_: None)
+    run_all([job(Path({folder!r}), "a", {work})], 2, lambda *_: None)
 """
+# a suite in the background of a shell ignores SIGINT
+ANSWERS = "signal.signal(signal.SIGINT, signal.default_int_handler)"
+
+
+def script_of(folder: Path, work: str = "work_until_stopped", first: str = ANSWERS, patience: float = 60) -> str:
+    """A program that runs one job of this file, as text."""
+    here = str(Path(__file__).parent)
+    return SCRIPT.format(here=here, folder=str(folder), work=work, first=first, patience=patience)
+
+
+def is_gone(pid: int, within: float = 20) -> bool:
+    until = time.monotonic() + within
+    while time.monotonic() < until:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+OUTLIVING = {
+    "killed": (signal.SIGKILL, "work_silently", ANSWERS),
+    "hung up": (signal.SIGHUP, "work_silently", ANSWERS),
+    "terminated": (signal.SIGTERM, "work_silently", "from understudy.cli.main import _terminate\n"
+                   "signal.signal(signal.SIGTERM, _terminate)"),
+    "terminated in the background of a shell": (
+        signal.SIGTERM, "work_silently", "from understudy.cli.main import _terminate\n"
+        "signal.signal(signal.SIGTERM, _terminate)\nsignal.signal(signal.SIGINT, signal.SIG_IGN)",
+    ),
+    "terminated, and the child is deaf": (signal.SIGTERM, "work_deaf", "from understudy.cli.main import _terminate\n"
+                                          "signal.signal(signal.SIGTERM, _terminate)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", OUTLIVING)
+def test_no_child_outlives_its_parent(tmp_path, how):
+    """Whatever ends the parent, also where the job reports nothing: what can be saved is, and no process is left."""
+    number, work, first = OUTLIVING[how]
+    script = tmp_path / "script.py"
+    script.write_text(script_of(tmp_path, work, first, patience=1 if work == "work_deaf" else 60))
+    parent = subprocess.Popen([sys.executable, str(script)], start_new_session=True, stderr=subprocess.DEVNULL)
+    try:
+        wait_for(tmp_path / "a.started")
+        os.kill(parent.pid, number)
+        parent.wait(timeout=60)
+        assert is_gone(int((tmp_path / "a.started").read_text()))
+        assert (tmp_path / "a.saved").exists() == (work == "work_silently")
+    finally:
+        parent.kill()
+        parent.wait()
 
 
 @pytest.mark.parametrize(("to", "expected"), [("group", "SIGINT"), ("killed", "SIGTERM")])
 def test_a_child_is_asked_once_to_stop(tmp_path, to, expected):
     """Ctrl-C reaches the whole group of the terminal, but a child gets one signal; a killed parent stops it too."""
     script = tmp_path / "script.py"
-    script.write_text(SCRIPT.format(here=str(Path(__file__).parent), folder=str(tmp_path)))
+    script.write_text(script_of(tmp_path))
     parent = subprocess.Popen([sys.executable, str(script)], start_new_session=True, stderr=subprocess.DEVNULL)
     try:
         wait_for(tmp_path / "a.started")
@@ -133,7 +206,7 @@ ForkServerProcess.start = start_and_interrupt
 def test_an_interrupt_while_a_child_starts_stops_that_child(tmp_path):
     """Catches a child that runs before its parent has registered it: the parent waited for its end without a limit."""
     script = tmp_path / "script.py"
-    script.write_text(EARLY + SCRIPT.format(here=str(Path(__file__).parent), folder=str(tmp_path)))
+    script.write_text(EARLY + script_of(tmp_path))
     parent = subprocess.Popen([sys.executable, str(script)], start_new_session=True, stderr=subprocess.DEVNULL)
     try:
         assert parent.wait(timeout=60) != 0
