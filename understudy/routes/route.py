@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from understudy.config import Resolved, TrainConfig, continued, read_fields, resolve, to_dict
+from understudy.config import Resolved, TrainConfig, before_it_was_open, continued, read_fields, resolve, to_dict
+from understudy.defaults import FIELDS
 from understudy.errors import UserError
 from understudy.methods import table
 from understudy.specs import build, check, option, unknown
@@ -155,7 +156,7 @@ def recorded(config: RouteConfig) -> dict[str, Any]:
     return to_dict(config.train) | {"method": config.route} | own
 
 
-DEFAULTS = recorded(RouteConfig())
+DEFAULTS = recorded(RouteConfig()) | {name: before_it_was_open()[name] for name in FIELDS}
 """What an earlier version's config.json lacks."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,14 +10,16 @@ from tiny import STUDENT, config
 
 from understudy import report
 from understudy.cli import main
+from understudy.config import VOLATILE
 from understudy.evaluation.config import EvalConfig
 from understudy.evaluation.model import evaluate_model
 from understudy.report.comparison.page import build
 from understudy.report.comparison.summary import summarise
 from understudy.report.text import goes_online, method_name, phases
-from understudy.routes.route import RouteConfig
+from understudy.routes.route import DEFAULTS, RouteConfig, checked, load_route, recorded
 from understudy.routes.run import train_route
-from understudy.runs.read import is_route, phases_of, read_ledger, read_metrics, read_samples, read_status
+from understudy.runs.files import read_json, write_json
+from understudy.runs.read import differences, is_route, phases_of, read_ledger, read_metrics, read_samples, read_status
 from understudy.training.train import train
 
 WORDS = [
@@ -107,3 +110,14 @@ def test_names_of_routes() -> None:
     assert [goes_online(m) for m in ("sft", "opd_full", "sft+gkd", "sft+word_kd", "grpo")] == [
         False, True, True, False, False,
     ]  # fmt: skip
+
+
+def test_a_finished_route_of_an_earlier_version_is_used_again(made: Path, tmp_path: Path) -> None:
+    """Catches a new field whose value in older versions is not known: comparisons would refuse what they trained."""
+    older = {k: v for k, v in read_json(made / "config.json").items() if k not in ("eval_start", "guard_reserve")}
+    write_json(tmp_path / "config.json", older)
+    config = load_route(made)
+    config = replace(config, out=str(tmp_path), train=replace(config.train, out=str(tmp_path), eval_start=None))
+    assert differences(older, recorded(checked(config)), VOLATILE, DEFAULTS) == []
+    other = replace(config, train=replace(config.train, lr=3.0))
+    assert differences(older, recorded(checked(other)), VOLATILE, DEFAULTS)
