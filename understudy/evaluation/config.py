@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from understudy.config import DTYPES
 from understudy.errors import UserError
+from understudy.servers.urls import names_server, pieces
 from understudy.specs import check, option
 
 
@@ -56,6 +57,9 @@ def checked(config: EvalConfig) -> EvalConfig:
     check(config)
     if not config.model:
         raise UserError("model", "", "missing: give a model or run directory, a hub id, or `solver`")
+    if names_server(config.model):
+        pieces(config.model, "model")  # a password in it is refused without being repeated
+        raise UserError("model", config.model, "is a server: a model directory or hub id is needed here")
     too_large = [k for k in config.k if not 1 <= k <= config.samples]
     if too_large:
         raise UserError("k", too_large[0], f"must be 1..samples={config.samples}: raise --samples or lower --k")

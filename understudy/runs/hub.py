@@ -31,6 +31,9 @@ def check_push(name: str, env: Mapping[str, str] = os.environ) -> None:
         raise UserError("push_to_hub", name, f"needs huggingface_hub, which is not installed: {INSTALL}")
     if not env.get(TOKEN, "").strip():
         raise UserError("push_to_hub", name, f"needs a token that may write, in the environment variable {TOKEN}")
+    if not re.fullmatch(r"[\x21-\x7e]+", env[TOKEN].strip()):
+        hint = f"{TOKEN} holds a space, a line break or a character that is not ASCII, so it is no token (not shown)"
+        raise UserError("push_to_hub", name, hint)
     if env.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
         raise UserError("push_to_hub", name, "HF_HUB_OFFLINE is set: unset it, or leave the push out")
 

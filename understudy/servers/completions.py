@@ -14,6 +14,8 @@ from understudy.servers import responses
 from understudy.servers.http import BadAnswer, Client
 from understudy.servers.responses import Drawn, Scores, Tokens, read_samples, read_scores
 
+ENTRY = 512  # bytes that one token's log-prob may take in an answer
+
 
 class Completions:
     """One model on one server."""
@@ -36,7 +38,8 @@ class Completions:
             part = [sequences[i] for i in which]
             body = self._body([s.ids for s in part], 1) | {"prompt_logprobs": top_k, "temperature": 1.0}
             expected = (part, top_k, self.model, self.vocabulary)
-            return self.client.post("/completions", body, lambda answer: read_scores(answer, *expected))
+            room = ENTRY * (top_k + 1) * sum(len(s.ids) for s in part)
+            return self.client.post("/completions", body, lambda answer: read_scores(answer, *expected), room)
 
         def arrived(which: list[int], scores: list[Scores]) -> None:
             for i, s in zip(which, scores):
@@ -66,7 +69,8 @@ class Completions:
                 "stop_token_ids": list(self.end_ids), "ignore_eos": True,  # only the student's end tokens
             }  # fmt: skip
             expected = (list(prompts[i]), samples, max_new_tokens, self.end_ids, self.vocabulary, self.model)
-            return self.client.post("/completions", body, lambda answer: read_samples(answer, *expected))
+            room = 4 * ENTRY * samples * (len(prompts[i]) + max_new_tokens)
+            return self.client.post("/completions", body, lambda answer: read_samples(answer, *expected), room)
 
         self.client.each(range(len(prompts)), run, out.__setitem__)
         return [out[i] for i in range(len(prompts))]
@@ -87,7 +91,10 @@ class Completions:
         def check(answer: Any) -> list[str | None]:
             (choice,) = responses.choices(answer, 1, self.model)
             rows = responses.prompt_rows(choice, len(ids))
-            return [row.get(str(i), {}).get("decoded_token") for i, row in zip(ids[1:], rows[1:]) if row]
+            pieces = [(row or {}).get(str(i), {}).get("decoded_token") for i, row in zip(ids[1:], rows[1:])]
+            if not all(piece is None or isinstance(piece, str) for piece in pieces):
+                raise BadAnswer("a decoded_token is not text")
+            return pieces
 
         body = self._body([list(ids)], 1) | {"prompt_logprobs": 0, "temperature": 1.0}
         return self.client.post("/completions", body, check)
@@ -107,9 +114,17 @@ def list_models(client: Client) -> list[dict[str, Any]]:
         data = answer.get("data") if isinstance(answer, dict) else None
         if not isinstance(data, list) or not all(isinstance(m, dict) and isinstance(m.get("id"), str) for m in data):
             raise BadAnswer("/models is not a list of models")
+        if not all(_context(m) for m in data):
+            raise BadAnswer("max_model_len is not a number of tokens")
         return data
 
     return client.get("/models", check)
+
+
+def _context(entry: dict[str, Any]) -> bool:
+    """Whether its context is a whole number of tokens, or not given."""
+    value = entry.get("max_model_len")
+    return value is None or (type(value) is int and 0 <= value < 2**31)
 
 
 def choose_model(models: Sequence[dict[str, Any]], wanted: str, field: str, url: str) -> dict[str, Any]:

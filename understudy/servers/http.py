@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -18,13 +19,16 @@ from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
 from understudy.errors import UserError
+from understudy.servers.bounds import Deadline, OutOfTime, TooLarge, bound, whole
 from understudy.servers.urls import KEY_VARIABLES, is_loopback, is_openai
 
 T = TypeVar("T")
 J = TypeVar("J")
 AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
 BAD_ANSWERS = 3  # give up after this many invalid answers
-LARGEST = 1 << 30  # bytes of an answer
+LARGEST = 1 << 30  # bytes of an answer at most
+USUAL = 16 << 20  # bytes of an answer, beside what was asked for
+SECRET = 12  # characters; a shorter key is a placeholder (EMPTY, none), which may be a word of the answer
 LONGEST_WAIT = 60.0  # seconds between two attempts at most, also with Retry-After
 
 
@@ -65,15 +69,26 @@ class Client:
         self._stop = threading.Event()
         self._jitter = random.Random()  # independent of the run's random state, which a resume repeats
         httpx = library(field, url)
-        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
-        self._httpx = httpx
-        self._client = httpx.Client(
-            headers=headers,
-            timeout=httpx.Timeout(timeout, connect=min(10.0, timeout)),
-            limits=httpx.Limits(max_connections=self.concurrency, max_keepalive_connections=self.concurrency),
-            follow_redirects=False,  # a key is sent only to the host that the user named
-            trust_env=not is_loopback(url),
-        )
+        headers = {"Accept-Encoding": "gzip"}
+        if self._key:
+            headers["Authorization"] = f"Bearer {self._key}"
+        self._httpx, self._deadline = httpx, Deadline()
+        try:
+            self._client = httpx.Client(
+                headers=headers,
+                timeout=httpx.Timeout(timeout, connect=min(10.0, timeout)),
+                limits=httpx.Limits(max_connections=self.concurrency, max_keepalive_connections=self.concurrency),
+                follow_redirects=False,  # a key is sent only to the host that the user named
+                trust_env=not is_loopback(url),
+            )
+        except (ValueError, OSError, ImportError, httpx.InvalidURL) as error:
+            # the words are not shown: a proxy's address may hold a password
+            hint = (
+                f"the proxy (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY) or the certificates (SSL_CERT_FILE, SSL_CERT_DIR) "
+                f"that the environment names cannot be used ({type(error).__name__}): correct or unset them"
+            )
+            raise UserError(field, url, hint) from None
+        bound(self._client, self._deadline)
 
     @property
     def root(self) -> str:
@@ -83,9 +98,9 @@ class Client:
     def get(self, path: str, check: Callable[[Any], T]) -> T:
         return self._ask("GET", path, None, check)
 
-    def post(self, path: str, body: dict[str, Any], check: Callable[[Any], T]) -> T:
-        """`check` turns the JSON answer into a result, or raises BadAnswer."""
-        return self._ask("POST", path, body, check)
+    def post(self, path: str, body: dict[str, Any], check: Callable[[Any], T], room: int = 0) -> T:
+        """`check` turns the JSON answer into a result, or raises BadAnswer. room: bytes above USUAL."""
+        return self._ask("POST", path, body, check, room=room)
 
     def post_bare(self, address: str, body: dict[str, Any] | None) -> None:
         """A POST to a whole address on this server, whose answer may be empty."""
@@ -134,13 +149,14 @@ class Client:
     # -- one request ----------------------------------------------------------------------------------------------
 
     def _ask(
-        self, method: str, path: str, body: dict[str, Any] | None, check: Callable[[Any], T], empty: bool = False
-    ) -> T:
+        self, method: str, path: str, body: dict[str, Any] | None, check: Callable[[Any], T], empty: bool = False,
+        room: int = 0,
+    ) -> T:  # fmt: skip
         bad = 0
         for attempt in range(self.tries):
             last = attempt + 1 == self.tries
             try:
-                return check(self._once(method, path, body, empty))
+                return check(self._once(method, path, body, empty, min(LARGEST, USUAL + room)))
             except BadAnswer as error:
                 bad += 1
                 if bad == min(BAD_ANSWERS, self.tries) or last:
@@ -163,27 +179,28 @@ class Client:
         backoff = min(LONGEST_WAIT, self.first_wait * 2**attempt)
         return max(backoff * self._jitter.uniform(0.5, 1.0), min(after, LONGEST_WAIT))
 
-    def _once(self, method: str, path: str, body: dict[str, Any] | None, empty: bool) -> Any:
-        """The JSON of one answer; _Again or UserError."""
+    def _once(self, method: str, path: str, body: dict[str, Any] | None, empty: bool, most: int) -> Any:
+        """The JSON of one answer of at most `most` bytes; _Again or UserError."""
         self.requests += 1
-        deadline = time.monotonic() + self.timeout
+        self._deadline.start(self.timeout)
         address = path if path.startswith("http") else self.url + path
         try:
             with self._client.stream(method, address, json=body) as response:
-                data = bytearray()
-                for chunk in response.iter_bytes():
-                    data += chunk
-                    if time.monotonic() > deadline:  # the limit is for the whole answer, however small its pieces
-                        raise _Again(f"took more than {self.timeout:g} s")
-                    if len(data) > LARGEST:
-                        raise _Again(f"sent more than {LARGEST >> 20} MiB")
                 status, headers = response.status_code, response.headers
-        except self._httpx.TimeoutException as error:
+                data = whole(response.iter_raw(), headers.get("content-encoding", ""), most)
+        except (OutOfTime, self._httpx.TimeoutException) as error:
             raise _Again(f"took more than {self.timeout:g} s ({type(error).__name__})") from None
+        except TooLarge:
+            words = f"sent more than {most >> 20} MiB, more than an answer to this can need"
+            raise self._mistake(f"{words}: see what runs there; fewer rows per request (rows=1) ask for less") from None
         except self._httpx.TransportError as error:
             raise _Again(f"cannot be reached ({type(error).__name__}: {self.clean(str(error))})") from None
-        except self._httpx.HTTPError as error:
+        except ValueError as error:  # of `whole`
+            raise _Again(f"sent an answer that cannot be read ({self.clean(str(error))[:80]})") from None
+        except (self._httpx.HTTPError, self._httpx.InvalidURL, OSError) as error:
             raise _Again(f"failed ({type(error).__name__})") from None
+        if len(self._key) >= SECRET:  # a server may send it back, in any field: it is never shown or written
+            data = data.replace(self._key.encode(), b"[key]")
         if status in AGAIN or status >= 500:
             raise _Again(f"answered {status}", _retry_after(headers))
         if status in (401, 403):
@@ -191,27 +208,27 @@ class Client:
             hint = "the key was refused" if self._key else hint
             raise self._mistake(f"answered {status}: {hint}")
         if status >= 300:
-            raise Rejected(self.field, self.url, f"answered {status}: {self._reason(bytes(data))}", status)
+            raise Rejected(self.field, self.url, f"answered {status}: {self._reason(data)}", status)
         if empty and not data.strip():
             return None
         try:
-            return json.loads(bytes(data))
+            return json.loads(data, object_pairs_hook=_unique)
         except (ValueError, RecursionError):
             raise _Again(f"sent {len(data)} bytes that are not whole JSON") from None
 
     def _reason(self, data: bytes) -> str:
         """The server's error message: text from outside, so shortened, cleaned and without the key."""
+        words = data[:10_000].decode("utf-8", "replace")
         try:
             answer = json.loads(data)
+            if isinstance(answer, dict):
+                inner = answer.get("error", answer)
+                if isinstance(inner, dict):
+                    inner = inner.get("message") or inner.get("detail") or inner
+                words = inner if isinstance(inner, str) else json.dumps(inner)
         except (ValueError, RecursionError):
-            answer = None
-        words = data.decode("utf-8", "replace")
-        if isinstance(answer, dict):
-            inner = answer.get("error", answer)
-            if isinstance(inner, dict):
-                inner = inner.get("message") or inner.get("detail") or inner
-            words = inner if isinstance(inner, str) else json.dumps(inner)
-        return self.clean(words)[:400] or "no reason given"
+            pass
+        return self.clean(words[:10_000])[:400] or "no reason given"
 
     def clean(self, text: str) -> str:
         """`text` on one line, without the key."""
@@ -240,12 +257,35 @@ def find_key(key_env: str, field: str, url: str) -> str:
     OPENAI_API_KEY is sent to openai.com only, unless it is named.
     """
     if key_env:
-        key = os.environ.get(key_env, "").strip()
+        key = os.environ.get(key_env, "").strip(" \t")
         if not key:
             raise UserError(f"{field}.key_env", key_env, "is not set in the environment: export it first")
-        return key
-    general, openai = (os.environ.get(name, "").strip() for name in KEY_VARIABLES)
-    return general or (openai if is_openai(url) else "")
+        return check_key(key, key_env, f"{field}.key_env")
+    general, openai = (os.environ.get(name, "").strip(" \t") for name in KEY_VARIABLES)
+    if general:
+        return check_key(general, KEY_VARIABLES[0], f"{field}.key_env")
+    return check_key(openai, KEY_VARIABLES[1], f"{field}.key_env") if openai and is_openai(url) else ""
+
+
+def check_key(key: str, variable: str, field: str) -> str:
+    """`key` without line breaks at its end. UserError, which does not repeat it: no HTTP header can hold it."""
+    key = key.strip()
+    wrong = "a space or line break" if re.search(r"\s", key) else "a character that is not printable ASCII"
+    if not re.fullmatch(r"[\x21-\x7e]{1,8192}", key):
+        if not key:
+            wrong = "nothing but line breaks"
+        elif len(key) > 8192:
+            wrong = f"{len(key)} characters"
+        raise UserError(field, variable, f"holds {wrong}, so it is no key: export it again (it is not shown here)")
+    return key
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object. BadAnswer: it has a name twice, of which Python would silently keep the last."""
+    out = dict(pairs)
+    if len(out) != len(pairs):
+        raise BadAnswer("an object of the answer has the same name twice")
+    return out
 
 
 def library(field: str, url: str) -> Any:

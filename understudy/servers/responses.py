@@ -16,7 +16,8 @@ from understudy.servers.http import BadAnswer
 
 SLACK = 1e-3  # a log-prob may be this far above 0: rounding
 NOTHING = -9000.0  # vLLM writes minus infinity as -9999
-_NAMED_ID = re.compile(r"token_id:\d+")
+_NAMED_ID = re.compile(r"token_id:(0|[1-9][0-9]{0,11})")
+_ID = re.compile(r"0|[1-9][0-9]{0,11}")  # one way to write each id, so that none can be there twice
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ def _scores(choice: dict[str, Any], sent: Tokens, top_k: int, vocabulary: int) -
 
 def _top(row: dict[str, Any], k: int, vocabulary: int, t: int) -> list[tuple[int, float]]:
     """The k most likely of a row, which may also hold the token that was sent, with its lower rank."""
-    if not all(name.isdecimal() for name in row):
+    if not all(_ID.fullmatch(name) for name in row):
         raise BadAnswer(f"the tokens at place {t} are not named by their ids")
     pairs = [(int(name), log_prob(e.get("logprob"), f"of token {name} at place {t}")) for name, e in row.items()]
     whole_numbers([i for i, _ in pairs], f"prompt_logprobs at place {t}", vocabulary)

@@ -96,4 +96,6 @@ def read_chat(answer: Any) -> tuple[str, bool]:
         raise BadAnswer(f"the completion was cut off ({str(reason)[:40]})")
     if not isinstance(text, str):
         raise BadAnswer("the answer holds no text")
+    if any("\ud800" <= c <= "\udfff" for c in text):
+        raise BadAnswer("the text holds half a surrogate pair")
     return text, reason == "stop"
