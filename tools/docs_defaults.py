@@ -1,11 +1,11 @@
-"""docs/defaults.md: the usual values of the optimizer, from understudy/defaults.py."""
+"""docs/defaults.md: the usual values of the optimizer, from understudy/config/defaults.py."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from tools.markdown import replaced, table
-from understudy.defaults import USUAL, kind
+from understudy.config.defaults import USUAL, kind
 from understudy.methods import table as methods
 from understudy.methods.cells import Method
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 
 from understudy.config import Resolved, TrainConfig, resolve
-from understudy.defaults import FIELDS
+from understudy.config.defaults import FIELDS
 from understudy.evaluation.numbers import count, duration, large
 from understudy.methods.price import flops_per_update, tokens_per_update
 from understudy.routes.look import load_models, look

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from understudy.config import Resolved, TrainConfig, before_it_was_open, continued, read_fields, resolve, to_dict
-from understudy.defaults import FIELDS
+from understudy.config.defaults import FIELDS
 from understudy.errors import UserError
 from understudy.methods import table
 from understudy.specs import build, check, option, unknown

@@ -10,8 +10,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from understudy import defaults
-from understudy.config import Resolved
+from understudy.config import Resolved, defaults
 from understudy.errors import UserError
 from understudy.evaluation.sampled import held_out, splits_of
 from understudy.experts import is_programmatic

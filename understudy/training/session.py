@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
-from understudy import defaults, distributed, running
-from understudy.config import GUARD_FIELDS, VOLATILE, Resolved, before_it_was_open, to_dict
+from understudy import distributed, running
+from understudy.config import GUARD_FIELDS, VOLATILE, Resolved, before_it_was_open, defaults, to_dict
 from understudy.errors import Interrupted, UserError
 from understudy.evaluation.numbers import duration
 from understudy.evaluation.schedule import Evaluator

@@ -6,8 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from understudy import defaults
-from understudy.config import TrainConfig, continued, resolve
+from understudy.config import TrainConfig, continued, defaults, resolve
 from understudy.errors import Interrupted
 from understudy.runs.directory import to_stderr
 from understudy.terminal import Progress, no_progress

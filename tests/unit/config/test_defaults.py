@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from understudy import defaults
-from understudy.config import TrainConfig, continued, resolve, to_dict
+from understudy.config import TrainConfig, continued, defaults, resolve, to_dict
 from understudy.methods.table import TABLE
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from understudy import defaults as defaults_of_student
+from understudy.config import defaults as defaults_of_student
 from understudy.errors import UserError
 from understudy.methods import table
 from understudy.methods.cells import Cells, Method, Sampling
