@@ -2,6 +2,18 @@
 
 from __future__ import annotations
 
+import unicodedata
+
+
+def shown(text: str) -> str:
+    """`text` as a terminal can show it: control and direction characters and halves of surrogate pairs as escapes."""
+
+    def one(c: str) -> str:
+        harmless = c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
+        return c if harmless else c.encode("unicode_escape").decode()
+
+    return text if text.isascii() and text.isprintable() else "".join(map(one, text))
+
 
 class UserError(Exception):
     """A mistake that the user can fix: which field, its value, and what to do, on one line.
@@ -11,11 +23,11 @@ class UserError(Exception):
 
     def __init__(self, field: str, value: object, hint: str) -> None:
         self.field, self.value, self.hint = field, value, hint
-        shown = str(value)
-        if len(shown) > 300:
-            shown = shown[:297] + "..."
-        line = f"{field}: {shown}: {hint}" if shown else f"{field}: {hint}"
-        super().__init__(" ".join(line.split()))
+        text = str(value)
+        if len(text) > 300:
+            text = text[:297] + "..."
+        line = f"{field}: {text}: {hint}" if text else f"{field}: {hint}"
+        super().__init__(shown(" ".join(line.split())))
 
     def __reduce__(self) -> tuple[type[UserError], tuple[str, str, str]]:
         return type(self), (self.field, str(self.value), self.hint)  # it crosses from one process to another

@@ -5,12 +5,25 @@ from __future__ import annotations
 import sys
 import time
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
 
 from rich import progress as bars
 from rich.console import Console
 
-console = Console(highlight=False)
+from understudy.errors import shown
+
+
+class Terminal(Console):
+    """A console that shows control and direction characters of foreign texts as escapes."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*(shown(o) if isinstance(o, str) else o for o in objects), **options)
+
+    def out(self, *objects: Any, **options: Any) -> None:
+        super().out(*(shown(o) if isinstance(o, str) else o for o in objects), **options)
+
+
+console = Terminal(highlight=False)
 WITHIN = ("loading", "sampling", "evaluation")
 """Ends of the names of phases that are parts of a job: how far they are does not say how far the job is."""
 EVERY = 15.0  # seconds between plain lines of one job
@@ -72,8 +85,9 @@ class Board:
     def show(self, job: str, phase: str, done: int, total: int, note: str) -> None:
         """A JobProgress. The phases "done" and "finished before" end a job."""
         if phase == "note":
-            (sys.stderr.write if self.quiet else console.out)(f"note: {note}\n")
+            (sys.stderr.write if self.quiet else console.out)(f"note: {shown(note)}\n")
             return
+        job, phase, note = shown(job), shown(phase), shown(note)
         label = f"{job}: {phase}" if job else phase
         if not console.is_terminal:
             self._plain(job, label, done, total, note)

@@ -10,7 +10,8 @@ from typing import NoReturn
 
 from understudy import __version__
 from understudy.cli.commands import COMMANDS, find, listing
-from understudy.errors import Interrupted, UserError
+from understudy.cli.streams import Streams
+from understudy.errors import Interrupted, UserError, shown
 
 HELP = f"""understudy {__version__}: should a student model imitate its expert offline or online?
 
@@ -49,11 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # the reader of our output has gone (| head)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 0
     except Interrupted as stop:
-        print(f"interrupted: {stop}", file=sys.stderr)
+        print(f"interrupted: {shown(str(stop))}", file=sys.stderr)
         return stop.code
     except KeyboardInterrupt:
         print("interrupted: the same command resumes from the last checkpoint", file=sys.stderr)
@@ -65,9 +63,17 @@ def _terminate(number: int, _: object) -> None:
 
 
 def entry() -> NoReturn:
-    """Run `main` and end the process with its status. SIGTERM closes what a command has opened, as Ctrl-C does."""
+    """Run `main` and end the process with its status. SIGTERM closes what a command has opened, as Ctrl-C does; the
+    command goes on where the reader of its output does not (| head)."""
     signal.signal(signal.SIGTERM, _terminate)
-    status = main()
+    streams = Streams()
+    try:
+        status = main()
+    finally:  # also after argparse's --help, which is a SystemExit
+        lost = streams.end()
+    if lost is not None and not status:
+        print(f"error: output: cannot be written: {lost.strerror}", file=sys.stderr, flush=True)
+        status = 2
     distributed = sys.modules.get("understudy.distributed")  # imported by the commands that need it, not for --help
     if distributed is not None:
         distributed.end(status)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,8 @@ from understudy.config import TrainConfig, read_fields, resolve
 from understudy.errors import Interrupted, UserError
 from understudy.evaluation import intervals
 from understudy.evaluation.numbers import count, duration, large
-from understudy.routes.route import RouteConfig, RouteFields, checked
+from understudy.methods.effects import without_effect_in_any
+from understudy.routes.route import RouteConfig, RouteFields, checked, resolved_phases
 from understudy.runs.hub import check_push, prepare_push, push
 from understudy.runs.read import read_final, read_ledger, read_log
 from understudy.specs import build, option
@@ -66,8 +68,10 @@ def train_command(args: Sequence[str]) -> int:
     one = TrainConfig(**_fields(config, TrainConfig))
     if config.push_to_hub:
         check_push(config.push_to_hub)
-    if route is None:
-        resolve(one)  # a mistake in the options is found at once
+    resolve(one) if route is None else checked(route)  # a mistake in the options is found at once
+    if is_main:
+        for line in _idle(config, one, route):
+            print(f"note: {line}", file=sys.stderr)
     if config.push_to_hub and is_main:
         prepare_push(config.push_to_hub)  # what the hub refuses is found before the training
     try:
@@ -93,6 +97,23 @@ def train_command(args: Sequence[str]) -> int:
         if config.push_to_hub:
             console.print(f"pushed: {push(path, config.push_to_hub)}", markup=False)
     return 0
+
+
+def _idle(config: TrainOptions, one: TrainConfig, route: RouteConfig | None) -> Iterator[str]:
+    """A line per option that was given and has no effect in this training."""
+    given = [f.name for f in dataclasses.fields(config) if getattr(config, f.name) != f.default]
+    trainings = [resolve(one)] if route is None else resolved_phases(checked(route))
+    budget = one.budget if route is None else 1.0  # each phase has a part of the route's
+    idle = without_effect_in_any([dataclasses.replace(c, budget=budget) for c in trainings], given)
+    if route is None:
+        alone = {"look_prompts": "there is no --route", "select_prompts": "there is no --route"}
+        if not one.budget:
+            alone["budget_axis"] = "there is no --budget"
+        idle |= {name: why for name, why in alone.items() if name in given}
+    if config.dry_run and config.push_to_hub:
+        idle["push_to_hub"] = "a dry run trains nothing"
+    for name, why in idle.items():
+        yield f"--{name.replace('_', '-')} has no effect here: {why}"
 
 
 def _fields(config: TrainOptions, cls: type) -> dict[str, Any]:

@@ -19,7 +19,8 @@ from understudy.experiments.config import CompareConfig
 from understudy.experiments.plan import STUDIED, Plan, PlannedRun, flags, route_run, run_plan, slug
 from understudy.experts import is_programmatic
 from understudy.methods import table
-from understudy.routes.route import Phase, RouteConfig, RouteFields, parse, parts
+from understudy.methods.effects import without_effect_in_any
+from understudy.routes.route import Phase, RouteConfig, RouteFields, check_effects, parse, parts, resolved_phases
 from understudy.runs.read import is_run, read_config
 from understudy.specs import build, parse_spec
 
@@ -40,6 +41,12 @@ def plan_of(config: CompareConfig, command: Sequence[str]) -> Plan:
         raise UserError("seeds", config.seeds, "must be different numbers, at least one")
     common = _common(config)
     arms = [_Arm.read(text, common) for text in config.routes]
+    keys = [arm.key for arm in arms]
+    if not arms:
+        raise UserError("routes", "", "missing: give at least one method or route")
+    for text, key in zip(config.routes, keys):
+        if keys.count(key) > 1:
+            raise UserError("routes", text, "is there twice")
     routes = config.axis == "flops" or any(len(arm.phases) > 1 or arm.sized for arm in arms)
     experts: dict[str, dict[str, Any]] = {}
     runs = []
@@ -58,6 +65,7 @@ def plan_of(config: CompareConfig, command: Sequence[str]) -> Plan:
                     "seed": seed, "out": str(Path(config.out) / f"{slug(label)}-{slug(text)}-{seed}"),
                 }  # fmt: skip
                 runs.append((_route if routes else _run)(label, arm, common, place))
+    _check_set(config, runs)
     differing = flags(runs)
     if config.strict and differing:
         raise UserError("routes", differing[0], "differ in more than the studied field: drop the change, or --strict")
@@ -66,16 +74,38 @@ def plan_of(config: CompareConfig, command: Sequence[str]) -> Plan:
                 diagnose=config.diagnose_budget if config.diagnose else "")  # fmt: skip
 
 
+_OWN = {"task": "--task", "budget": "--budget", "budget_axis": "--axis"}
+"""Fields of a training that have an option of their own."""
+
+
 def _common(config: CompareConfig) -> dict[str, Any]:
     """Fields of every run."""
     fields: dict[str, Any] = {"task": config.task, "budget_axis": config.axis, "budget": config.budget}
+    set_before: set[str] = set()
     for item in config.set:
         name, equals, value = item.partition("=")
         if not equals or name in STUDIED | {"route"}:
             hint = "write field=value; method, expert, seed, student and out are the comparison's"
             raise UserError("set", item, hint)
+        if name in _OWN:
+            raise UserError("set", item, f"the comparison has an option of its own: {_OWN[name]} {value}")
+        if name in set_before:
+            raise UserError("set", item, f"{name} is there twice")
+        set_before.add(name)
         fields[name] = value
     return fields
+
+
+def _check_set(config: CompareConfig, runs: Sequence[PlannedRun]) -> None:
+    """UserError: a field that --set changes has no effect in any run."""
+    plain, trainings = TrainConfig(), []
+    for r in runs:
+        trainings += [resolve(r.config)] if r.route is None else resolved_phases(r.route)
+    given = {item.partition("=")[0]: item for item in config.set}
+    changed = [n for n in given if any(getattr(c, n, None) != getattr(plain, n, None) for c in trainings)]
+    trainings = [dataclasses.replace(c, budget=1.0) for c in trainings]  # the arms of a comparison have one
+    for name, why in without_effect_in_any(trainings, changed).items():
+        raise UserError("set", given[name], f"has no effect in any of these runs ({why}): leave it out")
 
 
 @dataclass(frozen=True)
@@ -108,6 +138,11 @@ class _Arm:
     def name(self) -> str:
         return "+".join(map(str, self.phases))
 
+    @property
+    def key(self) -> tuple[str, int | None]:
+        """Two arms of one key are the same."""
+        return self.name, self.updates
+
 
 def _run(label: str, arm: _Arm, common: Mapping[str, Any], place: Mapping[str, Any]) -> PlannedRun:
     """A method alone, as one training."""
@@ -116,7 +151,8 @@ def _run(label: str, arm: _Arm, common: Mapping[str, Any], place: Mapping[str, A
     usual = build(TrainConfig, {**common, **place}, "set").updates
     fields = {**common, "updates": arm.updates or usual, **dict(phase.fields), **place}
     config = build(TrainConfig, fields, "routes")
-    resolve(config)
+    plain = build(TrainConfig, {**common, "updates": config.updates, **place}, "routes")
+    check_effects(phase, resolve(config), resolve(plain), "routes")
     return PlannedRun(label, arm.name, int(place["seed"]), config.updates / usual, config)
 
 

@@ -19,6 +19,7 @@ from understudy.config import Resolved, TrainConfig, before_it_was_open, continu
 from understudy.config.defaults import FIELDS
 from understudy.errors import UserError
 from understudy.methods import table
+from understudy.methods.effects import without_effect
 from understudy.specs import build, check, option, unknown
 
 SHARED = ("task", "student", "expert", "seed", "out")
@@ -139,6 +140,16 @@ def resolved_phases(config: RouteConfig) -> list[Resolved]:
     return [resolve(phase_config(config, phase)) for phase in config.phases]
 
 
+def check_effects(phase: Phase, trained: Resolved, plain: Resolved, field: str = "route") -> None:
+    """UserError: a field of the phase changes nothing in its training, so that its text would say what it is not.
+
+    trained, plain: the training with and without the fields of the phase.
+    """
+    changed = [name for name, _ in phase.fields if getattr(trained, name) != getattr(plain, name)]
+    for name, why in without_effect(trained, changed).items():
+        raise UserError(field, str(phase), f"{name} has no effect there ({why}): leave it out")
+
+
 def checked(config: RouteConfig) -> RouteConfig:
     """With its text in its normal form and its directory named. UserError for what shows without loading anything."""
     check(config)
@@ -146,7 +157,10 @@ def checked(config: RouteConfig) -> RouteConfig:
     out = config.out or config.train.out or f"runs/{slug(text)}-{config.train.seed}"
     train = continued(dataclasses.replace(config.train, out=out))
     config = dataclasses.replace(config, route=text, out=out, train=train)
-    resolved_phases(config)
+    for phase, trained in zip(config.phases, resolved_phases(config)):
+        plain = resolve(phase_config(config, dataclasses.replace(phase, fields=())))
+        part = 1.0  # of the route's budget, which each phase gets
+        check_effects(phase, dataclasses.replace(trained, budget=part), dataclasses.replace(plain, budget=part))
     return config
 
 

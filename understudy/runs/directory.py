@@ -22,7 +22,7 @@ from typing import Any, Literal, Self
 
 from torch import Tensor
 
-from understudy.errors import UserError
+from understudy.errors import UserError, shown
 from understudy.runs.checkpoint import Checkpoint, cached_tensors, read_checkpoint, slim, write_checkpoint
 from understudy.runs.files import new_folder, os_errors_explained, plain, read_json, recover, write_json
 from understudy.runs.lock import Lock
@@ -34,7 +34,7 @@ _FIRST_FILES = {LOCK, "provenance.json", "status.json"}  # written before config
 
 
 def to_stderr(line: str) -> None:
-    print(f"note: {line}", file=sys.stderr, flush=True)
+    print(f"note: {shown(line)}", file=sys.stderr, flush=True)
 
 
 class RunDir:

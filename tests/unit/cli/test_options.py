@@ -264,3 +264,25 @@ def test_values_out_of_range(bad: dict[str, Any]) -> None:
     with pytest.raises(UserError) as caught:
         resolve(TrainConfig(**({"student": "s", "expert": "e"} | bad)))
     assert caught.value.field in bad
+
+
+@pytest.mark.parametrize(
+    ("words", "idle"),
+    [
+        (["--method", "sft", "--beta", "0.3"], ["--beta"]),
+        (["--method", "sft", "--budget-axis", "flops", "--look-prompts", "9"], ["--look-prompts", "--budget-axis"]),
+        (["--route", "sft+gkd", "--beta", "0.3", "--look-prompts", "9", "--expert-share", "0.2"], ["--expert-share"]),
+        (["--method", "opd", "--guard-reserve", "0.1"], ["--guard-reserve"]),
+        (["--method", "opd", "--guard-reserve", "0.1", "--budget", "9"], []),
+        (["--method", "gkd", "--beta", "0.3", "--student-share", "0.2", "--lr", "1e-3"], []),
+        (["--method", "sft", "--dry-run", "--push-to-hub", "a/b"], ["--push-to-hub"]),
+    ],
+)
+def test_options_without_effect_are_named(words: list[str], idle: list[str]) -> None:
+    from understudy.cli.train import TrainOptions, _idle, _route
+
+    config = options.parse(TrainOptions, [*words, "--student", "x", "--expert", "y"], "understudy train", "")
+    one = TrainConfig(**{f.name: getattr(config, f.name) for f in dataclasses.fields(TrainConfig)})
+    lines = list(_idle(config, one, _route(config)))
+    assert [line.split()[0] for line in lines] == idle
+    assert all("has no effect here: " in line for line in lines)

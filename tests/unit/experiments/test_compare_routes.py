@@ -119,3 +119,76 @@ def test_equal_updates_with_a_route(models: dict[str, Path], tmp_path: Path) -> 
     sft, both = (Path(r.config.out) for r in plan_of(config, []).runs)
     assert read_ledger(sft)["updates"] == read_ledger(both)["updates"] == 6
     assert [read_config(p)["updates"] for p in sorted((both / "phases").iterdir())] == [3, 3]
+
+
+IDLE = [
+    ("sft:beta=0.3", "beta has no effect there .*divergence=jsd"),
+    ("opd_full:advantage_norm=none", "advantage_norm has no effect there"),
+    ("gkd:expert_share=0.2", "expert_share has no effect there"),
+    ("opd:student_share=0.2", "student_share has no effect there"),
+    ("opd:round_updates=5", "round_updates has no effect there"),
+    ("sft:guard_margin=0.2", "guard_margin has no effect there"),
+    ("sft:guard=false", "only on-policy training has a guard"),
+    ("opd_full:guard=false,guard_trial=0.2", "guard_trial has no effect there"),
+    ("opd:base=elsewhere", "only behavior=base samples from it"),
+    ("opd_full:importance_cap=9", "importance_cap has no effect there"),
+    ("opd_full:top_k_of=expert", "top_k is 0"),
+    ("sft:drift_limit=2", "drift_limit has no effect there"),
+    ("opd_full:eval_samples=3", "give --eval-every"),
+]
+SHARED_FIELDS = (
+    "expert=solver",
+    "seed=3",
+    "out=x",
+    "student=x",
+    "method=gkd",
+    "task=x",
+    "budget=3",
+    "budget_axis=flops",
+)
+
+
+@pytest.mark.parametrize("axis", ["flops", "updates"])
+@pytest.mark.parametrize(("route", "words"), IDLE)
+def test_an_arm_is_what_its_label_says(route: str, words: str, axis: str) -> None:
+    """Catches an override that is shown in the report and changes nothing."""
+    common = SMALL if axis == "flops" else SMALL[:-2]
+    with pytest.raises(UserError, match=words):
+        plan_of(small(Path("x"), Path("c"), routes=(route,), axis=axis, set=(*common, "eval_start=false")), [])
+
+
+@pytest.mark.parametrize("item", SHARED_FIELDS)
+def test_an_arm_cannot_change_what_all_arms_share(item: str) -> None:
+    with pytest.raises(UserError, match=item.partition("=")[0]):
+        plan_of(small(Path("x"), Path("c"), routes=(f"sft:{item}",)), [])
+
+
+@pytest.mark.parametrize(
+    "route",
+    [
+        "gkd:beta=0.3", "grpo:advantage_norm=none", "dagger:expert_share=0.2", "gkd:student_share=0.2",
+        "rft:round_updates=5", "opd:guard_margin=0.2", "opd:guard=false", "base_opd:importance_cap=9",
+        "opd_full:top_k=8,top_k_of=expert", "opd:drift_limit=2", "sft:lr=3e-4", "sft:eval_every=3,eval_samples=3",
+        "opd:guard_reserve=0.1", "sft:beta=0.5",
+    ],
+)  # fmt: skip
+def test_an_override_that_takes_effect_or_says_what_is_so_anyway(route: str) -> None:
+    assert plan_of(small(Path("x"), Path("c"), routes=(route,)), [])
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"routes": ("sft", "opd", "sft")}, "is there twice"),
+        ({"routes": ("sft:lr=1e-3", "sft: lr=1e-3")}, "is there twice"),
+        ({"routes": ()}, "missing"),
+        ({"set": (*SMALL, "task=addition")}, "--task addition"),
+        ({"set": (*SMALL, "budget_axis=updates")}, "--axis updates"),
+        ({"set": (*SMALL, "budget=3")}, "--budget 3"),
+        ({"set": (*SMALL, "updates=9")}, "updates is there twice"),
+        ({"set": (*SMALL, "expert_share=0.3")}, "no effect in any of these runs"),
+    ],
+)
+def test_a_comparison_that_would_not_be_the_one_asked_for(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        plan_of(small(Path("x"), Path("c"), **changes), [])
