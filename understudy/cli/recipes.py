@@ -140,8 +140,8 @@ def _write(recipe: Recipe, drawing: Drawing, scale: Scale, stand_ins: str) -> No
 def _script(recipe: Recipe, plan: Plan, target: Path, config: RunConfig) -> int:
     """Every run's configuration as JSON and a shell script that starts them in order."""
     folder = target.parent / f"{target.stem}-jobs"
-    folder.mkdir(parents=True, exist_ok=True)
     plan.write()
+    folder.mkdir(parents=True, exist_ok=True)
     note = f"# {recipe.name}: run from the folder where it was written. The same script resumes."
     lines = ["#!/bin/sh", note, "set -e"]
     start = f"torchrun --nproc-per-node {config.gpus} -m understudy" if config.gpus > 1 else "understudy"

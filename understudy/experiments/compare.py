@@ -16,7 +16,7 @@ from understudy.config import TrainConfig, resolve
 from understudy.diagnosis.config import share
 from understudy.errors import UserError
 from understudy.experiments.config import CompareConfig
-from understudy.experiments.plan import STUDIED, Plan, PlannedRun, flags, route_run, run_plan, slug
+from understudy.experiments.plan import STUDIED, Plan, PlannedRun, distinct, flags, route_run, run_plan
 from understudy.experts import is_programmatic
 from understudy.methods import table
 from understudy.methods.effects import without_effect_in_any
@@ -49,6 +49,8 @@ def plan_of(config: CompareConfig, command: Sequence[str]) -> Plan:
             raise UserError("routes", text, "is there twice")
     routes = config.axis == "flops" or any(len(arm.phases) > 1 or arm.sized for arm in arms)
     experts: dict[str, dict[str, Any]] = {}
+    labels = [item.partition("=")[0] for item in config.experts]
+    places = distinct([f"{label}\0{text}" for label in labels for text in config.routes])
     runs = []
     for item in config.experts:
         label, _, spec = item.partition("=")
@@ -59,10 +61,11 @@ def plan_of(config: CompareConfig, command: Sequence[str]) -> Plan:
             spec.replace("{seed}", first), config.student.replace("{seed}", first), config.task
         )
         for text, arm in zip(config.routes, arms):
+            pair = f"{label}\0{text}"
             for seed in config.seeds:
                 place = {
                     "expert": spec.replace("{seed}", str(seed)), "student": config.student.replace("{seed}", str(seed)),
-                    "seed": seed, "out": str(Path(config.out) / f"{slug(label)}-{slug(text)}-{seed}"),
+                    "seed": seed, "out": str(Path(config.out) / f"{places[pair]}-{seed}"),
                 }  # fmt: skip
                 runs.append((_route if routes else _run)(label, arm, common, place))
     _check_set(config, runs)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from understudy.config import TrainConfig, resolve, to_dict
+from understudy.errors import UserError
 from understudy.experiments.diagnosis_job import diagnosis, fields_of
 from understudy.experiments.job import Job, decided, routed, training
 from understudy.experiments.jobs import run_all
@@ -16,7 +18,7 @@ from understudy.methods.cells import CELLS
 from understudy.routes.auto_config import AutoConfig
 from understudy.routes.auto_config import checked as checked_auto
 from understudy.routes.route import RouteConfig, checked, phase_config, resolved_phases
-from understudy.runs.files import write_json
+from understudy.runs.files import is_leftover, refuse_links, write_json
 from understudy.terminal import Board, console
 
 STUDIED = frozenset({"method", "expert", "seed", "out", "student"})
@@ -106,14 +108,21 @@ class Plan:
         if not self.diagnose:
             return []
         plain = {(r.expert, r.seed, r.method): r for r in self.runs if r.budget == 1 and not r.config.budget}
+        slugs = distinct(list(dict.fromkeys(r.expert for r in self.runs)))
         return [
-            (r, Path(r.config.out).parent / f"diagnosis-{slug(expert)}-{seed}")
+            (r, Path(r.config.out).parent / f"diagnosis-{slugs[expert]}-{seed}")
             for (expert, seed, method), r in plain.items()
             if method == "sft" and any((expert, seed, online) in plain for online in ("opd_full", "opd"))
         ]
 
+    def _places(self) -> set[str]:
+        """Names in `out` that its jobs make."""
+        made = [os.path.relpath(job.out, self.out) for job in self.jobs()]
+        return {Path(place).parts[0] for place in made if not place.startswith("..")}
+
     def write(self) -> None:
-        """compare.json: what the report reads."""
+        """compare.json: what the report reads. UserError: the folder holds other things than a comparison."""
+        check_folder(self.out, self._places())
 
         def entry(r: PlannedRun, path: str | Path) -> dict[str, Any]:
             return {"expert": r.expert, "seed": r.seed, "path": os.path.relpath(path, self.out)}
@@ -186,3 +195,31 @@ def run_plan(plan: Plan, workers: int, quiet: bool = False, launcher: str = "loc
 def slug(text: str) -> str:
     """A text as part of a file name."""
     return "".join(c if c.isalnum() or c in "._" else "-" for c in text).strip("-")
+
+
+def distinct(texts: Sequence[str]) -> dict[str, str]:
+    """A name of a folder for each text: `slug` of its parts between \\0, with a digest where an earlier text has the
+    same (a/b and a-b)."""
+    out: dict[str, str] = {}
+    for text in texts:
+        name = "-".join(map(slug, text.split("\0")))
+        if not name or name.lower() in {other.lower() for other in out.values()}:
+            name = f"{name}-{hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:8]}".strip("-")
+        out[text] = name
+    return out
+
+
+def check_folder(out: Path, places: Set[str]) -> None:
+    """UserError unless a comparison may write into `out`: it is new, empty, or holds its own runs and nothing else.
+
+    A folder with compare.json is one of a comparison. Through symbolic links nothing is written.
+    """
+    if not out.is_dir():
+        return
+    refuse_links(out)
+    names = {entry.name for entry in out.iterdir() if not is_leftover(entry.name)}
+    foreign = names - places
+    if "compare.json" in names or not foreign:
+        return
+    hint = f"is not empty and not a comparison (it holds {sorted(foreign)[0]}): choose another folder"
+    raise UserError("out", out, hint)

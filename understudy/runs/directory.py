@@ -24,7 +24,18 @@ from torch import Tensor
 
 from understudy.errors import UserError, shown
 from understudy.runs.checkpoint import Checkpoint, cached_tensors, read_checkpoint, slim, write_checkpoint
-from understudy.runs.files import new_folder, os_errors_explained, plain, read_json, recover, write_json
+from understudy.runs.files import (
+    STEPS,
+    TENSORS,
+    is_leftover,
+    new_folder,
+    os_errors_explained,
+    plain,
+    read_json,
+    recover,
+    refuse_links,
+    write_json,
+)
 from understudy.runs.lock import Lock
 from understudy.runs.logs import METRICS, SAMPLES, Logs
 from understudy.runs.read import LOCK, checkpoints, differences, is_done, is_run, json_config, step_of
@@ -95,6 +106,7 @@ class RunDir:
                     run.done = run.resumed = run._restored = True
                     run._status = read_json(path / "status.json")
                     return run
+                refuse_links(path, ("checkpoints", "data"))
             elif path.is_dir():
                 check_free(path)
         facts = provenance() if callable(provenance) else provenance
@@ -123,6 +135,7 @@ class RunDir:
     def _begin(
         self, resume: str, volatile: frozenset[str], defaults: Mapping[str, Any] | None, provenance: Mapping[str, Any]
     ) -> None:
+        refuse_links(self.path, ("checkpoints", "data"))
         recover(self.path)
         if not is_run(self.path):
             check_free(self.path)
@@ -134,8 +147,8 @@ class RunDir:
             return
         self._check(resume, volatile, defaults)  # again: from here on no other process can change it
         self.resumed = True
-        for folder in ("checkpoints", "data"):
-            recover(self.path / folder)
+        recover(self.path / "checkpoints", STEPS)
+        recover(self.path / "data", TENSORS)
         with contextlib.suppress(UserError):  # a damaged status holds nothing that a checkpoint lacks
             self._status = read_json(self.path / "status.json")
         self._record_resume(plain(provenance))
@@ -250,7 +263,7 @@ class RunDir:
 
     def _prune(self, newest: Path) -> None:
         with os_errors_explained(self.path):
-            for damaged in newest.parent.glob("damaged-*"):
+            for damaged in newest.parent.glob("damaged-step-*"):
                 shutil.rmtree(damaged, ignore_errors=True)
             for old in checkpoints(self.path)[: -self.keep]:
                 if old != newest and step_of(old) not in self.protected:
@@ -361,7 +374,8 @@ def check_free(path: Path) -> None:
     """UserError unless a run may begin in the folder `path`: nothing there could be lost. No folder: it may."""
     if not os.path.isdir(path):  # not Path.is_dir: a name that is too long for the system is an error there
         return
-    names = {entry.name for entry in path.iterdir() if not entry.name.startswith(".tmp")}
+    refuse_links(path)
+    names = {entry.name for entry in path.iterdir() if not is_leftover(entry.name)}
     if not names or (LOCK in names and names <= _FIRST_FILES):
         return  # empty, or a run that was killed before its config.json was written
     if LOCK in names or "metrics.jsonl" in names or "checkpoints" in names:

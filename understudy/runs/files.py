@@ -213,6 +213,7 @@ def new_folder(target: Path) -> Iterator[Path]:
     tmp = target.with_name(f"{TMP}{target.name}-{os.getpid()}")
     old = target.with_name(f".old-{target.name}")
     shutil.rmtree(tmp, ignore_errors=True)
+    moved = False
     try:
         tmp.mkdir(parents=True)
         yield tmp
@@ -222,30 +223,77 @@ def new_folder(target: Path) -> Iterator[Path]:
         if target.exists():
             shutil.rmtree(old, ignore_errors=True)
             os.rename(target, old)
+            moved = True
         os.rename(tmp, target)
         sync(target.parent)
     except BaseException:
         shutil.rmtree(tmp, ignore_errors=True)
-        recover(target.parent)
+        if moved:
+            _put_back(target, old)
         raise
-    shutil.rmtree(old, ignore_errors=True)
+    if moved:
+        shutil.rmtree(old, ignore_errors=True)
 
 
-def recover(folder: Path) -> None:
-    """Put back what `new_folder` had moved aside when it died, and delete its leftovers.
+WRITTEN = re.compile(
+    r"(config|provenance|status|ledger|final|decisions|route|compare|diagnosis|refused)\.json|report\.html|final"
+)
+"""What a run directory holds and replaces as a whole. `recover` touches the leftovers of such names only."""
+STEPS = re.compile(r"step-\d+")
+TENSORS = re.compile(r"[^/]+\.safetensors")
+_SAFETENSORS = re.compile(r"\.tmp[A-Za-z0-9]{6}")  # what safetensors writes before it renames
 
-    Call it only while no other process writes into `folder`.
+
+def is_leftover(name: str, ours: re.Pattern[str] = WRITTEN) -> bool:
+    """Whether a name is one of a temporary file or folder of ours, for a name that matches `ours`."""
+    match = re.fullmatch(r"\.tmp-(.+)-(\d+|gone)", name)
+    return match is not None and ours.fullmatch(match[1]) is not None
+
+
+def recover(folder: Path, ours: re.Pattern[str] = WRITTEN) -> None:
+    """Put back what `new_folder` had moved aside when it died, and delete its leftovers, of names that match `ours`.
+
+    Other people's entries stay, and so do symbolic links. Call it only while no other process writes into `folder`.
     """
-    if not folder.is_dir():
+    if not folder.is_dir() or folder.is_symlink():
         return
-    for old in folder.glob(".old-*"):
-        target = folder / old.name.removeprefix(".old-")
-        if target.exists():
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            os.rename(old, target)
-    for leftover in folder.glob(".tmp*"):
-        if leftover.is_dir():
-            shutil.rmtree(leftover, ignore_errors=True)
-        else:
-            leftover.unlink(missing_ok=True)
+    for entry in sorted(folder.iterdir()):
+        if entry.is_symlink():
+            continue
+        name = entry.name.removeprefix(".old-")
+        if name != entry.name and ours.fullmatch(name) and entry.is_dir():
+            _put_back(folder / name, entry)
+        elif is_leftover(entry.name, ours):
+            if entry.is_dir():
+                shutil.rmtree(entry, ignore_errors=True)
+            else:
+                entry.unlink(missing_ok=True)
+        elif ours is not WRITTEN and _SAFETENSORS.fullmatch(entry.name) and entry.is_file():
+            entry.unlink(missing_ok=True)
+
+
+def _put_back(target: Path, old: Path) -> None:
+    """`old` becomes `target` again where that is not there; else it is deleted."""
+    if not old.is_dir():
+        return
+    if os.path.lexists(target):
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        os.rename(old, target)
+
+
+def refuse_links(folder: Path, inside: tuple[str, ...] = (), field: str = "out") -> None:
+    """UserError: an entry of `folder`, or of its folders `inside`, is a symbolic link.
+
+    A run appends to, cuts and deletes what has its names; through a link that would be another person's file.
+    """
+    for place in (folder, *(folder / name for name in inside)):
+        if not place.is_dir():
+            continue
+        for entry in sorted(place.iterdir()):
+            if entry.is_symlink():
+                hint = (
+                    f"holds the symbolic link {entry.relative_to(folder)}, through which a run would write elsewhere: "
+                    "put what it points to in its place, or choose another folder"
+                )
+                raise UserError(field, folder, hint)

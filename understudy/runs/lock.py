@@ -29,7 +29,8 @@ class Lock:
 
     def acquire(self, timeout: float = 1.0) -> None:
         """Take the lock, or raise UserError that names the process that holds it. `timeout` in seconds."""
-        handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+        # not through a link: what it points to would be cut to nothing
+        handle = os.open(self.path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
         now = time.monotonic()
         deadline, patience = now + timeout, now + max(timeout, self.STOPPING)
         while fcntl is not None:

@@ -23,7 +23,8 @@ class Logs:
         """Append one line per record. After an OSError the file is as long as before."""
         data = b"".join(dumps(record) for record in records)
         if name not in self._handles:
-            self._handles[name] = os.open(self.folder / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
+            self._handles[name] = os.open(self.folder / name, flags, 0o666)
         handle = self._handles[name]
         before = os.fstat(handle).st_size
         try:

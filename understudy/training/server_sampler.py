@@ -23,6 +23,15 @@ from understudy.training.engine_sampler import EngineSampler
 from understudy.training.sent_weights import write_untied
 from understudy.types import Prompt
 
+MARK = ".understudy"
+"""In a folder of weights that this module made, and so may replace and delete."""
+
+
+def _is_ours(folder: Path) -> bool:
+    if folder.is_symlink() or not folder.is_dir():
+        return False
+    return (folder / MARK).is_file() or not any(folder.iterdir())
+
 
 class ServerSampler(EngineSampler):
     """One student on one server."""
@@ -37,6 +46,9 @@ class ServerSampler(EngineSampler):
         super().__init__(server, student, prompts, "vllm sampler")
         self.client, self.url = server.client, options.url
         self.folder = Path(os.path.abspath(options.weights or folder))
+        if os.path.lexists(self.folder) and not _is_ours(self.folder):
+            hint = "is not a new or empty folder; it would be replaced and deleted: name another"
+            raise UserError("sampler.weights", self.folder, hint)
         same_tokens(server)
         self._reset()
 
@@ -45,6 +57,7 @@ class ServerSampler(EngineSampler):
             self.folder.parent.mkdir(parents=True, exist_ok=True)
             with new_folder(self.folder) as tmp:
                 write_untied(self.student, tmp)
+                (tmp / MARK).write_text("made and deleted by understudy\n")
         self._call("/collective_rpc", {"method": "reload_weights", "kwargs": {"weights_path": str(self.folder)}})
         self._reset()
 
@@ -53,7 +66,8 @@ class ServerSampler(EngineSampler):
 
     def close(self) -> None:
         """Take the weights off the disk again, and drop the connections."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if (self.folder / MARK).is_file():
+            shutil.rmtree(self.folder, ignore_errors=True)
         self.client.close()
 
     def _reset(self) -> None:

@@ -400,7 +400,7 @@ def test_a_folder_moved_aside_comes_back(tmp_path: Path) -> None:
     (tmp_path / ".old-x" / "precious").write_text("1")
     (tmp_path / ".tmp-x-1").mkdir()
     (tmp_path / ".tmpAbC123").write_text("safetensors died here")
-    recover(tmp_path)
+    recover(tmp_path, re.compile("x"))
     assert [path.relative_to(tmp_path).as_posix() for path in sorted(tmp_path.rglob("*"))] == ["x", "x/precious"]
     with new_folder(tmp_path / "x") as folder:
         (folder / "new").write_text("2")
