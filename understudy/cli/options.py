@@ -15,7 +15,7 @@ import typing
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TypeVar
 
-from understudy.cli import foreign, rewards
+from understudy.cli import confirm, foreign, rewards
 from understudy.errors import UserError
 from understudy.specs import build, nearest, options_of
 
@@ -110,7 +110,9 @@ def parse(
     given = parser.parse(argv)
     start: dict[str, Any] = {}
     if read is not None and "config" in given:
-        start = dataclasses.asdict(read(given.pop("config")))  # type: ignore[call-overload]
+        file = given.pop("config")
+        start = dataclasses.asdict(read(file))  # type: ignore[call-overload]
+        confirm.confirmed(given, start, file)
     if "task" in hints:
         given = rewards.merged(given, start, getattr(cls, "task", ""))
     return build(cls, start | given, "")

@@ -343,12 +343,20 @@ def load(path: str | Path) -> TrainConfig:
     return build(TrainConfig, read_fields(path), "config")
 
 
+LARGEST_FILE = 1 << 20
+"""Bytes of a file of options."""
+
+
 def read_fields(path: str | Path) -> dict[str, Any]:
     """The fields in such a file, not checked."""
     path = Path(path)
     path = path / "config.json" if os.path.isdir(path) else path
     in_yaml = path.suffix in (".yaml", ".yml")
     try:
+        if path.exists() and not path.is_file():
+            raise UserError("config", path, "is not a file (a pipe or device is not read)")
+        if path.stat().st_size > LARGEST_FILE:
+            raise UserError("config", path, f"has more than {LARGEST_FILE >> 20} MiB, which no configuration has")
         text = path.read_text(encoding="utf-8")
         data = yaml.safe_load(text) if in_yaml else json.loads(text)
     except FileNotFoundError:
