@@ -11,6 +11,8 @@ Killed at any time, the same command resumes. Finished work is not repeated.
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,13 +24,13 @@ from understudy.calibrate.models import MODELS
 from understudy.calibrate.scenario import Scenario
 from understudy.calibrate.scenarios import CALIBRATED, SCENARIOS
 from understudy.config import TrainConfig
-from understudy.diagnosis.config import BUDGET
+from understudy.diagnosis.config import BUDGET, share
 from understudy.errors import UserError
 from understudy.experiments.diagnosis_job import FILE, diagnosis, fields_of, run_diagnosis
 from understudy.experiments.job import Job, training
-from understudy.experiments.jobs import run_all
+from understudy.experiments.jobs import check_launcher, run_all
 from understudy.randomness import seed_from
-from understudy.runs.files import dumps, read_json, write_bytes
+from understudy.runs.files import dumps, os_errors_explained, read_json, write_bytes
 from understudy.runs.read import read_lines
 from understudy.terminal import Board, JobProgress
 
@@ -195,6 +197,8 @@ def units_of(config: CalibrateConfig, size: Effort | None = None) -> list[Unit]:
     for name in ("seeds", "workers"):
         if getattr(config, name) < 1:
             raise UserError(name, getattr(config, name), "must be at least 1")
+    share(config.budget)
+    check_launcher(config.launcher, config.workers)
     root = Path(config.out or ("runs/calibrate-quick" if config.quick else "runs/calibrate"))
     size = size or (QUICK if config.quick else FULL)
     scenarios = [SCENARIOS[name] for name in config.only or CALIBRATED]
@@ -219,7 +223,10 @@ def run(config: CalibrateConfig, size: Effort | None = None, quiet: bool = False
             jobs.setdefault(job.name, job)
             seconds.setdefault(job.name, unit.seconds(job.name))
     out = units[0].root / RESULTS
-    out.parent.mkdir(parents=True, exist_ok=True)
+    with os_errors_explained(out.parent):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if not os.access(out.parent, os.W_OK):
+            raise PermissionError(errno.EACCES, "")
     waiting = list(units)
 
     def settle() -> None:

@@ -21,7 +21,7 @@ def compare_command(args: Sequence[str]) -> int:
         "  understudy compare --student runs/base-{seed} --experts rl=runs/grpo-{seed} search=solver \\\n"
         "      --routes sft opd_full sft+opd_full sft:updates=1000 --seeds 0 1 2 --set updates=200 lr=1e-3",
     )
-    from understudy.experiments.compare import plan_of  # only now: torch, which --help must not load
+    from understudy.experiments.compare import check_inputs, plan_of  # only now: torch, which --help must not load
     from understudy.experiments.plan import flags, run_plan
 
     plan = plan_of(config, ["understudy", "compare", *args])
@@ -35,5 +35,6 @@ def compare_command(args: Sequence[str]) -> int:
             for line in dry_run(plan, config.workers, board.progress, to_stderr):
                 console.print(line, markup=False, soft_wrap=True)
         return 0
+    check_inputs(config)
     run_plan(plan, config.workers, launcher=config.launcher)
     return 0

@@ -50,12 +50,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except Exception as error:
+        line = _of_the_machine(error)
+        if not line:
+            raise
+        print(f"error: {shown(line)}", file=sys.stderr)
+        return 2
     except Interrupted as stop:
         print(f"interrupted: {shown(str(stop))}", file=sys.stderr)
         return stop.code
     except KeyboardInterrupt:
         print("interrupted: the same command resumes from the last checkpoint", file=sys.stderr)
         return 130
+
+
+def _of_the_machine(error: Exception) -> str:
+    """One line for what is no mistake in this program: memory, a folder, the network; "" for anything else."""
+    text = " ".join(str(error).split())[:300]
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text:
+        hint = "lower --micro-tokens, --logit-chunk, --prompts-per-update or --max-new-tokens; what was saved is kept"
+        return f"memory: {text + ': ' if text else ''}there is not enough: {hint}"
+    if type(error).__name__ in ("SSLError", "SSLCertVerificationError", "ProxyError", "InvalidProxyURL"):
+        return f"network: {text}: check HTTPS_PROXY, HTTP_PROXY, NO_PROXY and SSL_CERT_FILE"
+    if isinstance(error, OSError) and error.filename is not None:
+        from understudy.runs.files import describe_os_error  # not needed for --help
+
+        return f"file: {os.fsdecode(error.filename)}: {describe_os_error(error)}"
+    return ""
 
 
 def _terminate(number: int, _: object) -> None:

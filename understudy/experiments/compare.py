@@ -22,12 +22,31 @@ from understudy.methods import table
 from understudy.methods.effects import without_effect_in_any
 from understudy.routes.route import Phase, RouteConfig, RouteFields, check_effects, parse, parts, resolved_phases
 from understudy.runs.read import is_run, read_config
+from understudy.servers.urls import names_server
 from understudy.specs import build, parse_spec
 
 
 def compare(config: CompareConfig, quiet: bool = False) -> Path:
     """Plan, run what is not finished, draw the report; the page's path. UserError: something that could not run."""
-    return run_plan(plan_of(config, ["understudy", "compare"]), config.workers, quiet, config.launcher)
+    plan = plan_of(config, ["understudy", "compare"])
+    check_inputs(config)
+    return run_plan(plan, config.workers, quiet, config.launcher)
+
+
+def check_inputs(config: CompareConfig) -> None:
+    """UserError: a task or a model that is not there, before anything is written."""
+    from understudy.policy.loading import place_of  # these import torch
+    from understudy.tasks import load_task
+
+    load_task(config.task)
+    for seed in config.seeds:
+        student = config.student.replace("{seed}", str(seed))
+        if not student.startswith("scratch"):
+            place_of(student, "student")
+        for item in config.experts:
+            spec = item.partition("=")[2].replace("{seed}", str(seed))
+            if not is_programmatic(spec) and not names_server(spec):
+                place_of(spec, "expert")
 
 
 def plan_of(config: CompareConfig, command: Sequence[str]) -> Plan:

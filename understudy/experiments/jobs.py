@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import Sequence
 
 from understudy.config import VOLATILE
@@ -25,8 +27,7 @@ def run_all(
     end and no other starts (keep_going: only the jobs that need the failed one do not start); it is raised at the end
     as the job's own UserError. Ctrl-C lets every running job save and raises KeyboardInterrupt.
     """
-    if launcher not in LAUNCHERS:
-        raise UserError("launcher", launcher, f"unknown; one of {', '.join(LAUNCHERS)}")
+    check_launcher(launcher, workers)
     names = {j.name for j in jobs}
     if len(names) != len(jobs):
         raise ValueError("two jobs have one name")
@@ -45,6 +46,16 @@ def run_all(
         finally:
             where.close()
     return [j.name for j in reused]
+
+
+def check_launcher(launcher: str, workers: int) -> None:
+    """UserError: jobs cannot be started so."""
+    if launcher not in LAUNCHERS:
+        raise UserError("launcher", launcher, f"unknown; one of {', '.join(LAUNCHERS)}")
+    if launcher == "ray" and "ray" not in sys.modules and importlib.util.find_spec("ray") is None:
+        raise UserError("launcher", "ray", "needs ray, which is not installed: pip install 'understudy[ray]'")
+    if workers < 1:
+        raise UserError("workers", workers, "must be at least 1")
 
 
 def _run(

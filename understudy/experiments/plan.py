@@ -13,12 +13,12 @@ from understudy.config import TrainConfig, resolve, to_dict
 from understudy.errors import UserError
 from understudy.experiments.diagnosis_job import diagnosis, fields_of
 from understudy.experiments.job import Job, decided, routed, training
-from understudy.experiments.jobs import run_all
+from understudy.experiments.jobs import check_launcher, run_all
 from understudy.methods.cells import CELLS
 from understudy.routes.auto_config import AutoConfig
 from understudy.routes.auto_config import checked as checked_auto
 from understudy.routes.route import RouteConfig, checked, phase_config, resolved_phases
-from understudy.runs.files import is_leftover, refuse_links, write_json
+from understudy.runs.files import is_leftover, os_errors_explained, refuse_links, write_json
 from understudy.terminal import Board, console
 
 STUDIED = frozenset({"method", "expert", "seed", "out", "student"})
@@ -121,14 +121,18 @@ class Plan:
         return {Path(place).parts[0] for place in made if not place.startswith("..")}
 
     def write(self) -> None:
-        """compare.json: what the report reads. UserError: the folder holds other things than a comparison."""
-        check_folder(self.out, self._places())
+        """compare.json: what the report reads. UserError: the folder holds other things than a comparison, or cannot be
+        written."""
+        with os_errors_explained(self.out):
+            check_folder(self.out, self._places())
+            self.out.mkdir(parents=True, exist_ok=True)
+            self._write()
 
+    def _write(self) -> None:
         def entry(r: PlannedRun, path: str | Path) -> dict[str, Any]:
             return {"expert": r.expert, "seed": r.seed, "path": os.path.relpath(path, self.out)}
 
         config = to_dict(resolve(self.runs[0].config))
-        self.out.mkdir(parents=True, exist_ok=True)
         write_json(
             self.out / "compare.json",
             {
@@ -171,6 +175,7 @@ def run_plan(plan: Plan, workers: int, quiet: bool = False, launcher: str = "loc
     from understudy import report  # imports matplotlib
     from understudy.report import auto
 
+    check_launcher(launcher, workers)
     plan.write()
     jobs = plan.jobs()
     with Board(total_jobs=len(jobs), quiet=quiet) as board:

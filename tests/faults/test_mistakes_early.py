@@ -1,0 +1,88 @@
+"""Mistakes that were found late, or with a traceback: each is one line now, and nothing has been written."""
+
+from __future__ import annotations
+
+import errno
+import ssl
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from test_mistakes import Output, contents
+from tiny import STUDENT
+
+from understudy.cli import main as main_module
+from understudy.cli.commands import COMMANDS
+
+COMPARE = ["compare", "--experts", "s=solver", "--out", "out", "--no-diagnose", "--student", STUDENT]
+RUN = ["calibrate", "run", "--out", "out"]
+EVAL = ["eval", "--model", "solver"]
+MISTAKES: dict[str, tuple[Sequence[str], str, str]] = {
+    "calibrate run, budget in words": ([*RUN, "--budget", "x"], "budget", "a share such"),
+    "calibrate run, no budget": (["calibrate", "run", "--budget", "0", "--out", "out"], "budget", "above 0"),
+    "calibrate run, unknown launcher": ([*RUN, "--launcher", "slurm"], "launcher", "one of"),
+    "calibrate run, no workers": (["calibrate", "run", "--workers", "0", "--out", "out"], "workers", "at least 1"),
+    "compare, no such student": ([*COMPARE[:-1], "nowhere"], "student", "no such folder"),
+    "compare, no such expert": ([*COMPARE, "--experts", "e=./nowhere"], "expert", "no such folder"),
+    "compare, unknown task": ([*COMPARE, "--task", "countup"], "task", "unknown"),
+    "compare, bad option of a task": ([*COMPARE, "--task", "countdown:n_numbers=1"], "task.n_numbers", "must lie"),
+    "compare, no such data": ([*COMPARE, "--task", "data:path=nowhere.jsonl"], "task.path", "no such file"),
+    "compare, unknown launcher": ([*COMPARE, "--launcher", "slurm"], "launcher", "unknown; one of local, ray"),
+    "compare, no workers": ([*COMPARE, "--workers", "0"], "workers", "at least 1"),
+    "compare, a method twice": ([*COMPARE, "--methods", "sft", "sft"], "routes", "is there twice"),
+    "compare, a field twice": ([*COMPARE, "--set", "updates=3", "updates=4"], "set", "twice"),
+    "compare, a seed of no run": ([*COMPARE, "--methods", "sft:seed=3"], "route", "share seed"),
+    "compare, an unwritable folder": ([*COMPARE, "--out", "/proc/x"], "out", "."),
+    "compare, a file as its folder": ([*COMPARE, "--out", "/dev/null"], "out", "is a file"),
+    "calibrate run, an unwritable folder": (["calibrate", "run", "--out", "/proc/x"], "out", "."),
+    "demo, an unwritable folder": (["demo", "--quick", "--out", "/proc/x"], "out", "."),
+    "demo, no workers": (["demo", "--quick", "--workers", "0", "--out", "out"], "workers", "at least 1"),
+    "eval of no prompts": ([*EVAL, "--prompts", "0"], "prompts", "at least 1"),
+    "eval of no samples": ([*EVAL, "--samples", "0"], "samples", "at least 1"),
+    "eval, a negative length": ([*EVAL, "--max-new-tokens", "-1"], "max_new_tokens", "at least 0"),
+    "prompts, none": (["prompts", "-n", "0"], "n", "at least 1"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistake(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words, field, hint = MISTAKES[name]
+    Output(list(words), capsys).is_mistake(field, hint)
+    assert contents(tmp_path) == {}
+
+
+OF_THE_MACHINE: dict[str, tuple[Exception, str, str]] = {
+    "memory": (MemoryError(), "memory", "lower --micro-tokens"),
+    "memory of torch": (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes"), "memory",
+                        "not enough"),
+    "certificate": (ssl.SSLCertVerificationError("self-signed"), "network", "SSL_CERT_FILE"),
+    "full disk": (OSError(errno.ENOSPC, "", "page.html"), "file", "page.html: the disk is full"),
+    "read-only": (OSError(errno.EROFS, "", "page.html"), "file", "read-only"),
+    "a folder of others": (PermissionError(errno.EACCES, "", "a\x1b"), "file", "permission denied"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OF_THE_MACHINE)
+def test_what_the_machine_refuses_is_one_line(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error, field, words = OF_THE_MACHINE[name]
+
+    def broken(args: Sequence[str]) -> int:
+        raise error
+
+    monkeypatch.setattr(main_module, "find", lambda commands, name: broken)
+    Output(["report"], capsys).is_mistake(field, words)
+
+
+def test_an_error_of_the_program_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(args: Sequence[str]) -> int:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(main_module, "find", lambda commands, name: broken)
+    for name in COMMANDS:
+        with pytest.raises(ValueError, match="a bug"):
+            main_module.main([name])
