@@ -76,7 +76,7 @@ def _of_folder(folder: Path, field: str) -> str:
     if weights and not any(name.endswith(".safetensors") for name in weights):
         return (
             f"has its weights in {sorted(weights)[0]}, which can run code and is not loaded: load it elsewhere and "
-            "write it with save_pretrained(NEW, safe_serialization=True)"
+            "write it as safetensors: save_pretrained(NEW, safe_serialization=True)"
         )
     if not weights and any(name.lower().endswith(".gguf") for name in names):
         return _GGUF
