@@ -127,7 +127,8 @@ class Loader:
             out["train"] = kept
         for split, items in out.items():
             if not items:
-                reasons = "; ".join(f"{n} {why}" for why, n in self.dropped.items()) or "too few rows: give more, or an own file for it"
+                dropped = "; ".join(f"{n} {why}" for why, n in self.dropped.items())
+                reasons = dropped or "too few rows: give more, or an own file for it"
                 raise UserError("task", self.name, f"leaves no problem for {split} ({reasons})")
         return {s: out[s] for s in ("train", *HELD_OUT) if s in out}
 
