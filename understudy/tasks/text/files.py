@@ -20,6 +20,9 @@ from understudy.tasks.text.rows import Row, kind
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".csv", ".csv.gz", ".tsv", ".parquet", ".arrow")
 EXTRA = "pip install 'understudy[hub]'"
 LARGEST_JSON = 2**30  # bytes of a file that is one JSON value
+LARGEST_LINE = 2**26  # characters of a line
+EXPANSION, EXPANDED = 200, 2**26
+"""A compressed file may give EXPANDED characters, or EXPANSION times its bytes: real rows are far below."""
 LARGEST_CELL = 2**24  # characters of a field in a csv file
 ROWS_IN = ("data", "rows", "train", "examples", "instances", "samples")
 """Where a JSON object holds its rows."""
@@ -111,9 +114,29 @@ def clean(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _open(path: Path, newline: str | None = None) -> TextIO:
+    _most(path)
     if path.suffix == ".gz":
         return gzip.open(path, "rt", encoding="utf-8-sig", newline=newline)
     return path.open(encoding="utf-8-sig", newline=newline)
+
+
+def _most(path: Path) -> int:
+    """Characters that a file may give. UserError: it is a pipe or a device, which has no end."""
+    if not path.is_file():
+        raise UserError("task.path", path, "is not a file (pipes and devices are not read)")
+    return max(EXPANDED, EXPANSION * path.stat().st_size) if path.suffix == ".gz" else 2**63
+
+
+def _lines(file: TextIO, path: Path) -> Iterator[str]:
+    """The lines; UserError at one that is too long, and where a compressed file gives more than real rows would."""
+    total, most = 0, _most(path)
+    while line := file.readline(LARGEST_LINE + 1):
+        total += len(line)
+        if len(line) > LARGEST_LINE:
+            raise UserError("task.path", path, f"has a line of more than {LARGEST_LINE >> 20} million characters")
+        if total > most:
+            raise UserError("task.path", path, f"expands to more than {EXPANSION} times its size: no rows do")
+        yield line
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:
@@ -124,7 +147,7 @@ def _unreadable(path: Path, error: Exception) -> UserError:
 def _json_lines(path: Path) -> Iterator[Row]:
     try:
         with _open(path) as file:
-            for i, line in enumerate(file, 1):
+            for i, line in enumerate(_lines(file, path), 1):
                 if line.strip():
                     yield Row(f"{path}, line {i}", _object(line, path, i))
     except (OSError, EOFError, UnicodeDecodeError) as error:
@@ -145,7 +168,8 @@ def _is_one_value(path: Path) -> bool:
     """Whether a .json file is one value, a list or a table, and not an object per line."""
     try:
         with _open(path) as file:
-            lines = (line for line in file if line.strip())
+            most = min(LARGEST_JSON, _most(path)) + 1
+            lines = (line for line in iter(lambda: file.readline(most), "") if line.strip())
             first, second = next(lines, ""), next(lines, "")
     except (OSError, EOFError, UnicodeDecodeError) as error:
         raise _unreadable(path, error) from None
@@ -159,7 +183,10 @@ def _json(path: Path) -> Iterator[Row]:
     """A list of objects, an object that holds such a list (ROWS_IN), or one object."""
     try:
         with _open(path) as file:
-            text = file.read(LARGEST_JSON + 1)
+            most = min(LARGEST_JSON, _most(path))
+            text = file.read(most + 1)
+        if most < len(text) <= LARGEST_JSON:
+            raise UserError("task.path", path, f"expands to more than {EXPANSION} times its size: no rows do")
         if len(text) > LARGEST_JSON:
             raise UserError("task.path", path, "is one JSON value of more than 1 GiB: write one object per line")
         value = json.loads(text)
@@ -181,7 +208,7 @@ def _separated(path: Path, separator: str) -> Iterator[Row]:
     csv.field_size_limit(LARGEST_CELL)
     try:
         with _open(path, newline="") as file:
-            reader = csv.DictReader(file, delimiter=separator, strict=True)
+            reader = csv.DictReader(_lines(file, path), delimiter=separator, strict=True)
             names = reader.fieldnames or []
             if len(set(names)) != len(names) or not all(name.strip() for name in names):
                 raise UserError("task.path", path, "needs a header: the first line must name each column once")
