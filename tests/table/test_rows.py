@@ -188,9 +188,11 @@ def test_opd_with_gamma(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     update = train_module.update
     for gamma in (0.0, 0.5, 1.0):
 
-        def watched(student: Any, optimizer: Any, labelled: Any, c: TrainConfig, gamma: float = gamma) -> Any:
+        def watched(
+            student: Any, optimizer: Any, labelled: Any, c: TrainConfig, clock: Any, gamma: float = gamma
+        ) -> Any:
             seen[gamma] = [x.weight for x in labelled]
-            return update(student, optimizer, labelled, c)
+            return update(student, optimizer, labelled, c, clock)
 
         monkeypatch.setattr(train_module, "update", watched)
         train(config("opd", tmp_path / str(gamma), updates=1, gamma=gamma))

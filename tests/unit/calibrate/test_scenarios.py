@@ -200,7 +200,9 @@ def test_a_micro_calibration_from_nothing_to_results_and_again(tmp_path: Path, m
         assert row.cost_share == pytest.approx(line["costs"]["diagnosis"]["flops"] / both)
         assert row.values == tuple(ends[k].value for k in ("student", "sft", "opd"))
         parameters = json.loads((tmp_path / f"seed-400/{line['scenario']}/sft/provenance.json").read_text())
-        assert line["costs"]["sft"]["flops"] == 6 * trained * parameters["student"]["parameters"]
+        read = line["costs"]["sft"]["student_prompt_tokens_trained"]
+        assert read > 0
+        assert line["costs"]["sft"]["flops"] == 6 * (trained + read) * parameters["student"]["parameters"]
     # nothing is left to do
     again = runner.run(config, MICRO, quiet=True)
     assert read_lines(again) == lines
