@@ -139,7 +139,7 @@ def is_gone(pid: int, within: float = 20) -> bool:
 
 OUTLIVING = {
     "killed": (signal.SIGKILL, "work_silently", ANSWERS),
-    "hung up": (signal.SIGHUP, "work_silently", f"{ANSWERS}\nsignal.signal(signal.SIGHUP, signal.SIG_DFL)"),  # under nohup
+    "hung up": (signal.SIGHUP, "work_silently", f"{ANSWERS}\nsignal.signal(signal.SIGHUP, signal.SIG_DFL)"),
     "terminated": (signal.SIGTERM, "work_silently", "from understudy.cli.main import _terminate\n"
                    "signal.signal(signal.SIGTERM, _terminate)"),
     "terminated in the background of a shell": (
