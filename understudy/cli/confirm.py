@@ -1,4 +1,4 @@
-"""What a file of options, perhaps a stranger's, may not decide: whoever starts the command repeats it in words.
+"""What a file of options, perhaps a stranger's, may not decide: it is repeated on the command line.
 
 Code that comes with a model, keys that are sent to a host, a push to the hub, and folders elsewhere that are written.
 (Code that a task names: rewards.py.)

@@ -1,7 +1,7 @@
 """--reward FILE.py:function of every command that has a task: it becomes an option of the task.
 
 So each place that loads the task has the reward. A file of options is data, perhaps a stranger's: it may not name code
-that is run. Whoever starts the command confirms it, by --reward or --task.
+that is run. --reward or --task on the command line confirms it.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from typing import Any
 from understudy.methods.cells import Method
 
 SMALL = 10e6
-"""Weights below which a model trains like a new one, whoever made it."""
+"""Weights below which a model trains like a new one, also one from elsewhere."""
 FAR = 10.0
 """A learning rate that differs by more than this factor from the usual one is worth a warning."""
 FIELDS = (

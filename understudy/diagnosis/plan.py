@@ -73,7 +73,7 @@ def look(setting: Setting, prompts: Sequence[Prompt], loading: float) -> Look:
 
 
 def _cost_of_look(setting: Setting, n: int, student: float, expert: float, seconds: float) -> Cost:
-    """Of n prompts, with so many tokens of the student and of the expert, each scored by whoever wrote them."""
+    """Of n prompts, with so many tokens of the student and of the expert, each scored by the model that wrote them."""
     scored = "score" in setting.expert.capabilities
     return setting.sizes.cost(expert, scored * expert, 2 * student, 0, seconds, (n * (1 + scored), 2 * n, 0))
 

@@ -173,7 +173,13 @@ def check_rewards(task: Task, prompts: Sequence[Prompt]) -> None:
             raise UserError("task", task.name, hint)
 
 
-def tokens_of(rollout: Rollout) -> tuple[list[int], list[int]]:
-    """(ids of prompt and completion, 1 where a token is the completion's)."""
-    prompt = list(rollout.prompt.ids)
-    return prompt + list(rollout.ids), [0] * len(prompt) + [1] * len(rollout.ids)
+def token_rows(rows: Rows, samples: int, mask: str) -> list[dict[str, Any]]:
+    """The expert's completions as text and token ids; `mask`: the target's name for 1 on the completion's tokens."""
+    out = []
+    for i, r in enumerate(rows.rollouts):
+        prompt = list(r.prompt.ids)
+        out.append(
+            {"prompt": rows.texts[i // samples], "completion": r.text, "input_ids": prompt + list(r.ids),
+             mask: [0] * len(prompt) + [1] * len(r.ids)}
+        )  # fmt: skip
+    return out

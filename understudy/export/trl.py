@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from understudy.config import Resolved
-from understudy.export.data import problem_of, tokens_of
+from understudy.export.data import problem_of, token_rows
 from understudy.export.job import Job, Settings, Written, head, json_lines, yaml_lines
 from understudy.export.limits import clipped, is_offline, is_reward, ppo_range, trainer_of
 
@@ -160,12 +160,7 @@ def _notes(job: Job, trainer: str) -> list[str]:
 def _rows(job: Job, trainer: str) -> list[dict[str, Any]]:
     rows, samples = job.rows, range(job.config.samples_per_prompt)
     if rows.rollouts:
-        out = []
-        for i, r in enumerate(rows.rollouts):
-            ids, mask = tokens_of(r)
-            text = {"prompt": rows.texts[i // job.config.samples_per_prompt], "completion": r.text}
-            out.append(text | {"input_ids": ids, "completion_mask": mask})
-        return out
+        return token_rows(rows, job.config.samples_per_prompt, "completion_mask")
     each = range(len(rows.prompts))
     if trainer == "GKDTrainer":  # the teacher writes: no completion yet
         return [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from understudy.export.data import problem_of, tokens_of
+from understudy.export.data import problem_of, token_rows
 from understudy.export.job import Job, Settings, Written, head, json_lines, yaml_lines
 from understudy.export.limits import clipped, is_offline, is_reward, ppo_range, teaches
 from understudy.export.trl import IDENTITY
@@ -189,12 +189,7 @@ def _notes(job: Job) -> list[str]:
 def _rows(job: Job) -> list[dict[str, Any]]:
     rows = job.rows
     if rows.rollouts:
-        out = []
-        for i, r in enumerate(rows.rollouts):
-            ids, mask = tokens_of(r)
-            text = {"prompt": rows.texts[i // job.config.samples_per_prompt], "completion": r.text}
-            out.append(text | {"input_ids": ids, "loss_mask": mask})
-        return out
+        return token_rows(rows, job.config.samples_per_prompt, "loss_mask")
     return [
         {"data_source": NAME, "prompt": rows.turns(i), "ability": "",
          "reward_model": {"style": "rule", "ground_truth": problem_of(p)}, "extra_info": {"index": i}}

@@ -91,5 +91,5 @@ def _json(path: Path) -> dict[str, object]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
-        return {}  # whoever loads the model reports it
+        return {}  # loading the model reports it
     return data if isinstance(data, dict) else {}

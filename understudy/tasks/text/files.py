@@ -10,7 +10,7 @@ import csv
 import gzip
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -226,6 +226,12 @@ def _separated(path: Path, separator: str) -> Iterator[Row]:
 # ---------------------------------------------------------------- columns
 
 
+def _numbered(path: Path, batches: Iterable[Any]) -> Iterator[Row]:
+    """The rows of pyarrow's record batches."""
+    for i, values in enumerate((values for batch in batches for values in batch.to_pylist()), start=1):
+        yield Row(f"{path}, row {i}", clean(values))
+
+
 def _parquet(path: Path, columns: Sequence[str]) -> Iterator[Row]:
     try:
         import pyarrow.parquet as parquet
@@ -235,11 +241,7 @@ def _parquet(path: Path, columns: Sequence[str]) -> Iterator[Row]:
         with parquet.ParquetFile(path) as file:
             # a file that has none of the columns is read whole: the schema then says what is missing
             have = [c for c in file.schema_arrow.names if c in columns] or file.schema_arrow.names
-            i = 0
-            for batch in file.iter_batches(batch_size=1024, columns=have):
-                for values in batch.to_pylist():
-                    i += 1
-                    yield Row(f"{path}, row {i}", clean(values))
+            yield from _numbered(path, file.iter_batches(batch_size=1024, columns=have))
     except (OSError, ValueError) as error:  # pyarrow's errors are subclasses of these two
         raise UserError("task.path", path, f"cannot be read as parquet ({_first(error)})") from None
 
@@ -253,11 +255,7 @@ def _arrow(path: Path, columns: Sequence[str]) -> Iterator[Row]:
     try:
         with pyarrow.memory_map(str(path)) as source, pyarrow.ipc.open_stream(source) as reader:
             have = [c for c in reader.schema.names if c in columns] or reader.schema.names
-            i = 0
-            for batch in reader:
-                for values in batch.select(have).to_pylist():
-                    i += 1
-                    yield Row(f"{path}, row {i}", clean(values))
+            yield from _numbered(path, (batch.select(have) for batch in reader))
     except (OSError, ValueError) as error:
         raise UserError("task.path", path, f"cannot be read as arrow ({_first(error)})") from None
 
