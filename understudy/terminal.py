@@ -64,6 +64,7 @@ class Board:
         )
         self.bars: dict[str, bars.TaskID] = {}
         self.last: dict[str, float] = {}
+        self.label: dict[str, str] = {}
         self.fraction: dict[str, float] = {}
         self.began = time.monotonic()
 
@@ -105,8 +106,10 @@ class Board:
 
     def _plain(self, job: str, label: str, done: int, total: int, note: str) -> None:
         now = time.monotonic()
-        finished = done >= total or label.endswith("loading")  # each says what a silent time is spent on
-        if self.quiet or (not finished and now - self.last.get(job, -EVERY) < EVERY):
+        begins = not done and label != self.label.get(job)  # a step may be silent for long
+        at_once = begins or done >= total or label.endswith("loading")
+        self.label[job] = label
+        if self.quiet or (not at_once and now - self.last.get(job, -EVERY) < EVERY):
             return
         self.last[job] = now
         print(f"[{now - self.began:5.0f} s] {label} {done}/{total} {note}".rstrip(), flush=True)

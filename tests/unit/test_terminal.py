@@ -22,6 +22,15 @@ def test_plain_lines_name_what_a_silent_time_is_spent_on(capsys: pytest.CaptureF
     ]  # fmt: skip
 
 
+def test_a_step_that_begins_has_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """Catches a minute of silence after the last loading step: an evaluation began too soon after it to be shown."""
+    board = Board()
+    for phase, done in (("train", 3), ("evaluation", 0), ("evaluation", 0), ("evaluation", 4), ("train", 4)):
+        board.progress(phase, done, 8, "")
+    lines = [line.split("] ")[1] for line in capsys.readouterr().out.splitlines()]
+    assert lines == ["train 3/8", "evaluation 0/8"]
+
+
 def test_an_evaluation_does_not_set_a_job_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(terminal, "console", Console(force_terminal=True, quiet=True))
     board = Board(total_jobs=2)

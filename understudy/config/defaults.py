@@ -89,6 +89,8 @@ AdamW's weight decay is 0, as in TRL."""
 
 EVAL_PROMPTS, FINAL_PROMPTS, FINAL_SAMPLES = 128, 256, 4
 LEAST_PROMPTS, LEAST_FINAL = 8, 32
+PROMPT = 64
+"""Tokens of a prompt, which is not known yet: short completions cost mostly that."""
 SPEED = 15e9
 """FLOPs per second that a CPU is taken to reach while it samples a few rows, where it mostly reads weights."""
 START_SECONDS = 30.0
@@ -135,7 +137,7 @@ def evaluation(config: Any, student: Student, room: int = 0) -> dict[str, Any]:
     if not student.pretrained or math.isnan(student.weights) or not on_cpu(config.device):
         return out
     tokens = min(room or config.max_new_tokens or TOKENS, TOKENS)
-    completion = 2 * student.weights * tokens  # FLOPs
+    completion = 2 * student.weights * (PROMPT + tokens)  # FLOPs
     looks = START_SECONDS * SPEED / (completion * (config.eval_samples + 1))
     out |= {"eval_prompts": _clamp(looks, LEAST_PROMPTS, EVAL_PROMPTS), "eval_start": looks >= LEAST_PROMPTS / 2}
     rows = config.updates * config.prompts_per_update * config.samples_per_prompt

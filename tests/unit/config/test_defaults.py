@@ -128,3 +128,12 @@ def test_a_resume_keeps_what_was_recorded(tmp_path: Path) -> None:
     assert again == old | {"max_new_tokens": 77}
     assert continued(dataclasses.replace(asked, lr=5e-5, eval_divergences=False)).lr == 5e-5
     assert continued(dataclasses.replace(asked, eval_divergences=False)).eval_divergences is False
+
+
+def test_a_short_completion_costs_its_prompt() -> None:
+    """Catches an evaluation of 128 prompts before the first update, because completions of 6 tokens looked cheap."""
+    student = defaults.Student(pretrained=True, weights=135e6, vocabulary=49_152)
+    config = resolve(TrainConfig(method="grpo", student="scratch:width=16,layers=1", device="cpu"))
+    sizes = [defaults.evaluation(config, student, room)["eval_prompts"] for room in (1, 6, 512)]
+    assert sizes[0] <= 16
+    assert sizes == sorted(sizes, reverse=True)
