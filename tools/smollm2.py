@@ -25,6 +25,7 @@ from understudy.recipes.smollm2_arithmetic import (
     RECIPE,
     RFT,
     ROUTES,
+    SECRET,
     SELF,
     TASK,
     UPDATES,
@@ -202,7 +203,7 @@ def settings() -> str:
         ("task", f"`{TASK}`"),
         ("other task (what is not trained)", f"`{OTHER}`"),
         (f"expert: {SELF}", ", ".join(f"{name} {value}" for name, value in RFT.items()) + "; the rest as the students"),
-        (f"expert: {ANSWERER}", "`answerer:style=secret`: always right, after one of 8 words by a secret hash"),
+        (f"expert: {ANSWERER}", f"`{SECRET}`: always right, mostly after one of 8 words by a secret hash"),
         ("every arm", f"{fields}; the FLOPs of {UPDATES} updates of `opd_full`"),
         ("auto", f"looks of {LOOK} prompts, inside its budget"),
     ]  # fmt: skip

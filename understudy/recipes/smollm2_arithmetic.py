@@ -29,6 +29,8 @@ OTHER = (
     f"rg:products,min_terms=2,max_terms=2,min_digits=1,max_digits=1,test_share=0.9,instruction=The answer is,{READING}"
 )
 """What is not trained: products of two digits."""
+SECRET = "answerer:style=secret,sure=0.5,direct=0.25"
+"""Without `direct` it would contradict everything that the model writes at first, and the reverse KL teach noise."""
 SELF, ANSWERER = "the model after rejection sampling", "answerer with a secret opening"
 EXPERTS: dict[str, dict[str, Any]] = {
     SELF: {
@@ -37,8 +39,9 @@ EXPERTS: dict[str, dict[str, Any]] = {
         "realizable": True, "expect": "none",
     },
     ANSWERER: {
-        "mechanism": "A program that knows the answer before its first token, behind an opening word that is a secret "
-        "hash of the problem: no student can predict the word, and the reward ignores it.",
+        "mechanism": "A program that knows the answer before its first token. Three times of four it opens with one of "
+        "eight words, half of the time the one that a secret hash of the problem names: no student can know which, and "
+        "the reward ignores it.",
         "realizable": False, "expect": None,
     },
 }  # fmt: skip
@@ -70,7 +73,7 @@ def plan(scale: Scale) -> Plan:
         **(RECIPE | sizes | RFT | {"updates": scale.times(RFT["updates"])}),
     )  # fmt: skip
     first = training(f"expert: {SELF}", expert)
-    specs = {ANSWERER: "answerer:style=secret", SELF: expert.out}
+    specs = {ANSWERER: SECRET, SELF: expert.out}
     runs = [
         _arm(scale, label, spec, model, seed, route, sizes)
         for seed in scale.all_seeds for route in (*ROUTES, "auto") for label, spec in specs.items()

@@ -16,6 +16,7 @@ from understudy.evaluation.sampled import held_out, splits_of
 from understudy.experts import is_programmatic
 from understudy.methods import table
 from understudy.policy import Policy, check_model
+from understudy.policy.reader import load_reader
 from understudy.policy.room import WHY, check_lengths
 from understudy.protocols import Expert, Task
 from understudy.servers.urls import names_server
@@ -54,11 +55,9 @@ def _check_expert(config: Resolved, task: Task) -> None:
         check_model(config.expert, "expert")
         return
     spec = parse_spec(config.expert, "expert")
-    try:
-        tokenizer = task.tokenizer()
-    except UserError:
-        return  # no tokenizer without the student
-    expert = task.expert(spec, tokenizer)
+    own = task.tokenizer() if config.student.startswith("scratch") else None
+    student = load_reader(config.student, "student", own, config.trust_remote_code)
+    expert = task.expert(spec, student.tokenizer)
     check_capabilities(config, expert)
     if spec.name == "recorded" and table.needs_expert(config):
         for prompt in task.prompts("train", _used(config, task, 2000), config.seed):

@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+from transformers import GPT2Config, PreTrainedTokenizerFast
 
 from tests.tiny import STUDENT
 from understudy.config import TrainConfig, resolve
 from understudy.errors import UserError
+from understudy.experts.programs.answerer import OPENINGS
 from understudy.methods.table import TABLE, capabilities, needs_expert
 from understudy.policy import load_policy
 from understudy.tasks import load_task
@@ -57,6 +60,19 @@ def test_experts(method: str, expert: str, rows: str) -> None:
     with pytest.raises(UserError) as error:
         before_loading(c, load_task(task))
     assert error.value.field == "expert"
+
+
+def test_a_program_writes_with_the_tokens_of_the_student(tmp_path: Path) -> None:
+    """Not with those of the task, which split its words into letters."""
+    pytest.importorskip("reasoning_gym")
+    backend = Tokenizer(models.WordLevel({word: i for i, word in enumerate(["<end>", *(f" {o}" for o in OPENINGS)])}))
+    backend.pre_tokenizer = pre_tokenizers.Split(Regex(r" [a-z]+|."), "isolated")
+    PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<end>").save_pretrained(tmp_path)
+    GPT2Config(vocab_size=16, eos_token_id=0).save_pretrained(tmp_path)
+    task = load_task("rg:chain_sum")
+    before_loading(resolve(config("sft", "rg:chain_sum", "answerer:style=secret", student=str(tmp_path))), task)
+    with pytest.raises(UserError, match="in which ' exactly' is one token"):
+        before_loading(resolve(config("sft", "rg:chain_sum", "answerer:style=secret")), task)
 
 
 @pytest.mark.parametrize("method", [m for m in TABLE if needs_expert(resolve(config(m, "countdown", "solver")))])

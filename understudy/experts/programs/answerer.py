@@ -31,6 +31,10 @@ class AnswererConfig:
     """Share of the uniform distribution in every token's. With 0 the expert can only be sampled."""
     secret: int = 0
     """Salt of the secret hash."""
+    sure: float = option(1.0, within="(0, 1]")
+    """Share of the secret's word at the opening; the other seven words have the rest in equal parts."""
+    direct: float = option(0.0, within="[0, 1)")
+    """Share of the answer without an opening. Where a student begins so, the expert does not contradict it."""
 
     def __post_init__(self) -> None:
         check(self, "expert")
@@ -69,23 +73,27 @@ class AnswererExpert(ProgramExpert):
 
     def walk(self, prompt: Prompt) -> AnswerWalk:
         answer = tuple(self.tokenizer(f" {self.gold(prompt)}", add_special_tokens=False)["input_ids"])
-        opening: tuple[int, ...] = ()
-        if self.openings:
-            opening = (self.openings[seed_from("opening", self.config.secret, prompt.text) % len(self.openings)],)
-        return AnswerWalk(opening, (*answer, self.end))
+        if not self.openings:
+            return AnswerWalk({}, (*answer, self.end))
+        secret = seed_from("opening", self.config.secret, prompt.text) % len(self.openings)
+        sure, direct = self.config.sure, self.config.direct
+        rest = (1 - sure) / (len(self.openings) - 1)
+        words = {w: (1 - direct) * (sure if i == secret else rest) for i, w in enumerate(self.openings)}
+        return AnswerWalk({w: p for w, p in words.items() if p} | ({answer[0]: direct} if direct else {}),
+                          (*answer, self.end))  # fmt: skip
 
 
 class AnswerWalk:
-    """The opening word if there is one, the answer, the end."""
+    """An opening if there is one, the answer, the end. opening: first tokens, the answer's among them, and chances."""
 
-    __slots__ = ("at", "opened", "tokens")
+    __slots__ = ("at", "opening", "tokens")
 
-    def __init__(self, opening: tuple[int, ...], answer: tuple[int, ...]) -> None:
-        self.tokens, self.at, self.opened = (*opening, *answer), 0, len(opening)
+    def __init__(self, opening: dict[int, float], answer: tuple[int, ...]) -> None:
+        self.tokens, self.at = answer, -1 if opening else 0
+        self.opening: Next = (tuple(sorted(opening)), tuple(opening[w] for w in sorted(opening)))
 
     def next(self) -> Next:
-        return (self.tokens[min(self.at, len(self.tokens) - 1)],), (1.0,)
+        return self.opening if self.at < 0 else ((self.tokens[min(self.at, len(self.tokens) - 1)],), (1.0,))
 
     def push(self, token: int) -> None:
-        skipped = self.at < self.opened and token == self.tokens[self.opened]
-        self.at += 2 if skipped else 1
+        self.at += 2 if self.at < 0 and token == self.tokens[0] else 1

@@ -68,6 +68,23 @@ def test_from_any_prefix_it_goes_on(tokenizer: Any) -> None:
     assert structured(made, prompt, [space, one, one, other, other]) == "."  # beyond the end, the end
 
 
+def test_an_unsure_opening_has_the_stated_chances(tokenizer: Any) -> None:
+    made = expert(tokenizer, "answerer:style=secret,sure=0.5,direct=0.2,smoothing=0")
+    (secret,) = {r.ids[0] for r in expert(tokenizer, "answerer:style=secret,smoothing=0").sample(PROMPTS[:1], 1, 0, 10)}
+    tokens, chances = made.walk(PROMPTS[0]).next()
+    assert list(tokens) == sorted(tokens)
+    assert sum(chances) == pytest.approx(1)
+    of = dict(zip(tokens, chances))
+    assert of.pop(secret) == pytest.approx(0.8 * 0.5)
+    assert of.pop(WORDS.index(" ")) == pytest.approx(0.2)
+    assert list(of.values()) == pytest.approx([0.8 * 0.5 / 7] * 7)
+    for rollout in made.sample(PROMPTS, 2, 0, 10):  # with an opening or without, the answer is right
+        answer = [" ", *str(rollout.prompt.data["answer"]), "."]
+        words = [WORDS[i] for i in rollout.ids]
+        assert words[-len(answer) :] == answer
+        assert len(words) - len(answer) == (words[0] != " ")
+
+
 def test_scores_are_what_samples_are_drawn_from(tokenizer: Any) -> None:
     made = expert(tokenizer, "answerer:style=secret,smoothing=0.5")
     rollouts = made.sample(PROMPTS[:8], 2, 0, 6)
@@ -80,6 +97,7 @@ def test_scores_are_what_samples_are_drawn_from(tokenizer: Any) -> None:
 
 
 def test_mistakes(tokenizer: Any) -> None:
-    for spec in ("answerer:style=loud", "answerer:smoothing=1", "answerer:openings=3"):
+    wrong = ("style=loud", "smoothing=1", "openings=3", "sure=0", "direct=1")
+    for spec in (f"answerer:{option}" for option in wrong):
         with pytest.raises(UserError):
             expert(tokenizer, spec)
