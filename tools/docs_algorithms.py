@@ -28,16 +28,16 @@ QUESTIONS = {
     "divergence": "for a distribution target",
 }
 KNOBS = (
-    "beta", "gamma", "clip", "importance_cap", "advantage_norm", "student_share", "expert_share", "round_updates",
-    "top_k", "top_k_of", "reduction", "samples_per_prompt", "updates_per_rollout", "prompt_pool", "temperature",
-    "top_p",
+    "beta", "gamma", "clip", "importance_cap", "advantage_norm", "expert_coef", "expert_anneal", "advantage_coef",
+    "student_share", "expert_share", "round_updates", "top_k", "top_k_of", "reduction", "samples_per_prompt",
+    "updates_per_rollout", "prompt_pool", "temperature", "top_p",
 )  # fmt: skip
 """Fields beside the cells that change what a method computes."""
 
 _PROBES: dict[str, tuple[Any, ...]] = {
     **{name: tuple(values) for name, values in CELLS.items()},
     "samples_per_prompt": (1,), "updates_per_rollout": (2,), "clip": (0.2,), "gamma": (1.0, 2.0), "beta": (1.0,),
-    "top_k": (16,), "temperature": (0.7,), "top_p": (0.9,),
+    "expert_coef": (0.0,), "advantage_coef": (0.0,), "top_k": (16,), "temperature": (0.7,), "top_p": (0.9,),
 }  # fmt: skip
 """Values tried, alone and in pairs, to find an example that each rule refuses."""
 
@@ -84,7 +84,8 @@ Both are in `understudy/methods/losses.py` and give one loss per token:
 
 - `surrogate`, for a token target: `-weight log student(target)`; with the token ratio
   `-weight student(token) / behavior(token)`, as PPO clips it to `1 - clip .. 1 + clip` where `clip` is set.
-- `divergence`, for a distribution target: `weight` times the divergence of the two next-token distributions.
+- `divergence`, for a distribution target: `weight` times the divergence of the two next-token distributions. With
+  weight `expert_reward` the surrogate of the acted token, weighed by the reward alone, is added.
 
 One `reduction` makes a scalar of them:
 
@@ -118,6 +119,8 @@ completions of a small vocabulary in float64, through the losses that training u
 - base_opd without its cap is opd_full, from distributions or, with the token ratio, from the base's tokens; without
   the ratio it is not.
 - Group advantages that are not divided by a deviation, in groups of G: 1 - 1/G of the gradient of accuracy.
+- opd_reward at gamma 0 and opd_full_reward are both expert_coef times opd_full plus advantage_coef times grpo (without
+  its deviation); with advantage_coef 0 they are opd and opd_full, with expert_coef 0 grpo.
 - The first update of a round of rft is the gradient of accuracy, up to scale.
 """
 

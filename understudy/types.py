@@ -94,10 +94,12 @@ class Batch:
     signal: Signal | None = None  # of the expert, when the target is a distribution
     watched_M: Tensor | None = None
     """On the CPU: numbers of the tokens, in order, whose entropies are logged. None: all."""
+    reward_weight_N: Tensor | None = None
+    """Of the policy gradient on the acted tokens that a distribution target has beside; None = none."""
 
     def __post_init__(self) -> None:
         n = len(self.place_N)
-        for name in ("target_ids_N", "row_N", "weight_N", "behavior_logp_N"):
+        for name in ("target_ids_N", "row_N", "weight_N", "behavior_logp_N", "reward_weight_N"):
             tensor = getattr(self, name)
             if tensor is not None and tensor.shape[0] != n:
                 raise ValueError(f"{name} has {tensor.shape[0]} entries for {n} tokens")
@@ -105,6 +107,12 @@ class Batch:
     @property
     def device(self) -> torch.device:
         return self.input_ids_BS.device
+
+    @property
+    def pulls(self) -> bool:
+        """Whether any of its losses has a gradient."""
+        reward_N = self.reward_weight_N
+        return bool(self.weight_N.any()) or (reward_N is not None and bool(reward_N.any()))
 
 
 @dataclass

@@ -11,6 +11,9 @@ import pytest
 import torch
 
 from understudy.methods import divergences, losses
+from understudy.methods.kernel import token_losses
+from understudy.protocols import TableSignal
+from understudy.types import Batch
 
 V, T = 3, 3
 SEQUENCES = list(itertools.product(range(V), repeat=T))
@@ -156,6 +159,37 @@ def test_group_advantage_is_the_reward_gradient_times_one_minus_one_over_group(s
     got = student.gradient(losses.surrogate(logp_N, logp_N.detach(), weight_B[ROW_N]).sum())
     value = (student.sequence_logp_B().exp() * reward_B).sum()
     assert close(got, -student.gradient(value))  # two samples per group, each (1 - 1/2) of the gradient
+
+
+def with_rewards(student: Tabular, expert: Tabular, target: str, expert_coef: float, advantage_coef: float):
+    """Gradient of weight expert_reward in groups of two, all 27 x 27 of them, through the kernel that training uses."""
+    reward_B = torch.tensor([float(sum(s) % 2) for s in SEQUENCES], dtype=torch.float64)
+    first, second = torch.cartesian_prod(torch.arange(27), torch.arange(27)).T
+    advantage_BG = divergences.group_advantages(torch.stack([reward_B[first], reward_B[second]], 1), "none")
+    probability_B = student.sequence_logp_B().exp().detach()
+    mean_B = torch.zeros(27, dtype=torch.float64)  # of the advantage that a completion has, over its partners
+    mean_B.index_add_(0, first, probability_B[second] * advantage_BG[:, 0])
+    logp_N, says_N = student.logp_N().detach(), expert.logp_N().detach()
+    weight_N, reward_N = torch.full((len(ROW_N),), expert_coef, dtype=torch.float64), advantage_coef * mean_B[ROW_N]
+    if target == "token":
+        weight_N = expert_coef * (says_N - logp_N) + reward_N
+    n = torch.arange(len(ROW_N))
+    signal = TableSignal(expert.logits_N().log_softmax(-1).detach())
+    batch = Batch(
+        n[:, None], None, n[:, None], n, ACTIONS_N, ROW_N, weight_N, logp_N, signal, reward_weight_N=reward_N
+    )  # fmt: skip
+    goal = losses.Objective(target, "kl_student_expert", importance=True, clip=0.2)
+    return student.gradient(token_losses(student.logits_N(), lambda z: z, batch, goal, probability_B[ROW_N]).total)
+
+
+@pytest.mark.parametrize("target", ["token", "distribution"])
+def test_expert_and_reward_add_up(student, expert, target):
+    """b times opd_full (opd) minus c (1 - 1/G) times the gradient of accuracy; one factor 0 leaves the other row."""
+    reward_B = torch.tensor([float(sum(s) % 2) for s in SEQUENCES], dtype=torch.float64)
+    accuracy = student.gradient((student.sequence_logp_B().exp() * reward_B).sum())
+    distilled = opd_full(student, expert)
+    for b, c in ((1.0, 0.0), (0.0, 1.0), (0.3, 2.0)):
+        assert close(with_rewards(student, expert, target, b, c), b * distilled - c / 2 * accuracy)
 
 
 def test_rft_is_the_gradient_of_expected_passing_likelihood(student):

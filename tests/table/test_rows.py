@@ -129,7 +129,7 @@ def test_row_trains_and_pays(method: str, expert: str, models: dict[str, Path], 
     elif method == "dagger":  # a call per token while acting, one for its label; earlier rounds cost nothing
         acted = paid["student_tokens_sampled"]
         assert columns == [2 * 2 * rows, 0, 2 * acted, acted]
-    elif method in ("opd", "opd_full"):  # exactly the student's tokens are scored
+    elif method in ("opd", "opd_full", "opd_reward", "opd_full_reward"):  # exactly the student's tokens are scored
         assert columns == [2 * rows, 0, t, t]
     elif method == "base_opd":  # scored once, used twice
         assert columns == [2 * rows, 0, t // 2, t // 2]
@@ -180,6 +180,23 @@ def test_divergence_trains(cells: dict[str, Any], tmp_path: Path) -> None:
         coarse = [first_loss(f"{whose}-{k}", top_k=k, top_k_of=whose) for k in (1, 16)]
         assert 0 <= coarse[0] <= coarse[1] + 1e-4 <= whole + 2e-4
     assert first_loss("all", top_k=1000) == pytest.approx(whole, abs=1e-3)
+
+
+def test_the_parts_of_a_loss_with_rewards(tmp_path: Path) -> None:
+    """Catches a coefficient that is not annealed, parts that do not add up, and a divergence that is not opd_full's."""
+    factors = {"expert_coef": 0.5, "advantage_coef": 2.0, "clip": math.inf, "seed": 1}
+    c = config("opd_full_reward", tmp_path / "both", updates=4, expert_anneal=1.0, **factors)
+    lines = read_metrics(train(c), "train")
+    assert [line["weight_expert"] for line in lines] == pytest.approx([0.5, 0.375, 0.25, 0.125])
+    assert all(line["loss"] == pytest.approx(line["loss_expert"] + line["loss_reward"], abs=1e-6) for line in lines)
+    assert any(line["weight_reward"] > 0.5 for line in lines)
+    alone = read_metrics(train(config("opd_full", tmp_path / "alone", updates=1, seed=1)), "train")[0]
+    assert lines[0]["loss_expert"] == pytest.approx(0.5 * alone["loss"], rel=1e-5)
+    token = config("opd_reward", tmp_path / "token", updates=1, **factors)
+    line = read_metrics(train(token), "train")[0]
+    opd = read_metrics(train(config("opd", tmp_path / "opd", updates=1, seed=1)), "train")[0]
+    assert line["loss_expert"] == pytest.approx(0.5 * opd["loss"], rel=1e-4)
+    assert line["weight_reward"] == pytest.approx(lines[0]["weight_reward"])
 
 
 def test_opd_with_gamma(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

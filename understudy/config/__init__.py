@@ -32,7 +32,8 @@ class Essentials:
     """Method, student, expert and task."""
 
     method: str = option("opd", heading="method, models and task")
-    """Row of the table: sft, seq_kd, word_kd, gkd, dagger, opd, opd_full, base_opd, grpo, rft (docs/algorithms.md)."""
+    """Row of the table: sft, seq_kd, word_kd, gkd, dagger, opd, opd_full, base_opd, grpo, opd_reward,
+    opd_full_reward, rft (docs/algorithms.md)."""
     student: str = ""
     """Student to train: a Hugging Face model directory or hub id, or `scratch:width=64,layers=2` for a new tiny one."""
     expert: str = ""
@@ -249,7 +250,7 @@ def resolve(config: TrainConfig) -> Resolved:
     if given["target"] not in (None, "distribution") and given["divergence"] is None:
         filled["divergence"] = ""
     if other_weight and given["importance"] is None:
-        filled["importance"] = "token" if given["weight"] in ("log_ratio", "advantage") else "none"
+        filled["importance"] = "token" if given["weight"] in ("log_ratio", "advantage", "expert_reward") else "none"
     # by resolved cells alone, so that config.json means the same when it is read back
     if given["clip"] is None and (other_weight or filled["importance"] != "token"):
         filled["clip"] = math.inf

@@ -30,6 +30,8 @@ WEIGHTS = {
     "one": "1",
     "log_ratio": "log expert - log student of the acted token, discounted to go by gamma",
     "advantage": "the verifier's reward minus its group's mean",
+    "expert_reward": "expert_coef times the expert's pull (the log-ratio to go, or a distribution target's divergence) "
+    "plus advantage_coef times the advantage of the acted token",
     "passed": "1 if the verifier passed the completion, else the completion is dropped",
 }
 REPLAYS = {
@@ -64,6 +66,7 @@ COMPUTED: dict[str, dict[str, str]] = {
         "one": "training/labels.py: weights",
         "log_ratio": "methods/divergences.py: discounted_to_go",
         "advantage": "methods/divergences.py: group_advantages",
+        "expert_reward": "training/labels.py: reward_weights",
         "passed": "training/rollouts.py: RolloutSource.labels",
     },
     "replay": {name: f"training/rollouts.py: RolloutSource.{name}" for name in REPLAYS},
@@ -87,7 +90,7 @@ class Cells:
     target: str | None = option(None, choices=TARGETS)
     """Cell: what each position is pulled toward. token, expert_token, distribution. Default: the row's."""
     weight: str | None = option(None, choices=WEIGHTS)
-    """Cell: how strongly. one, log_ratio, advantage, passed. Default: the row's."""
+    """Cell: how strongly. one, log_ratio, advantage, expert_reward, passed. Default: the row's."""
     replay: str | None = option(None, choices=REPLAYS)
     """Cell: how fresh the data is. fixed, fresh, aggregate, round. Default: the row's."""
     importance: str | None = option(None, choices=IMPORTANCES)
@@ -104,6 +107,12 @@ class Cells:
     """Cap of the prefix ratio (importance=prefix). Default: 5."""
     advantage_norm: str | None = option(None, choices=("std", "none"))
     """std or none: whether group advantages are divided by the group's standard deviation. Default: std."""
+    expert_coef: float = option(1.0, least=0)
+    """weight=expert_reward: factor of the expert's pull."""
+    expert_anneal: float = option(0.0, within="[0, 1]")
+    """Share of expert_coef that is gone at the end of the training, linearly: 0 = none, 1 = all of it."""
+    advantage_coef: float = option(1.0, least=0)
+    """weight=expert_reward: factor of the group advantage."""
     student_share: float | None = option(None, within="[0, 1]")
     """mixture_batch: probability that a batch is the student's. Default: 0.5."""
     expert_share: float | None = option(None, within="[0, 1]")
@@ -168,3 +177,13 @@ class Method(Sampling, Cells):
     round_updates: int = 20
     samples_per_prompt: int = 1
     prompt_pool: int = 0
+
+    @property
+    def reads_scores(self) -> bool:
+        """Whether the weight reads the expert's log-probs of the acted tokens."""
+        return self.weight == "log_ratio" or (self.weight == "expert_reward" and self.target == "token")
+
+    @property
+    def reads_advantages(self) -> bool:
+        """Whether the weight reads group advantages, so rewards."""
+        return self.weight in ("advantage", "expert_reward")

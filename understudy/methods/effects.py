@@ -20,7 +20,11 @@ EFFECTS: Mapping[str, tuple[Condition, str]] = {
     "base": (lambda c: c.behavior == "base", "only behavior=base samples from it"),
     "beta": (lambda c: c.divergence == "jsd", "only divergence=jsd mixes"),
     "importance_cap": (lambda c: "prefix" in c.importance or c.behavior == "base", "only importance=prefix is capped"),
-    "advantage_norm": (lambda c: c.weight == "advantage", "only weight=advantage has group advantages"),
+    "advantage_norm": (lambda c: c.reads_advantages, "only weights advantage and expert_reward have group advantages"),
+    **dict.fromkeys(
+        ("expert_coef", "expert_anneal", "advantage_coef"),
+        (lambda c: c.weight == "expert_reward", "only weight=expert_reward has two parts"),
+    ),
     "student_share": (lambda c: c.behavior == "mixture_batch", "only behavior=mixture_batch tosses this coin"),
     "expert_share": (lambda c: c.behavior == "mixture_token", "only behavior=mixture_token tosses this coin"),
     "round_updates": (

@@ -9,6 +9,8 @@ tokens x vocabulary is kept. The same idea, for cross-entropy alone: arXiv 2411.
     KL(expert || student) d loss / d z = p - q
     JSD, m = b q + (1-b) p: d loss / d z = g - p sum(g), g = (1-b) p (log p - log m)
     top-k with a tail     d loss / d z = scatter(g) - p sum(g), g = d loss / d log p of the k tokens
+
+A distribution target with a reward weight has the sum of its own row and of the first.
 """
 
 from __future__ import annotations
@@ -226,23 +228,30 @@ def evaluate(
     target_n1 = batch.target_ids_N[at].unsqueeze(-1)
     logp_n = student_nV.gather(-1, target_n1).squeeze(-1)
     weight_n = batch.weight_N[at]
+    behavior_n = None
+    if objective.importance:
+        if batch.behavior_logp_N is None:
+            raise ValueError("an importance ratio needs the recorded behavior log-probs")
+        behavior_n = batch.behavior_logp_N[at]
     if objective.target == "token":
-        behavior_n = None
-        if objective.importance:
-            if batch.behavior_logp_N is None:
-                raise ValueError("an importance ratio needs the recorded behavior log-probs")
-            behavior_n = batch.behavior_logp_N[at]
         loss_n, slope_n = _with_slope(lambda x: surrogate(x, behavior_n, weight_n, objective.clip), logp_n)
         d_nV = student_nV.exp_()
         d_nV.scatter_add_(-1, target_n1, d_nV.new_full((len(logp_n), 1), -1.0))
         return Part(loss_n, logp_n, d_nV, -slope_n)
     if batch.signal is None:
         raise ValueError("a distribution target needs the expert's distribution")
+    p_nV = student_nV.exp() if batch.reward_weight_N is not None else None
     if expert_nV is None:
         loss_n, d_nV = _coarse(student_nV, batch, objective, at)
     else:
         loss_n, d_nV = _whole(student_nV, expert_nV, free_nV, objective)
-    return Part(weight_n * loss_n, logp_n, d_nV, weight_n)
+    if batch.reward_weight_N is None or p_nV is None:
+        return Part(weight_n * loss_n, logp_n, d_nV, weight_n)
+    reward_n = batch.reward_weight_N[at]
+    acted_n, slope_n = _with_slope(lambda x: surrogate(x, behavior_n, reward_n, objective.clip), logp_n)
+    d_nV = d_nV.mul_(weight_n.unsqueeze(-1)).sub_(p_nV.mul_(slope_n.unsqueeze(-1)))
+    d_nV.scatter_add_(-1, target_n1, slope_n.unsqueeze(-1))
+    return Part(weight_n * loss_n + acted_n, logp_n, d_nV, torch.ones_like(weight_n))
 
 
 def _whole(student_nV: Tensor, expert_nV: Tensor, free_nV: Tensor, objective: Objective) -> tuple[Tensor, Tensor]:

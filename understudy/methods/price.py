@@ -14,6 +14,7 @@ and in FLOPs (types.flops_of) 2 N_e and 2 N_s per token sampled or scored, 6 N_s
     word_kd    4 N_e (P + L_e) + 6 N_s (P + L_e)
     opd*       2 N_s (P + L_s) + 2 N_e (P + L_s) + 6 N_s (P + L_s)
     gkd        student_share times opd_full + (1 - student_share) times word_kd
+    *_reward   opd* with the k of grpo
     grpo       2 N_s (P + k L_s) + 6 N_s (P + k L_s), no expert
     rft        the same, but only completions that pass are trained
 """
@@ -68,7 +69,7 @@ def tokens_per_update(method: Method, lengths: Lengths, updates: int = 0) -> dic
     out["student_prompt_tokens_sampled"] = sampling * (1 - expert_acts) * n * lengths.prompt
     out["expert_prompt_tokens"] = sampling * expert_acts * n * lengths.prompt
     out["expert_calls"] = sampling * expert_acts * n * k
-    scored = scoring * (method.target != "token" or method.weight == "log_ratio") + sampling * together
+    scored = scoring * (method.target != "token" or method.reads_scores) + sampling * together
     out["expert_tokens_scored"] = scored * n * k * mixed
     out["expert_prompt_tokens"] += scored * n * lengths.prompt
     out["expert_calls"] += scored * n * k

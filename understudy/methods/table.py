@@ -120,6 +120,26 @@ _ROWS = (
         defaults={"samples_per_prompt": 8, "advantage_norm": "std", "clip": 0.2},
     ),
     Row(
+        "opd_reward", "student", "token", "expert_reward", "fresh",
+        summary="on-policy distillation and the verifier's reward in one policy gradient",
+        equation="-E_{y ~ student} sum_t (b A_t + c R(y)) log student(y_t | y_<t), A_t as in opd, R as in grpo, "
+        "b = expert_coef (1 - expert_anneal progress), c = advantage_coef",
+        source="KDRL, arXiv 2506.02208, with the k1 estimate of the reverse KL; its annealed coefficient",
+        deviations="the log-ratio is part of the weight, so that one clipping range holds for both; no masks by reward",
+        importance="token",
+        defaults={"gamma": 0.0, "samples_per_prompt": 8, "advantage_norm": "std", "clip": 0.2},
+    ),
+    Row(
+        "opd_full_reward", "student", "distribution", "expert_reward", "fresh",
+        summary="the exact per-token KL from the expert plus a policy gradient of the verifier's reward",
+        equation="E_{y ~ student} sum_t [b KL(student || expert)(. | y_<t) - c R(y) log student(y_t | y_<t)], "
+        "b, c and R as in opd_reward",
+        source="the joint objective of KDRL, arXiv 2506.02208, with the exact KL of opd_full",
+        deviations="no gradient of the KL through the sampled prefix; the clipping range holds for the reward's part",
+        importance="token", divergence="kl_student_expert",
+        defaults={"samples_per_prompt": 8, "advantage_norm": "std", "clip": 0.2},
+    ),
+    Row(
         "rft", "student", "token", "passed", "round",
         summary="rejection-sampling fine-tuning on the student's own passed completions, round by round",
         equation="-E_{y ~ student of this round} 1[r(y) = 1] sum_t log student(y_t | y_<t)",
@@ -142,14 +162,24 @@ class Rule:
 
 
 def _is_policy_gradient(c: Method) -> bool:
-    return c.weight in ("log_ratio", "advantage")
+    return c.weight in ("log_ratio", "advantage", "expert_reward")
 
 
 RULES: tuple[Rule, ...] = (
     Rule(
-        lambda c: _is_policy_gradient(c) and c.target != "token",
+        lambda c: c.weight in ("log_ratio", "advantage") and c.target != "token",
         "weight",
         "a log-ratio or advantage scales the acted token; with another target it has no meaning: use --target token",
+    ),
+    Rule(
+        lambda c: c.weight == "expert_reward" and c.target == "expert_token",
+        "target",
+        "a draw of the expert has no log-ratio, and was not rewarded: use --target token, or --target distribution",
+    ),
+    Rule(
+        lambda c: c.weight == "expert_reward" and c.expert_coef == c.advantage_coef == 0,
+        "advantage_coef",
+        "with expert_coef 0 too there is nothing to learn from: use a positive one of the two",
     ),
     Rule(
         lambda c: c.weight == "log_ratio" and c.behavior not in ("student", "base"),
@@ -158,12 +188,12 @@ RULES: tuple[Rule, ...] = (
         "--importance token); on expert samples it descends no divergence: use --behavior student",
     ),
     Rule(
-        lambda c: c.weight == "advantage" and c.behavior != "student",
+        lambda c: c.reads_advantages and c.behavior != "student",
         "behavior",
         "a group advantage compares the student's own samples: use --behavior student",
     ),
     Rule(
-        lambda c: c.weight == "advantage" and c.samples_per_prompt < 2,
+        lambda c: c.reads_advantages and c.samples_per_prompt < 2,
         "samples_per_prompt",
         "a group of one is always at its own mean, so its advantage is 0: use at least 2",
     ),
@@ -211,12 +241,17 @@ RULES: tuple[Rule, ...] = (
         "importance token",
     ),
     Rule(
+        lambda c: c.updates_per_rollout > 1 and c.target == "distribution",
+        "updates_per_rollout",
+        "the token ratio corrects the acted tokens, not a divergence on prefixes of an older student: use 1",
+    ),
+    Rule(
         lambda c: c.clip < math.inf and c.importance != "token",
         "clip",
         "there is no token ratio to clip in this row: drop --clip",
     ),
     Rule(
-        lambda c: c.gamma != 0 and c.weight != "log_ratio",
+        lambda c: c.gamma != 0 and not c.reads_scores,
         "gamma",
         "gamma discounts the log-ratio to go; this row has none: use --gamma 0",
     ),
@@ -265,7 +300,7 @@ def needs_expert(method: Method) -> bool:
     return (
         method.behavior in ("expert", "mixture_batch", "mixture_token")
         or method.target in ("expert_token", "distribution")
-        or method.weight == "log_ratio"
+        or method.reads_scores
     )
 
 
@@ -279,6 +314,6 @@ def capabilities(method: Method) -> frozenset[str]:
     if method.target == "distribution":
         # coarsened to the expert's own top k and one tail bucket, its top k is all that is read
         out.add("top_k" if method.top_k and method.top_k_of == "expert" else "distribution")
-    if method.weight == "log_ratio":
+    if method.reads_scores:
         out.add("score")
     return frozenset(out)

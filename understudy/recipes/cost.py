@@ -120,7 +120,7 @@ def train_cost(
     batch = rows_decoded(c, lengths, machine, student.vocabulary)
     student_flops, student_seconds = sampling(student, lengths, by_student, machine, batch)
     expert_flops, expert_seconds = sampling(expert, lengths, by_expert, machine, batch)
-    scored = rollouts if c.target in ("distribution", "expert_token") or c.weight == "log_ratio" else 0.0
+    scored = rollouts if c.target in ("distribution", "expert_token") or c.reads_scores else 0.0
     flops = scored * sequence(expert, lengths) if expert is not None else 0.0
     flops += trained * (4 if c.activation_checkpointing else 3) * sequence(student, lengths)
     seconds = flops / (machine.device.flops * machine.utilisation)

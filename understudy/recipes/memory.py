@@ -76,7 +76,7 @@ def memory(
         else:
             parts["training: expert's hidden states"] = completion * expert.width * held
             parts["scoring: a layer"] = tokens * of_forward(expert) * held
-    elif expert is not None and (c.weight == "log_ratio" or c.target == "expert_token"):
+    elif expert is not None and (c.reads_scores or c.target == "expert_token"):
         scored = min(sequences * longest, SCORE_ROWS * longest, max(longest, SCORE_TOKENS_CPU if cpu else SCORE_TOKENS))
         n_scored = scored * new // longest
         parts["scoring: a layer"] = scored * of_forward(expert) * held + n_scored * expert.width * held

@@ -82,7 +82,7 @@ def load_models(config: RouteConfig, note: Callable[[str], None]) -> Models:
     phases = resolved_phases(config)
     task = load_task(config.train.task)
     for phase in phases:
-        if phase.weight in ("advantage", "passed") and not task.verified:
+        if (phase.reads_advantages or phase.weight == "passed") and not task.verified:
             hint = f"task {task.name} has no verifier, whose reward method {phase.method} learns from"
             raise UserError("route", config.route, hint)
         before_loading(phase, task)
@@ -170,6 +170,9 @@ def _trained(models: Models, phase: Resolved, rollouts: Sequence[Rollout], ledge
     """What an update of `phase` does with these rollouts, without a step."""
     if phase.weight in ("advantage", "passed"):  # their rewards may pull nothing: every row is computed
         phase = dataclasses.replace(phase, weight="one", importance="none", clip=math.inf)
+    if phase.weight == "expert_reward":  # one completion per prompt has no group
+        weight = "log_ratio" if phase.target == "token" else "one"
+        phase = dataclasses.replace(phase, weight=weight, importance="none", clip=math.inf)
     spent = Ledger()
     labelled = label(distributed.share(rollouts), phase, models.student, models.expert, spent)
     counted = list(spent.as_dict())

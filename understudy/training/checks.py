@@ -42,7 +42,7 @@ def before_loading(config: Resolved, task: Task) -> None:
 
 def check_rewards(config: Resolved, task: Task, field: str = "task") -> None:
     """UserError: the method learns from rewards, and the task has none."""
-    if config.weight in ("advantage", "passed") and not task.verified:
+    if (config.reads_advantages or config.weight == "passed") and not task.verified:
         hint = f"has no answers, and method {config.method} with weight={config.weight} learns from rewards: give rows "
         raise UserError(field, config.task, hint + "with `answer`, or --reward FILE.py:function")
 

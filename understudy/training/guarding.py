@@ -102,7 +102,8 @@ class Guarding:
         if self.guard is None:
             return
         c = self.config
-        kl = metrics["loss"] if c.target == "distribution" and c.divergence == "kl_student_expert" else None
+        is_kl = (c.target, c.weight, c.divergence) == ("distribution", "one", "kl_student_expert")
+        kl = metrics["loss"] if is_kl else None
         stop = self.guard.observe(step, now, kl, metrics["entropy"], progress)
         if stop is not None:
             self._log(step, stop.kind, dataclasses.asdict(stop))

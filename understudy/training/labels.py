@@ -5,6 +5,7 @@ Each function computes one cell of the table; none knows a method's name.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -46,6 +47,13 @@ class Labelled:
     """Of the whole update, for a distribution target."""
     place: int = 0
     """Number of this rollout in `supervision`."""
+    reward_weight: Tensor | None = None
+    """(T,) what rewards weigh its acted tokens, beside the expert's pull: of a token target `weight` has it added."""
+
+    @property
+    def pulls(self) -> bool:
+        """Whether anything of it has a gradient."""
+        return bool(self.weight.any()) or (self.reward_weight is not None and bool(self.reward_weight.any()))
 
 
 def objective(method: Method) -> Objective:
@@ -80,10 +88,20 @@ def label(
         targets = expert_draws(rollouts, _expert(expert), config.seed)
         count_scored(ledger, rollouts)
     weight = weights(rollouts, behavior, config, student, expert, ledger)
+    reward = reward_weights(rollouts, config) if config.weight == "expert_reward" else [None] * len(rollouts)
     return [
-        Labelled(r, acted[i] if targets is None else targets[i], weight[i], behavior[i], supervision, places[i])
+        Labelled(
+            r, acted[i] if targets is None else targets[i], weight[i], behavior[i], supervision, places[i], reward[i]
+        )
         for i, r in enumerate(rollouts)
-    ]
+    ]  # fmt: skip
+
+
+def annealed(config: Resolved, progress: float) -> Resolved:
+    """With the expert_coef of an update when `progress` of the training (0 to 1) is over."""
+    if not config.expert_anneal:
+        return config
+    return dataclasses.replace(config, expert_coef=config.expert_coef * (1 - config.expert_anneal * progress))
 
 
 def experts_top_k(method: Method) -> int:
@@ -99,23 +117,34 @@ def weights(
     expert: Expert | None,
     ledger: Ledger,
 ) -> list[Tensor]:
-    """Per rollout (T,) weights: 1, the log-ratio to go or the group advantage, times a base's importance ratio."""
+    """Per rollout (T,) weights of the target's loss: 1, the log-ratio to go, the group advantage, or by their factors
+    the expert's pull and this; times a base's importance ratio."""
     lengths = [len(r.ids) for r in rollouts]
     row_N = torch.arange(len(rollouts)).repeat_interleave(torch.tensor(lengths))
     weight_N = torch.ones(len(row_N))
     student_N = behavior_N = torch.cat(behavior)
     if method.behavior == "base":
         student_N = torch.cat(student.score(rollouts)).cpu()
-    if method.weight == "log_ratio":
+    if method.reads_scores:
         expert_N = torch.cat(_expert(expert).score(rollouts)).cpu()
         count_scored(ledger, rollouts)
         weight_N = divergences.discounted_to_go(expert_N - student_N, row_N, method.gamma)
-    elif method.weight == "advantage":
+    if method.weight == "advantage":
         weight_N = advantages(rollouts, method.advantage_norm)[row_N]
+    elif method.weight == "expert_reward":
+        weight_N = method.expert_coef * weight_N
+        if method.target == "token":
+            weight_N = weight_N + torch.cat(reward_weights(rollouts, method))
     if method.behavior == "base" and method.importance != "none":
         log_ratio_N = divergences.prefix_log_ratio(student_N, behavior_N, row_N)
         weight_N = weight_N * log_ratio_N.exp().clamp_max(method.importance_cap)
     return list(weight_N.split(lengths))
+
+
+def reward_weights(rollouts: Sequence[Rollout], method: Method) -> list[Tensor]:
+    """Per rollout (T,): advantage_coef times its group advantage, at every token."""
+    scaled_B = method.advantage_coef * advantages(rollouts, method.advantage_norm)
+    return [scaled_B[i].repeat(len(r.ids)) for i, r in enumerate(rollouts)]
 
 
 def advantages(rollouts: Sequence[Rollout], normalise: str) -> Tensor:
@@ -184,10 +213,16 @@ def batches(
                 torch.cat([x.target_ids for x in rows]).to(student.device), padded.row_N,
                 torch.cat([x.weight for x in rows]).to(student.device),
                 torch.cat([x.behavior_logp for x in rows]).to(student.device), signal,
-                watched([x.rollout for x in rows]),
+                watched([x.rollout for x in rows]), _joined([x.reward_weight for x in rows], student.device),
             )  # fmt: skip
         for s in supervisions:
             s.finish()
+
+
+def _joined(parts: Sequence[Tensor | None], device: torch.device) -> Tensor | None:
+    """(N,) of all rows; None where the method has none of it."""
+    there = [part for part in parts if part is not None]
+    return torch.cat(there).to(device) if there else None
 
 
 def watched(rollouts: Sequence[Rollout]) -> Tensor:

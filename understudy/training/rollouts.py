@@ -27,7 +27,7 @@ from understudy.randomness import generator
 from understudy.runs.checkpoint import cached_tensors
 from understudy.terminal import Progress, no_progress
 from understudy.training.acting import AT_ONCE, Actor, PromptStream, chunk_updates
-from understudy.training.labels import Labelled, count_scored, expert_draws, experts_top_k, label
+from understudy.training.labels import Labelled, annealed, count_scored, expert_draws, experts_top_k, label
 from understudy.training.monitor import Seen, seen
 from understudy.types import Ledger, Prompt, Rollout
 
@@ -55,6 +55,8 @@ class RolloutSource:
         self._reused: tuple[int, list[Labelled]] = (-1, [])
         self.seen: Seen | None = None
         """What the student's completions show that are new in this update; None: there are none."""
+        self.progress = 0.0
+        """Share of the training that is over, 0 to 1: what is annealed follows it."""
         self.seconds = {"sample": 0.0, "score": 0.0}
         """What this update's completions and the expert's scores of them have taken."""
         self._sampled: tuple[int, list[Rollout]] = (-1, [])  # the chunk of replay fixed in use
@@ -91,7 +93,7 @@ class RolloutSource:
 
         targets, supervision: what is cached, see labels.label.
         """
-        c = self.config
+        c = annealed(self.config, self.progress)
         # what is cached is cached for every rollout: drop its rows together with the failed completions
         kept = [i for i, r in enumerate(rollouts) if c.weight != "passed" or self._passed(r)]
         # whole groups: an advantage compares the completions of a prompt, and they share the row of its tokens
@@ -100,7 +102,7 @@ class RolloutSource:
         kept = [i for i in kept if rollouts[i].prompt.key in own]
         targets = targets and [targets[i] for i in kept]
         supervision = supervision and (supervision[0], [supervision[1][i] for i in kept])
-        needs = c.target != "token" or c.weight == "log_ratio"
+        needs = c.target != "token" or c.reads_scores
         expert = self.actor.expert() if needs and targets is None and supervision is None else None
         spent, began = Ledger(), time.perf_counter()
         out = label([rollouts[i] for i in kept], c, self.student, expert, spent, targets, supervision)

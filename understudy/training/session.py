@@ -115,9 +115,11 @@ class Session:
         reached = float(distributed.agreed(getattr(self.ledger, c.budget_axis)))
         return reached / (c.budget * (1 - self.guarding.reserve))
 
-    def set_learning_rate(self, step: int) -> None:
-        """That of update `step`."""
-        lr = learning_rate(self.config, step, self.spent())
+    def set_schedules(self, step: int) -> None:
+        """The learning rate of update `step`, and how far the training is."""
+        spent = self.spent()
+        self.rollouts.progress = max(step / self.config.updates, min(spent, 1.0))
+        lr = learning_rate(self.config, step, spent)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
 

@@ -59,7 +59,7 @@ def _run(session: Session) -> None:
                 with student.gathered_weights():
                     session.evaluator.during(step)
             began = time.perf_counter()
-            session.set_learning_rate(step)
+            session.set_schedules(step)
             with student.gathered_weights():
                 labelled = session.rollouts.labelled(step)
             metrics = update(student, session.optimizer, labelled, c, clock := Clock())

@@ -13,10 +13,13 @@ from understudy import distributed, running
 from understudy.config import Resolved
 from understudy.errors import UserError
 from understudy.methods.kernel import Entropies
-from understudy.methods.losses import scales
+from understudy.methods.losses import scales, surrogate
 from understudy.policy import Policy
 from understudy.training.labels import Clock, Labelled, batches, empty_row, objective, split
 from understudy.types import prompt_tokens
+
+SPLIT = ("loss_expert", "loss_reward", "weight_expert", "weight_reward")
+"""Metrics of weight=expert_reward: both parts of the loss, and the mean size of both weights per token."""
 
 
 def update(
@@ -31,18 +34,20 @@ def update(
     rewards = [x.rollout.reward for x in labelled if x.rollout.reward is not None]
     rollouts = [x.rollout for x in labelled]
     here = [sum(len(r.ids) for r in rollouts), len(rollouts), sum(rewards), len(rewards), prompt_tokens(rollouts)]
-    tokens_float, rows_float, reward_sum, rewarded, before = distributed.total(here)
+    counts = distributed.total([*here, *_sizes(labelled, config)])
+    tokens_float, rows_float, reward_sum, rewarded, before, *sizes = counts
     total_tokens, rows = int(tokens_float), int(rows_float)
+    in_parts = config.weight == "expert_reward"
     if not rows:
         names = ("loss", "grad_norm", "actor", "reward", "length", "logp_drift", "entropy", "expert_entropy")
         nothing = dict.fromkeys(names)
-        return nothing | {"tokens": 0, "prompt_tokens": 0}
+        return nothing | {"tokens": 0, "prompt_tokens": 0} | dict.fromkeys(SPLIT if in_parts else ())
     # a row whose weights are all zero has zero gradient: it counts in the mean, but is not computed
-    pulled = [x for x in labelled if bool(x.weight.any())]
+    pulled = [x for x in labelled if x.pulls]
     goal = objective(config)
     _learning(student.model, dropout=config.behavior == "expert")
     optimizer.zero_grad(set_to_none=False)
-    loss_sum, drift_sum, clipped, tokens = 0.0, 0.0, 0.0, 0.0
+    loss_sum, drift_sum, clipped, tokens, reward_loss = 0.0, 0.0, 0.0, 0.0, 0.0
     entropies = Entropies()
     parts = split(pulled, student, config.micro_batch, config.micro_tokens)
     if student.shards is not None:  # all make the same number of passes, or they would wait for each other forever
@@ -52,7 +57,7 @@ def update(
         for batch in stream:
             running.check()  # for the last time before the weights change: what follows is short
             scale_N = scales(batch.row_N, config.reduction, total_tokens, rows)
-            pulls = bool(batch.weight_N.any())
+            pulls = batch.pulls
             watched = entropies if pulls else None
             total, _, logp_N = student.losses(batch, goal, scale_N, config.logit_chunk, watched)
             # FSDP2 takes the mean of the processes' gradients; the gradient is their sum
@@ -61,6 +66,10 @@ def update(
                 continue
             loss_sum += float(total.detach())
             tokens += len(logp_N)
+            if batch.reward_weight_N is not None:
+                behavior_N = batch.behavior_logp_N if goal.importance else None
+                reward_N = surrogate(logp_N, behavior_N, batch.reward_weight_N, goal.clip)
+                reward_loss += float((reward_N * scale_N).sum())
             if batch.behavior_logp_N is not None:
                 gap_N = logp_N - batch.behavior_logp_N
                 drift_sum += float(gap_N.abs().sum())
@@ -75,13 +84,14 @@ def update(
     norm_tensor = torch.nn.utils.clip_grad_norm_(trained, limit)
     norm = float(norm_tensor.full_tensor() if hasattr(norm_tensor, "full_tensor") else norm_tensor)
     if student.shards is not None:
-        sums = [loss_sum, drift_sum, tokens, clipped, *entropies.sums]
-        loss_sum, drift_sum, tokens, clipped, *entropy = distributed.total(sums)
+        sums = [loss_sum, drift_sum, tokens, clipped, reward_loss, *entropies.sums]
+        loss_sum, drift_sum, tokens, clipped, reward_loss, *entropy = distributed.total(sums)
     else:
         entropy = entropies.sums
     if math.isfinite(loss_sum) and math.isfinite(norm):
         optimizer.step()
     acted_is_target = config.behavior == "student" and config.target != "expert_token"
+    split_loss = (loss_sum - reward_loss, reward_loss, *(size / total_tokens for size in sizes))
     return {
         "loss": loss_sum,
         "grad_norm": norm,
@@ -94,7 +104,18 @@ def update(
         "entropy": entropy[0] / entropy[1] if entropy[1] else None,
         "expert_entropy": entropy[2] / entropy[3] if entropy[3] else None,
         "ratio_clipped": clipped / tokens if tokens and config.clip < math.inf else None,
-    }
+    } | dict(zip(SPLIT, split_loss if in_parts else ()))
+
+
+def _sizes(labelled: Sequence[Labelled], config: Resolved) -> list[float]:
+    """Sums over tokens of abs(weight): of the expert's part and of the reward's, where they are two."""
+    if config.weight != "expert_reward":
+        return [0.0, 0.0]
+    reward = [x.reward_weight for x in labelled if x.reward_weight is not None]
+    expert = [x.weight for x in labelled]
+    if config.target == "token":
+        expert = [whole - part for whole, part in zip(expert, reward)]
+    return [sum(float(part.abs().sum()) for part in parts) for parts in (expert, reward)]
 
 
 def _learning(model: torch.nn.Module, dropout: bool) -> None:

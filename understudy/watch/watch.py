@@ -140,6 +140,12 @@ def lines(verdict: Verdict, known: frozenset[str] = frozenset(), full: bool = Tr
         out.append(f"           rule: {rule.rule} ({rule.source})")
     if not full:
         return out
+    if log.has("weight_reward"):
+        parts = (
+            f"{name} {log.of(name).last(5):.3g}"
+            for name in ("loss_expert", "loss_reward", "weight_expert", "weight_reward")
+        )
+        out.append(f"  parts    mean of the last 5: {', '.join(parts)}")
     if verdict.clear:
         out.append(f"  clear    {', '.join(rule.name for rule in verdict.clear)}")
     missing: dict[str, list[str]] = {}

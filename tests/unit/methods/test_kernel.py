@@ -26,6 +26,10 @@ CASES: dict[str, Objective] = {
         for k in ("kl_expert_student", "kl_student_expert", "jsd")
         for side in ("student", "expert")
     },
+    "reward beside a divergence": Objective("distribution", "kl_student_expert"),
+    "reward beside jsd, ratio": Objective("distribution", "jsd", beta=0.3, importance=True),
+    "reward beside a divergence, clip": Objective("distribution", "kl_expert_student", importance=True, clip=0.2),
+    "reward beside the top": Objective("distribution", "kl_student_expert", top_k=3, importance=True, clip=0.2),
 }
 
 
@@ -33,9 +37,12 @@ def numbers(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
-def batch_of(weight_N: Tensor, expert_NV: Tensor) -> Batch:
+def batch_of(weight_N: Tensor, expert_NV: Tensor, reward_weight_N: Tensor | None = None) -> Batch:
     n = torch.arange(N)
-    return Batch(n[:, None], None, n[:, None], n, n % V, n, weight_N, numbers(N, seed=5) - 2, TableSignal(expert_NV))
+    return Batch(
+        n[:, None], None, n[:, None], n, n % V, n, weight_N, numbers(N, seed=5) - 2, TableSignal(expert_NV),
+        reward_weight_N=reward_weight_N,
+    )  # fmt: skip
 
 
 def plain(logits_NV: Tensor, batch: Batch, goal: Objective) -> Tensor:
@@ -49,7 +56,11 @@ def plain(logits_NV: Tensor, batch: Batch, goal: Objective) -> Tensor:
     if goal.top_k:
         ids = (p if goal.top_k_of == "student" else q).detach().topk(goal.top_k).indices
         p, q = divergences.bucketed(p, ids), divergences.bucketed(q, ids)
-    return batch.weight_N * divergence(p, q, goal.divergence, goal.beta)
+    loss_N = batch.weight_N * divergence(p, q, goal.divergence, goal.beta)
+    if batch.reward_weight_N is not None:
+        behavior_N = batch.behavior_logp_N if goal.importance else None
+        loss_N = loss_N + surrogate(logp_N, behavior_N, batch.reward_weight_N, goal.clip)
+    return loss_N
 
 
 @pytest.mark.parametrize("chunk", [0, 1, 3, 7, 100])
@@ -60,7 +71,9 @@ def test_losses_and_gradients_are_those_of_the_formulas(name: str, chunk: int) -
     goal, head = CASES[name], nn.Linear(D, V, dtype=torch.float64)
     with torch.no_grad():
         head.weight.copy_(numbers(V, D, seed=1) * 2)
-    scale_N, batch = numbers(N, seed=2).abs(), batch_of(numbers(N, seed=3), (numbers(N, V, seed=4) * 2).log_softmax(-1))
+    expert_NV = (numbers(N, V, seed=4) * 2).log_softmax(-1)
+    reward_N = numbers(N, seed=8) if name.startswith("reward") else None
+    scale_N, batch = numbers(N, seed=2).abs(), batch_of(numbers(N, seed=3), expert_NV, reward_N)
 
     def gradients(total: Tensor, hidden: Tensor) -> list[Tensor]:
         return list(torch.autograd.grad(total, [hidden, head.weight, head.bias]))

@@ -129,6 +129,9 @@ METHODS: dict[str, dict[str, Any]] = {
     "dagger": {},
     "grpo": {},
     "grpo mean": {"reduction": "sequence_mean"},
+    "opd_reward": {"gamma": 0.5, "expert_coef": 0.3, "advantage_coef": 2.0},
+    "opd_full_reward": {"expert_coef": 0.3, "advantage_coef": 2.0},
+    "opd_full_reward sum": {"expert_coef": 0.0, "reduction": "sequence_sum"},
     "opd_full sum": {"reduction": "sequence_sum"},
 }
 
@@ -211,6 +214,8 @@ def test_the_step_is_that_of_the_plain_formula(
                 "kl_student_expert": (p * (logp_TV - q_TV)).sum(-1),
                 "jsd": 0.5 * (q * (q_TV - m.log())).sum(-1) + 0.5 * (p * (logp_TV - m.log())).sum(-1),
             }[str(c.divergence)]
+            if x.reward_weight is not None:
+                each_T = x.weight * each_T - x.reward_weight * (now_T - torch.tensor(r.behavior_logp)).exp()
         elif c.importance == "token":
             each_T = -x.weight * (now_T - torch.tensor(r.behavior_logp)).exp()
         else:
@@ -227,6 +232,28 @@ def test_the_step_is_that_of_the_plain_formula(
     want = {n: -p.grad for n, p in model.named_parameters()}
     same(got, want)
     assert metrics["loss"] == pytest.approx(float(loss.detach()), rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("both", "one"),
+    [
+        (("opd_reward", {"advantage_coef": 0.0, "gamma": 0.5}), ("opd", {"gamma": 0.5})),
+        (("opd_reward", {"expert_coef": 0.0}), ("grpo", {})),
+        (("opd_full_reward", {"advantage_coef": 0.0}), ("opd_full", {})),
+        (("opd_full_reward", {"expert_coef": 0.0}), ("grpo", {})),
+    ],
+)
+def test_without_one_part_it_is_the_row_of_the_other(
+    both: tuple[str, dict[str, Any]], one: tuple[str, dict[str, Any]], student: Policy, expert: LocalExpert,
+    models: dict[str, Path],
+) -> None:  # fmt: skip
+    """Catches a coefficient that scales the wrong part, and a part that does not vanish: through labels, kernel and
+    step."""
+    steps = []
+    for method, options in (both, one):
+        c = resolve(config(method, OUT, grad_clip=0.0, **options))
+        steps.append(step(labelled_for(c, student, expert), c, models["llama"])[1])
+    same(*steps)
 
 
 def test_no_rollouts_no_step(models: dict[str, Path]) -> None:

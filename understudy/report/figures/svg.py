@@ -49,6 +49,8 @@ _COLOURS = {
     "dagger": "#3f7f3f",
     "base_opd": "#6e9bd1",
     "grpo": "#8a1c60",
+    "opd_reward": "#5c4b8a",
+    "opd_full_reward": "#3b7a57",
     "rft": "#7a6a3a",
     "sft+opd_full": ONLINE,
     "sft+opd": "#123a69",
