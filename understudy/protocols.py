@@ -206,6 +206,8 @@ class Task(ABC):
     """Where max_new_tokens comes from: given (an option of the task), usual (its longest answers), unknown."""
     keywords: tuple[str, ...] = ()
     """Strings whose frequency in completions is informative; the report plots them."""
+    thinking: str = "think"
+    """Name of the tags around a thought, which is not graded; "" = there are none."""
     stop: tuple[str, ...] = ()
     """Texts that end a completion; those of one token also stop the sampler (Policy.add_stop_tokens)."""
     passes: float = 1.0

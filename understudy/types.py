@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from math import inf
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -27,9 +28,11 @@ class Prompt:
     """(role, content) turns for the model's own chat template; () = `text` is what the model reads."""
     prefill: str = ""
     """With messages: text after the template's generation prompt, where the completion goes on."""
+    opened: str = ""
+    """Of an encoded prompt: the name of the tag (think) that the text the model reads has just opened; "" = none."""
 
-    def encoded(self, ids: Sequence[int]) -> Prompt:
-        return replace(self, ids=tuple(ids))
+    def encoded(self, ids: Sequence[int], opened: str = "") -> Prompt:
+        return replace(self, ids=tuple(ids), opened=opened)
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class Rollout:
     `ids` has the end token as its last id iff `ended`; a truncated completion never gets one.
     `behavior_logp[t]` is log behavior(ids[t] | prompt, ids[:t]) in nats, under the transforms it was sampled with; NaN
     where the actor does not report it (a black box, a server under a temperature): a loss that reads it stops the run.
+    -inf for the one token of a completion that holds no text (`blank`).
     """
 
     prompt: Prompt
@@ -55,6 +59,11 @@ class Rollout:
             raise ValueError("a rollout needs at least one token")
         if len(self.ids) != len(self.behavior_logp):
             raise ValueError(f"{len(self.ids)} ids but {len(self.behavior_logp)} behavior log-probs")
+
+    @property
+    def blank(self) -> bool:
+        """Whether a black box gave no text: a wrong answer, from which nothing is learned."""
+        return self.behavior_logp == (-inf,)
 
 
 class Signal(Protocol):

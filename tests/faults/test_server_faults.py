@@ -391,3 +391,30 @@ def test_a_black_box_that_is_cut_off(stub: Stub, policy: Policy) -> None:
     end = policy.tokenizer.eos_token
     r = e.encoded(prompt, 0, f"1{end}2", True, 40)
     assert [i in policy.end_ids for i in r.ids].count(True) == 1, "an end token in the text is not the student's end"
+
+
+def test_a_black_box_that_thinks_or_says_nothing(
+    stub: Stub, policy: Policy, models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thought that is given apart is kept; nothing is learned from an answer without text."""
+    silent = [False]
+
+    def chat(body: dict[str, Any]) -> tuple[int, Any]:
+        message, reason = {"content": "7", "reasoning_content": "hm"}, "stop"
+        if silent[0] or body["seed"] % 2:
+            message, reason = {"content": None}, "length"
+        return 200, {"choices": [{"message": message, "finish_reason": reason}]}
+
+    monkeypatch.setattr(stub, "chat", chat)
+    e = ChatExpert(parse_server(spec(stub, ",api=chat"), "expert"), policy)
+    rollouts = e.sample(prompts(policy), 4, 0, 60)
+    assert {r.text for r in rollouts} == {"", "<think>\nhm\n</think>\n\n7"}
+    assert all(r.blank == (not r.text) for r in rollouts)
+    options = ["--max-new-tokens", "40", "--samples-per-prompt", "4"]
+    out, expert = tmp_path / "run", spec(stub, ",api=chat")
+    assert main([*arguments(out, "seq_kd", student=str(models["llama"]), expert=expert), *options]) == 0
+    tokens = len(rollouts[[r.blank for r in rollouts].index(False)].ids)
+    assert all(line["tokens"] % tokens == 0 for line in read_metrics(out, "train")), "a blank completion was learned"
+    silent[0] = True
+    with pytest.raises(UserError, match=r"gives no text in 60 tokens \(hidden thoughts\?\): raise --max-new-tokens"):
+        e.sample(prompts(policy), 1, 0, 60)

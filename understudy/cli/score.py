@@ -158,4 +158,7 @@ def _row(row: Any, student: Any) -> tuple[tuple[int, ...], tuple[int, ...], bool
     prompt = tuple(student.tokenizer(texts[0], add_special_tokens=True)["input_ids"])
     ids = tuple(student.tokenizer(texts[1], add_special_tokens=False)["input_ids"])
     ended = bool(row.get("ended", True))
-    return prompt, (*ids, student.end_ids[0]) if ended else ids, ended
+    from understudy.policy.templates import last_token  # imports torch, which --help does not need
+
+    end = last_token(student.tokenizer, student.end_ids, Prompt("", texts[0]))
+    return prompt, (*ids, end) if ended else ids, ended

@@ -13,8 +13,8 @@ from understudy.diagnosis.measures.collect import Setting, sample_student
 from understudy.diagnosis.types import Check
 from understudy.errors import UserError
 from understudy.policy import check_same_language, tokenizer_sha
-from understudy.policy.templates import first_difference, turn_end
-from understudy.policy.tokens import encode_all, rendered
+from understudy.policy.templates import first_difference, lost_note, turn_end
+from understudy.policy.tokens import encoded, rendered
 from understudy.randomness import seed_from
 from understudy.types import Prompt
 
@@ -78,6 +78,13 @@ def _room(setting: Setting, prompts: list[Prompt]) -> None:
 def _templates(setting: Setting, prompts: list[Prompt]) -> Check:
     """Never fails: a difference alone does no harm, as both read the student's rendering; `_own_template` measures
     whether the expert does worse on it."""
+    student = setting.student
+    check = _compared(setting, prompts)
+    lost = lost_note(student.tokenizer, prompts, student.name)
+    return dataclasses.replace(check, value=f"{check.value}; {lost}") if lost else check
+
+
+def _compared(setting: Setting, prompts: list[Prompt]) -> Check:
     name, student, expert = "chat template", setting.student, setting.expert
     of_student, of_expert = (getattr(x.tokenizer, "chat_template", None) for x in (student, expert))
     if not any(p.messages for p in prompts):
@@ -148,10 +155,10 @@ def _own_template(setting: Setting, prompts: list[Prompt]) -> Check:
     chat = any(p.messages for p in prompts)
     turns = [p if p.messages else dataclasses.replace(p, messages=(("user", p.text),)) for p in prompts]
     try:
-        own = encode_all(tokenizer, [dataclasses.replace(p, ids=()) for p in turns], setting.expert.name)
+        own = encoded(tokenizer, [dataclasses.replace(p, ids=()) for p in turns], setting.expert.name)
     except UserError as error:
         return Check(name, True, f"it takes no such prompts ({error.hint})")
-    dressed = [p.encoded(ids) for p, ids in zip(prompts, own)]
+    dressed = [p.encoded(o.ids, o.opened) for p, o in zip(prompts, own)]
     if chat and all(a.ids == b.ids for a, b in zip(prompts, dressed)):
         return Check(name, True, "it is the student's")
     accuracies = []

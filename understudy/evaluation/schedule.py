@@ -20,7 +20,7 @@ from understudy.evaluation.sampled import (
     sequence_kl,
     splits_of,
 )  # fmt: skip
-from understudy.experts.recorded import as_rollouts
+from understudy.experts.written import Written, as_rollouts
 from understudy.policy import Policy
 from understudy.protocols import Expert, Task
 from understudy.runs.directory import RunDir
@@ -153,10 +153,10 @@ class Evaluator:
 
     def _loss(self, prompts: list[Prompt]) -> float | None:
         """Nats per token of held-out completions, one per prompt that has one: what is measured without a verifier."""
-        named = [(p, 0, text) for p in prompts if (text := self.task.demonstration(p))]
-        if not named:
+        written = [Written(p, 0, text) for p in prompts if (text := self.task.demonstration(p))]
+        if not written:
             return None
-        known = as_rollouts(self.student, named, self.room)
+        known = as_rollouts(self.student, written, self.room)
         scores = distributed.spread(lambda part: [-float(x.double().sum()) for x in self.student.score(part)], known)
         return sum(scores) / sum(len(r.ids) for r in known)
 

@@ -149,13 +149,14 @@ def _completions(
 
 def problem_of(prompt: Prompt) -> str:
     """What the task's verifier needs of a prompt, as JSON: reward functions get it with each completion."""
-    return json.dumps({"key": prompt.key, "text": prompt.text, "data": plain(dict(prompt.data))}, ensure_ascii=False)
+    fields = {"key": prompt.key, "text": prompt.text, "data": plain(dict(prompt.data))}
+    return json.dumps(fields | ({"opened": prompt.opened} if prompt.opened else {}), ensure_ascii=False)
 
 
 def problem_from(text: str) -> Prompt:
     """The prompt that `problem_of` wrote."""
     fields = json.loads(text)
-    return Prompt(fields["key"], fields["text"], fields["data"])
+    return Prompt(fields["key"], fields["text"], fields["data"], opened=fields.get("opened", ""))
 
 
 def check_rewards(task: Task, prompts: Sequence[Prompt]) -> None:

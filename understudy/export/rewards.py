@@ -22,7 +22,8 @@ END_IDS = {ends}  # tokens that end a completion
 def judge(problem, text, ended):
     """Reward of one completion. problem: the column `understudy` of its row."""
     fields = json.loads(problem)
-    return float(TASK.verify(Prompt(fields["key"], fields["text"], fields["data"]), text, ended))
+    prompt = Prompt(fields["key"], fields["text"], fields["data"], opened=fields.get("opened", ""))
+    return float(TASK.verify(prompt, text, ended))
 '''
 _ADAPTERS = {
     "trl": '''

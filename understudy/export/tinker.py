@@ -263,7 +263,7 @@ TOKENIZER = get_tokenizer(MODEL)
 
 def value(row, action):
     ended = bool(action) and action[-1] in END_IDS
-    return judge(row["understudy"], TOKENIZER.decode(action, skip_special_tokens=True), ended)
+    return judge(row["understudy"], TOKENIZER.decode(action[:-1] if ended else action), ended)
 
 
 def config():

@@ -80,7 +80,7 @@ class Policy:
         """
         if not prompts:
             return []
-        return [p.encoded(i) for p, i in zip(prompts, tokens.encode_all(self.tokenizer, prompts, self.name))]
+        return tokens.encoded(self.tokenizer, prompts, self.name)
 
     def continuations(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> list[tuple[int, ...]]:
         """The ids of each text after its (encoded) prompt; no end token."""
@@ -101,7 +101,8 @@ class Policy:
         return [p for p in self.encode([p for p, n in zip(prompts, most) if n > room]) if len(p.ids) > room]
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
-        return self.tokenizer.batch_decode([list(i) for i in ids], skip_special_tokens=True)
+        """The texts of completions, without the tokens that end them; other special tokens are kept."""
+        return tokens.shown(self.tokenizer, self.end_ids, ids)
 
     def check_room(self, prompts: Sequence[Prompt], max_new_tokens: int) -> None:
         longest = max(prompts, key=lambda p: len(p.ids))

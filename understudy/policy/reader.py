@@ -25,7 +25,7 @@ class Reader:
 
     def encode(self, prompts: Sequence[Prompt]) -> list[Prompt]:
         """As Policy.encode."""
-        return [p.encoded(i) for p, i in zip(prompts, tokens.encode_all(self.tokenizer, prompts, self.name))]
+        return tokens.encoded(self.tokenizer, prompts, self.name)
 
     def shown(self, ids: Sequence[int]) -> str:
         """The text of ids, special tokens too."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -45,8 +46,39 @@ def added_system(tokenizer: Any, prompt: Prompt, name: str) -> str:
 
 def lost_turns(tokenizer: Any, prompt: Prompt, name: str) -> list[str]:
     """Roles of the turns whose text is not in what the model reads: a template that drops system prompts, say."""
-    text = rendered(tokenizer, prompt, name)
-    return [role for role, content in prompt.messages if content.strip() and content.strip() not in text]
+    text = _squeezed(rendered(tokenizer, prompt, name))
+    lost = []
+    for role, content in prompt.messages:
+        if role == "assistant":  # of earlier turns, many templates leave the thought out
+            content = content.rpartition("</think>")[2]
+        if _squeezed(content) not in text:
+            lost.append(role)
+    return lost
+
+
+def lost_note(tokenizer: Any, prompts: Sequence[Prompt], name: str) -> str:
+    """One line that says whose text the model does not read; "" = it reads all. One prompt of each kind is tried."""
+    kinds = {tuple(role for role, _ in p.messages): p for p in reversed(prompts)}
+    lost = dict.fromkeys(role for p in kinds.values() for role in lost_turns(tokenizer, p, name))
+    if not lost:
+        return ""
+    return (
+        f"the chat template of {name} drops the text of the {' and the '.join(lost)} turn: it is not read "
+        "(`understudy prompts` shows what is)"
+    )
+
+
+def last_token(tokenizer: Any, ends: Sequence[int], prompt: Prompt) -> int:
+    """The end token of a completion that was written as text: the one with which the template ends the assistant's
+    turn, else the tokenizer's own, else the first, always one of `ends`."""
+    for token in (turn_end(tokenizer, prompt).token, tokenizer.eos_token_id):
+        if token is not None and token in ends:
+            return int(token)
+    return ends[0]
+
+
+def _squeezed(text: str) -> str:
+    return "".join(text.split())
 
 
 def first_difference(a: str, b: str, width: int = 40) -> tuple[str, str] | None:

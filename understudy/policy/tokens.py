@@ -10,6 +10,13 @@ from typing import Any
 from understudy.errors import UserError
 from understudy.types import Prompt
 
+OTHER_ENDS = (
+    "<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end_of_text|>", "</s>", "<|end|>", "<end_of_turn>", "<eos>",
+    "<|return|>", "<|end_of_turn|>", "<|END_OF_TURN_TOKEN|>", "<｜end▁of▁sentence｜>", "[EOS]",
+)  # fmt: skip
+"""How the usual models spell the end of a turn or of a text."""
+_OPENED = re.compile(r"(<[A-Za-z][\w:-]{0,40}>|\[THINK\]|◁think▷|<\|[\w:-]{1,40}\|>)(\s*)$")
+
 
 def rendered(tokenizer: Any, prompt: Prompt, name: str) -> str:
     """What the model reads, as text: the prompt's own, or its turns in the chat template with a generation prompt."""
@@ -36,9 +43,23 @@ def end_ids(ends: Any, tokenizer: Any, name: str) -> tuple[int, ...]:
     return tuple(sorted({ends} if isinstance(ends, int) else set(ends)))
 
 
-def encode_all(tokenizer: Any, prompts: Sequence[Prompt], name: str) -> list[tuple[int, ...]]:
-    """The prompts' ids. A chat template writes its own special tokens; plain text gets the tokenizer's."""
+def encoded(tokenizer: Any, prompts: Sequence[Prompt], name: str) -> list[Prompt]:
+    """The prompts with their ids, and with the tag that each has opened. UserError: as encode_all."""
     texts = [rendered(tokenizer, p, name) for p in prompts]
+    return [
+        p.encoded(ids, opened_tag(text)) for p, text, ids in zip(prompts, texts, _ids(tokenizer, prompts, texts, name))
+    ]  # fmt: skip
+
+
+def encode_all(tokenizer: Any, prompts: Sequence[Prompt], name: str) -> list[tuple[int, ...]]:
+    """The prompts' ids. A chat template writes its own special tokens; plain text gets the tokenizer's.
+
+    UserError: an empty prompt, or text that the tokenizer cannot write.
+    """
+    return _ids(tokenizer, prompts, [rendered(tokenizer, p, name) for p in prompts], name)
+
+
+def _ids(tokenizer: Any, prompts: Sequence[Prompt], texts: Sequence[str], name: str) -> list[tuple[int, ...]]:
     out: list[tuple[int, ...]] = [()] * len(prompts)
     for chat in (False, True):
         rows = [i for i, p in enumerate(prompts) if bool(p.messages) == chat]
@@ -71,17 +92,27 @@ def at_most(tokenizer: Any, prompts: Sequence[Prompt], name: str) -> list[int]:
     return out
 
 
+def opened_tag(text: str) -> str:
+    """The name of the tag that `text` opens as the last thing in it (`<think>`, `[THINK]`); "" = none."""
+    opened = _OPENED.search(text[-100:])
+    return opened[1].strip("<>[]|◁▷").rpartition(":")[2].casefold() if opened else ""
+
+
 def without_opening(before: str, text: str) -> str:
     """`text` without the tag that it opens where the prompt `before`, or its template, has just opened it."""
-    opened = re.search(r"<([A-Za-z][\w-]{0,40})>(\s*)$", before)
-    if opened is None or not text.lstrip().startswith(f"<{opened[1]}>"):
+    opened = _OPENED.search(before[-100:])
+    if opened is None or not text.lstrip().startswith(opened[1]):
         return text
-    return text.lstrip().removeprefix(f"<{opened[1]}>").removeprefix(opened[2])
+    return text.lstrip().removeprefix(opened[1]).removeprefix(opened[2])
 
 
 def without_end(tokenizer: Any, ends: Sequence[int], text: str) -> tuple[str, int | None]:
-    """(`text` without end tokens that are spelled out at its end, the first of these; None: there are none)."""
-    names = {str(tokenizer.decode([i], skip_special_tokens=False)): i for i in ends}
+    """(`text` without end tokens that are spelled out at its end, the first of these; None: it has none of `ends`).
+
+    The usual end tokens of other models (OTHER_ENDS) are left out too: to this tokenizer they are plain words.
+    """
+    names: dict[str, int | None] = dict.fromkeys(OTHER_ENDS)
+    names |= {str(tokenizer.decode([i], skip_special_tokens=False)): i for i in ends}
     names = {name: i for name, i in names.items() if name.strip()}
     found = None
     while True:
@@ -90,6 +121,27 @@ def without_end(tokenizer: Any, ends: Sequence[int], text: str) -> tuple[str, in
         if not name:
             return text, found
         text, found = bare.removesuffix(name), names[name]
+
+
+def special_ends(tokenizer: Any, ends: Sequence[int]) -> frozenset[int]:
+    """The tokens around a completion that are no part of its text: special ones that end it, begin a text, or pad it.
+
+    A stop text of one token (a line break) ends a completion and is text.
+    """
+    around = {*ends, tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id} - {None}
+    added = getattr(tokenizer, "added_tokens_decoder", {})
+    special = {i for i in around if i in added and added[i].special}
+    return frozenset(special | around & set(tokenizer.all_special_ids))
+
+
+def shown(tokenizer: Any, ends: Sequence[int], rows: Sequence[Sequence[int]]) -> list[str]:
+    """The texts of completions, without the tokens that end them.
+
+    Other special tokens are text that the model wrote: the tags of a thought say what is not to be graded.
+    """
+    around = special_ends(tokenizer, ends)
+    kept = [[i for i in ids if i not in around] for ids in rows]
+    return list(tokenizer.batch_decode(kept, skip_special_tokens=False))
 
 
 def encode(tokenizer: Any, prompt: Prompt, name: str) -> tuple[int, ...]:

@@ -89,13 +89,14 @@ class RolloutSource:
         targets: Sequence[Tensor] | None = None,
         supervision: tuple[Supervision, Sequence[int]] | None = None,
     ) -> list[Labelled]:
-        """Labels of this process's share, without what weight `passed` drops; completions of one prompt stay together.
+        """Labels of this process's share, without blank completions and what weight `passed` drops; completions of one
+        prompt stay together.
 
         targets, supervision: what is cached, see labels.label.
         """
         c = annealed(self.config, self.progress)
         # what is cached is cached for every rollout: drop its rows together with the failed completions
-        kept = [i for i, r in enumerate(rollouts) if c.weight != "passed" or self._passed(r)]
+        kept = [i for i, r in enumerate(rollouts) if not r.blank and (c.weight != "passed" or self._passed(r))]
         # whole groups: an advantage compares the completions of a prompt, and they share the row of its tokens
         prompts = list(dict.fromkeys(rollouts[i].prompt.key for i in kept))
         own = set(distributed.share(prompts))

@@ -28,6 +28,7 @@ from understudy.experts.server.check import PROMPTS
 from understudy.methods import table
 from understudy.policy import Policy, check_same_language, load_policy, resolve_device
 from understudy.policy.sharding import shard
+from understudy.policy.templates import lost_note
 from understudy.protocols import Expert, Task
 from understudy.runs.checkpoint import random_state, set_random_state
 from understudy.runs.directory import RunDir, check_free
@@ -222,6 +223,8 @@ def open_session(
                 note(line)
         fit(student, config, note)
         if line := before_training(config, task, student):
+            note(line)
+        if line := lost_note(student.tokenizer, task.prompts("train", PROMPTS, config.seed), student.name):
             note(line)
         expert, base = lazy_expert(config, task, student), _lazy_base(config, task, student)
         if _expert_is_needed(config):

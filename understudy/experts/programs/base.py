@@ -18,6 +18,7 @@ from torch import Tensor
 from understudy.errors import UserError
 from understudy.experts.programs.search_tree import Next
 from understudy.methods.kernel import chunks
+from understudy.policy.tokens import shown
 from understudy.protocols import Expert, Stepper
 from understudy.randomness import uniforms
 from understudy.specs import Spec, build
@@ -90,7 +91,7 @@ class ProgramExpert(Expert):
                         break
                     walk.push(token)
                 drawn.append((prompt, s, ids, logps))
-        texts = self.tokenizer.batch_decode([ids for _, _, ids, _ in drawn], skip_special_tokens=True)
+        texts = shown(self.tokenizer, self.end_ids, [ids for _, _, ids, _ in drawn])
         return [
             Rollout(prompt, s, tuple(ids), tuple(logps), ids[-1] == end, text, "expert")
             for (prompt, s, ids, logps), text in zip(drawn, texts)

@@ -7,14 +7,17 @@ sampled, there may be more or fewer of them, and their log-probs are unknown (Na
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from understudy.errors import UserError
-from understudy.experts.server.expert import RemoteExpert, as_rollout
+from understudy.experts.server.expert import RemoteExpert
+from understudy.experts.written import Written, as_rollouts
+from understudy.policy import Policy
 from understudy.randomness import seed_from
 from understudy.servers.completions import choose_model, list_models
+from understudy.servers.config import ServerConfig
 from understudy.servers.http import BadAnswer, Rejected
-from understudy.servers.responses import Drawn
 from understudy.types import Prompt, Rollout
 
 
@@ -25,6 +28,13 @@ class ChatExpert(RemoteExpert):
     capabilities = frozenset({"sample"})
     hint = "a black box gives samples only: use sft or seq_kd, or a server with log-probs (vLLM, api=completions)"
     _room = "max_tokens"
+
+    def __init__(
+        self, config: ServerConfig, student: Policy, temperature: float = 1.0, top_p: float = 1.0, tag: str = "think"
+    ) -> None:
+        """tag: around the thoughts that the service gives apart from the answer; "" = they are left out."""
+        self.student, self.tag = student, tag
+        super().__init__(config, student, temperature, top_p)
 
     def open(self) -> dict[str, Any]:
         self.name = self.config.model or self._only_model()
@@ -38,10 +48,11 @@ class ChatExpert(RemoteExpert):
         return str(choose_model(models, "", self.field, self.config.url)["id"])
 
     def sample(self, prompts: Sequence[Prompt], samples: int, seed: int, max_new_tokens: int) -> list[Rollout]:
+        """One answer without text is a blank rollout. UserError: no answer of several has any."""
         out: dict[tuple[int, int], Rollout] = {}
         jobs = [(i, s) for i in range(len(prompts)) for s in range(samples)]
 
-        def run(job: tuple[int, int]) -> tuple[str, bool]:
+        def run(job: tuple[int, int]) -> Said:
             i, s = job
             body: dict[str, Any] = {
                 "model": self.name, "messages": messages(prompts[i]), self._room: max_new_tokens, "n": 1,
@@ -57,26 +68,19 @@ class ChatExpert(RemoteExpert):
                 body[self._room] = body.pop("max_tokens")
                 return self.client.post("/chat/completions", body, read_chat)
 
-        def arrived(job: tuple[int, int], answer: tuple[str, bool]) -> None:
+        def arrived(job: tuple[int, int], said: Said) -> None:
             i, s = job
-            out[job] = self.encoded(prompts[i], s, *answer, max_new_tokens)
+            out[job] = self.encoded(prompts[i], s, said.written(self.tag), said.ended, max_new_tokens)
 
         self.client.each(jobs, run, arrived)
+        if all(r.blank for r in out.values()) and jobs:
+            hint = f"gives no text in {max_new_tokens} tokens (hidden thoughts?): raise --max-new-tokens"
+            raise UserError(self.field, self.config.url, hint)
         return [out[job] for job in jobs]
 
     def encoded(self, prompt: Prompt, sample: int, text: str, ended: bool, room: int) -> Rollout:
         """The completion `text` in the student's tokens, at most `room` of them."""
-        ids = list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-        ids = [i for i in ids if i not in self.end_ids]  # an end token spelled out in the text is not an end
-        if ended:
-            ids.append(self.end_ids[0])
-        if not ids:
-            hint = f"prompt {prompt.key} got no text in {room} tokens: raise --max-new-tokens"
-            raise UserError(self.field, self.config.url, hint)
-        if len(ids) > room:  # more tokens than the expert needed: cut, and then it has not ended
-            ids, ended = ids[:room], False
-        shown = self.tokenizer.decode(ids, skip_special_tokens=True)
-        return as_rollout(prompt, sample, Drawn(tuple(ids), (), ended), shown, False)
+        return as_rollouts(self.student, [Written(prompt, sample, text, ended)], room)[0]
 
 
 def messages(prompt: Prompt) -> list[dict[str, str]]:
@@ -85,17 +89,65 @@ def messages(prompt: Prompt) -> list[dict[str, str]]:
     return [{"role": role, "content": content} for role, content in turns]
 
 
-def read_chat(answer: Any) -> tuple[str, bool]:
-    """(text, whether it ended by itself) of a chat answer with one choice; BadAnswer otherwise."""
+@dataclass(frozen=True)
+class Said:
+    """What a chat answer holds. ended: by itself, not by a limit."""
+
+    content: str
+    reasoning: str
+    ended: bool
+
+    def written(self, tag: str) -> str:
+        """As one text, the thought in `tag` before the answer; "" = without its thought."""
+        if not self.reasoning.strip() or not tag or f"</{tag}>" in self.content:
+            return self.content
+        thought = f"<{tag}>\n{self.reasoning.strip()}"
+        if not self.content.strip() and not self.ended:
+            return thought  # cut off while it thought
+        return f"{thought}\n</{tag}>\n\n{self.content.lstrip()}"
+
+
+def read_chat(answer: Any) -> Said:
+    """Of a chat answer with one choice; BadAnswer: it holds none, or no text where there must be one.
+
+    No content (null) is none: all room went into a thought, or a filter or a refusal kept it back.
+    """
     choices = answer.get("choices") if isinstance(answer, dict) else None
     if not isinstance(choices, list) or len(choices) != 1 or not isinstance(choices[0], dict):
         raise BadAnswer("the answer does not hold one choice")
     message, reason = choices[0].get("message"), choices[0].get("finish_reason")
-    text = message.get("content") if isinstance(message, dict) else None
-    if reason not in ("stop", "length"):
-        raise BadAnswer(f"the completion was cut off ({str(reason)[:40]})")
-    if not isinstance(text, str):
+    if not isinstance(message, dict):
         raise BadAnswer("the answer holds no text")
-    if any("\ud800" <= c <= "\udfff" for c in text):
+    reason = reason.lower() if isinstance(reason, str) else reason
+    if reason == "content_filter":
+        return Said("", "", True)
+    if reason not in (*_ENDED, *_CUT):
+        raise BadAnswer(f"the completion was cut off ({str(reason)[:40]})")
+    content, thoughts = _parts(message.get("content"))
+    thoughts += [message[name] for name in _REASONING if isinstance(message.get(name), str)][:1]
+    reasoning = "".join(thoughts)
+    if any("\ud800" <= c <= "\udfff" for c in content + reasoning):
         raise BadAnswer("the text holds half a surrogate pair")
-    return text, reason == "stop"
+    return Said(content, reasoning, reason in _ENDED)
+
+
+_ENDED = ("stop", "eos", "eos_token", "stop_sequence", "end_turn")
+_CUT = ("length", "max_tokens")
+_REASONING = ("reasoning_content", "reasoning", "thinking")
+
+
+def _parts(content: Any) -> tuple[str, list[str]]:
+    """(text, thoughts) of a message's content: text, nothing, or parts of type text and thinking."""
+    if content is None or isinstance(content, str):
+        return content or "", []
+    texts, thoughts = [], []
+    for part in content if isinstance(content, list) else [content]:
+        if isinstance(part, dict) and isinstance(part.get("text"), str):
+            texts.append(part["text"])
+        elif isinstance(part, dict) and isinstance(part.get("thinking"), (str, list)):
+            inner = part["thinking"]
+            pieces = inner if isinstance(inner, list) else [{"text": inner}]
+            thoughts += [p["text"] for p in pieces if isinstance(p, dict) and isinstance(p.get("text"), str)]
+        else:
+            raise BadAnswer("the content is neither text nor parts of text")
+    return "".join(texts), thoughts

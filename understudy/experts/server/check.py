@@ -32,7 +32,7 @@ def connect(spec: ExpertSpec, task: Task, student: Any) -> Expert:
     """The server that `spec` names. UserError: not reachable, another model or tokenizer, noisier than allowed."""
     server = parse_server(spec.expert, "expert")
     if server.api == "chat":
-        return ChatExpert(server, student, spec.temperature, spec.top_p)
+        return ChatExpert(server, student, spec.temperature, spec.top_p, tag=task.thinking)
     expert = ServerExpert(server, student, spec.temperature, spec.top_p)
     local = None
     if server.local:

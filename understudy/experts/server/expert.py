@@ -16,6 +16,7 @@ from torch import Tensor
 from understudy.errors import UserError
 from understudy.experts.entries import EntryExpert
 from understudy.policy import tokenizer_sha
+from understudy.policy.tokens import shown
 from understudy.protocols import Arrived, Expert
 from understudy.randomness import seed_from
 from understudy.servers.completions import Completions, choose_model, list_models
@@ -123,7 +124,7 @@ class TokenExpert(EntryExpert):
         seeds = [seed_from("server", seed, p.key) % 2**40 * 1024 for p in prompts]
         drawn = self.api.sample([p.ids for p in prompts], samples, seeds, max_new_tokens, temperature, top_p)
         flat = [(p, s, d) for p, ds in zip(prompts, drawn) for s, d in enumerate(ds)]
-        texts = self.tokenizer.batch_decode([list(d.ids) for _, _, d in flat], skip_special_tokens=True)
+        texts = shown(self.tokenizer, self.end_ids, [d.ids for _, _, d in flat])
         return [as_rollout(p, s, d, text, exact) for (p, s, d), text in zip(flat, texts)]
 
     def entries(self, rollouts: Sequence[Rollout], k: int, arrived: Arrived | None = None) -> list[dict[str, Tensor]]:

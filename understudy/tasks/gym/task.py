@@ -54,6 +54,7 @@ class GymTask(Task):
         self._scores: OrderedDict[tuple[str, int, str], float] = OrderedDict()
         self.splits: tuple[str, ...] = ("train", "test", "ood") if "ood" in self._facts["kinds"] else ("train", "test")
         self.stop: tuple[str, ...] = config.stops
+        self.thinking: str = config.tag
         self.max_new_tokens = config.max_new_tokens
         self.keywords: tuple[str, ...] = (
             ("<answer>", "wait", "check") if config.extract == "tags" else ("wait", "check")
@@ -137,10 +138,10 @@ class GymTask(Task):
 
     # -- answers ------------------------------------------------------------------------------------------------
 
-    def answer(self, text: str) -> str:
-        """The answer that a completion gives, by `extract`; "" if none."""
+    def answer(self, text: str, opened: bool = False) -> str:
+        """The answer that a completion gives, by `extract`; "" if none. opened: it begins inside a thought."""
         c = self.config
-        text = thought_out(cut(text, self.stop), c.tag, c.thinking_open)
+        text = thought_out(cut(text, self.stop), c.tag, opened or bool(c.thinking_open))
         if c.extract == "tags":
             found = _TAGS.findall(text)
             answer = found[-1] if found else ""
@@ -157,7 +158,8 @@ class GymTask(Task):
 
     def verify_many(self, completions: Sequence[tuple[Prompt, str, bool]]) -> list[float]:
         """1 for a full score, else 0; with `partial` the score itself. An answer that takes too long scores 0."""
-        asked = [(str(p.data["kind"]), int(p.data["seed"]), self.answer(text)) for p, text, _ in completions]
+        answers = [self.answer(text, self.config.opened(p)) for p, text, _ in completions]
+        asked = [(str(p.data["kind"]), int(p.data["seed"]), a) for (p, _, _), a in zip(completions, answers)]
         new = [a for a in dict.fromkeys(asked) if a[2] and a not in self._scores]
         requests = [{"op": "score", "setup": self._setup, "kind": k, "seed": s, "answer": a} for k, s, a in new]
         for key, reply in zip(new, processes(self.config.workers).run(requests, self.config.time_limit) if new else []):
@@ -172,7 +174,7 @@ class GymTask(Task):
         answer = prompt.data["answer"]
         if answer is None:
             raise UserError("task", self.name, "gives no right answers, only scores: this needs a model as the expert")
-        thought = f"</{self.config.tag}>" if self.config.thinking_open and self.config.tag else ""
+        thought = f"</{self.config.tag}>" if self.config.opened(prompt) else ""
         wrapped = {"tags": f"<answer>{answer}</answer>", "marked": boxed(answer)}
         return thought + wrapped.get(self.config.extract, answer)
 

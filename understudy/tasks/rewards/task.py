@@ -29,7 +29,7 @@ class RewardTask(Task):
         """function: one of this process, called here and without a time limit; None = the one that `config` names."""
         self.inner, self.config, self.function = inner, config, function
         self.name, self.splits, self.stop = inner.name, inner.splits, inner.stop
-        self.max_new_tokens, self.keywords = inner.max_new_tokens, inner.keywords
+        self.max_new_tokens, self.keywords, self.thinking = inner.max_new_tokens, inner.keywords, inner.thinking
         self.passes = config.passes - 1e-6  # kept rewards are of single precision
         self.title = config.reward or getattr(function, "__name__", "the function")
         if function is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from fractions import Fraction
+from functools import cache
 
 LONGEST = 1000  # characters of an answer; a longer one is wrong
 EXTRACTS = ("marked", "box", "number")
@@ -32,11 +33,18 @@ def thought_out(text: str, tag: str, opened: bool = False) -> str:
     """
     if not tag:
         return text
-    end = text.rfind(f"</{tag}>")
-    if end >= 0:
-        text = text[end + len(tag) + 3 :]
-        return text if f"<{tag}>" not in text else ""
-    return "" if opened or f"<{tag}>" in text else text
+    last = None
+    for last in _tags(tag).finditer(text):
+        opened = not last["closes"]
+    if opened:
+        return ""
+    return text[last.end() :] if last is not None else text
+
+
+@cache
+def _tags(tag: str) -> re.Pattern[str]:
+    """The tags of that name as models write them: `<think>`, `[THINK]`, `<|think|>`, `<seed:think>`, and their ends."""
+    return re.compile(rf"(?:<\|?|\[|◁)(?P<closes>/?)(?:\w{{1,20}}:)?{re.escape(tag)}(?:\|?>|\]|▷)", re.I)
 
 
 def cut(text: str, stops: tuple[str, ...]) -> str:

@@ -10,6 +10,7 @@ from understudy.specs import check, option, require
 from understudy.tasks.text.answers import EXTRACTS
 from understudy.tasks.text.catalog import DATASETS
 from understudy.tasks.text.formats import FORMATS, renaming
+from understudy.types import Prompt
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,9 @@ class Wording:
     """First words of every completion, given in the prompt, such as a thinking tag; @FILE reads it from a file."""
     thinking: str = "think"
     """Name of the tags whose contents are not graded: think for <think>...</think>. none = grade everything."""
-    thinking_open: bool = False
-    """The prompt (template or prefill) opens the thought, so that a completion which never closes it is wrong."""
+    thinking_open: bool | None = None
+    """The prompt (template or prefill) opens the thought, so that a completion which never closes it is wrong. Default:
+    as the prompt that the model reads ends."""
     stop: str = ""
     """Texts that end a completion, separated by || (\\n is a line break). One-token ones also stop the sampler."""
 
@@ -39,6 +41,12 @@ class Wording:
     @property
     def tag(self) -> str:
         return "" if self.thinking == "none" else self.thinking
+
+    def opened(self, prompt: Prompt) -> bool:
+        """Whether a completion of `prompt` begins inside a thought."""
+        if self.thinking_open is not None:
+            return self.thinking_open and bool(self.tag)
+        return bool(self.tag) and prompt.opened == self.tag.casefold()
 
     @property
     def stops(self) -> tuple[str, ...]:

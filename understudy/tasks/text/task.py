@@ -47,6 +47,7 @@ class TextTask(Task):
         self.dropped = self._loader.dropped
         self.splits: tuple[str, ...] = tuple(self._items)
         self.stop: tuple[str, ...] = c.stops
+        self.thinking: str = c.tag
         self.max_new_tokens: int = c.max_new_tokens or data.max_new_tokens
         self.verified: bool = self.graded(self.splits[0])
         self.room = "given" if c.max_new_tokens else "usual" if name != "data" else "unknown"
@@ -174,7 +175,7 @@ class TextTask(Task):
 
     def answer(self, prompt: Prompt, text: str) -> str:
         """The answer that a completion gives; "" if none."""
-        text = thought_out(cut(text, self.stop), self.config.tag, self.config.thinking_open)
+        text = thought_out(cut(text, self.stop), self.config.tag, self.config.opened(prompt))
         if "choices" in prompt.data:
             marked = final_answer(text, "marked")
             return marked if marked is not None else text.strip()[:200]
@@ -216,7 +217,7 @@ class TextTask(Task):
         why = self._verifier(str(prompt.data["verifier"])).bad_gold(answer)
         if why:
             raise UserError("task.data", f"{prompt.data['where']}, answer {answer!r}", why)
-        thought = f"</{self.config.tag}>" if self.config.thinking_open and self.config.tag else ""
+        thought = f"</{self.config.tag}>" if self.config.opened(prompt) else ""
         return thought + (answer if "choices" in prompt.data else boxed(answer))
 
     def traces(self, prompt: Prompt) -> tuple[str, ...]:

@@ -118,6 +118,12 @@ def test_letter(text: str, choice: str | None) -> None:
         ("\\boxed{1}", False, "\\boxed{1}"),
         ("<think>a</think>b<think>c", False, ""),
         ("<think>a</think>b<think>c</think>d", False, "d"),
+        ("[THINK]\\boxed{1}[/THINK]2", False, "2"),
+        ("[THINK]\\boxed{1}", False, ""),
+        ("<|think|>1<|/think|>2", False, "2"),
+        ("<seed:think>1</seed:think>2", False, "2"),
+        ("◁think▷1◁/think▷2", False, "2"),
+        ("I think [so] <thinking> aloud", False, "I think [so] <thinking> aloud"),
     ],
 )
 def test_thoughts_are_not_graded(text: str, opened: bool, left: str) -> None:
