@@ -37,15 +37,14 @@ class LocalExpert(Expert):
         padding that no text uses; distributions are renormalised, `score` is left alone (the mass there is rounding).
         """
         if len(self.tokenizer) <= vocabulary < self.policy.vocabulary:
-            self.vocabulary = vocabulary
+            self.vocabulary = self.policy.sampled = vocabulary
         return self
 
     def apart(self, device: Any) -> bool:
         return self.policy.device != device
 
     def start(self, prompts: Sequence[Prompt]) -> Stepper:
-        steps = self.policy.start(prompts)
-        return steps if self.vocabulary == self.policy.vocabulary else _Cut(steps, self.vocabulary)
+        return self.policy.start(prompts)
 
     def sample(self, prompts: Sequence[Prompt], samples: int, seed: int, max_new_tokens: int) -> list[Rollout]:
         return self._draw(prompts, samples, seed, max_new_tokens, greedy=False)
@@ -105,22 +104,6 @@ class LocalExpert(Expert):
         head: Any = self.policy.head
         kept = {"weight": head.weight} | ({} if head.bias is None else {"bias": head.bias})
         return {name: tensor.detach()[: self.vocabulary].cpu() for name, tensor in kept.items()}
-
-
-class _Cut(Stepper):
-    """Decoding without the rows beyond `vocabulary`."""
-
-    def __init__(self, steps: Stepper, vocabulary: int) -> None:
-        self.steps, self.vocabulary = steps, vocabulary
-
-    def next_logits(self) -> Tensor:
-        return self.steps.next_logits()[:, : self.vocabulary]
-
-    def advance(self, tokens_B: Tensor) -> None:
-        self.steps.advance(tokens_B)
-
-    def keep(self, rows: Tensor) -> None:
-        self.steps.keep(rows)
 
 
 def provenance_of(path: str) -> dict[str, Any]:

@@ -13,9 +13,8 @@ from understudy.config import Resolved, load, resolve
 from understudy.errors import UserError
 from understudy.experts.loading import is_programmatic, load_directly
 from understudy.export.source import Phase
-from understudy.policy import Policy
+from understudy.policy import Policy, tokens
 from understudy.policy.loading import load_policy
-from understudy.policy.tokens import rendered
 from understudy.protocols import Task
 from understudy.runs.files import plain
 from understudy.servers.urls import names_server
@@ -52,10 +51,7 @@ def read_language(name: str, trust_remote_code: bool = False) -> Language:
         ends = GenerationConfig.from_pretrained(where).eos_token_id
     except OSError:  # a model without generation_config.json
         ends = getattr(shape, "eos_token_id", None)
-    ends = tokenizer.eos_token_id if ends is None or ends == [] else ends
-    if ends is None:
-        raise UserError("student", name, "has no end token: set eos_token in its tokenizer")
-    end_ids = tuple(sorted({ends} if isinstance(ends, int) else set(ends)))
+    end_ids = tokens.end_ids(ends, tokenizer, name, int(shape.vocab_size))
     context = int(getattr(shape, "max_position_embeddings", 0) or 0)
     return Language(tokenizer, name, end_ids, context, int(shape.vocab_size))
 
@@ -117,7 +113,7 @@ def rows_of(
         rollouts = [
             replace(rollouts[at * samples + s], prompt=p) for p, at in zip(prompts, which) for s in range(samples)
         ]
-    texts = tuple(rendered(student.tokenizer, p, student.name) for p in prompts)
+    texts = tuple(tokens.rendered(student.tokenizer, p, student.name) for p in prompts)
     return Rows(tuple(prompts), chat, texts, tuple(rollouts))
 
 

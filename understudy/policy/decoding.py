@@ -166,3 +166,19 @@ class WholeSteps(Stepper):
     def advance(self, tokens_B: Tensor) -> None:
         for row, token in zip(self.rows, tokens_B.tolist()):
             row.append(token)
+
+
+class Cut(Stepper):
+    """Decoding without the tokens beyond `vocabulary`."""
+
+    def __init__(self, steps: Stepper, vocabulary: int) -> None:
+        self.steps, self.vocabulary = steps, vocabulary
+
+    def next_logits(self) -> Tensor:
+        return self.steps.next_logits()[:, : self.vocabulary]
+
+    def advance(self, tokens_B: Tensor) -> None:
+        self.steps.advance(tokens_B)
+
+    def keep(self, rows: Tensor) -> None:
+        self.steps.keep(rows)

@@ -11,7 +11,10 @@ import torch
 
 from understudy.errors import UserError
 from understudy.policy import names
-from understudy.policy.model import Policy, quiet, tokenizer_sha
+from understudy.policy.fitness import check_policy
+from understudy.policy.model import Policy, tokenizer_sha
+from understudy.policy.stored import quiet
+from understudy.runs.directory import to_stderr
 from understudy.runs.read import is_run
 from understudy.servers.urls import names_server, pieces
 from understudy.specs import Spec, build, check, option, parse_spec, require
@@ -127,12 +130,14 @@ def _load_pretrained(path: str, field: str, dtype: str, trust_remote_code: bool)
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     name = place_of(path, field)
+    if os.path.isfile(Path(name) / "adapter_config.json"):
+        to_stderr(f"{path} holds an adapter beside the model's own weights: these are used as they are, without it")
     try:
-        with quiet():
+        with quiet():  # transformers would apply an adapter that it finds there to weights that may hold it already
             tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
             model, info = AutoModelForCausalLM.from_pretrained(
                 name, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code, use_safetensors=True,
-                output_loading_info=True,
+                output_loading_info=True, adapter_kwargs={"subfolder": "none"},
             )  # fmt: skip
     except Exception as error:  # transformers raises many kinds here, all meaning: not a model we can load
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -140,7 +145,8 @@ def _load_pretrained(path: str, field: str, dtype: str, trust_remote_code: bool)
     if info["missing_keys"]:  # transformers would use random numbers instead
         missing = sorted(info["missing_keys"])
         raise UserError(field, path, f"lacks {len(missing)} of its weights ({missing[0]}, ...): copy the whole model")
-    return Policy(model, tokenizer, path)
+    check_policy(model.eval(), tokenizer, field, path)
+    return Policy(model, tokenizer, path, field)
 
 
 def check_same_language(student: Any, expert: Any, expert_name: str) -> None:

@@ -7,13 +7,15 @@ Face model, which stays the object that everything else calls.
 from __future__ import annotations
 
 import contextlib
+import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
+from torch.func import functional_call
 
 from understudy.errors import UserError
 from understudy.randomness import seed_from
@@ -30,10 +32,8 @@ class Adapter:
         """Use `attach`."""
         self.peft_model = peft_model
         self.config: Any = peft_model.peft_config[_NAME]
-        self.scales: dict[str, float] = {}  # module -> factor of B A
-        for name, module in peft_model.get_base_model().named_modules():
-            if hasattr(module, "lora_A"):
-                self.scales[name] = float(module.scaling[_NAME])
+        modules = peft_model.get_base_model().named_modules(remove_duplicate=False)
+        self.layers: dict[str, Any] = {name: m for name, m in modules if hasattr(m, "lora_A")}
 
     @contextlib.contextmanager
     def aside(self) -> Iterator[None]:
@@ -63,21 +63,32 @@ class Adapter:
         return tensors
 
     def merged(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The weights of a plain model that computes the same: W + scale B A. `state` is not changed."""
-        out = {}
-        for name, tensor in state.items():
-            if _is_adapters(name):
-                continue
-            module = name.removesuffix(".base_layer.weight")
-            if module != name:
-                a = state[f"{module}.lora_A.{_NAME}.weight"].float()
-                b = state[f"{module}.lora_B.{_NAME}.weight"].float()
-                change = self.scales[module] * (b @ a)
-                if change.shape != tensor.shape:  # GPT-2 keeps its matrices transposed
-                    change = change.T
-                tensor = (tensor.float() + change).to(tensor.dtype)
-            out[name.replace(".base_layer.", ".")] = tensor
+        """The weights of a plain model that computes the same: W plus peft's change. `state` is not changed."""
+        out = {_plain(name): tensor for name, tensor in state.items() if not _is_adapters(name)}
+        for name, layer in self.layers.items():
+            own = (n for n, _ in layer.named_parameters() if n.startswith(("lora_A.", "lora_B.")))
+            factors = {f"layer.{n}": state[f"{name}.{n}"].float() for n in own}
+            change = functional_call(_Change(layer), factors, ())
+            weight = f"{_plain(name)}.{getattr(layer, 'parameter_name', 'weight')}"
+            out[weight] = (out[weight].float() + change.to(out[weight].device).float()).to(out[weight].dtype)
         return out
+
+
+class _Change(torch.nn.Module):
+    """What peft adds to the weight of one layer: with the factors that functional_call puts in."""
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self) -> Tensor:
+        change: Tensor = self.layer.get_delta_weight(_NAME)
+        return change
+
+
+def _plain(name: str) -> str:
+    """The name of a weight in the model without an adapter; experts with two adapted weights are wrapped twice."""
+    return ".".join(part for part in name.split(".") if part != "base_layer")
 
 
 def _is_adapters(name: str) -> bool:
@@ -92,6 +103,7 @@ def attach(model: Any, base: str, rank: int, alpha: float, dropout: float, targe
     """
     try:
         from peft import LoraConfig, get_peft_model
+        from peft.tuners.lora.layer import Linear, ParamWrapper, _ConvNd
     except ImportError as error:
         raise UserError("lora_rank", rank, f"needs peft ({error}): pip install 'understudy[lora]'") from None
     names = [n.strip() for n in targets.split(",") if n.strip()]
@@ -103,20 +115,85 @@ def attach(model: Any, base: str, rank: int, alpha: float, dropout: float, targe
         task_type="CAUSAL_LM",
         base_model_name_or_path=base,
     )
-    linear = sorted({n.rpartition(".")[2] for n, m in model.named_modules() if isinstance(m, torch.nn.Linear)})
+    head = model.get_output_embeddings()
+    plain = (n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and m is not head)
+    linear = {n.rpartition(".")[2] for n in plain}
+
+    def refuse(hint: str, without: str = "") -> NoReturn:
+        names = ", ".join(sorted(n for n in linear if n not in re.split(r"\W", without)))
+        raise UserError("lora_targets", targets, f"{hint}; name some of {names}" if names else hint) from None
+
     with torch.random.fork_rng(), warnings.catch_warnings():
         torch.manual_seed(seed_from("lora", seed) % 2**63)
         try:
             warnings.simplefilter("ignore")  # it writes another name of the base, replaced below
-            peft_model = get_peft_model(model, config)
-        except ValueError:  # peft's message has several lines
-            hint = f"no such layers in {base}: all-linear, or some of {', '.join(linear)}"
-            raise UserError("lora_targets", targets, hint) from None
-    strange = [n for n, p in peft_model.named_parameters() if p.requires_grad and not _is_adapters(n)]
-    head = peft_model.get_base_model().get_output_embeddings()
-    strange += ["the output head"] if hasattr(head, "lora_A") else []
+            adapter = Adapter(get_peft_model(model, config))
+        except Exception as error:  # peft raises many kinds; where layers are missing its message has several lines
+            reason = re.sub(r"^\[.*?\] ", "", (str(error).strip() or type(error).__name__).split(". ")[0])
+            if "lora_dropout" in reason:
+                hint = f"not with {base}, whose experts are adapted as whole parameters: use 0"
+                raise UserError("lora_dropout", dropout, hint) from None
+            if "not found" in reason:
+                refuse(f"no such layers in {base}: all-linear, or some of these")
+            refuse(f"cannot be adapted in {base} ({reason})", reason)
+    strange = [n for n, p in model.named_parameters() if p.requires_grad and not _is_adapters(n)]
+    strange += [n for n, m in adapter.layers.items() if not isinstance(m, (Linear, ParamWrapper, _ConvNd))]
+    strange += ["the output head"] if hasattr(model.get_output_embeddings(), "lora_A") else []
     if strange:
-        hint = f"{strange[0]} cannot be adapted here; name some of {', '.join(linear)}"
-        raise UserError("lora_targets", targets, hint)
-    peft_model.peft_config[_NAME].base_model_name_or_path = base
-    return Adapter(peft_model)
+        refuse(f"{strange[0]} cannot be adapted here", strange[0])
+    if shared := _shared(model, adapter):
+        refuse(f"{' and '.join(shared[:2])} have one weight: their adapters cannot be merged", " ".join(shared))
+    if unfit := _unfit(model, adapter):
+        refuse(f"{unfit} cannot be adapted: the model does not use it as a plain layer", unfit)
+    adapter.config.base_model_name_or_path = base
+    return adapter
+
+
+def _shared(model: Any, adapter: Adapter) -> list[str]:
+    """The names of weights that are one in memory, of which at least one is adapted; [] where there are none."""
+    adapted = {f"{_plain(name)}.{getattr(m, 'parameter_name', 'weight')}" for name, m in adapter.layers.items()}
+    names: dict[int, list[str]] = {}
+    for name, p in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(p), []).append(_plain(name))
+    return [name for group in names.values() if len(group) > 1 and adapted & set(group) for name in group]
+
+
+@torch.no_grad()
+def _unfit(model: Any, adapter: Adapter) -> str:
+    """The name of an adapted layer with which the model cannot compute, or whose weight it reads without calling it;
+    "" where there is none. A merge would then be another model than the one that was trained."""
+    entered: list[str] = []
+    left: set[str] = set()
+    hooks = []
+    for name, layer in adapter.layers.items():
+        hooks.append(layer.register_forward_pre_hook(lambda *_, name=name: entered.append(name)))
+        hooks.append(layer.register_forward_hook(lambda *_, name=name: left.add(name)))
+    device = next(model.parameters()).device
+    ids = torch.arange(4, device=device)[None] % model.get_input_embeddings().weight.shape[0]
+    before = model.training
+    model.eval()
+    try:
+        model(input_ids=ids, use_cache=False)
+        idle = [name for name in adapter.layers if name not in left]  # mostly experts that got none of these tokens
+        if not idle or not _are_read(model, [adapter.layers[name] for name in idle], ids):
+            return ""
+        return next((name for name in idle if _are_read(model, [adapter.layers[name]], ids)), idle[0])
+    except (RuntimeError, TypeError, AttributeError, ValueError, LookupError):
+        return next((name for name in reversed(entered) if name not in left), next(iter(adapter.layers)))
+    finally:
+        model.train(before)
+        for hook in hooks:
+            hook.remove()
+
+
+def _are_read(model: Any, layers: Sequence[Any], ids: Tensor) -> bool:
+    """Whether the logits depend on the weight of any of these layers."""
+    weights = [getattr(m.get_base_layer(), getattr(m, "parameter_name", "weight")) for m in layers]
+    kept = [w.data for w in weights]
+    try:
+        for w in weights:
+            w.data = w.new_full((), torch.nan).expand(w.shape)  # one number in memory
+        return bool(model(input_ids=ids, use_cache=False).logits.isnan().any())
+    finally:
+        for w, data in zip(weights, kept):
+            w.data = data

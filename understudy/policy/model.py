@@ -18,12 +18,12 @@ from understudy import running
 from understudy.errors import UserError
 from understudy.methods.kernel import Entropies, Losses, chunk_of, chunks, token_losses
 from understudy.methods.losses import Objective
-from understudy.policy import decoding, tokens
+from understudy.policy import decoding, stored, tokens
 from understudy.policy.lora import Adapter, attach
 from understudy.policy.padding import Padded, pad, split
 from understudy.policy.signals import Head, HiddenSignal
+from understudy.policy.stored import quiet
 from understudy.protocols import CAPABILITIES, Stepper
-from understudy.runs.checkpoint import load_tensors
 from understudy.types import Batch, Prompt, Rollout
 
 SCORE_ROWS = 256  # at most so many rows per forward pass without gradients
@@ -60,13 +60,16 @@ class Policy:
     shards: Sharding | None = None
     _adapted: bool = True  # False: the same weights without the adapter
 
-    def __init__(self, model: Any, tokenizer: Any, name: str) -> None:
+    def __init__(self, model: Any, tokenizer: Any, name: str, field: str = "student") -> None:
         self.model, self.tokenizer, self.name = model.eval(), tokenizer, name
+        self.architecture: Any = type(model)  # its class before the weights are distributed
         self.device = next(model.parameters()).device
         self.vocabulary: int = model.get_output_embeddings().weight.shape[0]
+        self.sampled = self.vocabulary  # tokens that it samples: fewer where its padding is wider than the student's
         ends = getattr(model.generation_config, "eos_token_id", None)
-        self.end_ids: tuple[int, ...] = tokens.end_ids(ends, tokenizer, name)
-        self.pad_id: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.end_ids[0]
+        self.end_ids: tuple[int, ...] = tokens.end_ids(ends, tokenizer, name, self.vocabulary, field)
+        pad = tokenizer.pad_token_id  # padding is never read: any token that has a row will do
+        self.pad_id: int = pad if pad is not None and pad < self.vocabulary else self.end_ids[0]
         self.context: int = int(getattr(model.config, "max_position_embeddings", 0) or 0)
         self.body_is_enough = self._probe_head()
         _stop_between_layers(model)
@@ -80,15 +83,22 @@ class Policy:
         """
         if not prompts:
             return []
-        return tokens.encoded(self.tokenizer, prompts, self.name)
+        out = tokens.encoded(self.tokenizer, prompts, self.name)
+        for p in out:
+            tokens.check_rows(self.tokenizer, p.ids, self.vocabulary, p, self.name)
+        return out
 
     def continuations(self, prompts: Sequence[Prompt], texts: Sequence[str]) -> list[tuple[int, ...]]:
         """The ids of each text after its (encoded) prompt; no end token."""
-        return [tokens.continuation(self.tokenizer, p, t, self.name) for p, t in zip(prompts, texts)]
+        out = [tokens.continuation(self.tokenizer, p, t, self.name) for p, t in zip(prompts, texts)]
+        for p, ids in zip(prompts, out):
+            tokens.check_rows(self.tokenizer, ids, self.vocabulary, p, self.name)
+        return out
 
     def add_stop_tokens(self, stops: Sequence[str]) -> Policy:
         """Let stop texts that are one token of this tokenizer end a completion too."""
-        extra = {i for stop in stops if (i := tokens.one_token(self.tokenizer, stop)) is not None}
+        known = (tokens.one_token(self.tokenizer, stop) for stop in stops)
+        extra = {i for i in known if i is not None and i < self.vocabulary}
         self.end_ids = tuple(sorted({*self.end_ids, *extra}))
         return self
 
@@ -116,7 +126,8 @@ class Policy:
 
     def start(self, prompts: Sequence[Prompt]) -> Stepper:
         """One row per prompt; equal prompts are computed once."""
-        return decoding.start(self.model, prompts, self.pad_id, self.inference, self.mixed, self.adapter is not None)
+        steps = decoding.start(self.model, prompts, self.pad_id, self.inference, self.mixed, self.adapter is not None)
+        return steps if self.sampled == self.vocabulary else decoding.Cut(steps, self.sampled)
 
     # -- scores -------------------------------------------------------------------------------------------------
 
@@ -177,12 +188,9 @@ class Policy:
 
     def hidden(self, padded: Padded | Batch) -> Tensor:
         """(N, D) states that predict each completion token, or (N, V) logits where the head is not a plain matrix."""
-        inputs = {
-            "input_ids": padded.input_ids_BS,
-            "attention_mask": padded.attention_mask,
-            "position_ids": padded.position_ids_BS,
-            "use_cache": False,
-        }
+        inputs: dict[str, Any] = {"input_ids": padded.input_ids_BS, "use_cache": False}
+        if padded.attention_mask is not None:  # else causal, and the model counts positions itself: not all from 0
+            inputs |= {"attention_mask": padded.attention_mask, "position_ids": padded.position_ids_BS}
         if self.body_is_enough:
             return self.model.get_decoder()(**inputs).last_hidden_state.flatten(0, 1)[padded.place_N]
         width = padded.input_ids_BS.shape[1]
@@ -285,18 +293,16 @@ class Policy:
 
     def load_weights(self, folder: Path) -> None:
         """Copy the weights of a checkpoint into the parameters, in place."""
+        named = dict(self.model.named_parameters(remove_duplicate=False)) | dict(self.model.named_buffers())
         if self.adapter is not None:
-            wanted = self.trained()
-            target: dict[str, Tensor] = dict(wanted)
-            state = self.adapter.load(folder)
+            wanted, state = self.trained(), self.adapter.load(folder)
+            target: Mapping[str, Tensor] = wanted
         else:
-            wanted = dict(self.model.named_parameters())
-            target = wanted | dict(self.model.named_buffers())
-            state = {}
-            for file in sorted(folder.glob("model*.safetensors")):
-                state |= load_tensors(file)
+            wanted, target = dict(self.model.named_parameters()), named
+            state = stored.read(folder, self.architecture, named, wanted)
+        loaded = {id(target[n]) for n in state if n in target}
         odd = [n for n, t in state.items() if n not in target or target[n].shape != t.shape]
-        odd += sorted(set(wanted) - set(state))
+        odd += sorted(n for n, p in wanted.items() if id(p) not in loaded)  # a tied weight is in a file once
         if odd:
             hint = f"does not fit the student: {odd[0]} differs; use the run's own model"
             raise UserError("checkpoint", folder, hint)
@@ -327,8 +333,11 @@ class Policy:
         ids = torch.tensor([[self.end_ids[0], self.pad_id, 1]], device=self.device) % self.vocabulary
         with _evaluating(self.model):
             full = self.model(input_ids=ids, use_cache=False).logits
-            body = self.model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
-            return torch.equal(full, self.model.get_output_embeddings()(body))
+            try:
+                body = self.model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
+                return torch.equal(full, self.model.get_output_embeddings()(body))
+            except (RuntimeError, TypeError, AttributeError, ValueError):  # some classes name another module there
+                return False
 
 
 def _stop_between_layers(model: Any) -> None:
@@ -374,20 +383,6 @@ def _evaluating(model: Any) -> Iterator[None]:
         yield
     finally:
         model.train()
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Without Hugging Face's progress bars and warnings."""
-    from transformers.utils import logging
-
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
 
 
 def tokenizer_sha(tokenizer: Any) -> str:

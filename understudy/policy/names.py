@@ -24,6 +24,7 @@ _FILES = {
     (".jsonl", ".parquet", ".csv", ".arrow"): "is data, not a model: --task data:path=FILE",
     (".zip", ".tar", ".gz", ".tgz"): "is an archive: unpack it and give the folder",
 }
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack")
 _HUBS = ("huggingface.co", "hf.co", "www.huggingface.co")
 
 
@@ -58,21 +59,21 @@ def _of_folder(folder: Path, field: str) -> str:
         names = set(os.listdir(folder))
     except OSError as error:
         return f"cannot be read ({error.strerror})"
+    weights = {n for n in names if n.endswith(_WEIGHTS) and not n.startswith("adapter_model.")}
+    if "adapter_config.json" in names and ("config.json" not in names or not weights):
+        base = _json(folder / "adapter_config.json").get("base_model_name_or_path")
+        of = f" (its base: {base})" if isinstance(base, str) and base else ""
+        return (
+            f"is an adapter without its model{of}: give the run's final/, where it is merged, or merge it: "
+            "PeftModel.from_pretrained(base, FOLDER).merge_and_unload().save_pretrained(NEW), and the tokenizer too"
+        )
     if "config.json" not in names:
-        if "adapter_config.json" in names:
-            base = _json(folder / "adapter_config.json").get("base_model_name_or_path")
-            of = f" (its base: {base})" if isinstance(base, str) and base else ""
-            return (
-                f"is an adapter without its model{of}: give the run's final/, where it is merged, or merge it: "
-                "PeftModel.from_pretrained(base, FOLDER).merge_and_unload().save_pretrained(NEW), and the tokenizer too"
-            )
         if any(name.lower().endswith(".gguf") for name in names):
             return _GGUF
         found = sorted(folder.glob("snapshots/*/config.json")) or sorted(folder.glob("*/config.json"))
         if found and "final" not in names:
             return f"is not a model: it has no config.json; did you mean {found[-1].parent}?"
         return ""
-    weights = {name for name in names if name.endswith((".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack"))}
     if weights and not any(name.endswith(".safetensors") for name in weights):
         return (
             f"has its weights in {sorted(weights)[0]}, which can run code and is not loaded: load it elsewhere and "

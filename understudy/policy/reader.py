@@ -9,7 +9,7 @@ from typing import Any
 from understudy.errors import UserError
 from understudy.policy import names, tokens
 from understudy.policy.loading import Scratch, place_of
-from understudy.policy.model import quiet
+from understudy.policy.stored import quiet
 from understudy.specs import build, parse_spec
 from understudy.types import Prompt
 
@@ -54,4 +54,5 @@ def load_reader(text: str, field: str, tokenizer: Any = None, trust_remote_code:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(field, text, f"its tokenizer cannot be loaded ({reason})") from None
     context = int(getattr(config, "max_position_embeddings", 0) or 0)
-    return Reader(text, tokenizer, tokens.end_ids(ends, tokenizer, text), context)
+    rows = int(getattr(config.get_text_config(), "vocab_size", 0) or 0)
+    return Reader(text, tokenizer, tokens.end_ids(ends, tokenizer, text, rows, field), context)

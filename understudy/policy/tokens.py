@@ -34,13 +34,22 @@ def rendered(tokenizer: Any, prompt: Prompt, name: str) -> str:
     return str(text) + prompt.prefill
 
 
-def end_ids(ends: Any, tokenizer: Any, name: str) -> tuple[int, ...]:
-    """The ids that end a completion: `ends` of the generation configuration, else the tokenizer's. UserError: none."""
+def end_ids(ends: Any, tokenizer: Any, name: str, rows: int = 0, field: str = "student") -> tuple[int, ...]:
+    """The ids that end a completion: `ends` of the generation configuration, else the tokenizer's.
+
+    rows: tokens that the model knows; 0 = not known. An id without a row never ends anything and is left out.
+    UserError: none is left.
+    """
     if ends is None or ends == []:  # 0 is a token id like any other
         ends = tokenizer.eos_token_id
     if ends is None:
-        raise UserError("student", name, "has no end token: set eos_token in its tokenizer")
-    return tuple(sorted({ends} if isinstance(ends, int) else set(ends)))
+        raise UserError(field, name, "has no end token: set eos_token in its tokenizer")
+    found = tuple(sorted({ends} if isinstance(ends, int) else set(ends)))
+    known = tuple(i for i in found if i >= 0 and (not rows or i < rows))
+    if not known:
+        hint = f"ends completions with token {', '.join(map(str, found))}, and it has {rows} rows: set eos_token_id in "
+        raise UserError(field, name, hint + "its generation_config.json to a token of the model")
+    return known
 
 
 def encoded(tokenizer: Any, prompts: Sequence[Prompt], name: str) -> list[Prompt]:
@@ -157,6 +166,14 @@ def _tidy(tokenizer: Any, ids: Sequence[int], text: str) -> tuple[int, ...]:
     if ids and eos is not None and ids[-1] == eos and not text.endswith(str(tokenizer.eos_token)):
         del ids[-1]
     return tuple(ids)
+
+
+def check_rows(tokenizer: Any, ids: Sequence[int], rows: int, prompt: Prompt, name: str) -> None:
+    """UserError for a token of the prompt, or of text after it, that the tokenizer has and the model does not."""
+    if (top := max(ids, default=0)) >= rows:
+        hint = f"has the token {tokenizer.convert_ids_to_tokens(top)!r} (id {top}), and {name} has {rows} rows: "
+        hint += "its tokenizer has tokens that were added without resize_token_embeddings"
+        raise UserError("prompt", prompt.key, hint)
 
 
 def continuation(tokenizer: Any, prompt: Prompt, text: str, name: str) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from tiny import STUDENT, Tables, config
 from transformers import AutoModelForCausalLM
 
+from tools.tiny_models import make
 from understudy.errors import UserError
 from understudy.methods.losses import scales
 from understudy.policy import Policy, load_policy
@@ -95,6 +97,58 @@ def test_final_is_a_plain_model_and_the_adapter(arch: str, models: dict[str, Pat
     merged.model = peft.PeftModel.from_pretrained(base, tmp_path / "final" / "adapter").get_base_model().eval()
     for a, b in zip(merged.score(rows), want):
         torch.testing.assert_close(a, b, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "mixtral", "qwen3_moe", "gpt_oss", "qwen3_5_moe_text"])
+def test_the_merge_is_pefts(kind: str, tmp_path: Path) -> None:
+    """Catches matrices that are kept transposed (GPT-2's square ones have the same shape), experts in one parameter,
+    and an adapter folder that peft reads otherwise."""
+    make(kind, load_task("countdown").tokenizer(), tmp_path / "model")
+    policy = adapted(tmp_path / "model")
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for p in policy.trained().values():
+            p.add_(0.1 * torch.randn_like(p))
+    assert policy.adapter is not None
+    got = policy.adapter.merged(policy.state())
+    want = copy.deepcopy(policy.adapter.peft_model).merge_and_unload().state_dict()
+    assert set(got) == set(want)
+    for name, tensor in want.items():
+        torch.testing.assert_close(got[name], tensor, atol=1e-6, rtol=1e-5)
+    base = load_policy(str(tmp_path / "model"), "student", device="cpu")
+    assert any(not torch.equal(want[n], t) for n, t in base.model.state_dict().items())
+    policy.save(tmp_path / "final")
+    rows = rollouts(policy)
+    final = load_policy(str(tmp_path / "final"), "student", device="cpu")
+    base.model = peft.PeftModel.from_pretrained(base.model, tmp_path / "final" / "adapter").get_base_model().eval()
+    for a, b, c in zip(policy.score(rows), final.score(rows), base.score(rows)):
+        torch.testing.assert_close(b, a, atol=1e-3, rtol=0)
+        torch.testing.assert_close(c, a, atol=1e-3, rtol=0)
+
+
+REFUSED: dict[str, tuple[str, str]] = {
+    "mamba": ("all-linear", r"Module 'out_proj' is incompatible.*\); name some of dt_proj, in_proj, x_proj$"),
+    "jamba": ("all-linear", "mamba.dt_proj cannot be adapted: the model does not use it as a plain layer"),
+    "llama4_text": ("all-linear", "router cannot be adapted: the model does not use it as a plain layer"),
+    "zamba2": ("all-linear", "have one weight: their adapters cannot be merged"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_cannot_be_merged_is_refused_before_training(kind: str, tmp_path: Path) -> None:
+    """Catches layers that peft wraps and the model reads past, or cannot call, and weights that are two layers'."""
+    make(kind, load_task("countdown").tokenizer(), tmp_path)
+    targets, words = REFUSED[kind]
+    with pytest.raises(UserError, match=words) as error:
+        adapted(tmp_path, targets=targets)
+    assert error.value.field == "lora_targets"
+
+
+def test_dropout_and_fused_experts(tmp_path: Path) -> None:
+    make("mixtral", load_task("countdown").tokenizer(), tmp_path)
+    policy = load_policy(str(tmp_path), "student", device="cpu")
+    with pytest.raises(UserError, match=r"lora_dropout: 0.1: not with .* adapted as whole parameters: use 0"):
+        policy.adapt(2, 4.0, 0.1, "all-linear", 0)
 
 
 @pytest.mark.parametrize("method", ["sft", "base_opd", "grpo"])
