@@ -11,6 +11,8 @@ Answer = Literal["offline suffices", "go online", "neither", "undecided"]
 ANSWERS: tuple[Answer, ...] = ("offline suffices", "go online", "neither", "undecided")
 OFFLINE, ONLINE, NEITHER, UNDECIDED = ANSWERS
 
+OFTEN_WRONG = 0.85
+"""Accuracy of an expert below which `auto` tries online training first: samples teach no more than that accuracy."""
 MARGIN = 0.05
 """Gains below this are called none: five points of accuracy."""
 TOLERANCE = 0.02

@@ -200,9 +200,8 @@ class _Auto:
             "first_prompt": self.shared.first_prompt + prompts_seen(trained), "eval_every": 0, "eval_expert": False,
             "eval_divergences": False, "eval_splits": "test", "final_prompts": 16, "final_samples": 1,
         }  # fmt: skip
-        trial = self.policy.trial_at(updates, row.warmup) if choice.trial else 0.0
-        if trial:
-            fields |= {"guard_gain": self.policy.trial_gain, "guard_trial": trial}
+        if choice.gain:
+            fields |= {"guard_gain": choice.gain, "guard_trial": choice.trial}
         if method != OFFLINE and not exact:
             fields["guard_reserve"] = round(self.reserve.guard(amount), 6)
         return fields
@@ -247,7 +246,8 @@ class _Auto:
 
     def known(self, lines: list[dict[str, Any]]) -> Known:
         """All finished phases."""
-        nodes = [known_at_start(self.seen).start]
+        at_start = known_at_start(self.seen, self.budget, self.shared)
+        nodes = [at_start.start]
         for line in lines:
             path = self.place(line)
             file = self.look_file(path.name)
@@ -257,7 +257,7 @@ class _Auto:
                 value_of(read_json(file)) if file.is_file() else None, why_it_ended(read_final(path) or {}),
             ))  # fmt: skip
         left = max(0.0, 1 - (self.spent() + self.reserve.after) / self.budget.amount)
-        return Known(tuple(nodes), value_of(self.seen["looks"].get("expert")), left, tuple(self.seen["methods"]))
+        return dataclasses.replace(at_start, nodes=tuple(nodes), left=left)
 
     def parts(self) -> list[tuple[str, dict[str, Any]]]:
         """(what, ledger) of everything so far."""

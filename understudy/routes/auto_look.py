@@ -52,7 +52,9 @@ def first_look(config: AutoConfig, budget: Budget, shared: TrainConfig, progress
         raise UserError("expert", shared.expert, "can neither be sampled nor score: no method can imitate it")
     check_lengths(task, student, ("train", "test"), plain.max_new_tokens or task.max_new_tokens)
     models = Models(task, student, expert)
-    measured = look(RouteConfig("+".join(methods), train=shared), models, progress)
+    route = RouteConfig("+".join(methods), train=shared)
+    route = dataclasses.replace(route, look_prompts=min(route.look_prompts, config.look_prompts))
+    measured = look(route, models, progress)
     out: dict[str, Any] = {"methods": methods, "measured": measured.to_dict(), "verified": task.verified, "looks": {}}
     budget = in_flops(budget, shared, measured)
     prices = {method: price_of(budget, shared, measured, method) for method in methods}
@@ -136,7 +138,7 @@ def outline(config: AutoConfig, budget: Budget, seen: dict[str, Any]) -> list[st
     shared = checked(config)[2]
     dearest = max(price_of(budget, shared, measured, method) for method in seen["methods"])
     spent, reserve = first_looks(budget, seen), reserve_of(budget, seen, dearest)
-    known = known_at_start(seen, max(0.0, 1 - (spent + reserve.after) / budget.amount))
+    known = known_at_start(seen, budget, shared, max(0.0, 1 - (spent + reserve.after) / budget.amount))
     choice = decide(known, Policy(), gains.load())
     lines = [f"budget: {budget.shown(budget.amount)}, in {config.out}; methods: {', '.join(seen['methods'])}"]
     for name, value in (("student", known.start.look), ("expert", known.expert)):
@@ -158,9 +160,12 @@ def outline(config: AutoConfig, budget: Budget, seen: dict[str, Any]) -> list[st
     ]
 
 
-def known_at_start(seen: dict[str, Any], left: float = 1.0) -> Known:
-    start = Node(START, look=value_of(seen["looks"].get(START)))
-    return Known((start,), value_of(seen["looks"].get("expert")), left, tuple(seen["methods"]))
+def known_at_start(seen: dict[str, Any], budget: Budget, shared: TrainConfig, left: float = 1.0) -> Known:
+    start, methods = Node(START, look=value_of(seen["looks"].get(START))), tuple(seen["methods"])
+    updates, row = 0, resolve(dataclasses.replace(shared, method=Policy().on_trial))
+    if row.method in methods:
+        updates = round(budget.amount / price_of(budget, shared, Measured.from_dict(seen["measured"]), row.method))
+    return Known((start,), value_of(seen["looks"].get("expert")), left, methods, updates, row.warmup)
 
 
 def value_of(entry: dict[str, Any] | None) -> Value | None:

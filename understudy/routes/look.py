@@ -119,12 +119,13 @@ def look(config: RouteConfig, models: Models, show: Progress) -> Measured:
     for phase in {phase.method: phase for phase in phases}.values():
         show("look", 2 + len(paces), steps, phase.method)
         share = {"expert": 1.0, "mixture_batch": 1 - phase.student_share}.get(phase.behavior, 0.0)
-        seconds = 0.0
+        each, completions = 0.0, phase.prompts_per_update * phase.samples_per_prompt
         for part, rollouts, drawing in ((share, expert, asking), (1 - share, student, sampling)):
             if part and rollouts:
-                seconds += part * (drawing + _timed(lambda r=rollouts, c=phase: _trained(models, c, r, ledger))[1])  # type: ignore[misc]
-        completions = phase.prompts_per_update * phase.samples_per_prompt
-        paces[phase.method] = seconds * completions / len(prompts)
+                some = rollouts[:completions]  # one update at most: a look must cost less than the training
+                spent = _timed(lambda r=some, c=phase: _trained(models, c, r, ledger))[1]  # type: ignore[misc]
+                each += part * (drawing / len(prompts) + spent / len(some))
+        paces[phase.method] = each * completions
     ledger.train_seconds = sampling + asking + sum(paces.values())
     sizes = models.sizes
     ledger.flops = flops_of(ledger.as_dict(), sizes.student, sizes.expert)

@@ -3,6 +3,8 @@
 The rules, in their order:
 1. No expert that is better than the student: stop.
 2. Nothing trained yet: offline first, for a share of the budget (an expert that cannot be sampled: online at once).
+   Where the expert is often wrong, samples teach no more than its accuracy and online training may pass it: online
+   first, on trial. It goes on if its fresh completions soon are right as often as the expert's.
 3. Offline raised the accuracy: the first online method from its model. It did not: the first one from the student.
 4. An online phase that the guard stopped, or that gained too little: the next method in the order, from the best model
    so far; after the last one, offline goes on where it was (it often hurts before it helps).
@@ -16,11 +18,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from understudy.diagnosis.outcome import OFTEN_WRONG
 from understudy.methods import table
 from understudy.methods.cells import Method
 
 START, STOP = "start", "stop"
 OFFLINE = "sft"
+TRIAL = "trial"
+"""Why the guard ends a phase that has not gained enough by then."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +40,12 @@ class Policy:
     """Online methods from the offline model, in the order in which they are tried."""
     from_student: tuple[str, ...] = ("opd_full",)
     """Likewise where offline training did not help."""
-    trial_share: float = 0.2
-    """Share of an online phase at which its rewards must be `trial_gain` above its start's accuracy, while other
-    methods remain to be tried."""
-    trial_gain: float = 0.0
-    """0 = no trial. On the bank, trials stop phases that would have paid."""
+    on_trial: str = "opd_full"
+    """Online method from the student where the expert is often wrong; "" = offline first there too."""
+    often_wrong: float = OFTEN_WRONG
+    """Accuracy of the expert below which it is."""
+    trial_share: float = 0.12
+    """Share of that phase at which its rewards must have reached the expert's accuracy."""
     trial_updates: int = 20
     """Updates after the warm-up that a trial has at least; a phase that is not twice as long has none."""
     least_share: float = 0.08
@@ -50,7 +56,7 @@ class Policy:
     def trial_at(self, updates: int, warmup: int) -> float:
         """Share of a phase of so many updates at which its trial ends; 0 = it is too short for one."""
         share = max(self.trial_share, (warmup + self.trial_updates) / updates)
-        return share if self.trial_gain and share <= 0.5 else 0.0
+        return share if share <= 0.5 else 0.0
 
 
 @dataclass(frozen=True)
@@ -89,6 +95,10 @@ class Known:
     """Share of the budget that a phase may take: what is left, without the look that follows it."""
     methods: tuple[str, ...]
     """That this expert and task allow."""
+    updates: int = 1000
+    """Of `on_trial`, that the whole budget is expected to buy."""
+    warmup: int = 0
+    """Updates of its warm-up."""
 
     @property
     def start(self) -> Node:
@@ -128,8 +138,9 @@ class Choice:
     others: tuple[Option, ...]
     why: str
     would_change: str
-    trial: bool = False
-    """Whether it must have gained `trial_gain` after `trial_share` of its updates."""
+    gain: float = 0.0
+    """Accuracy that its rewards must have added after `trial` of its updates; 0 = it is not on trial."""
+    trial: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -160,10 +171,10 @@ def decide(known: Known, policy: Policy, gains: Gains) -> Choice:
     def option(method: str, parent: Node, share: float) -> Option:
         return Option(method, parent.name, share, *gains.expect(method, parent, known.expert))
 
-    def choice(method: str, parent: Node, share: float, why: str, change: str, trial: bool = False) -> Choice:
+    def choice(method: str, parent: Node, share: float, why: str, change: str, *trial: float) -> Choice:
         chosen = option(method, parent, share)
         others = [option(m, parent, known.left) for m in known.methods if m != method]
-        return Choice(chosen, (*others, Option(STOP, known.best.name, 0.0)), why, change, trial)
+        return Choice(chosen, (*others, Option(STOP, known.best.name, 0.0)), why, change, *trial)
 
     def stop(why: str, change: str) -> Choice:
         rest = tuple(option(m, known.best, known.left) for m in known.methods)
@@ -176,6 +187,15 @@ def decide(known: Known, policy: Policy, gains: Gains) -> Choice:
                 f"the expert ({_p(expert.mean)}) is not better than the student ({_p(start.look.mean)})",
                 "an expert that is better on these prompts",
             )
+        trial = policy.trial_at(max(1, round(known.left * known.updates)), known.warmup)
+        if can_offline and policy.on_trial in methods and trial and expert and start.look and (
+            expert.mean < policy.often_wrong
+        ):  # fmt: skip
+            right = _p(expert.mean)
+            why = f"the expert is right {right} of the time and samples teach no more, online training may pass that"
+            change = f"an expert right over {_p(policy.often_wrong)} of the time"
+            must_gain = max(policy.headroom, expert.mean - start.look.mean)
+            return choice(policy.on_trial, start, known.left, why, change, must_gain, trial)
         if can_offline:
             share = min(policy.offline_share, known.left) if methods else known.left
             why = "samples are the cheapest lesson, and every online method gains from a better start"
@@ -188,20 +208,24 @@ def decide(known: Known, policy: Policy, gains: Gains) -> Choice:
         return stop(
             f"the model has reached the expert ({_p(best.look.mean)} against {_p(expert.mean)})", "a better expert"
         )
-    if last.method == OFFLINE and len(tried) > 1:
+    if last.method == OFFLINE and any(n.method != OFFLINE and n.stopped != TRIAL for n in tried):
         return stop("the offline phase at the end has run", "a larger budget")
     offline = next((n for n in tried if n.method == OFFLINE), None)
+    if can_offline and not offline and last.stopped == TRIAL:
+        why = f"{last.method} did not reach the expert's accuracy on trial, so offline comes first"
+        return choice(OFFLINE, start, policy.offline_share * known.left, why, f"{last.method} reaching it")
     helped = offline is None or not offline.look or not start.look
     helped = helped or offline.look.mean >= start.look.mean + policy.offline_gain  # type: ignore[union-attr]
-    order = [m for m in (policy.after_offline if helped else policy.from_student) if m in methods]
+    failed = {n.method for n in tried if n.stopped == TRIAL}
+    order = list(policy.after_offline if helped or failed else policy.from_student)
+    order = [m for m in order if m in methods and (helped or m not in failed)]
     order += [m for m in methods if m not in order and m == "opd"]  # an expert that only scores
-    done = {n.method for n in tried if n.method != OFFLINE}
+    done = {n.method for n in tried if n.method != OFFLINE and n.stopped != TRIAL}
     rest = [m for m in order if m not in done]
     if not last.stopped and last.method != OFFLINE:
         return stop("the online phase ran to its end", "a larger budget")
     parent = best if done else (offline or start) if helped else start
     if rest:
-        trial = len(rest) > 1 or (not helped and can_offline)
         if last.method == OFFLINE:
             gain = _gain(offline, start)
             why = f"offline training added {gain}, so online training starts from it" if helped else (
@@ -210,7 +234,7 @@ def decide(known: Known, policy: Policy, gains: Gains) -> Choice:
         else:
             why = f"{last.method} was stopped ({last.stopped}), and {rest[0]} has not been tried"
             change = f"{last.method} running to its end"
-        return choice(rest[0], parent, known.left, why, change, trial)
+        return choice(rest[0], parent, known.left, why, change)
     if can_offline and last.method != OFFLINE:
         why = f"{last.method} was stopped ({last.stopped}), and no other online method is left: offline goes on"
         return choice(OFFLINE, offline or start, known.left, why, "an online method that runs to its end")

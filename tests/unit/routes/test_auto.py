@@ -133,3 +133,27 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     auto(config(tmp_path / "a", dry_run=True), announce=lines.extend)
     assert not is_run(tmp_path / "a")
     assert any("first: sft" in line for line in lines)
+
+
+def test_a_look_costs_less_than_the_training(tmp_path: Path) -> None:
+    """Catches paces measured on many more completions than an update has: a short training was refused for its look."""
+    out = auto(config(tmp_path / "a", look_prompts=64, set=("prompts_per_update=2", "max_new_tokens=16", "warmup=2")))
+    seen = json.loads((out / "look.json").read_text())
+    methods, two, longest = len(seen["methods"]), 2, 16
+    assert 0 < seen["measured"]["ledger"]["student_tokens_trained"] <= (methods + 1) * two * longest
+
+
+def test_an_expert_that_is_often_wrong_is_passed_on_trial(tmp_path: Path) -> None:
+    out = auto(config(
+        tmp_path / "a", task="classify:rule=majority,bits=8,relevant=3,classes=2", expert="labeller:p_right=0.7",
+        student="scratch:width=16,layers=1,heads=2", budget="opd_full:80", set=("prompts_per_update=8", "warmup=2"),
+    ))  # fmt: skip
+    first, second, *_ = [json.loads(line) for line in (out / "decisions.jsonl").read_text().splitlines()]
+    assert first["trial"]
+    assert first["chosen"] == "opd_full from start"
+    known = {k["what"]: k["value"] for k in first["known"]}
+    gain = known["accuracy of the expert"] - known["accuracy of the student"]
+    assert first["training"]["guard_gain"] == pytest.approx(max(0.02, gain))
+    assert 0.12 <= first["training"]["guard_trial"] <= 0.5
+    failed = (read_final(out / "phases" / "0-opd_full") or {})["guard"]["stopped"]
+    assert second["chosen"].startswith("sft" if failed and failed["kind"] == "trial" else "gkd") or not failed

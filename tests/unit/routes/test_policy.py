@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from understudy.routes.policy import START, STOP, Gains, Known, Node, Policy, Value, decide, methods_for
+from understudy.routes.policy import START, STOP, Choice, Gains, Known, Node, Policy, Value, decide, methods_for
 
 ALL = ("sft", "opd_full", "gkd")
 
@@ -55,7 +55,9 @@ def test_nothing_verifies() -> None:
 means = st.floats(0.0, 1.0)
 
 
-@given(means, means, st.lists(st.tuples(means, st.sampled_from(["", "harm", "futility", "plateau"])), max_size=8))
+@given(
+    means, means, st.lists(st.tuples(means, st.sampled_from(["", "harm", "futility", "plateau", "trial"])), max_size=8)
+)
 def test_it_ends_and_keeps_the_best(start: float, expert: float, outcomes: list[tuple[float, str]]) -> None:
     """Catches a rule that goes in circles, starts from a model that does not exist, or spends what is not there."""
     nodes = [Node(START, look=value(start))]
@@ -95,8 +97,31 @@ def test_gains_are_shares_of_the_distance_to_the_expert() -> None:
 
 def test_a_trial_needs_updates_to_be_seen_in() -> None:
     """Catches a trial that ends within the warm-up of a short phase: it stopped the best route of a quick demo."""
-    assert Policy(trial_gain=0.0).trial_at(1000, 10) == 0
-    policy = Policy(trial_gain=0.06)
+    policy = Policy()
     assert policy.trial_at(1000, 10) == policy.trial_share
     assert policy.trial_at(100, 10) == pytest.approx(0.3)
     assert policy.trial_at(30, 10) == 0
+
+
+def test_an_expert_that_is_often_wrong_is_passed_online_or_imitated() -> None:
+    """Its samples teach no more than its accuracy: online first, as long as its own completions get there soon."""
+    start = Node(START, look=value(0.3))
+
+    def choice(*nodes: Node, left: float = 0.8, updates: int = 400) -> Choice:
+        return decide(Known((start, *nodes), value(0.5), left, ALL, updates, 10), Policy(), Gains())
+
+    first = choice(left=1.0)
+    assert first.option.action == "opd_full from start"
+    assert first.option.share == 1.0
+    assert (first.gain, first.trial) == (pytest.approx(0.2), Policy().trial_share)
+    assert choice(left=1.0, updates=30).option.action == "sft from start"  # too short for a trial
+    failed = phase("0-opd_full", 0.4, stopped="trial")
+    assert choice(failed).option.action == "sft from start"
+    assert not choice(failed).gain
+    sft = phase("1-sft", 0.45)
+    assert choice(failed, sft).option.action == "gkd from 1-sft"
+    weak = phase("1-sft", 0.3)
+    assert choice(failed, weak).option.action == "gkd from start"  # opd_full has been tried there
+    passed = phase("0-opd_full", 0.7, stopped="plateau")
+    assert choice(passed).option.action == "gkd from 0-opd_full"
+    assert choice(phase("0-opd_full", 0.7), left=0.01).option.action == STOP

@@ -30,7 +30,7 @@ MORE = {"sft+mix": "sft.5+mix", "sft+slow opd": "sft.5+slow", "sft, then sft": "
 HARM, BAD = 0.02, 0.05
 """Accuracy below the student that counts as harm; below the best route that counts as a bad case."""
 GRID: dict[str, Sequence[Any]] = {
-    "offline_gain": (0.0, 0.01, 0.03), "trial_gain": (0.0, 0.03, 0.06),
+    "offline_gain": (0.0, 0.01, 0.03), "often_wrong": (0.0, 0.7, 0.85), "trial_share": (0.12, 0.16),
     "after_offline": (("opd_full", "gkd"), ("gkd", "opd_full"), ("gkd",)),
     "from_student": (("opd_full",), ("opd_full", "gkd"), ("gkd",)),
 }  # fmt: skip

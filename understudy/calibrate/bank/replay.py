@@ -7,7 +7,7 @@ a phase from a model that no branch has begins at the nearest one that a branch 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -70,7 +70,9 @@ class Replay:
         left, lost = 1.0 - 2 * LOOK_SHARE, False
         route: list[str] = []
         while True:
-            known = Known(tuple(nodes), expert, max(0.0, left - LOOK_SHARE), METHODS)
+            known = Known(
+                tuple(nodes), expert, max(0.0, left - LOOK_SHARE), METHODS, row.branches["opd"].updates, WARMUP
+            )
             choice = decide(known, self.policy, self.gains)
             method = choice.option.method
             if method == STOP:
@@ -78,7 +80,8 @@ class Replay:
                 return Result(best.test, 1.0 - left, "+".join(route) or "nothing", lost)
             share = min(choice.option.share, known.left)
             name = f"{len(route)}-{method}"
-            state, used, stopped = self.phase(method, states[choice.option.parent], share, choice.trial)
+            rules = Rules(1, self.margin, gain=choice.gain, trial=choice.trial)
+            state, used, stopped = self.phase(method, states[choice.option.parent], share, rules)
             lost = lost or bool(stopped)
             states[name] = state
             route.append(method + ("!" if stopped else ""))
@@ -92,7 +95,7 @@ class Replay:
         half = 1.96 * (max(mean * (1 - mean), 0.25 / n) / n) ** 0.5
         return Value(mean, max(0.0, mean - half), min(1.0, mean + half), n)
 
-    def phase(self, method: str, parent: State, share: float, trial: bool) -> tuple[State, float, str]:
+    def phase(self, method: str, parent: State, share: float, rules: Rules) -> tuple[State, float, str]:
         """(the model it ends with, the share of the budget that it took, why the guard stopped it)."""
         name = nearest(method, parent.branch, share)
         branch, trained = BRANCHES[name], self.row.branches[name]
@@ -100,7 +103,7 @@ class Replay:
         updates = max(1, round(end * trained.updates))
         stop, at = "", updates
         if self.guard and method != OFFLINE and len(trained.reward) >= 10:
-            stop, at = self.watch(trained.reward[:updates], updates, trial, parent)
+            stop, at = self.watch(trained.reward[:updates], replace(rules, updates=updates), parent)
         used = share * at / updates
         if stop:
             return parent, used, stop
@@ -109,19 +112,16 @@ class Replay:
             return parent, used, "not confirmed"
         return state, used, ""
 
-    def watch(self, rewards: list[float | None], updates: int, trial: bool, parent: State) -> tuple[str, int]:
+    def watch(self, rewards: list[float | None], rules: Rules, parent: State) -> tuple[str, int]:
         """(why the guard stops these rewards, after how many updates)."""
-        n = self.row.rollouts
-        p = self.policy
-        at = p.trial_at(updates, WARMUP) if trial else 0.0
-        guard = Guard(Rules(updates, self.margin, gain=p.trial_gain if at else 0.0, trial=at))
+        n, guard = self.row.rollouts, Guard(rules)
         guard.reference = Seen(256, float(parent.fresh.mean() * 256), 0.0)
         for step, reward in enumerate(rewards, start=1):
             seen = None if reward is None else Seen(n, reward * n, 0.0)
             if guard.observe(step, seen) is not None:
                 assert guard.stop is not None
                 return guard.stop.kind, step
-        return "", updates
+        return "", rules.updates
 
 
 def nearest(method: str, parent: str, share: float) -> str:

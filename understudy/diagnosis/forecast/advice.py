@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from understudy.diagnosis.codec import finite
 from understudy.diagnosis.forecast.explain import chance, chances, likeliest
-from understudy.diagnosis.outcome import MARGIN, NEITHER, OFFLINE, ONLINE, UNDECIDED
-from understudy.diagnosis.types import Cost, Diagnosis, Recommendation, RouteForecast
+from understudy.diagnosis.outcome import MARGIN, NEITHER, OFFLINE, OFTEN_WRONG, ONLINE, UNDECIDED
+from understudy.diagnosis.types import Cost, Diagnosis, Estimate, Recommendation, RouteForecast
 from understudy.evaluation.numbers import count, duration, large, percent
 
 METHODS = {"sft": "SFT", "opd": "OPD", "opd_full": "OPD", "gkd": "GKD"}
@@ -40,7 +40,9 @@ def advice(d: Diagnosis) -> Advice | None:
     r = d.recommendation
     if r is None:
         return None
-    return Advice(headline(r), _certainty(d, r), auto(r), f"It rests on {r.rests}.")
+    return Advice(
+        headline(r), _certainty(d, r), auto(r, d.evidence.measures.get("expert_accuracy")), f"It rests on {r.rests}."
+    )
 
 
 def name(route: str) -> str:
@@ -111,14 +113,19 @@ def _certainty(d: Diagnosis, r: Recommendation) -> str:
     return f"Undecided between SFT and OPD: the likeliest answer{likely}. {lost}{settle}".strip()
 
 
-def auto(r: Recommendation) -> str:
-    """One line."""
+def auto(r: Recommendation, right: Estimate | None = None) -> str:
+    """One line. right: accuracy of the expert."""
     if r.route == "nothing":
         return "`understudy auto` would measure both again and stop, unless the expert proves better than the student."
     start, online = r.route.partition("+")[0], METHODS.get(r.online, "")
     if not online:
         return "`understudy auto` would train SFT, look at held-out accuracy, and keep the best model."
     first = "try" if start != "sft" else "train"
+    if right is not None and right.value < OFTEN_WRONG:
+        first = (
+            f"try OPD first, go on with it where it soon reaches the expert's "
+            f"{100 * right.value:.0f}%, and otherwise train"
+        )
     after = (
         f"go on with {online}"
         if r.online != "opd_full"

@@ -13,8 +13,8 @@ from understudy.calibrate.bank.replay import Replay
 from understudy.calibrate.bank.rows import Look, Row, Trained
 from understudy.routes.policy import Policy
 
-PROMPTS, SAMPLES, UPDATES = 200, 2, 100
-TRIAL = Policy(after_offline=("opd_full", "gkd"), trial_gain=0.06)
+PROMPTS, SAMPLES, UPDATES = 200, 2, 200
+ONLINE = Policy(after_offline=("opd_full", "gkd"))
 
 
 def digits(accuracy: float, samples: int) -> str:
@@ -33,11 +33,12 @@ def phase(first: float, last: float) -> Trained:
 
 
 def row(scenario: str = "a", seed: int = 0, **ends: float) -> Row:
-    """A row in which every branch ends at .5, but those named."""
+    """A row in which every branch ends at .5, but those named. right: accuracy of the expert."""
+    right = ends.pop("right", 0.95)
     end = {name: ends.get(name.replace(".", "_").replace("+", "_"), 0.5) for name in BRANCHES}
     start = {name: end[b.parent] if b.parent else 0.3 for name, b in BRANCHES.items()}
     made = {name: phase(start[name], end[name]) for name in BRANCHES}
-    return Row(scenario, "", "set", seed, 1e9, 64, (1e5, 0.0), (5, 5, 5), 20, look(0.3), look(0.95), made)
+    return Row(scenario, "", "set", seed, 1e9, 64, (1e5, 0.0), (5, 5, 5), 20, look(0.3), look(right), made)
 
 
 def test_every_branch_costs_at_most_the_budget_and_has_a_parent() -> None:
@@ -63,8 +64,9 @@ def test_a_row_round_trips(tmp_path: Path) -> None:
         (Policy(), {"sft_5_gkd": 0.9}, "sft+gkd", 0.9),
         (Policy(), {"sft_5_gkd": 0.05, "sft_5_opd": 0.8}, "sft+gkd!+opd_full", 0.8),
         (Policy(), {"sft_5": 0.25, "opd": 0.8}, "sft+opd_full", 0.8),
-        (TRIAL, {"sft_5_opd": 0.05, "sft_5_gkd": 0.8}, "sft+opd_full!+gkd", 0.8),
-        (TRIAL, {"sft_5_opd": 0.5, "sft_5_gkd": 0.8}, "sft+opd_full!+gkd", 0.8),
+        (ONLINE, {"sft_5_opd": 0.05, "sft_5_gkd": 0.8}, "sft+opd_full!+gkd", 0.8),
+        (Policy(), {"right": 0.5, "opd": 0.8}, "opd_full", 0.8),
+        (Policy(), {"right": 0.7, "opd": 0.5, "sft_5_gkd": 0.8}, "opd_full!+sft+gkd", 0.8),
     ],
 )
 def test_the_replay_does_what_auto_would(policy: Policy, ends: dict[str, float], route: str, accuracy: float) -> None:

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from understudy.diagnosis.cost import of_routes
 from understudy.diagnosis.forecast import analogs as known
-from understudy.diagnosis.forecast.advice import advice, headline
+from understudy.diagnosis.forecast.advice import advice, auto, headline
 from understudy.diagnosis.forecast.analogs import FIRST, ROUTES, Analogs, Case
 from understudy.diagnosis.forecast.judge import judge
 from understudy.diagnosis.forecast.recommend import recommend, recommended
@@ -229,6 +229,17 @@ def test_screen_and_page_begin_with_the_same_line(tmp_path: Path) -> None:
     assert f"<h1>{said}</h1>" in html
     assert "SFT, then GKD <span" in html
     assert "`understudy auto` would" in html
+
+
+def test_what_auto_would_do_follows_its_first_rule() -> None:
+    """An expert that is often wrong is passed online, if it soon shows; samples of a good one come first."""
+    d = recommended(priced(Diagnosis.from_dict(undecided())))
+    assert d.recommendation is not None
+    for right, words in ((0.6, "would try OPD first, go on with it where it soon reaches the expert's 60%"),
+                         (0.95, "would train SFT")):  # fmt: skip
+        assert words in auto(
+            d.recommendation, Estimate(right, right - 0.05, right + 0.05, 99, "accuracy", "by hand")
+        ), right
 
 
 def test_a_diagnosis_of_an_earlier_version_is_read_and_gets_one_when_it_is_made_again() -> None:
