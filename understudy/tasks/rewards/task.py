@@ -174,10 +174,11 @@ def _request(part: Sequence[tuple[Prompt, str, bool]]) -> dict[str, Any]:
 
 
 def _columns(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The data of a prompt, and the columns of its row if the task keeps them."""
+    """The data of a prompt, and the columns of its row if the task keeps them; `answer` as the task reads it."""
     own = {k: v for k, v in data.items() if k != "row" and isinstance(k, str)}
     row = data.get("row")
-    return own | (dict(row) if isinstance(row, Mapping) else {})
+    columns = own | (dict(row) if isinstance(row, Mapping) else {})
+    return columns | ({"answer": own["answer"]} if own.get("answer") else {})
 
 
 def _here(function: Function, request: dict[str, Any]) -> dict[str, Any]:

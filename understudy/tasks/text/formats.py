@@ -16,6 +16,10 @@ from understudy.tasks.text.turns import Turn, read_turns, split_turns
 
 GOLDS = ("answer", "ground_truth", "gold")
 """Fields that hold the right answer."""
+TEXTS = frozenset({
+    "prompt", "messages", "conversations", "completion", "completions", "chosen", "rejected", "history",
+})  # fmt: skip
+"""Fields that hold the whole prompt or completions: a reward function has these anyway."""
 WRITTEN = ("completion", "response", "output")
 """Fields that hold a completion."""
 

@@ -239,7 +239,8 @@ class Loader:
         chosen = c.format or formats.recognise(row)
         item = formats.FORMATS[chosen].read(row, c.tag)
         self.reading.formats[chosen] = self.reading.formats.get(chosen, 0) + 1
-        return replace(item, traces=()) if c.traces is False else item
+        columns = {k: v for k, v in row.values.items() if k not in formats.TEXTS}
+        return replace(item, columns=columns, traces=() if c.traces is False else item.traces)
 
     def _answered(self, name: str, items: Iterator[Item]) -> Iterator[Item]:
         """The items with an answer; all of them, ungraded, where a user's own rows have none or are to be without.

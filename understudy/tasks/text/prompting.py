@@ -24,6 +24,8 @@ class PromptStyle:
         data: dict[str, Any] = {
             "answer": item.answer, "verifier": item.verifier, "where": item.where, "problem": item.fingerprint()
         }  # fmt: skip
+        if item.columns:
+            data["row"] = item.columns
         if item.choices:
             # after "Answer:" a letter follows a space; an assistant's turn begins with it
             lead = " " if self.template == "plain" and not self.prefill else ""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from understudy.tasks.text.answers import last_box
 from understudy.tasks.text.rows import Row
@@ -34,6 +35,8 @@ class Item:
     traces: tuple[str, ...] = field(default=(), repr=False)
     """Completions of experts, thoughts and answer."""
     where: str = field(default="", compare=False)
+    columns: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    """Of a user's own row, without its texts: what a reward function may read."""
     variant: str = ""
     """Sets apart the problems of a data set that differ in nothing but spelling (`mark`); "" = there are no others."""
 

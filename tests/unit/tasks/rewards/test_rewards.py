@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -250,3 +251,18 @@ def test_a_file_of_options_may_not_name_code() -> None:
     assert cli.merged({"reward": "evil.py:f"}, start, "countdown") == start
     assert cli.merged({"task": "countdown"}, start, "countdown") == {"task": "countdown"}
     assert cli.merged({}, {"task": "countdown"}, "countdown") == {}
+
+
+def test_columns_of_a_row_reach_the_function(tmp_path: Path) -> None:
+    """As TRL passes those of its data set; `answer` is the gold answer, however the row writes it."""
+    rows = [
+        {"question": f"{i}+1?", "answer": f"so #### {i + 1}", "level": i, "problem": "p", "tags": [i]} for i in range(9)
+    ]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "mine.py").write_text(
+        "def f(prompts, completions, answer, level, tags, problem, **columns):\n"
+        "    assert 'question' in columns and 'completions' not in columns and set(problem) == {'p'}\n"
+        "    return [(a == str(n + 1)) * (t == [n]) / 2 for a, n, t in zip(answer, level, tags)]\n"
+    )
+    task = load_task(f"data:path={tmp_path / 'rows.jsonl'},reward={tmp_path / 'mine.py'}:f")
+    assert task.verify_many([(p, "", True) for p in task.prompts("train", 4, 0)]) == [0.5] * 4
