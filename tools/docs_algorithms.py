@@ -26,13 +26,17 @@ QUESTIONS = {
     "replay": "how fresh the data is",
     "importance": "the ratio that corrects for the behavior policy",
     "divergence": "for a distribution target",
+    "signal": "whose log-probs target and weight read",
 }
 KNOBS = (
-    "beta", "gamma", "clip", "importance_cap", "advantage_norm", "expert_coef", "expert_anneal", "advantage_coef",
-    "student_share", "expert_share", "round_updates", "top_k", "top_k_of", "reduction", "samples_per_prompt",
-    "updates_per_rollout", "prompt_pool", "temperature", "top_p",
+    "extrapolation", "beta", "gamma", "clip", "importance_cap", "advantage_norm", "expert_coef", "expert_anneal",
+    "advantage_coef", "student_share", "expert_share", "round_updates", "top_k", "top_k_of", "reduction",
+    "samples_per_prompt", "updates_per_rollout", "prompt_pool", "temperature", "top_p",
 )  # fmt: skip
 """Fields beside the cells that change what a method computes."""
+
+_PLAIN = {name: ("expert",) if name == "signal" else () for name in CELLS}
+"""Values that a row's list of cells leaves out."""
 
 _PROBES: dict[str, tuple[Any, ...]] = {
     **{name: tuple(values) for name, values in CELLS.items()},
@@ -115,6 +119,9 @@ completions of a small vocabulary in float64, through the losses that training u
 
 - opd at gamma 0 is opd_full; it is not the gradient of KL(student || expert) over whole completions.
 - opd at gamma 1 is the gradient of KL(student || expert) over whole completions.
+- exopd at gamma 0 is opd_full with signal extrapolated; at extrapolation 1 they are opd and opd_full, at 0 they stay at
+  the base. At gamma 1 exopd is the gradient of KL(student || target) over whole completions, where the target is
+  normalised once per completion; normalised at every token it is another one.
 - sft is word_kd, and both are the gradient of KL(expert || student) over whole completions.
 - base_opd without its cap is opd_full, from distributions or, with the token ratio, from the base's tokens; without
   the ratio it is not.
@@ -152,7 +159,9 @@ def _cells() -> str:
 
 
 def _row(row: Row) -> str:
-    cells = ", ".join(f"{name} `{getattr(row, name)}`" for name in CELLS if getattr(row, name) not in ("", "none"))
+    cells = ", ".join(
+        f"{name} `{getattr(row, name)}`" for name in CELLS if getattr(row, name) not in ("", "none", *_PLAIN[name])
+    )
     needs = sorted(table.capabilities(_resolved(row.name)))
     lines = [f"### {row.name}", "", f"{row.summary[0].upper()}{row.summary[1:]}.", "", "```", row.equation, "```", ""]
     lines += [f"- Cells: {cells}."]

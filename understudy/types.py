@@ -144,6 +144,8 @@ class Ledger:
     """Prompt tokens that the student read to sample, likewise."""
     student_prompt_tokens_trained: int = 0
     """Prompt tokens in front of the completions of the updates, likewise."""
+    base_tokens_scored: int = 0
+    """Tokens, those of prompts included, that the frozen base read to score (signal=extrapolated)."""
     flops: float = 0.0
     """Multiplications and additions by `flops_of`."""
     updates: int = 0
@@ -167,7 +169,7 @@ def flops_of(spent: Mapping[str, Any], student: float, expert: float) -> float:
     out. A program has no weights and costs 0; so does a server that does not say how large it is.
     """
     n = {name: float(spent.get(name) or 0) for name in LEDGER_AXES}
-    read = n["student_tokens_sampled"] + n["student_prompt_tokens_sampled"]
+    read = n["student_tokens_sampled"] + n["student_prompt_tokens_sampled"] + n["base_tokens_scored"]
     trained = n["student_tokens_trained"] + n["student_prompt_tokens_trained"]
     asked = n["expert_tokens_sampled"] + n["expert_tokens_scored"] + n["expert_prompt_tokens"]
     return 2 * expert * asked + student * (2 * read + 6 * trained)

@@ -112,6 +112,44 @@ def test_gamma_between_interpolates_linearly_only_where_it_should(student, exper
     assert close(points[0.3], sum(lagrange[g] * points[g] for g in lagrange))
 
 
+def beyond(student: Tabular, expert: Tabular, base: Tabular, factor: float, gamma: float) -> torch.Tensor:
+    """exopd: the weight reads log base + factor (log expert - log base)."""
+    logp_N, base_N = student.logp_N(), base.logp_N()
+    says_N = base_N + factor * (expert.logp_N() - base_N)
+    weight_N = divergences.discounted_to_go((says_N - logp_N).detach(), ROW_N, gamma)
+    return student.gradient(expectation(losses.surrogate(logp_N, logp_N.detach(), weight_N), student))
+
+
+def token_target(expert: Tabular, base: Tabular, factor: float) -> torch.Tensor:
+    tables = [policy.logits_N().log_softmax(-1).detach() for policy in (expert, base)]
+    return divergences.extrapolated(*tables, factor)
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.5, 1.0, 1.25, 2.0])
+def test_exopd_is_opd_full_on_the_extrapolated_distribution(student, expert, base, factor):
+    """Catches base and expert swapped, and a normaliser with a gradient. Factor 1 is opd, 0 is opd of the base."""
+    loss_N = losses.divergence(
+        student.logits_N().log_softmax(-1), token_target(expert, base, factor), "kl_student_expert"
+    )  # fmt: skip
+    got = beyond(student, expert, base, factor, 0.0)
+    assert close(got, student.gradient(expectation(loss_N, student)))
+    if factor in (0.0, 1.0):
+        assert close(got, opd(student, expert if factor else base, 0.0))
+    else:
+        assert (got - opd(student, expert, 0.0)).abs().max() > 1e-2
+
+
+def test_exopd_gamma_1_is_normalised_once_per_completion(student, expert, base):
+    """The target of whole completions is base (expert / base)^factor / Z with one Z; a Z at every token is another."""
+    factor = 1.5
+    raw_B = (base.sequence_logp_B() + factor * (expert.sequence_logp_B() - base.sequence_logp_B())).detach()
+    whole = student.gradient(divergences.kl(student.sequence_logp_B(), raw_B.log_softmax(0)))
+    acted_N = token_target(expert, base, factor).gather(-1, ACTIONS_N[:, None])[:, 0]
+    tokenwise = student.gradient(divergences.kl(student.sequence_logp_B(), acted_N.view(-1, T).sum(1)))
+    assert close(beyond(student, expert, base, factor, 1.0), whole)
+    assert (whole - tokenwise).abs().max() > 1e-2
+
+
 def test_sft_is_word_kd_in_expectation(student, expert):
     logp_N = student.logp_N()
     sft = student.gradient(expectation(losses.surrogate(logp_N, None, torch.ones_like(logp_N)), expert))

@@ -44,6 +44,7 @@ CRAFTED: list[dict[str, Any]] = [
     {"method": "opd", "gamma": -0.5},
     {"method": "opd", "behavior": "base", "gamma": 0.5},
     {"method": "sft", "target": "distribution"},
+    {"method": "grpo", "signal": "extrapolated"},
     {"method": "sft", "divergence": "jsd"},
     {"method": "gkd", "beta": 1.0},
     {"method": "gkd", "beta": 0.0},

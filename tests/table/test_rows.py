@@ -129,7 +129,13 @@ def test_row_trains_and_pays(method: str, expert: str, models: dict[str, Path], 
     elif method == "dagger":  # a call per token while acting, one for its label; earlier rounds cost nothing
         acted = paid["student_tokens_sampled"]
         assert columns == [2 * 2 * rows, 0, 2 * acted, acted]
-    elif method in ("opd", "opd_full", "opd_reward", "opd_full_reward"):  # exactly the student's tokens are scored
+    elif method in (
+        "opd",
+        "opd_full",
+        "exopd",
+        "opd_reward",
+        "opd_full_reward",
+    ):  # exactly the student's tokens are scored
         assert columns == [2 * rows, 0, t, t]
     elif method == "base_opd":  # scored once, used twice
         assert columns == [2 * rows, 0, t // 2, t // 2]
@@ -147,7 +153,9 @@ def test_row_trains_and_pays(method: str, expert: str, models: dict[str, Path], 
     if expert == "model" and paid["expert_calls"]:
         teacher = sizes["expert"]["provenance"]["parameters"]
     by_hand = 2 * teacher * (columns[1] + columns[2] + paid["expert_prompt_tokens"])
-    by_hand += 2 * student * (columns[3] + paid["student_prompt_tokens_sampled"])
+    by_hand += 2 * student * (columns[3] + paid["student_prompt_tokens_sampled"] + paid["base_tokens_scored"])
+    base_read = columns[2] + paid["expert_prompt_tokens"] if method == "exopd" else 0
+    assert paid["base_tokens_scored"] == base_read
     by_hand += 6 * student * (t + paid["student_prompt_tokens_trained"])
     assert paid["flops"] == pytest.approx(by_hand)
     assert paid["student_prompt_tokens_trained"] > 0
@@ -180,6 +188,27 @@ def test_divergence_trains(cells: dict[str, Any], tmp_path: Path) -> None:
         coarse = [first_loss(f"{whose}-{k}", top_k=k, top_k_of=whose) for k in (1, 16)]
         assert 0 <= coarse[0] <= coarse[1] + 1e-4 <= whole + 2e-4
     assert first_loss("all", top_k=1000) == pytest.approx(whole, abs=1e-3)
+
+
+def test_extrapolation_from_the_base_to_the_expert(tmp_path: Path) -> None:
+    """Catches a base that moves with the student, and one that is read where it should not: 1 is the plain row bit for
+    bit, 0 has no gradient at the start."""
+
+    def losses_of(name: str, method: str, **changes: Any) -> list[float]:
+        c = config(method, tmp_path / name, updates=3, **changes)
+        return [line["loss"] for line in read_metrics(train(c), "train")]
+
+    beyond: dict[str, Any] = {"signal": "extrapolated"}
+
+    for method in ("opd", "opd_full"):
+        plain = losses_of(method, method)
+        assert losses_of(f"{method}-1", method, extrapolation=1.0, **beyond) == plain
+        still = config(method, tmp_path / f"{method}-0", updates=1, extrapolation=0.0, **beyond)
+        (line,) = read_metrics(train(still), "train")
+        assert line["loss"] == pytest.approx(0.0, abs=1e-6)
+        assert line["grad_norm"] < 1e-5
+    farther = losses_of("farther", "opd_full", extrapolation=2.0, **beyond)
+    assert farther[0] > plain[0]
 
 
 def test_the_parts_of_a_loss_with_rewards(tmp_path: Path) -> None:

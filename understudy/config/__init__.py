@@ -32,7 +32,7 @@ class Essentials:
     """Method, student, expert and task."""
 
     method: str = option("opd", heading="method, models and task")
-    """Row of the table: sft, seq_kd, word_kd, gkd, dagger, opd, opd_full, base_opd, grpo, opd_reward,
+    """Row of the table: sft, seq_kd, word_kd, gkd, dagger, opd, opd_full, exopd, base_opd, grpo, opd_reward,
     opd_full_reward, rft (docs/algorithms.md)."""
     student: str = ""
     """Student to train: a Hugging Face model directory or hub id, or `scratch:width=64,layers=2` for a new tiny one."""
@@ -40,7 +40,7 @@ class Essentials:
     """Expert to imitate (= teacher): a model directory or hub id, a task's programmatic expert such as `solver`, its
     traces (`recorded`, docs/tasks.md), or a server: http://HOST:PORT/v1 (docs/servers.md)."""
     base: str = ""
-    """Frozen reference for behavior=base. Default: the student before training."""
+    """Frozen reference for behavior=base and signal=extrapolated. Default: the student before training."""
     score_cache: str = option("", volatile=True)
     """Folder of stored expert scores: read, and extended. `understudy score` fills one, so that training need not
     load the expert."""
@@ -285,7 +285,7 @@ def continued(config: TrainConfig) -> TrainConfig:
 def before_it_was_open() -> dict[str, Any]:
     """What a run of an earlier version has used for a field that its config.json lacks."""
     resolved = {f.name: f.default for f in dataclasses.fields(Resolved) if f.name in defaults_of_student.FIELDS}
-    return to_dict(TrainConfig()) | resolved
+    return to_dict(TrainConfig()) | resolved | {"signal": "expert"}
 
 
 def _check_together(config: Resolved) -> None:

@@ -94,6 +94,8 @@ LIMITS: tuple[Limit, ...] = (
           "no target corrects the base's completions by their prefix ratio", "--method opd_full (fresh completions)"),
     Limit(_ALL, lambda c: c.weight == "passed", "weight",
           "no target has rounds of rejection sampling in one training", "--method grpo (the same reward)"),
+    Limit(_ALL, lambda c: c.extrapolates, "signal",
+          "no target reads expert and base together", "--signal expert (that is --extrapolation 1)"),
     Limit(_ALL, lambda c: c.weight == "expert_reward", "weight",
           "no target has the expert's pull and the reward in one loss, with a coefficient each",
           "--method opd, or --method grpo"),

@@ -50,9 +50,13 @@ DIVERGENCES = {
     "kl_student_expert": "KL(student || expert): the student must do nothing that the expert would not",
     "jsd": "beta KL(expert || m) + (1 - beta) KL(student || m), m = beta expert + (1 - beta) student",
 }
+SIGNALS = {
+    "expert": "the expert's own",
+    "extrapolated": "of base (expert / base)^extrapolation, normalised at every token; the base is frozen",
+}
 CELLS: dict[str, Mapping[str, str]] = {
     "behavior": BEHAVIORS, "target": TARGETS, "weight": WEIGHTS, "replay": REPLAYS, "importance": IMPORTANCES,
-    "divergence": DIVERGENCES,
+    "divergence": DIVERGENCES, "signal": SIGNALS,
 }  # fmt: skip
 """Cell -> its values, each with its meaning."""
 COMPUTED: dict[str, dict[str, str]] = {
@@ -76,6 +80,7 @@ COMPUTED: dict[str, dict[str, str]] = {
         "prefix": "methods/divergences.py: prefix_log_ratio",
     },
     "divergence": {"": ""} | dict.fromkeys(DIVERGENCES, "methods/losses.py: divergence"),
+    "signal": {"expert": "", "extrapolated": "experts/extrapolated.py: Extrapolated"},
 }
 """Cell -> value -> the function of the package that computes it."""
 REDUCTIONS = ("token_mean", "sequence_mean", "sequence_sum")
@@ -97,6 +102,10 @@ class Cells:
     """Ratio that corrects for the behavior policy. none, token, prefix. Default: the row's."""
     divergence: str | None = option(None, choices=("", *DIVERGENCES))
     """kl_expert_student, kl_student_expert or jsd, for a distribution target. Default: the row's."""
+    signal: str | None = option(None, choices=SIGNALS)
+    """Cell: whose log-probs target and weight read. expert, or extrapolated beyond it. Default: the row's."""
+    extrapolation: float = option(1.25, least=0)
+    """signal=extrapolated: how often the step from base to expert is taken. 0 = the base, 1 = the expert."""
     beta: float | None = None
     """Weight of the expert in the mixture of jsd, between 0 and 1. Default: 0.5."""
     gamma: float | None = None
@@ -166,6 +175,7 @@ class Method(Sampling, Cells):
     replay: str = ""
     importance: str = "none"
     divergence: str = ""
+    signal: str = "expert"
     beta: float = 0.5
     gamma: float = 0.0
     clip: float = math.inf
@@ -182,6 +192,11 @@ class Method(Sampling, Cells):
     def reads_scores(self) -> bool:
         """Whether the weight reads the expert's log-probs of the acted tokens."""
         return self.weight == "log_ratio" or (self.weight == "expert_reward" and self.target == "token")
+
+    @property
+    def extrapolates(self) -> bool:
+        """Whether target or weight read the expert through the base."""
+        return self.signal == "extrapolated" and self.extrapolation != 1
 
     @property
     def reads_advantages(self) -> bool:

@@ -36,6 +36,19 @@ def entropy(logp: Tensor) -> Tensor:
     return -(p * torch.where(p > 0, logp, 0.0)).sum(-1)
 
 
+def extrapolated(expert_logp: Tensor, base_logp: Tensor, factor: float) -> Tensor:
+    """log of base (expert / base)^factor, normalised over the last dimension; (..., V) log-probs -> the same.
+
+    What the expert never does stays impossible at factor > 0; what the base never does has the expert's log-prob.
+    """
+    if factor == 0:
+        return base_logp
+    never = expert_logp == -torch.inf
+    base = torch.where(base_logp == -torch.inf, expert_logp, base_logp)
+    raw = torch.where(never, -torch.inf, torch.lerp(base, torch.where(never, 0.0, expert_logp), factor))
+    return torch.log_softmax(raw, -1)
+
+
 def bucketed(logp: Tensor, ids: Tensor) -> Tensor:
     """Coarsen (N, V) log-probs to the tokens `ids` (N, K) plus one bucket for all the rest: (N, K + 1).
 

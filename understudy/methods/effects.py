@@ -17,7 +17,8 @@ def _is_online(c: Any) -> bool:
 _EVALUATED = (lambda c: c.eval_every > 0 or c.eval_start, "there is no evaluation while it trains: give --eval-every")
 
 EFFECTS: Mapping[str, tuple[Condition, str]] = {
-    "base": (lambda c: c.behavior == "base", "only behavior=base samples from it"),
+    "base": (lambda c: c.behavior == "base" or c.extrapolates, "only behavior=base and signal=extrapolated use it"),
+    "extrapolation": (lambda c: c.signal == "extrapolated", "only signal=extrapolated goes beyond the expert"),
     "beta": (lambda c: c.divergence == "jsd", "only divergence=jsd mixes"),
     "importance_cap": (lambda c: "prefix" in c.importance or c.behavior == "base", "only importance=prefix is capped"),
     "advantage_norm": (lambda c: c.reads_advantages, "only weights advantage and expert_reward have group advantages"),

@@ -6,6 +6,7 @@ and of an expert's (L_e), where every prompt is counted once (its completions sh
     sampled by the expert     n P + n k L_e      behavior expert
     sampled by the student    n P + n k L_s      behavior student or base
     scored by the expert      n P + n k L        a distribution, an expert draw or a log-ratio is asked for
+    scored by the base        the same           signal extrapolated
     trained                   n P + n k L        L: of who acted; a coin between them mixes both
 
 and in FLOPs (types.flops_of) 2 N_e and 2 N_s per token sampled or scored, 6 N_s per token trained. With k = 1:
@@ -73,6 +74,7 @@ def tokens_per_update(method: Method, lengths: Lengths, updates: int = 0) -> dic
     out["expert_tokens_scored"] = scored * n * k * mixed
     out["expert_prompt_tokens"] += scored * n * lengths.prompt
     out["expert_calls"] += scored * n * k
+    out["base_tokens_scored"] = scored * method.extrapolates * n * (k * mixed + lengths.prompt)
     passed = lengths.passed if method.weight == "passed" else 1.0
     out["student_tokens_trained"] = passed * n * k * mixed
     out["student_prompt_tokens_trained"] = (1 - (1 - passed) ** k) * n * lengths.prompt

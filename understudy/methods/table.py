@@ -28,6 +28,7 @@ class Row:
     deviations: str
     importance: str = "none"
     divergence: str = ""
+    signal: str = "expert"
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -99,6 +100,16 @@ _ROWS = (
         source="arXiv 2306.13649 (on-policy, reverse KL); arXiv 2604.13016 with top_k = 16 of the student",
         deviations="no gradient through the sampled prefix (that is gamma = 1 of opd)",
         divergence="kl_student_expert",
+    ),
+    Row(
+        "exopd", "student", "token", "log_ratio", "fresh",
+        summary="reward extrapolation: on-policy distillation past the expert, away from the base",
+        equation="-E_{y ~ student} sum_t A_t log student(y_t | y_<t), A_t = sum_{s>=t} gamma^(s-t) [log base + "
+        "extrapolation (log expert - log base) - log student](y_s)",
+        source="ExOPD, arXiv 2602.12125; extrapolation 1 is opd",
+        deviations="the reference is the student before training (`base` names another); gamma = 0 by default",
+        importance="token", signal="extrapolated",
+        defaults={"gamma": 0.0},
     ),
     Row(
         "base_opd", "base", "distribution", "one", "fixed",
@@ -263,6 +274,11 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(lambda c: not 0 <= c.gamma <= 1, "gamma", "must lie in [0, 1]"),
     Rule(
+        lambda c: c.signal == "extrapolated" and c.target == "token" and not c.reads_scores,
+        "signal",
+        "nothing in this row reads the expert's log-probs: use --signal expert, or --target distribution",
+    ),
+    Rule(
         lambda c: c.target == "distribution" and not c.divergence,
         "divergence",
         "a distribution target needs one: kl_expert_student, kl_student_expert or jsd",
@@ -313,7 +329,8 @@ def capabilities(method: Method) -> frozenset[str]:
         out.add("distribution")
     if method.target == "distribution":
         # coarsened to the expert's own top k and one tail bucket, its top k is all that is read
-        out.add("top_k" if method.top_k and method.top_k_of == "expert" else "distribution")
+        experts_top = method.top_k and method.top_k_of == "expert" and not method.extrapolates
+        out.add("top_k" if experts_top else "distribution")
     if method.reads_scores:
         out.add("score")
     return frozenset(out)

@@ -66,6 +66,8 @@ def memory(
         "backward: activations": tokens * layer + one,
         "optimizer: one step": 2 * max(shared, _largest(student)) * wide if cpu else trained * wide / machine.gpus,
     }
+    if (c.behavior == "base" or c.extrapolates) and not c.lora_rank:  # with an adapter the base is the same weights
+        parts["base"] = n * wide
     if c.dtype == "mixed":  # each product converts its weights, and keeps them for its gradient
         parts["training: converted weights"] = 2 * (
             _body(student) / (student.layers if c.activation_checkpointing else 1)

@@ -17,13 +17,14 @@ METHOD_NAMES = {
     "opd": "OPD",
     "opd_full": "OPD full",
     "base_opd": "Base OPD",
+    "exopd": "ExOPD",
     "grpo": "GRPO",
     "opd_reward": "OPD + reward",
     "opd_full_reward": "OPD full + reward",
     "rft": "RFT",
 }
 OFFLINE = ("sft", "seq_kd", "word_kd")
-ONLINE = ("opd", "opd_full", "gkd", "dagger", "base_opd", "opd_reward", "opd_full_reward")
+ONLINE = ("opd", "opd_full", "gkd", "dagger", "base_opd", "exopd", "opd_reward", "opd_full_reward")
 _JOINERS = "\u200c\u200d"  # real scripts and emoji need these two
 _CONTROLS = (  # by code
     "NUL SOH STX ETX EOT ENQ ACK BEL BS TAB LF VT FF CR SO SI DLE DC1 DC2 DC3 DC4 NAK SYN ETB CAN EM SUB ESC "

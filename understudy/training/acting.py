@@ -103,10 +103,16 @@ class Actor:
     base: Callable[[], Policy]
     sampler: EngineSampler | None = None
     """Draws the student's whole completions in place of this process."""
+    signal: Callable[[], Expert] | None = None
+    """What target and weight read. None: `expert`."""
 
     @property
     def room(self) -> int:
         return self.config.max_new_tokens or self.task.max_new_tokens
+
+    def scorer(self) -> Expert:
+        """By the signal cell, what target and weight read."""
+        return (self.signal or self.expert)()
 
     def act(self, prompts: Sequence[Prompt], name: object, round_: int = 0) -> list[Rollout]:
         """Verified completions of these prompts by the behavior policy; `name` makes their random numbers."""

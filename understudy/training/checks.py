@@ -34,7 +34,7 @@ def before_loading(config: Resolved, task: Task) -> None:
     task.prompts("train", 1, config.seed)
     check_rewards(config, task)
     check_model(config.student, "student")
-    if config.behavior == "base" and config.base:
+    if (config.behavior == "base" or config.extrapolates) and config.base:
         check_model(config.base, "base")
     if config.expert and not config.score_cache and (table.needs_expert(config) or config.eval_expert):
         _check_expert(config, task)

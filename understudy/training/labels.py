@@ -83,10 +83,10 @@ def label(
     supervision, places = kept or (None, range(len(rollouts)))
     if config.target == "distribution" and supervision is None:
         supervision = _expert(expert).supervise(rollouts, experts_top_k(config))
-        count_scored(ledger, rollouts)
+        count_scored(ledger, rollouts, config)
     if config.target == "expert_token" and targets is None:
         targets = expert_draws(rollouts, _expert(expert), config.seed)
-        count_scored(ledger, rollouts)
+        count_scored(ledger, rollouts, config)
     weight = weights(rollouts, behavior, config, student, expert, ledger)
     reward = reward_weights(rollouts, config) if config.weight == "expert_reward" else [None] * len(rollouts)
     return [
@@ -127,7 +127,7 @@ def weights(
         student_N = torch.cat(student.score(rollouts)).cpu()
     if method.reads_scores:
         expert_N = torch.cat(_expert(expert).score(rollouts)).cpu()
-        count_scored(ledger, rollouts)
+        count_scored(ledger, rollouts, method)
         weight_N = divergences.discounted_to_go(expert_N - student_N, row_N, method.gamma)
     if method.weight == "advantage":
         weight_N = advantages(rollouts, method.advantage_norm)[row_N]
@@ -171,11 +171,13 @@ def expert_draws(rollouts: Sequence[Rollout], expert: Expert, seed: int) -> list
     return out
 
 
-def count_scored(ledger: Ledger, rollouts: Sequence[Rollout]) -> None:
-    """Add to the ledger what it costs that the expert scores these."""
+def count_scored(ledger: Ledger, rollouts: Sequence[Rollout], method: Method) -> None:
+    """Add to the ledger what it costs that the expert scores these, and the base where it is read too."""
+    tokens, before = sum(len(r.ids) for r in rollouts), prompt_tokens(rollouts)
     ledger.expert_calls += len(rollouts)
-    ledger.expert_tokens_scored += sum(len(r.ids) for r in rollouts)
-    ledger.expert_prompt_tokens += prompt_tokens(rollouts)
+    ledger.expert_tokens_scored += tokens
+    ledger.expert_prompt_tokens += before
+    ledger.base_tokens_scored += (tokens + before) * method.extrapolates
 
 
 @dataclass

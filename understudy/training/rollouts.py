@@ -104,11 +104,11 @@ class RolloutSource:
         targets = targets and [targets[i] for i in kept]
         supervision = supervision and (supervision[0], [supervision[1][i] for i in kept])
         needs = c.target != "token" or c.reads_scores
-        expert = self.actor.expert() if needs and targets is None and supervision is None else None
+        expert = self.actor.scorer() if needs and targets is None and supervision is None else None
         spent, began = Ledger(), time.perf_counter()
         out = label([rollouts[i] for i in kept], c, self.student, expert, spent, targets, supervision)
         self.seconds["score"] += time.perf_counter() - began
-        names = ("expert_calls", "expert_tokens_scored", "expert_prompt_tokens")
+        names = ("expert_calls", "expert_tokens_scored", "expert_prompt_tokens", "base_tokens_scored")
         for name, total in zip(names, distributed.total([getattr(spent, name) for name in names])):
             setattr(self.ledger, name, getattr(self.ledger, name) + int(total))
         return out
@@ -143,7 +143,7 @@ class RolloutSource:
         if self._fixed_supervision is None:
             return self.labels(rollouts)
         if step == 0:
-            count_scored(self.ledger, self._fixed_rollouts)
+            count_scored(self.ledger, self._fixed_rollouts, self.config)
         return self.labels(rollouts, supervision=(self._fixed_supervision, where))
 
     @cached_property
@@ -186,7 +186,7 @@ class RolloutSource:
         top_k = experts_top_k(c)
 
         def make() -> dict[str, Tensor]:
-            expert = self.actor.expert()
+            expert = self.actor.scorer()
             size = sum(len(r.ids) for r in rollouts) * expert.keep_bytes(top_k)
             if size > CACHE_BYTES:
                 hint = f"its expert's states need {size >> 20} MiB of cache: use a smaller pool, or 0"
@@ -240,7 +240,7 @@ class RolloutSource:
             relabel = self.config.target == "expert_token"
 
             def draws(part: Sequence[Rollout]) -> list[Tensor]:
-                return expert_draws(part, self.actor.expert(), self.config.seed)
+                return expert_draws(part, self.actor.scorer(), self.config.seed)
 
             def make() -> dict[str, Tensor]:
                 rollouts = self._act(prompts, f"round-{round_}", round_)
@@ -263,7 +263,7 @@ class RolloutSource:
             self.actor.count(rollouts, self.ledger)
             self.seen = seen(rollouts, self.actor.task.verified)
             if targets is not None:
-                count_scored(self.ledger, rollouts)
+                count_scored(self.ledger, rollouts, self.config)
         return round_
 
 

@@ -23,7 +23,8 @@ from understudy.errors import Interrupted, UserError
 from understudy.evaluation.numbers import duration
 from understudy.evaluation.schedule import Evaluator
 from understudy.experts import load_expert
-from understudy.experts.local import provenance_of
+from understudy.experts.extrapolated import Extrapolated
+from understudy.experts.local import LocalExpert, provenance_of
 from understudy.experts.server.check import PROMPTS
 from understudy.methods import table
 from understudy.policy import Policy, check_same_language, load_policy, resolve_device
@@ -230,7 +231,7 @@ def open_session(
         if _expert_is_needed(config):
             progress("loading", 0, 1, f"expert {config.expert}"[:80])
         facts = _facts(expert()) if _expert_is_needed(config) else {}
-        sampler = _sampler(config, student, task)
+        sampler, signal_of = _sampler(config, student, task), _lazy_signal(config, student, expert, base)
         if distributed.size() > 1:
             note(shard(student))
         run = run or stack.enter_context(_open_run(config, recorded, note))
@@ -252,7 +253,7 @@ def open_session(
             run.listeners.append(stack.enter_context(trackers).on_record)
             run.sample_listeners.append(trackers.on_samples)
         run.describe(student=student.describe() | provenance_of(config.student), **facts, **digest)
-        rollouts = RolloutSource(Actor(config, task, student, expert, base, sampler), run, ledger, progress)
+        rollouts = RolloutSource(Actor(config, task, student, expert, base, sampler, signal_of), run, ledger, progress)
         evaluator = Evaluator(config, task, student, expert if config.expert else None, run, ledger, progress)
         sizes = _sizes(run)
 
@@ -337,7 +338,7 @@ def _facts(expert: Expert) -> dict[str, Any]:
 
 
 def _lazy_base(config: Resolved, task: Task, student: Policy) -> Callable[[], Policy]:
-    if config.behavior != "base":
+    if config.behavior != "base" and not config.extrapolates:
         return lambda: student  # never called
     name = config.base or config.student
     if student.adapter is not None and name == config.student:
@@ -345,6 +346,18 @@ def _lazy_base(config: Resolved, task: Task, student: Policy) -> Callable[[], Po
     base = load_model(name, "base", config, task)
     check_same_language(student, base, name)
     return lambda: base
+
+
+def _lazy_signal(
+    config: Resolved, student: Policy, expert: Callable[[], Expert], base: Callable[[], Policy]
+) -> Callable[[], Expert]:
+    """What target and weight read of the expert."""
+    if not config.extrapolates:
+        return expert
+    if distributed.size() > 1 and student.adapter is not None and config.target == "distribution":
+        hint = "student and base share their weights under --lora-rank, which several processes cannot: use one"
+        raise UserError("signal", config.signal, hint)
+    return cache(lambda: Extrapolated(expert(), LocalExpert(base()).fit(student.vocabulary), config.extrapolation))
 
 
 def _sampler(config: Resolved, student: Policy, task: Task) -> EngineSampler | None:

@@ -48,6 +48,7 @@ _COLOURS = {
     "gkd": "#6a51a3",
     "dagger": "#3f7f3f",
     "base_opd": "#6e9bd1",
+    "exopd": "#146b8c",
     "grpo": "#8a1c60",
     "opd_reward": "#5c4b8a",
     "opd_full_reward": "#3b7a57",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from understudy.errors import UserError
-from understudy.theory.claims import examples, finite, guard, offline, realizable, reward, routes, rows
+from understudy.theory.claims import examples, finite, guard, offline, realizable, reward, routes, rows, targets
 from understudy.theory.claims.claim import Claim
 
 _FUNCTIONS = (
@@ -17,7 +17,7 @@ _FUNCTIONS = (
     offline.baseline, examples.trap, examples.gaussian,
     examples.figure3, reward.benign, reward.asymmetry, reward.alignment, reward.gradient, reward.best_of_two,
     finite.base_policy, finite.horizon, finite.falsifiers, rows.rows, routes.route, routes.warm_start,
-    guard.false_alarm, guard.confirmation,
+    guard.false_alarm, guard.confirmation, targets.extrapolation, targets.privileged,
 )  # fmt: skip
 _RUN = {function.__name__.replace("_", "-"): function for function in _FUNCTIONS}
 
