@@ -52,6 +52,8 @@ class Row:
         value = self.get(field)
         if isinstance(value, bool) or not isinstance(value, (str, int, float)):
             raise self.refuse(field, f"must be text or a number, not {kind(value)}")
+        if isinstance(value, float) and value in (float("inf"), float("-inf")):
+            raise self.refuse(field, "must be a finite number, or text")
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         return self.as_text(field, str(value))
