@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 from understudy.errors import UserError
 
 T = TypeVar("T")
+SELF = "self"
+"""The expert that is the student itself: experts/privileged.py."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,11 @@ def parse_spec(text: str, field: str) -> Spec:
             raise UserError(field, text, f"{item!r} is not a new key=value; write {name}:key=value,key=value")
         args[key.strip()] = value.strip()
     return Spec(name.strip(), args, text)
+
+
+def names_self(text: str) -> bool:
+    """Whether an expert's text names the student itself."""
+    return text.partition(":")[0].strip() == SELF
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

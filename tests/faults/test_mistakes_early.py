@@ -17,6 +17,8 @@ from understudy.cli.commands import COMMANDS
 COMPARE = ["compare", "--experts", "s=solver", "--out", "out", "--no-diagnose", "--student", STUDENT]
 RUN = ["calibrate", "run", "--out", "out"]
 EVAL = ["eval", "--model", "solver"]
+TRAIN = ["train", "--student", STUDENT, "--out", "out"]
+SELF = [*TRAIN, "--method", "opd", "--expert"]
 MISTAKES: dict[str, tuple[Sequence[str], str, str]] = {
     "calibrate run, budget in words": ([*RUN, "--budget", "x"], "budget", "a share such"),
     "calibrate run, no budget": (["calibrate", "run", "--budget", "0", "--out", "out"], "budget", "above 0"),
@@ -40,6 +42,23 @@ MISTAKES: dict[str, tuple[Sequence[str], str, str]] = {
     "eval of no prompts": ([*EVAL, "--prompts", "0"], "prompts", "at least 1"),
     "eval of no samples": ([*EVAL, "--samples", "0"], "samples", "at least 1"),
     "eval, a negative length": ([*EVAL, "--max-new-tokens", "-1"], "max_new_tokens", "at least 0"),
+    "self, unknown option": ([*SELF, "self:contxt=gold"], "expert.contxt", "unknown; one of context, frozen, style"),
+    "self, a column that no row has": ([*SELF, "self:context=hint"], "expert.context", "no such column"),
+    "self, live and sampled ahead": ([*SELF, "self:frozen=false", "--method", "sft"], "expert.frozen", "old"),
+    "self, live on another device": (
+        [*SELF, "self:frozen=false", "--expert-device", "cpu"], "expert_device", "the expert is the student",
+    ),
+    "extrapolation of nothing": ([*TRAIN, "--method", "grpo", "--signal", "extrapolated"], "signal", "nothing in this"),
+    "extrapolation below the base": (
+        [*TRAIN, "--method", "exopd", "--extrapolation", "-1"], "extrapolation", "at least 0",
+    ),
+    "rewards of a drawn label": (
+        [*SELF, "solver", "--weight", "expert_reward", "--target", "expert_token"], "target", "was not rewarded",
+    ),
+    "both parts off": (
+        [*TRAIN, "--method", "opd_reward", "--expert", "solver", "--expert-coef", "0", "--advantage-coef", "0"],
+        "advantage_coef", "nothing to learn",
+    ),
     "prompts, none": (["prompts", "-n", "0"], "n", "at least 1"),
 }  # fmt: skip
 

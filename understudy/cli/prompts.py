@@ -54,6 +54,8 @@ def _lines(result: dict[str, Any]) -> Iterator[str]:
         yield p["student"] + "<<<"
         if p.get("expert"):
             yield f"--- as the expert's own template has it\n{p['expert']}<<<"
+        if p.get("with_context"):
+            yield f"--- as the expert reads it, {p['tokens_with_context']} tokens\n{p['with_context']}<<<"
         if p["trace"]:
             yield f"--- trace (an end token follows)\n{p['trace']}"
         if p["gold"] is not None:

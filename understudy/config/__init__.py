@@ -38,7 +38,8 @@ class Essentials:
     """Student to train: a Hugging Face model directory or hub id, or `scratch:width=64,layers=2` for a new tiny one."""
     expert: str = ""
     """Expert to imitate (= teacher): a model directory or hub id, a task's programmatic expert such as `solver`, its
-    traces (`recorded`, docs/tasks.md), or a server: http://HOST:PORT/v1 (docs/servers.md)."""
+    traces (`recorded`, docs/tasks.md), a server: http://HOST:PORT/v1 (docs/servers.md), or the student that reads the
+    answer in its prompt: `self:context=gold` (docs/tasks.md)."""
     base: str = ""
     """Frozen reference for behavior=base and signal=extrapolated. Default: the student before training."""
     score_cache: str = option("", volatile=True)
@@ -192,6 +193,8 @@ class ExpertSpec:
     """The task as text, by which a score cache tells the programmatic experts of two tasks apart."""
     seed: int = 0
     """Picks the prompts on which a server is checked."""
+    student: str = ""
+    """Name of the student, for the expert `self`."""
 
 
 @dataclass(frozen=True)
@@ -203,7 +206,7 @@ class TrainConfig(Execution, Guarding, Evaluation, Optimization, Sampling, Cells
         """The part of the configuration that names the expert."""
         return ExpertSpec(
             self.expert, self.score_cache, self.temperature, self.top_p, self.expert_device or self.device, self.dtype,
-            self.trust_remote_code, self.task, self.seed,
+            self.trust_remote_code, self.task, self.seed, self.student,
         )  # fmt: skip
 
 

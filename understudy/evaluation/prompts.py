@@ -8,12 +8,13 @@ from typing import Any
 from understudy.errors import UserError
 from understudy.evaluation.config import PromptsConfig
 from understudy.experts import is_programmatic
+from understudy.experts.privileged import parse_self, with_context
 from understudy.policy import tokenizer_sha
 from understudy.policy.reader import Reader, load_reader
 from understudy.policy.templates import added_system, first_difference, lost_turns, turn_end
 from understudy.protocols import Task
 from understudy.servers.urls import names_server
-from understudy.specs import check
+from understudy.specs import check, names_self
 from understudy.tasks import load_task
 from understudy.types import Prompt
 
@@ -44,7 +45,10 @@ def look(config: PromptsConfig) -> dict[str, Any]:
         "student": _reader(student), "expert": _reader(expert) if isinstance(expert, Reader) else expert,
         "room": room, "lengths": {"shortest": lengths[0], "longest": lengths[-1], "of": len(lengths)},
         "notes": list(_notes(student, expert, prompts, room, task)),
-        "prompts": [_prompt(task, student, expert, p) for p in prompts[: config.n]],
+        "prompts": [
+            _prompt(task, student, expert, p) | _with_context(task, student, config.expert, p)
+            for p in prompts[: config.n]
+        ],
     }  # fmt: skip
 
 
@@ -54,6 +58,10 @@ def _expert(config: PromptsConfig) -> Reader | str | None:
         return None
     if names_server(config.expert):
         return "a server: one with /completions reads the student's ids, a chat server the turns"
+    if names_self(config.expert):
+        own = parse_self(config.expert)
+        kind = "before training" if own.frozen else "as it is"
+        return f"the student {kind}, which reads {own.context} in its prompt"
     if is_programmatic(config.expert):
         return "a program: it reads the problem, and its text is written with the student's tokenizer"
     return load_reader(config.expert, "expert", None, config.trust_remote_code)
@@ -86,6 +94,14 @@ def _prompt(task: Task, student: Reader, expert: Reader | str | None, p: Prompt)
         traces = ()
     out["trace"] = traces[0] if traces else None
     return out
+
+
+def _with_context(task: Task, student: Reader, expert: str, p: Prompt) -> dict[str, Any]:
+    """What the expert `self` reads in the place of this prompt; {} for another expert."""
+    if not names_self(expert):
+        return {}
+    (own,) = student.encode([with_context(p, task, parse_self(expert))])
+    return {"with_context": student.shown(own.ids), "tokens_with_context": len(own.ids)}
 
 
 def _encoded(expert: Reader, p: Prompt) -> tuple[int, ...] | str:

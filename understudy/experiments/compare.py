@@ -23,7 +23,7 @@ from understudy.methods.effects import without_effect_in_any
 from understudy.routes.route import Phase, RouteConfig, RouteFields, check_effects, parse, parts, resolved_phases
 from understudy.runs.read import is_run, read_config
 from understudy.servers.urls import names_server
-from understudy.specs import build, parse_spec
+from understudy.specs import build, names_self, parse_spec
 
 
 def compare(config: CompareConfig, quiet: bool = False) -> Path:
@@ -45,7 +45,7 @@ def check_inputs(config: CompareConfig) -> None:
             place_of(student, "student")
         for item in config.experts:
             spec = item.partition("=")[2].replace("{seed}", str(seed))
-            if not is_programmatic(spec) and not names_server(spec):
+            if not is_programmatic(spec) and not names_server(spec) and not names_self(spec):
                 place_of(spec, "expert")
 
 
@@ -192,6 +192,8 @@ def _route(label: str, arm: _Arm, common: Mapping[str, Any], place: Mapping[str,
 def describe_expert(spec: str, student: str, task_text: str) -> dict[str, Any]:
     """Its spec and, where they are known: by which mechanism it is in or out of the student's reach, and whether it is
     realizable."""
+    if names_self(spec):
+        return {"spec": spec, "mechanism": "the student with a context that it does not see", "realizable": None}
     if is_programmatic(spec):
         from understudy.tasks import load_task  # imports torch
 

@@ -9,6 +9,7 @@ from understudy.experts.cache.expert import with_cache
 from understudy.experts.loading import is_programmatic, load_directly
 from understudy.experts.local import LocalExpert
 from understudy.protocols import Expert, Task
+from understudy.specs import names_self
 
 __all__ = ["LocalExpert", "is_programmatic", "load_expert"]
 
@@ -20,4 +21,4 @@ def load_expert(spec: ExpertSpec | str, task: Task, student: Any) -> Expert:
     options. UserError: it cannot be loaded or reached.
     """
     spec = ExpertSpec(spec) if isinstance(spec, str) else spec
-    return (with_cache if spec.score_cache else load_directly)(spec, task, student)
+    return (with_cache if spec.score_cache and not names_self(spec.expert) else load_directly)(spec, task, student)

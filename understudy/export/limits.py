@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from understudy.config import Resolved
+from understudy.methods import table
+from understudy.specs import names_self
 
 VERSIONS = {"trl": "trl 1.16.0", "verl": "verl 0.9.1", "ms-swift": "ms-swift 4.6.0", "tinker": "tinker-cookbook 0.6.1"}
 """Target -> the package and its version whose sources the export was written for."""
@@ -94,6 +96,8 @@ LIMITS: tuple[Limit, ...] = (
           "no target corrects the base's completions by their prefix ratio", "--method opd_full (fresh completions)"),
     Limit(_ALL, lambda c: c.weight == "passed", "weight",
           "no target has rounds of rejection sampling in one training", "--method grpo (the same reward)"),
+    Limit(_ALL, lambda c: table.needs_expert(c) and names_self(c.expert), "expert",
+          "no target gives the student's own prompts a context", "an expert that is a model"),
     Limit(_ALL, lambda c: c.extrapolates, "signal",
           "no target reads expert and base together", "--signal expert (that is --extrapolation 1)"),
     Limit(_ALL, lambda c: c.weight == "expert_reward", "weight",

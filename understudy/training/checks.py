@@ -10,17 +10,19 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from understudy import distributed
 from understudy.config import Resolved, defaults
 from understudy.errors import UserError
 from understudy.evaluation.sampled import held_out, splits_of
 from understudy.experts import is_programmatic
+from understudy.experts.privileged import parse_self, with_context
 from understudy.methods import table
 from understudy.policy import Policy, check_model
 from understudy.policy.reader import load_reader
 from understudy.policy.room import WHY, check_lengths
 from understudy.protocols import Expert, Task
 from understudy.servers.urls import names_server
-from understudy.specs import parse_spec
+from understudy.specs import names_self, parse_spec
 
 READ = 20_000  # train prompts that are checked; a stream has no end
 TRACES = 4096  # recorded completions whose lengths are counted
@@ -51,6 +53,9 @@ def _check_expert(config: Resolved, task: Task) -> None:
     """A model's folder; what a programmatic expert can do; that there are traces where the expert is recorded."""
     if names_server(config.expert):
         return  # it is connected to before anything is written
+    if names_self(config.expert):
+        _check_self(config, task)
+        return
     if not is_programmatic(config.expert):
         check_model(config.expert, "expert")
         return
@@ -65,6 +70,22 @@ def _check_expert(config: Resolved, task: Task) -> None:
             if found < config.samples_per_prompt:
                 hint = f"prompt {prompt.key} has {found} recorded completions: use at most that many"
                 raise UserError("samples_per_prompt", config.samples_per_prompt, hint)
+
+
+def _check_self(config: Resolved, task: Task) -> None:
+    """The student as its own expert: its options, its context, and where it cannot be."""
+    own = parse_self(config.expert)
+    with_context(task.prompts("train", 1, config.seed)[0], task, own)
+    if not own.frozen and config.replay == "fixed":
+        hint = "what a student samples is old after a few updates: use frozen=true, or --replay fresh"
+        raise UserError("expert.frozen", False, hint)
+    if not own.frozen and config.expert_device:
+        raise UserError(
+            "expert_device", config.expert_device, "the expert is the student: leave it out, or frozen=true"
+        )
+    if distributed.size() > 1 and config.target == "distribution" and (config.lora_rank or not own.frozen):
+        hint = "several processes share no weights between student and expert: use frozen=true and all weights, or one"
+        raise UserError("expert", config.expert, hint)
 
 
 def check_capabilities(config: Resolved, expert: Expert) -> None:

@@ -38,6 +38,17 @@ def with_template(models: dict[str, Path], to: Path, template: str) -> str:
     return str(to)
 
 
+def test_both_prompts_of_a_student_with_a_context(models: dict[str, Path], task: str, tmp_path: Path) -> None:
+    student = with_template(models, tmp_path / "s", PLAIN)
+    got = look(PromptsConfig(task, student, "self:context=gold", n=1))
+    (shown,) = got["prompts"]
+    assert shown["gold"] not in shown["student"]
+    assert shown["gold"] in shown["with_context"]
+    assert shown["with_context"].endswith("bot: ")
+    assert shown["tokens_with_context"] > shown["tokens"]
+    assert got["expert"] == "the student before training, which reads gold in its prompt"
+
+
 def test_shown_is_what_the_model_reads(models: dict[str, Path], task: str, tmp_path: Path) -> None:
     """Catches a rendering, a length or an end token that is not the training's own; and an expert that looks alike."""
     student = with_template(models, tmp_path / "s", PLAIN)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from understudy.config import Resolved, TrainConfig, resolve
@@ -10,7 +12,8 @@ from understudy.methods.table import TABLE
 
 
 def config(method: str, **changes: object) -> Resolved:
-    return resolve(TrainConfig(method=method, student="s/s", expert="e/e", **changes))  # type: ignore[arg-type]
+    fields: dict[str, Any] = {"student": "s/s", "expert": "e/e"}
+    return resolve(TrainConfig(method=method, **(fields | changes)))
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -46,6 +49,9 @@ def test_what_remains_has_a_trainer_and_one_meaning(target: str) -> None:
         ("tinker", {"method": "gkd", "lora_rank": 8}, "target"),
         ("tinker", {"method": "opd", "lora_rank": 8, "updates_per_rollout": 2}, "updates_per_rollout"),
         ("ms-swift", {"method": "gkd", "prompt_pool": 8}, "replay"),
+        *((target, {"method": "opd_reward"}, "weight") for target in TARGETS),
+        *((target, {"method": "exopd"}, "signal") for target in TARGETS),
+        *((target, {"method": "opd", "expert": "self:context=gold"}, "expert") for target in TARGETS),
     ],
 )
 def test_a_cell_that_the_target_lacks_is_refused(target: str, changes: dict[str, object], field: str) -> None:
@@ -82,7 +88,7 @@ def test_every_limit_applies_to_something() -> None:
             {"divergence": "kl_expert_student"}, {"divergence": "jsd"}, {"schedule": "linear"}, {"warmup": 2},
             {"lora_rank": 8, "lora_dropout": 0.1}, {"weight_decay": 0.1}, {"adam_beta2": 0.9}, {"replay": "fresh"},
             {"reduction": "sequence_mean"}, {"reduction": "sequence_sum"}, {"prompt_pool": 8},
-            {"prompt_pool": 8, "replay": "fresh"},
+            {"prompt_pool": 8, "replay": "fresh"}, {"expert": "self:context=gold"},
             {"divergence": "kl_expert_student", "top_k": 8, "top_k_of": "expert"},
             {"behavior": "mixture_batch", "target": "expert_token"}, {"top_k": 8, "divergence": "kl_student_expert"},
         ):  # fmt: skip
