@@ -69,30 +69,39 @@ def _fill(cls: Any, fields: dict[str, Any]) -> Any:
 
     known = {f.name for f in dataclasses.fields(cls)} | set(getattr(cls, "attribute_map", {}))
     values = {name: value for name, value in SIZES.items() if name in known}
-    subs = getattr(cls, "sub_configs", {})
+    if "kv_lora_rank" in known:  # keys and values of every head
+        values["num_key_value_heads"] = values["num_attention_heads"]
+    subs = dict(getattr(cls, "sub_configs", {}))
+    if AutoConfig in subs.values():
+        usual = cls()
+        subs = {n: type(getattr(usual, n)) if sub is AutoConfig else sub for n, sub in subs.items()}
     for name, sub in subs.items():
-        if sub is not AutoConfig:
+        if sub is not type(None):
             values[name] = _fill(sub, fields.get(name, {}))
-    values |= {n: v for n, v in fields.items() if n not in subs or subs[n] is AutoConfig}
-    return cls(**values)
+    return cls(**values | {n: v for n, v in fields.items() if n not in subs})
 
 
-_TEXT = {"vocab_size": VOCABULARY, "bos_token_id": 2, "eos_token_id": 1, "pad_token_id": 0}
-_SMALL_VISION = {"image_size": 28, "patch_size": 14, "num_channels": 3}
+_VISION = {"image_size": 28, "patch_size": 14}
+_INDEXER = {"indexer_budget": 8, "indexer_compress_ratio": 2, "indexer_head_dim": 8, "indexer_kv_heads": 1,
+            "indexer_n_heads": 2}  # fmt: skip
 EXTRA: dict[str, dict[str, Any]] = {
     "cohere_compass_text": {"layer_types": ["sliding_attention", "full_attention"]},
     "blt": {"encoder_hash_byte_group_vocab": 50, "encoder_hash_byte_group_size": [3, 4]},
     "dots3_note_text": {"num_key_value_heads": 4},
     "dots3_note": {"text_config": {"num_key_value_heads": 4}},
     "falcon_h1": {"mamba_d_ssm": 64},
+    "gptj": {"rotary_dim": 4},
+    "codegen": {"rotary_dim": 4},
+    "dbrx": {"attn_config": {"rope_theta": 1e4, "kv_n_heads": 2}},
+    "gemma3": {"vision_config": _VISION, "mm_tokens_per_image": 4},
     "gpt_neo": {"attention_types": [[["global", "local"], 1]], "window_size": 8},
     "kimi_linear": {"linear_head_dim": 8, "linear_num_heads": 4, "layer_types": ["linear_attention", "full_attention"]},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"], "num_dense_layers": 1},
     "lfm2": {"layer_types": ["conv", "full_attention"]},
     "longcat_flash": {"zero_expert_num": 2, "moe_topk": 2},
     "mamba2": {"num_heads": 8},
-    "qwen4_exp_text": {"hc_lowrank": 8, "layer_types": ["linear_attention", "full_attention"]},
-    "qwen4_exp": {"text_config": {"hc_lowrank": 8, "layer_types": ["linear_attention", "full_attention"]}},
+    "qwen4_exp_text": {**_INDEXER, "hc_lowrank": 8, "layer_types": ["linear_attention", "full_attention"]},
+    "qwen4_exp": {"text_config": {**_INDEXER, "hc_lowrank": 8, "layer_types": ["linear_attention", "full_attention"]}},
     "reformer": {
         "axial_pos_embds_dim": [8, 24],
         "axial_pos_shape": [16, 16],

@@ -8,10 +8,15 @@ import torch
 from torch import Tensor
 
 from understudy.errors import UserError
+from understudy.policy.padding import PACK_COLUMNS, pad
+from understudy.types import Prompt, Rollout
 
 CLOSE, CLOSE_HALF = 2e-3, 0.5
 """Largest difference of two passes over the same tokens, in units of the logits' spread: rounding, or experts that
 change with it in half precision."""
+
+LIMITS = ("window", "chunk", "local", "topk", "budget")
+"""Parts of the names that configurations give to the number of tokens a layer attends to."""
 
 
 @torch.no_grad()
@@ -43,6 +48,33 @@ def check_policy(model: Any, tokenizer: Any, field: str, name: str) -> None:
             if getattr(model.config, "is_decoder", True) is False:
                 hint += " (config.json: is_decoder is false)"
             raise UserError(field, name, hint)
+
+
+@torch.no_grad()
+def packs(policy: Any) -> bool:
+    """Whether completions of one prompt may share a row (padding.py): what the model says of each is what it says of a
+    row of its own, also where the prompt is longer than its windows. A mask of ours replaces that of a window."""
+    n = min(window(policy.model.config) + 4, policy.context - 8 if policy.context else PACK_COLUMNS)
+    ids = [(7 * i + 5) % policy.vocabulary for i in range(max(n, 4) + 8)]
+    prompt = Prompt("", "", ids=tuple(ids[:-8]))
+    rows = [Rollout(prompt, i, tuple(ids[-i:]), (0.0,) * i, False, "", "") for i in (7, 5)]
+    try:
+        with policy.inference():
+            together, apart = (
+                policy.hidden(pad(p, policy.pad_id, policy.device)) for p in ([rows], [[r] for r in rows])
+            )
+    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError):
+        return False
+    close = 1e-4 if together.dtype in (torch.float32, torch.float64) and not policy.mixed else 3e-2
+    return bool((together - apart).abs().max() <= close * apart.abs().max())
+
+
+def window(config: Any) -> int:
+    """The largest number in a configuration that may be how many tokens a layer looks back or chooses, of those that a
+    pack can be longer than; 0: none."""
+    fields = config.get_text_config().to_dict().items()
+    sizes = (v for n, v in fields if isinstance(v, int) and any(word in n for word in LIMITS))
+    return max((size for size in sizes if 0 < size < PACK_COLUMNS), default=0)
 
 
 def _logits(model: Any, rows: list[list[int]]) -> Tensor:

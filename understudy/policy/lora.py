@@ -120,8 +120,10 @@ def attach(model: Any, base: str, rank: int, alpha: float, dropout: float, targe
     linear = {n.rpartition(".")[2] for n in plain}
 
     def refuse(hint: str, without: str = "") -> NoReturn:
-        names = ", ".join(sorted(n for n in linear if n not in re.split(r"\W", without)))
-        raise UserError("lora_targets", targets, f"{hint}; name some of {names}" if names else hint) from None
+        fit = {n for n in linear if n not in re.split(r"\W", without)}
+        fit = fit & set(names) or fit  # of those that were named, where one is left
+        some = ", ".join(sorted(fit))
+        raise UserError("lora_targets", targets, f"{hint}; name some of {some}" if some else hint) from None
 
     with torch.random.fork_rng(), warnings.catch_warnings():
         torch.manual_seed(seed_from("lora", seed) % 2**63)
@@ -169,7 +171,7 @@ def _unfit(model: Any, adapter: Adapter) -> str:
         hooks.append(layer.register_forward_pre_hook(lambda *_, name=name: entered.append(name)))
         hooks.append(layer.register_forward_hook(lambda *_, name=name: left.add(name)))
     device = next(model.parameters()).device
-    ids = torch.arange(4, device=device)[None] % model.get_input_embeddings().weight.shape[0]
+    ids = torch.arange(4, device=device)[None] % model.get_output_embeddings().weight.shape[0]
     before = model.training
     model.eval()
     try:

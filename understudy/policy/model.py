@@ -18,7 +18,7 @@ from understudy import running
 from understudy.errors import UserError
 from understudy.methods.kernel import Entropies, Losses, chunk_of, chunks, token_losses
 from understudy.methods.losses import Objective
-from understudy.policy import decoding, stored, tokens
+from understudy.policy import decoding, fitness, stored, tokens
 from understudy.policy.lora import Adapter, attach
 from understudy.policy.padding import Padded, pad, split
 from understudy.policy.signals import Head, HiddenSignal
@@ -207,16 +207,7 @@ class Policy:
     @cached_property
     def packs(self) -> bool:
         """Whether completions of one prompt may share a row (padding.py): tried once, on a few tokens."""
-        ids = [i % self.vocabulary for i in (*self.end_ids[:1], 5, 2, 9, 4, 11, 7, 3)]
-        prompt = Prompt("", "", ids=tuple(ids[:4]))
-        rows = [Rollout(prompt, i, tuple(ids[i:4] + ids[4:]), (0.0,) * (8 - i), False, "", "") for i in (1, 3)]
-        try:
-            with torch.no_grad(), self.inference():
-                together, apart = (self.hidden(pad(p, self.pad_id, self.device)) for p in ([rows], [[r] for r in rows]))
-        except (RuntimeError, ValueError, TypeError, IndexError):
-            return False
-        close = 1e-4 if together.dtype in (torch.float32, torch.float64) and not self.mixed else 3e-2
-        return bool((together - apart).abs().max() <= close * apart.abs().max())
+        return fitness.packs(self)
 
     @torch.no_grad()
     def signal(self, packs: Sequence[Sequence[Rollout]]) -> HiddenSignal:

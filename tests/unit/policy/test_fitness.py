@@ -61,6 +61,31 @@ def test_unusual_classes_are_scored_as_they_compute(kind: str, tokenizer: Any, t
         torch.testing.assert_close(got, want, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize(
+    ("kind", "field"), [("gemma3_text", "sliding_window"), ("llama4_text", "attention_chunk_size")]
+)
+def test_completions_that_share_a_row_are_longer_than_a_window(
+    kind: str, field: str, tokenizer: Any, tmp_path: Path
+) -> None:
+    """Catches a trial of packs that is shorter than the window, which the mask of a pack replaces."""
+    make(kind, tokenizer, tmp_path, **{field: 40})
+    policy = load_policy(str(tmp_path), "student", device="cpu")
+    prompt = Prompt("p", "", ids=tuple(3 + (7 * i) % 60 for i in range(60)))
+    bodies = [tuple(3 + (5 * i + s) % 60 for i in range(30)) for s in range(2)]
+    rows = [Rollout(prompt, s, body, (0.0,) * 30, False, "", "student") for s, body in enumerate(bodies)]
+    for r, got in zip(rows, policy.score(rows)):
+        with torch.no_grad():
+            logits = policy.model(input_ids=torch.tensor([r.prompt.ids + r.ids]), use_cache=False).logits[0]
+        want = logits[59:-1].log_softmax(-1).gather(-1, torch.tensor(r.ids)[:, None])[:, 0]
+        torch.testing.assert_close(got, want, atol=1e-4, rtol=0)
+    assert not policy.packs
+
+
+def test_a_window_that_no_pack_reaches_does_not_matter(tokenizer: Any, tmp_path: Path) -> None:
+    make("mistral", tokenizer, tmp_path, sliding_window=4096)
+    assert load_policy(str(tmp_path), "student", device="cpu").packs
+
+
 def test_end_ids_without_a_row(tokenizer: Any, tmp_path: Path) -> None:
     """Catches end ids that index outside the logits; those that have a row still end a completion."""
     make("llama", tokenizer, tmp_path)

@@ -7,11 +7,15 @@ from typing import Any
 
 import pytest
 import torch
+from tiny import config
 
 from tools.tiny_models import make
 from understudy.errors import UserError
 from understudy.policy import Policy, load_policy
+from understudy.runs.checkpoint import load_tensors
+from understudy.runs.read import checkpoints
 from understudy.tasks import load_task
+from understudy.training.train import train
 
 RENAMED = ("mixtral", "qwen3_moe", "nemotron_h", "gpt_neox", "granitemoe", "hy_v3", "camembert", "qwen3_5")
 """Experts that are fused, parts that have other names, matrices that are split; a tied bias; a composite model."""
@@ -83,3 +87,25 @@ def test_weights_of_another_model_are_refused(tokenizer: Any, tmp_path: Path) ->
     for other in ("b", "c"):
         with pytest.raises(UserError, match=r"does not fit the student: .* differs; use the run's own model"):
             policy.load_weights(tmp_path / other)
+
+
+def test_a_mixture_of_experts_is_killed_and_resumed(tokenizer: Any, tmp_path: Path) -> None:
+    """Catches a run that is lost, or goes on with other weights than a run that was not stopped."""
+    make("mixtral", tokenizer, tmp_path / "model")
+    changes: dict[str, Any] = {"student": str(tmp_path / "model"), "updates": 3, "save_every": 1, "lr": 0.01}
+
+    class Killed(Exception):
+        pass
+
+    def killer(phase: str, done: int, total: int, note: str) -> None:
+        if phase == "train" and done == 2:
+            raise Killed
+
+    whole = train(config("sft", tmp_path / "whole", **changes))
+    with pytest.raises(Killed):
+        train(config("sft", tmp_path / "cut", **changes), killer)
+    assert checkpoints(tmp_path / "cut")
+    cut = train(config("sft", tmp_path / "cut", **changes))
+    a, b = (load_tensors(run / "final" / "model.safetensors") for run in (whole, cut))
+    assert set(a) == set(b)
+    assert all(torch.equal(a[n], b[n]) for n in a)
