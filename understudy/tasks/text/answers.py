@@ -1,4 +1,4 @@
-"""The answer of a completion: without its thoughts, from its last box; numbers and letters.
+"""The answer of a completion: without its thoughts, from its last box or where the text says "answer"; letters.
 
 Model text is data: it is only searched and compared, by rules that take linear time, never evaluated.
 """
@@ -6,24 +6,56 @@ Model text is data: it is only searched and compared, by rules that take linear 
 from __future__ import annotations
 
 import re
-import unicodedata
-from fractions import Fraction
 from functools import cache
 
-LONGEST = 1000  # characters of an answer; a longer one is wrong
-EXTRACTS = ("marked", "box", "number")
+from understudy.tasks.text.numbers import LONGEST, bare, plain
 
-_TAG = re.compile(r"<answer>([^<]{0,1000})</answer>", re.I)
+EXTRACTS = ("marked", "box", "number")
+SCANNED = 100_000  # characters at the end of a completion that are searched for an answer
+
 _HASHES = re.compile(r"####[ \t]*([^\n]{1,1000})")
-_STATED = re.compile(r"answer[ \t]*(?:is\b|:)[ \t]*:?[ \t]*([^\n]{1,1000})", re.I)
-_NUMBER = re.compile(r"[-+]?\$?\d[\d,]*(?:\.\d+)?(?:/\d+)?")
-_WRAPPED = re.compile(r"\\(?:text|textbf|mathrm|mathbf|mbox|rm|textit|operatorname)\s*\{([^{}]*)\}")
-_FRACTION = re.compile(r"([-+]?)\\frac\{([-+]?\d{1,200})\}\{(\d{1,200})\}")
-_PLAIN = re.compile(
-    r"([-+]?)(\d{1,3}(?:,\d{3})+|\d{1,200})?(\.\d{1,200})?(?:/(\d{1,200}))?"
-    r"(?P<unit>(?: (?:[A-Za-zµ]{2,}\.?|[mgshlLNJWVAKC](?![A-Za-z]))(?:\^?\{?[23²³]\}?)?|/[a-z]{1,6}){0,4})"
+_HEADING = re.compile(
+    r"(?:step|part|case|explanation|solution|conclusion|final|answer|verification|note|summary|given|analysis|result"
+    r"|calculation|check|reasoning|therefore)\b", re.I
+)  # fmt: skip
+_SAYS = re.compile(
+    r"(?<![A-Za-z])(?:answer|(?:correct|right|best) (?:option|choice)|final result|答案|respuesta|réponse|antwort)"
+    r"(?![A-Za-z])[\"'”’)]{0,2}[*_]{0,3}(?: \([^()\n]{0,40}\))?"
+    r"(?: (?:to|for|of|in|here|then|thus|therefore|hence)\b[^.:=\n]{0,80}?)?[ \t*_]{0,6}"
+    r"(?:[:=≈：]|->|→|是|为|[-–—](?= )|(?:is|equals|(?:would|should|must|will) be|es|est|ist)\b)[ \t]{0,9}:?",
+    re.I,
 )
-_LETTER = re.compile(r"\(?([A-J])\)?(?:[.:)]?|[.:)\s].*)", re.S)
+_TITLE = re.compile(
+    r"^[#>*_ \t\d.)]{0,12}(?:the[ ])?(?:(?:final|correct)[ ])?answer[*_: \t]{0,6}$", re.I | re.M
+)  # fmt: skip
+_POLITE = re.compile(
+    r"(?:^|[.!?$*)\]}][ \t]{1,9}|\n[ \t]{0,9})(?:I hope|hope (?:this|that|it)|let me know|please|feel free|thank"
+    r"|if you (?:have|need|want)|is there anything|do you)\b[^\n]*", re.I | re.M,
+)  # fmt: skip
+_NO_ANSWER = re.compile(r"(?:helpful|correct|right|wrong|incorrect|clear|useful|satisfactory|as follows|below)\b", re.I)
+_SENTENCE = re.compile(  # not after the initials of a name, `St.` or `Dr.`
+    r"(?<![ .][A-Z])(?<![ .][A-Z][a-z])(?<!^[A-Z])(?<!^[A-Z][a-z])[.!?][*_]{0,3}[ \t]{1,9}(?=[A-Z\"(*])"
+    r"|(?<=[\d$])\.(?=[A-Z][a-z])"
+)
+_ADVERB = re.compile(
+    r"(?:(?:therefore|thus|hence|simply|clearly|indeed|just|exactly|then|now)[ ,]{1,9}){1,3}(?=\S)", re.I
+)
+_BULLET = re.compile(r"(?:[-*•>][ \t]{1,9}){1,9}")
+_MARKS = " \t*_:`#"
+_DELIMITERS = frozenset(
+    ("\\[", "\\]", "$$", "$", "\\(", "\\)", "```", "```text", "---", "***", "**", "\\begin{align*}")
+)
+_LAST_NUMBER = re.compile(
+    r"(?:(?<![\w)\]}])[-+−–])?\$?(?:\\[dtc]?frac\{-?\d{1,200}\}\{\d{1,200}\}"
+    r"|(?<![\^_\d])(?:\d{1,9} \d{1,9}/\d{1,9}|\d[\d,]*(?:\.\d+)?(?:/\d+)?)"
+    r"(?:[ ](?:dozen|hundred|thousand|million|billion|trillion)\b)?)"
+)
+_CHOICE = re.compile(
+    r"(?i:the )?(?i:(?:correct|right|best) )?(?i:(?:option|choice|answer) )?(?:\((?P<within>[A-Ja-j])\)(?P<after>.*)"
+    r"|(?P<plain>[A-J])(?P<rest>[:)].*|\.(?![A-Za-z]).*|[,;] .*| [-–—] .*| (?:because|since|as|is)\b.*| [\d($=\"].*|))",
+    re.S,
+)
+_MORE = re.compile(r"[.:)]?\s*(?:,|;|/|&|or\b|and\b)\s*(?:option |choice )?\(?[A-J]\)?(?![A-Za-z'])(?! [a-z])")
 
 
 def thought_out(text: str, tag: str, opened: bool = False) -> str:
@@ -81,77 +113,99 @@ def last_box(text: str) -> str | None:
 def final_answer(text: str, extract: str = "marked") -> str | None:
     """The answer that a completion gives, or None.
 
-    box: the last box only. marked: else the last `<answer>` tag, `#### ...` line or "answer is/answer: ...".
-    number: else the last number in the text.
+    box: the last box only. marked: else the last of `<answer>` tags, `#### ...` lines and what follows "answer is", in
+    the same line or the next. number: else the last number in the text.
     """
+    text = text[-SCANNED:]
     if "\\boxed" in text or "\\fbox" in text:
-        return last_box(text)
+        box = last_box(text)
+        said = _stated(plain(box)) if box and extract != "box" else None
+        return said[1] or None if said else box
     if extract == "box":
         return None
-    best: tuple[int, str] | None = None
-    for pattern in (_TAG, _HASHES, _STATED):
-        for match in pattern.finditer(text):
-            if best is None or match.start() >= best[0]:
-                best = (match.start(), match[1])
-    if best is None and extract == "number":
-        for match in _NUMBER.finditer(text):
-            best = (match.start(), match[0])
-    answer = bare(best[1]) if best else ""
-    return answer or None
+    marked = max((m for m in (_tagged(text), _hashed(text), _stated(text)) if m), default=None)
+    answer = marked[1] if marked else ""
+    if marked is None and extract == "number":
+        answer = max(_LAST_NUMBER.finditer(text), key=re.Match.start, default=[""])[0]
+    return bare(answer) or None
 
 
-def bare(answer: str) -> str:
-    """Without dollars, stars, mathematics delimiters and a full stop around it."""
-    before = None
-    while before != answer:
-        before, answer = answer, answer.strip().strip("*`").removesuffix(".").removesuffix("。").strip()
-        for left, right in (("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ('"', '"')):
-            if len(answer) > len(left + right) and answer.startswith(left) and answer.endswith(right):
-                answer = answer[len(left) : -len(right)]
-    return answer
-
-
-def plain(answer: str) -> str:
-    """One spelling for what LaTeX spells in many ways: spacing, text, fractions, degrees, currency."""
-    s = unicodedata.normalize("NFKC", answer).replace("−", "-")
-    for old, new in (
-        (r"\left", ""), (r"\right", ""), (r"\!", ""), (r"\,", " "), (r"\;", " "), (r"\:", " "), (r"\ ", " "),
-        ("~", " "), ("{,}", ","), ("dfrac", "frac"), ("tfrac", "frac"), (r"\$", ""), ("$", ""),
-        (r"^{\circ}", ""), (r"^\circ", ""), ("°", ""), (r"\degree", ""),
-    ):  # fmt: skip
-        s = s.replace(old, new)
-    s = _WRAPPED.sub(r" \1 ", s).replace(" ^", "^")
-    return bare(" ".join(s.split()))
-
-
-def number(answer: str) -> Fraction | None:
-    """The number that an answer plainly is (`073`, `1,234`, `-\\frac{1}{2}`, `$18`, `18 dollars`, `50\\%`), or None."""
-    if len(answer) > LONGEST or any(unicodedata.category(c) == "No" for c in answer):  # 5², 3½
+def _tagged(text: str) -> tuple[int, str] | None:
+    """(where it ends, content) of the last `<answer>`; one that a stop text has cut off goes to the end."""
+    low = text.lower() if text.isascii() else re.sub("<(/?)ANSWER>", r"<\1answer>", text, flags=re.I)
+    end = low.rfind("</answer>")
+    start = low.rfind("<answer>", 0, end) if end >= 0 else low.rfind("<answer>")
+    if start < 0:
         return None
-    s = plain(answer).replace(r"\%", "%").removesuffix("%").strip()
-    s = re.sub(r"^[A-Za-z] ?= ?", "", s)
-    fraction = _FRACTION.fullmatch(s.replace(" ", ""))
-    if fraction:
-        below = int(fraction[3])
-        value = Fraction(int(fraction[2]), below) if below else None
-        return -value if value is not None and fraction[1] == "-" else value
-    match = _PLAIN.fullmatch(s)
-    if not match or (match[2] is None and match[3] is None):
+    content = text[start + 8 : end if end >= 0 else None].strip()
+    said = _stated(content)
+    if len(content) > LONGEST:
         return None
-    value = Fraction((match[2] or "0").replace(",", "") + (match[3] or ""))
-    if match[4] is not None:
-        if match[3] or not int(match[4]):
-            return None
-        value /= int(match[4])
-    return -value if match[1] == "-" else value
+    return (end if end >= 0 else len(text)), (said[1] if said else content)
+
+
+def _hashed(text: str) -> tuple[int, str] | None:
+    """Of the last line that gsm8k's mark begins; `#### Step 3` is a heading of Markdown."""
+    last = None
+    for match in _HASHES.finditer(text):
+        if not _HEADING.match(match[1].strip(_MARKS)):
+            last = match
+    return (last.start(), last[1]) if last else None
+
+
+def _stated(text: str) -> tuple[int, str] | None:
+    """(place, answer) of the last place where the text says what its answer is."""
+    text = _POLITE.sub(_kept_mark, text)
+    places = [(m.end(), m.start()) for pattern in (_SAYS, _TITLE) for m in pattern.finditer(text)]
+    for end, start in sorted(places, reverse=True):
+        answer = _from(text, end)
+        if not _NO_ANSWER.match(answer):
+            return start, answer
+    return None
+
+
+def _kept_mark(match: re.Match[str]) -> str:
+    """The full stop or delimiter before a polite sentence."""
+    return match[0][0] if match[0][:1] in ".!?$*)]}" else "\n"
+
+
+def _from(text: str, at: int) -> str:
+    """The answer that begins at `at` or in the next line that is not empty: its first sentence."""
+    line = ""
+    for _ in range(6):
+        end = text.find("\n", at)
+        line = text[at : at + LONGEST if end < 0 else min(end, at + LONGEST)].strip()
+        if line not in _DELIMITERS and line.strip(_MARKS):
+            break
+        if end < 0:
+            return ""
+        at = end + 1
+        line = ""
+        at += (bullet.end() - at) if (bullet := _BULLET.match(text, at)) else 0
+    line = line.lstrip(_MARKS)
+    if adverb := _ADVERB.match(line):
+        line = line[adverb.end() :]
+    stop = _SENTENCE.search(line)
+    return bare(line[: stop.start()] if stop else line)
 
 
 def letter(answer: str) -> str | None:
-    r"""The choice that `B`, `(B)`, `\text{B}`, `B.` or `\textbf{(B)}\ 12` names: A to J, or None."""
-    match = _LETTER.fullmatch(plain(answer)) if len(answer) <= LONGEST else None
-    return match[1] if match else None
+    r"""The choice that `B`, `(B)`, `\text{B}`, `B.`, `option B` or `\textbf{(B)}\ 12` names: A to J, or None.
+
+    A letter that begins a sentence (`A lot`) is a word, and two letters are no choice.
+    """
+    if len(answer) > LONGEST:
+        return None
+    match = _CHOICE.fullmatch(plain(answer.strip().partition("\n")[0]))
+    if not match or _MORE.match(match["after"] or match["rest"] or ""):
+        return None
+    return (match["within"] or match["plain"]).upper()
 
 
 def same_text(a: str, b: str) -> bool:
-    """Equal but for spacing and the spellings that `plain` knows."""
-    return plain(a).replace(" ", "") == plain(b).replace(" ", "")
+    """Equal but for spacing and the spellings that `plain` knows. A space between two digits counts: 3 7 is not 37."""
+    return _close(plain(a)) == _close(plain(b))
+
+
+def _close(text: str) -> str:
+    return re.sub(r"(?<!\d) | (?!\d)", "", text)

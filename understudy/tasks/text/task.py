@@ -13,10 +13,11 @@ from understudy.errors import UserError
 from understudy.protocols import Expert, Task
 from understudy.specs import Spec, build
 from understudy.tasks.generated import place
-from understudy.tasks.text.answers import bare, cut, final_answer, thought_out
+from understudy.tasks.text.answers import cut, final_answer, thought_out
 from understudy.tasks.text.catalog import DATASETS
 from understudy.tasks.text.config import TextConfig
 from understudy.tasks.text.loading import OWN, Loader
+from understudy.tasks.text.numbers import bare, is_sentence
 from understudy.tasks.text.prompting import PromptStyle, boxed
 from understudy.tasks.text.schemas import Item
 from understudy.tasks.text.verifiers import Verifier, load_verifier
@@ -182,7 +183,8 @@ class TextTask(Task):
         answer = final_answer(text, self.config.extract)
         if answer is None and self.config.extract != "box":
             whole = bare(text)  # a completion that is nothing but its answer
-            if "\n" not in whole and (len(whole) <= SHORT or prompt.data["verifier"] == "exact"):
+            short = len(whole) <= SHORT and not is_sentence(whole)  # a sentence may be the first of many
+            if "\n" not in whole and (short or prompt.data["verifier"] == "exact"):
                 return whole
         return answer or ""
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from understudy.errors import UserError
-from understudy.tasks.text.answers import LONGEST, bare, letter, number, plain, same_text
+from understudy.tasks.text.answers import letter, same_text
 from understudy.tasks.text.mathpool import Pool, require, shared
+from understudy.tasks.text.numbers import LONGEST, bare, number, plain
 
 
 class Verifier(Protocol):
@@ -24,10 +25,10 @@ class Number:
     """Both plainly numbers and equal: leading zeros, thousands, units, percent signs and plain fractions are read."""
 
     def bad_gold(self, gold: str) -> str:
-        return "" if number(gold) is not None else "is not a plain number: use verifier=math or exact"
+        return "" if number(gold, prose=False) is not None else "is not a plain number: use verifier=math or exact"
 
     def right(self, pairs: Sequence[tuple[str, str]]) -> list[bool]:
-        return [number(a) is not None and number(a) == number(g) for g, a in pairs]
+        return [(value := number(a)) is not None and value == number(g, prose=False) for g, a in pairs]
 
 
 class Letter:
@@ -91,7 +92,7 @@ def _decided(gold: str, answer: str) -> bool | None:
         return letter(answer) == letter(gold)
     if same_text(gold, answer):
         return True
-    a, b = number(gold), number(answer)
+    a, b = number(gold, prose=False), number(answer)
     if a is not None and b is not None and ("%" in gold) == ("%" in answer):
         return a == b
     return None

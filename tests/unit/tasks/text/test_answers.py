@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from understudy.tasks.text.answers import cut, final_answer, last_box, letter, number, same_text, thought_out
+from understudy.tasks.text.answers import cut, final_answer, last_box, letter, same_text, thought_out
+from understudy.tasks.text.numbers import number
 from understudy.tasks.text.verifiers import Exact, Letter, Number
 
 
