@@ -61,7 +61,7 @@ def look(
 
     torch.set_num_threads(1)
     task = load_task(task_text)
-    policy = load_policy(model, "student", task.tokenizer())
+    policy = load_policy(model, "student", task.tokenizer()).add_stop_tokens(task.stop)
     chosen = held_out(task, policy, "test", prompts, 0, task.max_new_tokens)
     done = sample_policy(policy, task, chosen, samples, sampling_seed(seed, 0), task.max_new_tokens, greedy=False)
     Path(out).parent.mkdir(parents=True, exist_ok=True)

@@ -141,7 +141,9 @@ class Guarding:
     guard_gain: float = option(0.0, within="[0, 1)", why="it is a difference of accuracies")
     """Accuracy that the phase must still be able to add: half-way or later, stop where it is excluded. 0 = go on."""
     guard_trial: float = option(0.0, within="[0, 1)", why="it is a share of the phase")
-    """Share of the phase at which rewards must be guard_gain above the start's accuracy, else it stops. 0 = none."""
+    """Share of the phase at which it stops if its rewards exclude an accuracy of guard_reach. 0 = none."""
+    guard_reach: float = option(0.0, within="[0, 1]", why="it is an accuracy")
+    """Accuracy that a phase must have reached at guard_trial."""
     guard_reserve: float = option(0.0, within="[0, 1)", why="it is a share of the budget")
     """Share of --budget that is kept for the guard's confirmation at the end. 0 = the confirmation comes on top."""
     guard_rows: float = option(0.1, within="[0, 0.5]", why="it is a share of the rows")

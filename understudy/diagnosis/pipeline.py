@@ -145,7 +145,7 @@ def _loaded(config: DiagnoseConfig, offline: Resolved) -> tuple[Setting, Resolve
     student = load_policy(
         config.student, "student", task.tokenizer(), config.seed, offline.device, offline.dtype,
         config.trust_remote_code,
-    )  # fmt: skip
+    ).add_stop_tokens(task.stop)  # fmt: skip
     loading = time.perf_counter() - began
     # without transforms: the training's own sampling transforms belong to no divergence
     expert = load_expert(dataclasses.replace(offline.expert_spec, temperature=1.0, top_p=1.0), task, student)

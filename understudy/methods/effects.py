@@ -37,7 +37,7 @@ EFFECTS: Mapping[str, tuple[Condition, str]] = {
     "sampler": (lambda c: c.behavior in ("student", "mixture_batch"), "the student samples nothing in training"),
     "guard": (_is_online, "only on-policy training has a guard"),
     **dict.fromkeys(
-        ("guard_margin", "guard_error", "guard_gain", "guard_trial", "guard_rows"),
+        ("guard_margin", "guard_error", "guard_gain", "guard_trial", "guard_reach", "guard_rows"),
         (lambda c: c.guard and _is_online(c), "there is no guarded on-policy phase"),
     ),
     "guard_reserve": (

@@ -200,8 +200,8 @@ class _Auto:
             "first_prompt": self.shared.first_prompt + prompts_seen(trained), "eval_every": 0, "eval_expert": False,
             "eval_divergences": False, "eval_splits": "test", "final_prompts": 16, "final_samples": 1,
         }  # fmt: skip
-        if choice.gain:
-            fields |= {"guard_gain": choice.gain, "guard_trial": choice.trial}
+        if choice.reach:
+            fields |= {"guard_reach": choice.reach, "guard_trial": choice.trial}
         if method != OFFLINE and not exact:
             fields["guard_reserve"] = round(self.reserve.guard(amount), 6)
         return fields

@@ -49,7 +49,7 @@ def line_of(number: int, known: Known, choice: Choice, money: Money, training: d
             for o in options
         ],
         "chosen": choice.option.action, "why": choice.why, "would_change": choice.would_change,
-        "cost": money.evidence, "seconds": money.seconds, "trial": bool(choice.gain), "training": training,
+        "cost": money.evidence, "seconds": money.seconds, "trial": bool(choice.reach), "training": training,
     }  # fmt: skip
 
 

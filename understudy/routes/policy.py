@@ -138,8 +138,8 @@ class Choice:
     others: tuple[Option, ...]
     why: str
     would_change: str
-    gain: float = 0.0
-    """Accuracy that its rewards must have added after `trial` of its updates; 0 = it is not on trial."""
+    reach: float = 0.0
+    """Accuracy that its rewards must have reached after the share `trial` of its updates; 0 = it is not on trial."""
     trial: float = 0.0
 
 
@@ -194,8 +194,7 @@ def decide(known: Known, policy: Policy, gains: Gains) -> Choice:
             right = _p(expert.mean)
             why = f"the expert is right {right} of the time and samples teach no more, online training may pass that"
             change = f"an expert right over {_p(policy.often_wrong)} of the time"
-            must_gain = max(policy.headroom, expert.mean - start.look.mean)
-            return choice(policy.on_trial, start, known.left, why, change, must_gain, trial)
+            return choice(policy.on_trial, start, known.left, why, change, expert.mean, trial)
         if can_offline:
             share = min(policy.offline_share, known.left) if methods else known.left
             why = "samples are the cheapest lesson, and every online method gains from a better start"

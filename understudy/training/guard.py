@@ -46,7 +46,8 @@ class Rules:
     error: float = 0.05
     gain: float = 0.0
     trial: float = 0.0
-    """Share of the phase at which the rewards must be `gain` above the start's accuracy; 0 = no trial."""
+    """Share of the phase at which it stops if the rewards exclude an accuracy of `reach`; 0 = no trial."""
+    reach: float = 0.0
     collapse: float = COLLAPSE
 
 
@@ -159,19 +160,15 @@ class Guard:
 
     def _no_gain(self, step: int, was: float, start: Seen) -> Stop | None:
         r = self.rules
-        shares = (r.trial,) if r.trial else LOOKS
-        due = any(was < share <= self.progress for share in shares)
-        if r.gain <= 0 or start.reward is None or not self.seen or not due:
+        if start.reward is None or not self.seen:
             return None
         recent, n = self._sum(max(WINDOW, len(self.seen) // 4))
-        base = (start.reward or 0.0) / start.n
-        if r.trial:
-            if recent / n >= base + r.gain:
-                return None
-            text = (
-                f"fresh completions are right {recent / n:.2f} of the time, not {r.gain:g} above the start's {base:.2f}"
-            )
+        if was < r.trial <= self.progress and (high := share_high(recent, n, r.error)) < r.reach:
+            text = f"fresh completions are right {recent / n:.2f} of the time, at most {high:.2f} and not {r.reach:.2f}"
             return Stop("trial", text, step, step)
+        if r.gain <= 0 or not any(was < share <= self.progress for share in LOOKS):
+            return None
+        base = start.reward / start.n
         high = share_high(recent, n, r.error / len(LOOKS))
         if high < base + r.gain:
             text = (

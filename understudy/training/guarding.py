@@ -58,7 +58,7 @@ class Guarding:
         if why:
             self.outcome = {"state": "off", "reason": why}
         if why is None:
-            rules = Rules(c.updates, c.guard_margin, c.guard_error, c.guard_gain, c.guard_trial)
+            rules = Rules(c.updates, c.guard_margin, c.guard_error, c.guard_gain, c.guard_trial, c.guard_reach)
             self.guard = Guard(rules, self.state)
 
     @property

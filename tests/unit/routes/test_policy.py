@@ -113,11 +113,11 @@ def test_an_expert_that_is_often_wrong_is_passed_online_or_imitated() -> None:
     first = choice(left=1.0)
     assert first.option.action == "opd_full from start"
     assert first.option.share == 1.0
-    assert (first.gain, first.trial) == (pytest.approx(0.2), Policy().trial_share)
+    assert (first.reach, first.trial) == (0.5, Policy().trial_share)
     assert choice(left=1.0, updates=30).option.action == "sft from start"  # too short for a trial
     failed = phase("0-opd_full", 0.4, stopped="trial")
     assert choice(failed).option.action == "sft from start"
-    assert not choice(failed).gain
+    assert not choice(failed).reach
     sft = phase("1-sft", 0.45)
     assert choice(failed, sft).option.action == "gkd from 1-sft"
     weak = phase("1-sft", 0.3)

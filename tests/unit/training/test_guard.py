@@ -157,10 +157,10 @@ def test_needs_no_torch() -> None:
 
 
 def trial(rewards: list[float], ahead: float = 1.0) -> str:
-    """Why a guard with a trial of a fifth and 6 points stops these updates of 64, from a start at one half.
+    """Why a guard with a trial at a fifth against .56 stops these updates of 64, from a start at one half.
 
     ahead: how much faster the budget goes than the updates."""
-    guard = Guard(Rules(100, gain=0.06, trial=0.2))
+    guard = Guard(Rules(100, trial=0.2, reach=0.56))
     guard.reference = Seen(256, 128.0, 0.0)
     for step, reward in enumerate(rewards, start=1):
         if guard.observe(step, Seen(64, 64 * reward, 0.0), progress=ahead * step / 100) is not None:
@@ -168,7 +168,7 @@ def trial(rewards: list[float], ahead: float = 1.0) -> str:
     return ""
 
 
-def test_a_trial_asks_for_a_gain_once() -> None:
+def test_a_trial_asks_for_an_accuracy_once() -> None:
     """Catches a trial at the wrong place of a phase that its budget ends, and one that is repeated."""
     assert trial([0.5] * 40) == "trial at 20"
     assert trial([0.5] * 40, ahead=2.0) == "trial at 10"
@@ -177,7 +177,7 @@ def test_a_trial_asks_for_a_gain_once() -> None:
 
 
 def test_a_trial_that_failed_gives_the_start_back() -> None:
-    guard = Guard(Rules(100, gain=0.06, trial=0.2))
+    guard = Guard(Rules(100, trial=0.2, reach=0.56))
     guard.reference = Seen(256, 128.0, 0.0)
     for step in range(1, 21):
         guard.observe(step, Seen(64, 32.0, 0.0))

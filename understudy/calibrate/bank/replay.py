@@ -80,7 +80,7 @@ class Replay:
                 return Result(best.test, 1.0 - left, "+".join(route) or "nothing", lost)
             share = min(choice.option.share, known.left)
             name = f"{len(route)}-{method}"
-            rules = Rules(1, self.margin, gain=choice.gain, trial=choice.trial)
+            rules = Rules(1, self.margin, trial=choice.trial, reach=choice.reach)
             state, used, stopped = self.phase(method, states[choice.option.parent], share, rules)
             lost = lost or bool(stopped)
             states[name] = state

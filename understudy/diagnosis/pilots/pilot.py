@@ -146,7 +146,8 @@ class Pilots:
 
     def load(self, path: Path) -> Policy:
         c = self.offline
-        return load_policy(str(path), "student", None, 0, c.device, c.dtype, c.trust_remote_code)
+        policy = load_policy(str(path), "student", None, 0, c.device, c.dtype, c.trust_remote_code)
+        return policy.add_stop_tokens(self.setting.task.stop)
 
     def forward(self, policy: Policy) -> Floats:
         """KL(expert, policy) on the first expert completion of each of the few prompts."""
