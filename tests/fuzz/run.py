@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from fuzz.targets import TARGETS
 
-BATCH = 200  # examples between two looks at the clock
+BATCH = 200  # examples, at most, between two looks at the clock
 SECONDS = 5.0  # of processor time for one input
 MEMORY = 1 << 30  # bytes beside what the process has at its start
 
@@ -30,15 +30,18 @@ def run(name: str, seconds: float, state: Path | None = None) -> dict[str, Any]:
     """
     done: dict[str, Any] = {"seconds": 0.0, "examples": 0, "findings": []}
     if state is not None and state.exists():
-        done = json.loads(state.read_text())
-    target, slowest = TARGETS[name], 0.0
+        done = json.loads(state.read_text()) | {"findings": []}
+    target, slowest, first = TARGETS[name], 0.0, True
 
     def stop(number: int, frame: Any) -> None:
         raise TooSlow(f"an input takes more than {SECONDS:g} seconds")
 
     def once(value: Any) -> None:
-        nonlocal slowest
+        nonlocal slowest, first
         done["examples"] += 1
+        if first:  # it imports what the target needs
+            first = False
+            return target.read(value)
         began = time.process_time()
         signal.setitimer(signal.ITIMER_PROF, SECONDS)
         try:
@@ -52,8 +55,8 @@ def run(name: str, seconds: float, state: Path | None = None) -> dict[str, Any]:
         while done["seconds"] < seconds:
             began = time.monotonic()
             every = settings(
-                max_examples=BATCH, deadline=None, database=None, suppress_health_check=list(HealthCheck),
-                phases=[Phase.generate, Phase.shrink],
+                max_examples=min(BATCH, 25 + int(20 * seconds)), deadline=None, database=None,
+                suppress_health_check=list(HealthCheck), phases=[Phase.generate, Phase.shrink],
             )  # fmt: skip
             try:
                 seed(done["examples"])(every(given(target.texts)(once)))()
