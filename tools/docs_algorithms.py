@@ -30,7 +30,7 @@ QUESTIONS = {
 }
 KNOBS = (
     "extrapolation", "beta", "gamma", "clip", "importance_cap", "advantage_norm", "expert_coef", "expert_anneal",
-    "advantage_coef", "student_share", "expert_share", "round_updates", "top_k", "top_k_of", "reduction",
+    "advantage_coef", "sft_alpha", "student_share", "expert_share", "round_updates", "top_k", "top_k_of", "reduction",
     "samples_per_prompt", "updates_per_rollout", "prompt_pool", "temperature", "top_p",
 )  # fmt: skip
 """Fields beside the cells that change what a method computes."""
@@ -41,7 +41,8 @@ _PLAIN = {name: ("expert",) if name == "signal" else () for name in CELLS}
 _PROBES: dict[str, tuple[Any, ...]] = {
     **{name: tuple(values) for name, values in CELLS.items()},
     "samples_per_prompt": (1,), "updates_per_rollout": (2,), "clip": (0.2,), "gamma": (1.0, 2.0), "beta": (1.0,),
-    "expert_coef": (0.0,), "advantage_coef": (0.0,), "top_k": (16,), "temperature": (0.7,), "top_p": (0.9,),
+    "expert_coef": (0.0,), "advantage_coef": (0.0,), "sft_alpha": (0.25,),
+    "top_k": (16,), "temperature": (0.7,), "top_p": (0.9,),
 }  # fmt: skip
 """Values tried, alone and in pairs, to find an example that each rule refuses."""
 

@@ -51,6 +51,7 @@ CRAFTED: list[dict[str, Any]] = [
     {"method": "sft", "top_k": 4},
     {"method": "opd", "temperature": 0.7},
     {"method": "opd", "top_p": 0.9},
+    {"method": "gkd", "sft_alpha": 0.25},
 ]
 
 

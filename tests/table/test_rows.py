@@ -211,6 +211,28 @@ def test_extrapolation_from_the_base_to_the_expert(tmp_path: Path) -> None:
     assert farther[0] > plain[0]
 
 
+@pytest.mark.parametrize("method", ["opd", "opd_full", "grpo", "opd_full_reward"])
+@pytest.mark.parametrize("reduction", ["token_mean", "sequence_mean"])
+def test_expert_text_has_its_share_of_the_loss(method: str, reduction: str, tmp_path: Path) -> None:
+    """Catches a share that depends on lengths, text that is weighed by rewards, and rewards of the expert's text: the
+    loss is (1 - alpha) of the row's own, on the same completions, plus alpha of the expert's text alone."""
+
+    def first(name: str, **changes: Any) -> dict[str, Any]:
+        c = config(method, tmp_path / name, seed=1, updates=1, reduction=reduction, **changes)
+        (line,) = read_metrics(train(c), "train")
+        return line
+
+    alone, mixed, more = (first(str(a), sft_alpha=a) for a in (0.0, 0.2, 0.5))
+    for alpha, line in ((0.2, mixed), (0.5, more)):
+        assert line["loss"] - line["loss_text"] == pytest.approx((1 - alpha) * alone["loss"], rel=1e-4, abs=1e-6)
+        assert (line["reward"], line["entropy"]) == (alone["reward"], pytest.approx(alone["entropy"]))
+        assert line["logp_drift"] == pytest.approx(alone["logp_drift"], abs=1e-6)
+        assert line["ledger"]["expert_tokens_sampled"] > 0
+        assert line["loss_text"] > alpha
+    assert "loss_text" not in alone
+    assert mixed["ledger"]["expert_calls"] < more["ledger"]["expert_calls"]
+
+
 def test_the_parts_of_a_loss_with_rewards(tmp_path: Path) -> None:
     """Catches a coefficient that is not annealed, parts that do not add up, and a divergence that is not opd_full's."""
     factors = {"expert_coef": 0.5, "advantage_coef": 2.0, "clip": math.inf, "seed": 1}

@@ -124,6 +124,8 @@ class Cells:
     """weight=expert_reward: factor of the group advantage."""
     student_share: float | None = option(None, within="[0, 1]")
     """mixture_batch: probability that a batch is the student's. Default: 0.5."""
+    sft_alpha: float = option(0.0, within="[0, 1)")
+    """behavior=student: share of the loss's tokens that are the expert's own text, imitated as by sft. 0 = none."""
     expert_share: float | None = option(None, within="[0, 1]")
     """mixture_token: probability, to the power of the round, that the expert picks a token. Default: 0.5."""
     round_updates: int | None = option(None, least=1)
@@ -192,6 +194,12 @@ class Method(Sampling, Cells):
     def reads_scores(self) -> bool:
         """Whether the weight reads the expert's log-probs of the acted tokens."""
         return self.weight == "log_ratio" or (self.weight == "expert_reward" and self.target == "token")
+
+    @property
+    def text_prompts(self) -> int:
+        """Prompts per update that the expert completes too, for sft_alpha: about that share of the completions."""
+        n, alpha = self.prompts_per_update, self.sft_alpha
+        return min(n, max(1, round(n * alpha / (1 - alpha)))) if alpha else 0
 
     @property
     def extrapolates(self) -> bool:

@@ -7,6 +7,7 @@ and of an expert's (L_e), where every prompt is counted once (its completions sh
     sampled by the student    n P + n k L_s      behavior student or base
     scored by the expert      n P + n k L        a distribution, an expert draw or a log-ratio is asked for
     scored by the base        the same           signal extrapolated
+    sft_alpha                 m P + m k L_e      sampled by the expert and trained, m prompts (Method.text_prompts)
     trained                   n P + n k L        L: of who acted; a coin between them mixes both
 
 and in FLOPs (types.flops_of) 2 N_e and 2 N_s per token sampled or scored, 6 N_s per token trained. With k = 1:
@@ -78,6 +79,12 @@ def tokens_per_update(method: Method, lengths: Lengths, updates: int = 0) -> dic
     passed = lengths.passed if method.weight == "passed" else 1.0
     out["student_tokens_trained"] = passed * n * k * mixed
     out["student_prompt_tokens_trained"] = (1 - (1 - passed) ** k) * n * lengths.prompt
+    m = method.text_prompts
+    out["expert_tokens_sampled"] += once * m * k * lengths.expert
+    out["expert_prompt_tokens"] += once * m * lengths.prompt
+    out["expert_calls"] += once * m * k
+    out["student_tokens_trained"] += m * k * lengths.expert
+    out["student_prompt_tokens_trained"] += m * lengths.prompt
     return out
 
 

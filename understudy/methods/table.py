@@ -299,6 +299,12 @@ RULES: tuple[Rule, ...] = (
         "only a distribution target can be coarsened to its top tokens: use --top-k 0",
     ),
     Rule(
+        lambda c: c.sft_alpha > 0 and (c.behavior, c.replay) != ("student", "fresh"),
+        "sft_alpha",
+        "the expert's text is added to fresh completions of the student: use 0, or --behavior student with "
+        "--replay fresh (gkd has its own mixture, student_share)",
+    ),
+    Rule(
         lambda c: c.temperature != 1 and c.behavior != "expert",
         "temperature",
         "sampling under another temperature while scoring the full softmax is not on-policy: use 1",
@@ -317,13 +323,14 @@ def needs_expert(method: Method) -> bool:
         method.behavior in ("expert", "mixture_batch", "mixture_token")
         or method.target in ("expert_token", "distribution")
         or method.reads_scores
+        or method.sft_alpha > 0
     )
 
 
 def capabilities(method: Method) -> frozenset[str]:
     """What the expert must be able to do for these cells: a subset of protocols.CAPABILITIES."""
     out = set()
-    if method.behavior in ("expert", "mixture_batch"):
+    if method.behavior in ("expert", "mixture_batch") or method.sft_alpha > 0:
         out.add("sample")
     if method.behavior == "mixture_token" or method.target == "expert_token":
         out.add("distribution")

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from understudy import distributed
 from understudy.config import Resolved
 from understudy.methods import divergences
 from understudy.methods.cells import Method
@@ -47,6 +48,8 @@ class Labelled:
     """Of the whole update, for a distribution target."""
     place: int = 0
     """Number of this rollout in `supervision`."""
+    imitated: bool = False
+    """It is the expert's text beside the student's (sft_alpha): its loss is the negative log-likelihood."""
     reward_weight: Tensor | None = None
     """(T,) what rewards weigh its acted tokens, beside the expert's pull: of a token target `weight` has it added."""
 
@@ -91,10 +94,34 @@ def label(
     reward = reward_weights(rollouts, config) if config.weight == "expert_reward" else [None] * len(rollouts)
     return [
         Labelled(
-            r, acted[i] if targets is None else targets[i], weight[i], behavior[i], supervision, places[i], reward[i]
+            r, acted[i] if targets is None else targets[i], weight[i], behavior[i], supervision, places[i], False,
+            reward[i],
         )
         for i, r in enumerate(rollouts)
     ]  # fmt: skip
+
+
+def with_text(own: Sequence[Labelled], texts: Sequence[Rollout], alpha: float, reduction: str) -> list[Labelled]:
+    """The student's rollouts and the expert's texts in one update: the loss is 1 - alpha times that of the first alone
+    plus alpha times the negative log-likelihood of the others, each reduced on its own. (collective)"""
+    added = [
+        Labelled(
+            dataclasses.replace(r, prompt=dataclasses.replace(r.prompt, key=f"{r.prompt.key} text")),
+            torch.tensor(r.ids), torch.ones(len(r.ids)), torch.zeros(len(r.ids)), imitated=True,
+        )
+        for r in texts
+    ]  # fmt: skip
+    by_token = reduction == "token_mean"
+    sizes = distributed.total([sum(len(x.rollout.ids) if by_token else 1 for x in part) for part in (own, added)])
+    if not all(sizes):
+        return [*own, *added]
+    shares = zip((own, added), (1 - alpha, alpha), sizes)
+    return [_scaled(x, share * sum(sizes) / size) for part, share, size in shares for x in part]
+
+
+def _scaled(x: Labelled, factor: float) -> Labelled:
+    reward = None if x.reward_weight is None else factor * x.reward_weight
+    return dataclasses.replace(x, weight=factor * x.weight, reward_weight=reward)
 
 
 def annealed(config: Resolved, progress: float) -> Resolved:

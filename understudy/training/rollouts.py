@@ -5,6 +5,7 @@ Everything is a function of (configuration, step, current weights): a resumed ru
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import time
@@ -27,7 +28,7 @@ from understudy.randomness import generator
 from understudy.runs.checkpoint import cached_tensors
 from understudy.terminal import Progress, no_progress
 from understudy.training.acting import AT_ONCE, Actor, PromptStream, chunk_updates
-from understudy.training.labels import Labelled, annealed, count_scored, expert_draws, experts_top_k, label
+from understudy.training.labels import Labelled, annealed, count_scored, expert_draws, experts_top_k, label, with_text
 from understudy.training.monitor import Seen, seen
 from understudy.types import Ledger, Prompt, Rollout
 
@@ -120,11 +121,24 @@ class RolloutSource:
         n, reuse = self.config.prompts_per_update, self.config.updates_per_rollout
         first = step - step % reuse
         if self._reused[0] != first or reuse == 1:
-            rollouts = self._act(self.prompts.take(first // reuse * n, n), first)
+            prompts = self.prompts.take(first // reuse * n, n)
+            rollouts = self._act(prompts, first)
             self.actor.count(rollouts, self.ledger)
             self.seen = seen(rollouts, self.actor.task.verified)
-            self._reused = (first, self.labels(rollouts))
+            self._reused = (first, self._with_text(self.labels(rollouts), prompts, first))
         return self._reused[1]
+
+    def _with_text(self, own: list[Labelled], prompts: Sequence[Prompt], first: int) -> list[Labelled]:
+        """Beside these, the expert's completions of some of the prompts, where sft_alpha asks for them."""
+        c = self.config
+        if not c.sft_alpha:
+            return own
+        began = time.perf_counter()
+        expert = dataclasses.replace(self.actor, config=dataclasses.replace(c, behavior="expert"))
+        texts = expert.act(prompts[: c.text_prompts], f"text {first}")
+        self.seconds["sample"] += time.perf_counter() - began
+        expert.count(texts, self.ledger)
+        return with_text(own, distributed.share(texts), c.sft_alpha, c.reduction)
 
     # -- replay fixed -------------------------------------------------------------------------------------------
 

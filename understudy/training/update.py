@@ -13,13 +13,16 @@ from understudy import distributed, running
 from understudy.config import Resolved
 from understudy.errors import UserError
 from understudy.methods.kernel import Entropies
-from understudy.methods.losses import scales, surrogate
+from understudy.methods.losses import Objective, scales, surrogate
 from understudy.policy import Policy
 from understudy.training.labels import Clock, Labelled, batches, empty_row, objective, split
 from understudy.types import prompt_tokens
 
 SPLIT = ("loss_expert", "loss_reward", "weight_expert", "weight_reward")
 """Metrics of weight=expert_reward: both parts of the loss, and the mean size of both weights per token."""
+
+TEXT = ("loss_text",)
+"""Of sft_alpha: the part of the loss that is the negative log-likelihood of the expert's text."""
 
 
 def update(
@@ -31,40 +34,51 @@ def update(
     clock: counts what the expert takes meanwhile.
     With several processes, each brings its share: the metrics and the step are those of all together.
     """
-    rewards = [x.rollout.reward for x in labelled if x.rollout.reward is not None]
+    rewards = [x.rollout.reward for x in labelled if x.rollout.reward is not None and not x.imitated]
     rollouts = [x.rollout for x in labelled]
     here = [sum(len(r.ids) for r in rollouts), len(rollouts), sum(rewards), len(rewards), prompt_tokens(rollouts)]
     counts = distributed.total([*here, *_sizes(labelled, config)])
     tokens_float, rows_float, reward_sum, rewarded, before, *sizes = counts
     total_tokens, rows = int(tokens_float), int(rows_float)
-    in_parts = config.weight == "expert_reward"
+    in_parts, with_text = config.weight == "expert_reward", config.sft_alpha > 0
     if not rows:
         names = ("loss", "grad_norm", "actor", "reward", "length", "logp_drift", "entropy", "expert_entropy")
         nothing = dict.fromkeys(names)
-        return nothing | {"tokens": 0, "prompt_tokens": 0} | dict.fromkeys(SPLIT if in_parts else ())
+        return nothing | {"tokens": 0, "prompt_tokens": 0} | dict.fromkeys(SPLIT * in_parts + TEXT * with_text)
     # a row whose weights are all zero has zero gradient: it counts in the mean, but is not computed
     pulled = [x for x in labelled if x.pulls]
-    goal = objective(config)
+    goal, likelihood = objective(config), Objective("token")
     _learning(student.model, dropout=config.behavior == "expert")
     optimizer.zero_grad(set_to_none=False)
-    loss_sum, drift_sum, clipped, tokens, reward_loss = 0.0, 0.0, 0.0, 0.0, 0.0
+    loss_sum, drift_sum, clipped, tokens, reward_loss, text_loss = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     entropies = Entropies()
-    parts = split(pulled, student, config.micro_batch, config.micro_tokens)
+    parts = [
+        part
+        for imitated in (False, True)
+        for part in split(
+            [x for x in pulled if x.imitated == imitated], student, config.micro_batch, config.micro_tokens
+        )
+    ]  # fmt: skip
     if student.shards is not None:  # all make the same number of passes, or they would wait for each other forever
         passes = max(distributed.gathered(len(parts)))
         parts += [[[empty_row(student, goal)]]] * (passes - len(parts))
     with closing(batches(parts, student, clock)) as stream:
-        for batch in stream:
+        for i, batch in enumerate(stream):
+            text = parts[i][0][0].imitated
             running.check()  # for the last time before the weights change: what follows is short
             scale_N = scales(batch.row_N, config.reduction, total_tokens, rows)
             pulls = batch.pulls
-            watched = entropies if pulls else None
-            total, _, logp_N = student.losses(batch, goal, scale_N, config.logit_chunk, watched)
+            watched = entropies if pulls and not text else None
+            kind = likelihood if text else goal
+            total, _, logp_N = student.losses(batch, kind, scale_N, config.logit_chunk, watched)
             # FSDP2 takes the mean of the processes' gradients; the gradient is their sum
             (total if student.shards is None else total * distributed.size()).backward()
             if not pulls:
                 continue
             loss_sum += float(total.detach())
+            if text:
+                text_loss += float(total.detach())
+                continue
             tokens += len(logp_N)
             if batch.reward_weight_N is not None:
                 behavior_N = batch.behavior_logp_N if goal.importance else None
@@ -84,35 +98,40 @@ def update(
     norm_tensor = torch.nn.utils.clip_grad_norm_(trained, limit)
     norm = float(norm_tensor.full_tensor() if hasattr(norm_tensor, "full_tensor") else norm_tensor)
     if student.shards is not None:
-        sums = [loss_sum, drift_sum, tokens, clipped, reward_loss, *entropies.sums]
-        loss_sum, drift_sum, tokens, clipped, reward_loss, *entropy = distributed.total(sums)
+        sums = [loss_sum, drift_sum, tokens, clipped, reward_loss, text_loss, *entropies.sums]
+        loss_sum, drift_sum, tokens, clipped, reward_loss, text_loss, *entropy = distributed.total(sums)
     else:
         entropy = entropies.sums
     if math.isfinite(loss_sum) and math.isfinite(norm):
         optimizer.step()
     acted_is_target = config.behavior == "student" and config.target != "expert_token"
-    split_loss = (loss_sum - reward_loss, reward_loss, *(size / total_tokens for size in sizes))
-    return {
-        "loss": loss_sum,
-        "grad_norm": norm,
-        "tokens": total_tokens,
-        "prompt_tokens": int(before),
-        "actor": rollouts[0].actor if rollouts else None,
-        "reward": reward_sum / rewarded if rewarded else None,
-        "length": total_tokens / rows,
-        "logp_drift": drift_sum / tokens if tokens and acted_is_target else None,
-        "entropy": entropy[0] / entropy[1] if entropy[1] else None,
-        "expert_entropy": entropy[2] / entropy[3] if entropy[3] else None,
-        "ratio_clipped": clipped / tokens if tokens and config.clip < math.inf else None,
-    } | dict(zip(SPLIT, split_loss if in_parts else ()))
+    split_loss = (loss_sum - reward_loss - text_loss, reward_loss, *(size / total_tokens for size in sizes))
+    return (
+        {
+            "loss": loss_sum,
+            "grad_norm": norm,
+            "tokens": total_tokens,
+            "prompt_tokens": int(before),
+            "actor": rollouts[0].actor if rollouts else None,
+            "reward": reward_sum / rewarded if rewarded else None,
+            "length": total_tokens / rows,
+            "logp_drift": drift_sum / tokens if tokens and acted_is_target else None,
+            "entropy": entropy[0] / entropy[1] if entropy[1] else None,
+            "expert_entropy": entropy[2] / entropy[3] if entropy[3] else None,
+            "ratio_clipped": clipped / tokens if tokens and config.clip < math.inf else None,
+        }
+        | dict(zip(SPLIT, split_loss if in_parts else ()))
+        | dict(zip(TEXT, (text_loss,) if with_text else ()))
+    )
 
 
 def _sizes(labelled: Sequence[Labelled], config: Resolved) -> list[float]:
     """Sums over tokens of abs(weight): of the expert's part and of the reward's, where they are two."""
     if config.weight != "expert_reward":
         return [0.0, 0.0]
-    reward = [x.reward_weight for x in labelled if x.reward_weight is not None]
-    expert = [x.weight for x in labelled]
+    own = [x for x in labelled if not x.imitated]
+    reward = [x.reward_weight for x in own if x.reward_weight is not None]
+    expert = [x.weight for x in own]
     if config.target == "token":
         expert = [whole - part for whole, part in zip(expert, reward)]
     return [sum(float(part.abs().sum()) for part in parts) for parts in (expert, reward)]

@@ -19,6 +19,7 @@ SIGNALS = {
     "expert_entropy": "entropy of the expert at the same tokens, nats per token",
     "loss_expert": "the expert's part of the loss, where rewards are in it too",
     "loss_reward": "the reward's part of such a loss",
+    "loss_text": "the part of the loss that is the likelihood of the expert's text",
     "weight_expert": "mean size of the expert's weights per token in such a loss",
     "weight_reward": "mean size of the reward's weights per token in such a loss",
     "kl_expert": "divergence of the student from the expert, nats per token",

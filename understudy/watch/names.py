@@ -136,6 +136,7 @@ TOOLS = {
             "expert_entropy": "expert_entropy",
             "loss_expert": "loss_expert",
             "loss_reward": "loss_reward",
+            "loss_text": "loss_text",
             "weight_expert": "weight_expert",
             "weight_reward": "weight_reward",
             "logp_drift": "drift",
