@@ -102,6 +102,8 @@ class Expert:
     """Name of the option that chose it, for errors."""
     policy: Any = None
     """The model in this process that it is (policy.Policy), or None."""
+    own_prompts: bool = False
+    """Whether it reads other prompts than the student's: then only its methods, not its `policy`, answer them."""
     held_out: bool = True
     """Whether it can answer held-out prompts; False = it is not evaluated there."""
     noise: float | None = None

@@ -131,7 +131,7 @@ def sample_expert(
     expert: Expert, task: Task, prompts: list[Prompt], samples: int, seed: int, max_new_tokens: int
 ) -> Sampled:
     """The expert on the same prompts; greedy only where it has a greedy decoder."""
-    if is_choice(prompts) and expert.policy is not None:
+    if is_choice(prompts) and expert.policy is not None and not expert.own_prompts:
         return Sampled(prompts, samples, *choose_all(expert.policy, task, prompts, samples, seed, "expert"))
 
     def sampled(part: Sequence[Prompt]) -> list[Rollout]:

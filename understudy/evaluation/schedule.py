@@ -128,7 +128,7 @@ class Evaluator:
         if name not in self._experts:
             prompts = held_out(self.task, self.student, split, n, self.config.eval_seed, self.room)
             policy = self.expert.policy
-            if policy is not None:  # sampled as the student is
+            if policy is not None and not self.expert.own_prompts:  # sampled as the student is
                 self._experts[name] = self._sample(policy, prompts, k, "expert")
             else:
                 self._experts[name] = sample_expert(self.expert, self.task, prompts, k, self.seed, self.room)

@@ -75,6 +75,8 @@ def _context(prompt: Prompt, task: Task, name: str) -> str:
 class SelfExpert(LocalExpert):
     """`policy` with the context in its prompts. Who calls it gives the student's prompts."""
 
+    own_prompts = True
+
     def __init__(
         self, policy: Policy, task: Task, config: SelfConfig, temperature: float = 1.0, top_p: float = 1.0
     ) -> None:

@@ -120,6 +120,20 @@ def test_frozen_and_live_part_after_the_first_update(method: str, tmp_path: Path
     assert read_provenance(tmp_path / "true")["expert"]["provenance"]["kind"] == "self"
 
 
+def test_it_is_evaluated_with_its_context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches held-out completions of the expert that are the student's own: they were."""
+    splits: list[str] = []
+    seen = SelfExpert.seen
+
+    def watched(self: SelfExpert, prompts: Any) -> Any:
+        splits.extend("train" if "@" in p.key else "test" for p in prompts)
+        return seen(self, prompts)
+
+    monkeypatch.setattr(SelfExpert, "seen", watched)
+    losses_of(tmp_path / "run", "opd", expert="self:context=gold", eval_expert=True, updates=1)
+    assert "test" in splits
+
+
 def test_without_a_context_there_is_nothing_to_learn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches any other difference between student and expert: with the student's own prompt the KL is 0."""
 
