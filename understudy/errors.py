@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import unicodedata
+from pathlib import Path
 
 
 def shown(text: str) -> str:
@@ -23,7 +26,10 @@ class UserError(Exception):
 
     def __init__(self, field: str, value: object, hint: str) -> None:
         self.field, self.value, self.hint = field, value, hint
-        text = str(value)
+        try:
+            text = str(value)
+        except (ValueError, RecursionError):
+            text = f"a {type(value).__name__} that is too long to show"
         if len(text) > 300:
             text = text[:297] + "..."
         line = f"{field}: {text}: {hint}" if text else f"{field}: {hint}"
@@ -31,6 +37,24 @@ class UserError(Exception):
 
     def __reduce__(self) -> tuple[type[UserError], tuple[str, str, str]]:
         return type(self), (self.field, str(self.value), self.hint)  # it crosses from one process to another
+
+
+MEBIBYTE = 1 << 20
+
+
+def check_file(path: Path | str, field: str, most: int = 256 * MEBIBYTE) -> None:
+    """UserError: `path` is a pipe, a device or a folder, which is not read, or has more than `most` bytes.
+
+    One that is missing or may not be looked at passes: reading it says so.
+    """
+    try:
+        facts = os.stat(path)
+    except (OSError, ValueError):
+        return
+    if not stat.S_ISREG(facts.st_mode):
+        raise UserError(field, path, "is not a file (pipes, devices and folders are not read)")
+    if facts.st_size > most:
+        raise UserError(field, path, f"has more than {most // MEBIBYTE:,} MiB, which no such file needs")
 
 
 class Interrupted(KeyboardInterrupt, SystemExit):

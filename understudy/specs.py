@@ -15,6 +15,13 @@ T = TypeVar("T")
 SELF = "self"
 """The expert that is the student itself: experts/privileged.py."""
 
+COUNT = 10**9
+"""Most of any whole number that has a least value and no other bound."""
+ROWS = 10**6
+"""Most prompts, and most samples of one, that are in memory together."""
+TOGETHER = 10**8
+"""Most completions of one step: more than any memory holds."""
+
 
 @dataclass(frozen=True)
 class Spec:
@@ -111,6 +118,8 @@ def check(config: Any, prefix: str = "") -> None:
     for name, metadata in options.items():
         value, least, most = getattr(config, name), metadata.get("least"), metadata.get("most")
         within = metadata.get("within")
+        if most is None and least is not None and type(value) is int:
+            most = COUNT
         why = f": {metadata['why']}" if metadata.get("why") else ""
         if least is not None and not value >= least:
             raise UserError(prefix + name, value, f"must be at least {least}")
@@ -119,6 +128,14 @@ def check(config: Any, prefix: str = "") -> None:
         if within and not _lies(value, within):
             words = "be positive" if within in ("(0, inf)", "(0, inf]") else f"lie in {within}"
             raise UserError(prefix + name, value, f"must {words}{why}")
+
+
+def together(config: Any, prompts: str, samples: str) -> None:
+    """UserError: two fields whose product is a number of completions that no memory holds."""
+    n = getattr(config, prompts) * getattr(config, samples)
+    if n > TOGETHER:
+        hint = f"with {samples}={getattr(config, samples)} these are {n:,} completions at a time, which no memory holds"
+        raise UserError(prompts, getattr(config, prompts), hint)
 
 
 def _lies(value: float, within: str) -> bool:
@@ -144,7 +161,10 @@ def _convert(value: Any, hint: Any, field: str) -> Any:
         if kind is int:
             if isinstance(value, bool) or (isinstance(value, float) and value != int(value)):
                 raise ValueError
-            return int(value)
+            whole = int(value)
+            if abs(whole) >= 10**30:
+                raise UserError(field, value, "must have at most 30 digits")
+            return whole
         if kind is float:
             number = float(value)
             if number != number or number in (float("inf"), float("-inf")):

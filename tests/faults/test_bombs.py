@@ -23,6 +23,7 @@ from understudy.tasks.text.files import SUFFIXES, read_files
 from understudy.tasks.text.footer import columns_of
 
 
+@pytest.mark.fault("bombs in rows")
 @pytest.mark.parametrize("name", ["a.jsonl.gz", "a.csv.gz", "a.json.gz"])
 @pytest.mark.parametrize("piece", ["x", '{"prompt": "1"}\n', "\n"], ids=["one line", "rows", "empty lines"])
 def test_what_expands(name: str, piece: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,6 +36,7 @@ def test_what_expands(name: str, piece: str, tmp_path: Path, monkeypatch: pytest
         list(read_files([path], ()))
 
 
+@pytest.mark.fault("files without an end")
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_what_has_no_end(suffix: str, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / f"a{suffix}")
@@ -44,6 +46,7 @@ def test_what_has_no_end(suffix: str, tmp_path: Path) -> None:
             list(read_files([path], ()))
 
 
+@pytest.mark.fault("files without an end")
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_what_is_empty_for_gigabytes(suffix: str, tmp_path: Path) -> None:
     """A sparse file of 1 TiB, which takes no room on the disk."""
@@ -58,6 +61,7 @@ def test_what_is_empty_for_gigabytes(suffix: str, tmp_path: Path) -> None:
 # -- JSON -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("bombs in rows")
 @pytest.mark.parametrize("text", ["[" * 100_000, '[{"a": ' * 100_000, "5", "null", '"abc"', "[1]", "[{},{}}", "[{}] {}",
                                   '[{"a": ' + "9" * 5000 + "}]"])  # fmt: skip
 def test_json_that_is_no_rows(text: str, tmp_path: Path) -> None:
@@ -123,6 +127,7 @@ def write(kind: str, path: Path, table: pa.Table, **options: Any) -> None:
         stream.write_table(table)
 
 
+@pytest.mark.fault("bombs in rows")
 @pytest.mark.parametrize("kind", ["parquet", "arrow"])
 @pytest.mark.parametrize("name", BOMBS)
 def test_columns_that_expand(name: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

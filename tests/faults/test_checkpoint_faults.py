@@ -56,6 +56,7 @@ def one_line(caught: pytest.ExceptionInfo[UserError]) -> str:
 # ---------------------------------------------------------------- kill -9
 
 
+@pytest.mark.fault("kills")
 @pytest.mark.parametrize("mode", ["sweep", "random"])
 def test_killed_anywhere_ends_the_same(mode: str, tmp_path: Path) -> None:
     """Bit-identical weights, optimizer, random state and logs.
@@ -90,6 +91,7 @@ def cut(path: Path) -> None:
     os.truncate(path, path.stat().st_size // 2)
 
 
+@pytest.mark.fault("damaged checkpoints")
 @pytest.mark.parametrize("name", ["model.safetensors", "state.safetensors", "state.json"])
 @pytest.mark.parametrize("damage", [flip, cut, Path.unlink, lambda path: path.write_bytes(b"")])
 def test_damaged_newest_checkpoint_falls_back(name: str, damage: Callable[[Path], object], tmp_path: Path) -> None:
@@ -129,6 +131,7 @@ def test_every_bit_of_state_json_is_covered(tmp_path: Path) -> None:
         assert same or isinstance(read_checkpoint(folder), str), f"byte {at}"
 
 
+@pytest.mark.fault("damaged checkpoints")
 @pytest.mark.parametrize(
     "content", [b"[]", b"null", b"{}", b'{"sha256": 1}', b"\xff\xfe", b"[" * 100_000, b'{"sha256": "x", "files": 3}']
 )
@@ -194,6 +197,7 @@ def no_space(*_: Any, **__: Any) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
+@pytest.mark.fault("full disks")
 def test_full_disk_keeps_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = begin(tmp_path, steps=2)
     for broken in (
@@ -216,6 +220,7 @@ def test_full_disk_keeps_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest
         save(run, 3)
 
 
+@pytest.mark.fault("full disks")
 def test_full_disk_while_logging_leaves_whole_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = begin(tmp_path, steps=1)
     real = os.write
@@ -278,6 +283,7 @@ def small_disk(tmp_path: Path) -> Any:
     subprocess.run(["umount", str(place)], check=True)
 
 
+@pytest.mark.fault("full disks")
 @pytest.mark.skipif(sys.platform != "linux", reason="mounts a tmpfs")
 def test_really_full_disk(small_disk: Path) -> None:
     run = begin(small_disk / "run", steps=2)

@@ -98,6 +98,7 @@ ENDLESS = {
 }
 
 
+@pytest.mark.fault("servers that never end")
 @pytest.mark.parametrize("name", ENDLESS)
 def test_a_request_ends_in_its_time(name: str) -> None:
     """Catches a limit that starts again at each byte."""
@@ -130,6 +131,7 @@ TOO_LARGE = {
 }
 
 
+@pytest.mark.fault("servers' bombs")
 @pytest.mark.parametrize("name", TOO_LARGE)
 def test_an_answer_has_a_limit(name: str) -> None:
     """Catches a small answer that expands to all memory; it is not asked for again."""
@@ -204,6 +206,7 @@ ODD = {
 }
 
 
+@pytest.mark.fault("servers' odd answers")
 @pytest.mark.parametrize("name", ODD)
 def test_an_odd_answer_is_one_line(name: str) -> None:
     """Catches tracebacks of the parsers below."""
@@ -223,6 +226,7 @@ def score_answer(row: Any) -> dict[str, Any]:
 TOP = {"1": {"logprob": -1.0}, "2": {"logprob": -2.0}}
 
 
+@pytest.mark.fault("servers' odd answers")
 @pytest.mark.parametrize(
     "row",
     [
@@ -241,6 +245,7 @@ def test_scores_that_are_refused(row: Any) -> None:
         read_scores(score_answer(row), sent, 2, "m", 10)
 
 
+@pytest.mark.fault("servers' odd answers")
 @pytest.mark.parametrize("names", [["token_id:" + "9" * 5000], ["token_id:\u0661"], ["token_id:01"], [1], [None]])
 def test_sampled_tokens_that_are_refused(names: list[Any]) -> None:
     choice = {"index": 0, "finish_reason": "length", "logprobs": {"tokens": names, "token_logprobs": [-1.0]}}
@@ -248,6 +253,7 @@ def test_sampled_tokens_that_are_refused(names: list[Any]) -> None:
         read_samples({"model": "m", "choices": [choice]}, [1], 1, 1, [2], 10, "m")
 
 
+@pytest.mark.fault("servers' odd answers")
 @pytest.mark.parametrize("piece", [5, ["a"], {"a": 1}, True])
 def test_pieces_of_tokens_that_are_not_text(piece: Any) -> None:
     rows = [None, {"7": {"decoded_token": piece, "logprob": -1.0}}]
@@ -291,6 +297,7 @@ MALFORMED = {
 }
 
 
+@pytest.mark.wrong_input("keys")
 @pytest.mark.parametrize("variable", ["UNDERSTUDY_API_KEY", "MY_KEY"])
 @pytest.mark.parametrize("name", MALFORMED)
 def test_a_malformed_key(
@@ -337,6 +344,7 @@ def test_a_key_that_the_server_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
         assert list_models(Client(url, tries=1))[0]["id"] == "model-[key]"
 
 
+@pytest.mark.wrong_input("proxies and certificates")
 @pytest.mark.parametrize(
     ("variable", "value"),
     [

@@ -7,100 +7,22 @@ line, a wrong exit status, a mistake that is noticed only after something was wr
 from __future__ import annotations
 
 import dataclasses
-import errno
-import hashlib
 import json
 import os
 import pickle  # noqa: TID251 - to write a harmful file
-import re
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from tiny import STUDENT, CoinTask, config
+from mistakes import Output, Place, arguments, contents
+from tiny import STUDENT, CoinTask
 from transformers import AutoModelForCausalLM
 
 from understudy import tasks
 from understudy.cli.main import main
-from understudy.config import to_dict
-from understudy.runs import checkpoint as checkpoint_module
 from understudy.runs.checkpoint import load_tensors, save_tensors
 from understudy.runs.directory import RunDir
-from understudy.runs.read import checkpoints, read_metrics, read_status
-from understudy.training import acting as acting_module
-from understudy.training import rollouts as rollout_module
-from understudy.training.labels import Labelled
-
-
-def arguments(out: Path, method: str = "sft", **changes: Any) -> list[str]:
-    """`understudy train ...` of a tiny run; a field set to None is left out."""
-    fields = to_dict(config(method, out, **{k: v for k, v in changes.items() if v is not None}))
-    words = ["train"]
-    for name, value in fields.items():
-        flag = name.replace("_", "-")
-        if value is None or (name in changes and changes[name] is None):
-            continue
-        if isinstance(value, bool):
-            words.append(f"--{flag}" if value else f"--no-{flag}")
-        else:
-            words += [f"--{flag}", str(value)]
-    return words
-
-
-def contents(folder: Path) -> dict[str, str]:
-    """Digest of every file under `folder`, without locks (they name their last holder)."""
-    return {
-        str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest()
-        for p in sorted(folder.rglob("*"))
-        if p.is_file() and p.name != ".lock"
-    }
-
-
-class Output:
-    """Exit status and output of a command."""
-
-    def __init__(self, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-        capsys.readouterr()
-        self.code = main(words)
-        self.out, self.err = capsys.readouterr()
-        assert "Traceback" not in self.out + self.err
-        lines = self.err.splitlines()
-        self.errors = [line for line in lines if line.startswith("error: ")]
-        notes = [line for line in lines if line.startswith("note: ")]
-        self.notes = [line for line in notes if "has no effect here" not in line]  # `arguments` gives every field
-        strange = [line for line in lines if line not in self.errors + notes]
-        assert not strange, f"neither an error nor a note: {strange}"
-
-    def is_mistake(self, field: str, words: str) -> None:
-        assert self.code == 2
-        assert len(self.errors) == 1, self.errors
-        assert re.match(rf"error: {re.escape(field)}: ", self.errors[0]), self.errors[0]
-        assert re.search(words, self.errors[0]), self.errors[0]
-
-
-@dataclasses.dataclass(frozen=True)
-class Place:
-    """What a case works with: an empty folder and models."""
-
-    tmp: Path
-    models: dict[str, Path]
-
-    @property
-    def out(self) -> Path:
-        return self.tmp / "run"
-
-    def file(self, name: str, text: str | bytes) -> Path:
-        path = self.tmp / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(text.encode() if isinstance(text, str) else text)
-        return path
-
-    def model(self, name: str = "model", of: str = "llama") -> Path:
-        return Path(shutil.copytree(self.models[of], self.tmp / name))
-
 
 Make = Callable[[Place], list[str]]
 CASES: dict[str, tuple[Make, str, str]] = {}
@@ -529,6 +451,7 @@ class BrokenTask(CoinTask):
         return 0.0
 
 
+@pytest.mark.wrong_input("commands, tasks, models, runs")
 @pytest.mark.parametrize("name", CASES)
 def test_mistake(
     name: str,
@@ -546,193 +469,3 @@ def test_mistake(
     Output(command, capsys).is_mistake(field, words)
     assert contents(tmp_path) == before, "something was written, changed or removed"
     assert contents(models["llama"]) == model_files
-
-
-# ---------------------------------------------------------------- faults during a run
-
-
-def finished(out: Path) -> bytes:
-    assert read_status(out)["state"] == "done"
-    return (out / "final" / "model.safetensors").read_bytes()
-
-
-LONGER: dict[str, Any] = {"updates": 6, "save_every": 2, "keep": 3}
-
-
-def whole(tmp: Path) -> bytes:
-    """The weights of the same run without a fault."""
-    assert main(arguments(tmp / "whole", **LONGER)) == 0
-    return finished(tmp / "whole")
-
-
-def stopped_run(out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Output:
-    """A run in which a weight becomes NaN at the fifth update."""
-    label, calls = rollout_module.label, [0]
-
-    def poisoned(*args: Any, **options: Any) -> list[Labelled]:
-        calls[0] += 1
-        out = label(*args, **options)
-        if calls[0] == 5:
-            out[0] = dataclasses.replace(out[0], weight=torch.full_like(out[0].weight, torch.nan))
-        return out
-
-    with monkeypatch.context() as m:
-        m.setattr(rollout_module, "label", poisoned)
-        return Output(arguments(out, **LONGER), capsys)
-
-
-def damage(path: Path) -> None:
-    file = path / "model.safetensors"
-    data = bytearray(file.read_bytes())
-    data[-20] ^= 0xFF
-    file.write_bytes(data)
-
-
-def test_not_a_number_stops_and_resumes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Catches NaN that reaches the weights, the optimizer or a checkpoint, a message without step and batch, and a run
-    that cannot continue once the cause is gone (here it ends with the same weights)."""
-    want = whole(tmp_path)
-    out = tmp_path / "run"
-    result = stopped_run(out, monkeypatch, capsys)
-    result.is_mistake("loss", "not finite at update 5, batch countdown .*, ...; stopped, the last checkpoint is kept")
-    assert [p.name for p in checkpoints(out)] == ["step-00000002", "step-00000004"]
-    status = read_status(out)
-    assert status["state"] == "stopped"
-    assert "update 5" in status["reason"]
-    assert all(torch.isfinite(t).all() for t in load_tensors(checkpoints(out)[-1] / "model.safetensors").values())
-    assert Output(arguments(out, **LONGER), capsys).code == 0
-    assert finished(out) == want
-
-
-@pytest.mark.parametrize("lr", [1e10, 1e30])
-def test_a_learning_rate_that_explodes(lr: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Catches infinite weights that are saved because the loss before the step was finite."""
-    out = tmp_path / "run"
-    result = Output(arguments(out, lr=lr, updates=4, save_every=1), capsys)
-    assert result.code == 2
-    assert re.match(r"error: (loss|grad_norm|weights): .* update [1-4].*lower --lr", result.errors[0]), result.errors
-    for path in checkpoints(out):
-        assert all(torch.isfinite(t).all() for t in load_tensors(path / "model.safetensors").values())
-    assert not (out / "final").exists()
-
-
-def test_drift_between_sampler_and_trainer_stops(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Catches training on samples whose recorded log-probs are not the student's."""
-    draw = acting_module.draw
-
-    def shifted(*args: Any, **options: Any) -> Any:
-        return [
-            dataclasses.replace(r, behavior_logp=tuple(x - 1 for x in r.behavior_logp)) for r in draw(*args, **options)
-        ]
-
-    monkeypatch.setattr(acting_module, "draw", shifted)
-    result = Output(arguments(tmp_path / "run", "opd"), capsys)
-    result.is_mistake("logp_drift", "at update 1, batch countdown .* drift_limit=0.5")
-
-
-def test_a_corrupt_checkpoint_falls_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Catches a resume from damaged bytes, a fall-back without a message, and one that ends with other weights."""
-    want, out = whole(tmp_path), tmp_path / "run"
-    stopped_run(out, monkeypatch, capsys)
-    damage(checkpoints(out)[-1])
-    result = Output(arguments(out, **LONGER), capsys)
-    assert result.code == 0
-    (note,) = result.notes
-    assert re.search("step-00000004 is damaged: model.safetensors .*using step-00000002 instead", note)
-    assert finished(out) == want
-    assert [line["step"] for line in read_metrics(out, "train")] == [1, 2, 3, 4, 5, 6]
-
-
-def test_all_checkpoints_corrupt(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Catches a run that is lost, a restart without a message, and log lines kept from the first attempt."""
-    want, out = whole(tmp_path), tmp_path / "run"
-    stopped_run(out, monkeypatch, capsys)
-    for path in checkpoints(out):
-        damage(path)
-    result = Output(arguments(out, **LONGER), capsys)
-    assert result.code == 0
-    assert len(result.notes) == 2
-    assert all("no good one is left, starting from the beginning" in note for note in result.notes)
-    assert finished(out) == want
-    assert [line["step"] for line in read_metrics(out, "train")] == [1, 2, 3, 4, 5, 6]
-
-
-@pytest.mark.parametrize("where", ["state", "model"])
-def test_a_full_disk(
-    where: str, models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
-    """Catches a half-written checkpoint, the loss of earlier ones, and a message that does not say how to continue."""
-    from safetensors import SafetensorError
-
-    from understudy.policy import Policy
-
-    want, out = whole(tmp_path), tmp_path / "run"
-    save_state, save_model, calls = checkpoint_module.save_tensors, Policy.save, [0]
-
-    def state_full(path: Path, *args: Any) -> None:
-        calls[0] += path.name == "state.safetensors"
-        if calls[0] == 2:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        save_state(path, *args)
-
-    def model_full(self: Policy, folder: Path) -> None:
-        calls[0] += 1
-        if calls[0] == 2:
-            (folder / "model.safetensors").write_bytes(b"half")
-            raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
-        save_model(self, folder)
-
-    with monkeypatch.context() as m:
-        if where == "state":
-            m.setattr(checkpoint_module, "save_tensors", state_full)
-        else:
-            m.setattr(Policy, "save", model_full)
-        result = Output(arguments(out, **LONGER), capsys)
-    result.is_mistake(
-        "out", "the disk is full; free some space, then run the same command again: it resumes from step 2"
-    )
-    assert [p.name for p in (out / "checkpoints").iterdir()] == ["step-00000002"]
-    assert Output(arguments(out, **LONGER), capsys).code == 0
-    assert finished(out) == want
-
-
-def test_a_run_that_is_being_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Catches two processes that write the same run."""
-    from understudy.config import VOLATILE, resolve
-
-    out = tmp_path / "run"
-    c = resolve(config("sft", out))
-    with RunDir.open(out, to_dict(c), {}, volatile=VOLATILE):
-        before = contents(out)
-        Output(arguments(out), capsys).is_mistake("out", f"in use by process {os.getpid()}")
-        assert contents(out) == before
-
-
-def test_a_finished_run_is_not_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Catches a second run that overwrites the results of the first; --keep may differ, since it changes no number."""
-    out = tmp_path / "run"
-    assert Output(arguments(out), capsys).code == 0
-    before = contents(out)
-    assert Output(arguments(out, keep=1), capsys).code == 0
-    assert contents(out) == before
-
-
-def test_a_kill_at_the_start_does_not_block_the_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Catches an incomplete start that blocks the folder: killed after the lock, before config.json."""
-    out = tmp_path / "run"
-    out.mkdir()
-    (out / ".lock").write_text("123\n")
-    (out / "provenance.json").write_text("{}")
-    (out / ".tmp-config.json-123").write_text('{"method"')
-    assert Output(arguments(out), capsys).code == 0
-    assert read_status(out)["state"] == "done"
-    assert not list(out.glob(".tmp*"))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from test_mistakes import Output, contents
+from mistakes import Output, contents
 from tiny import STUDENT
 
 from understudy.cli import main as main_module
@@ -63,6 +63,7 @@ MISTAKES: dict[str, tuple[Sequence[str], str, str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.wrong_input("found before anything is written")
 @pytest.mark.parametrize("name", MISTAKES)
 def test_mistake(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -84,6 +85,7 @@ OF_THE_MACHINE: dict[str, tuple[Exception, str, str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.fault("machine")
 @pytest.mark.parametrize("name", OF_THE_MACHINE)
 def test_what_the_machine_refuses_is_one_line(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

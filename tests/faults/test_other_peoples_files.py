@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ def fill(folder: Path, name: str, as_folder: bool) -> Path:
     return path
 
 
+@pytest.mark.fault("other people's files")
 @pytest.mark.parametrize("as_folder", [False, True])
 @pytest.mark.parametrize("name", FOREIGN)
 def test_entries_that_look_temporary_stay(name: str, as_folder: bool, tmp_path: Path) -> None:
@@ -92,6 +94,7 @@ LINKS = (
 )  # fmt: skip
 
 
+@pytest.mark.fault("symbolic links")
 @pytest.mark.parametrize("begun", [True, False])
 @pytest.mark.parametrize("name", LINKS)
 def test_links_are_not_followed(name: str, begun: bool, tmp_path: Path) -> None:
@@ -118,6 +121,19 @@ def test_links_are_not_followed(name: str, begun: bool, tmp_path: Path) -> None:
     assert snapshot(elsewhere) == before
 
 
+@pytest.mark.fault("pipes and devices")
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", [n for n in LINKS if "." in n])
+def test_pipes_are_not_waited_for(name: str, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    RunDir.open(run, CONFIG).close()
+    (run / name).parent.mkdir(exist_ok=True)
+    (run / name).unlink(missing_ok=True)
+    os.mkfifo(run / name)
+    with pytest.raises(UserError, match=r"is a pipe or a device|without its config\.json|is not empty|is not a file"):
+        RunDir.open(run, CONFIG)
+
+
 def test_a_run_folder_that_is_a_link_itself(tmp_path: Path) -> None:
     """The user names it, so it is where the run is."""
     (tmp_path / "big-disk").mkdir()
@@ -142,6 +158,7 @@ def test_labels_have_folders_of_their_own(tmp_path: Path) -> None:
     assert len({r.config.out for r in runs}) == len(runs) == 8
 
 
+@pytest.mark.fault("other people's files")
 @pytest.mark.parametrize("name", ["thesis.tex", ".git", "metrics.jsonl", ".tmp-notes"])
 def test_a_folder_of_other_things(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text("mine")

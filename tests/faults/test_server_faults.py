@@ -60,6 +60,7 @@ def prompts(policy: Policy, n: int = 3) -> list[Prompt]:
     return policy.encode(load_task("countdown").prompts("train", n, 0))
 
 
+@pytest.mark.fault("servers that fail")
 @pytest.mark.parametrize("fault", SCORING)
 def test_one_bad_answer_to_a_scoring(fault: str, stub: Stub, policy: Policy) -> None:
     """Catches a wrong answer that is accepted, and a temporary fault without a retry."""
@@ -74,6 +75,7 @@ def test_one_bad_answer_to_a_scoring(fault: str, stub: Stub, policy: Policy) -> 
     assert e.client.retries >= 2
 
 
+@pytest.mark.fault("servers that fail")
 @pytest.mark.parametrize("fault", SCORING)
 def test_bad_answers_to_every_scoring(fault: str, stub: Stub, policy: Policy) -> None:
     """Catches endless retries, a traceback, and a score computed from a wrong answer."""
@@ -89,6 +91,7 @@ def test_bad_answers_to_every_scoring(fault: str, stub: Stub, policy: Policy) ->
     assert stub.seen["/v1/completions"] - before == 3
 
 
+@pytest.mark.fault("servers that fail")
 @pytest.mark.parametrize("fault", SAMPLING)
 def test_one_bad_answer_to_a_sampling(fault: str, stub: Stub, policy: Policy) -> None:
     """Catches samples whose ids, log-probs or ends are not what was drawn: a retry gives the same draws."""

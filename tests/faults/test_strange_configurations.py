@@ -30,6 +30,7 @@ STRANGE: dict[str, tuple[dict[str, Any], str, str]] = {
 BASE = {"method": "sft", "student": "scratch", "expert": "solver"}
 
 
+@pytest.mark.wrong_input("configurations of strangers")
 @pytest.mark.parametrize("name", STRANGE)
 def test_refused_until_it_is_confirmed(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -13,7 +13,7 @@ from understudy.calibrate.fit import Case
 from understudy.calibrate.scenarios import SCENARIOS
 from understudy.diagnosis.outcome import MARGIN, is_close, truth
 from understudy.diagnosis.types import Estimate, Evidence, Verdict
-from understudy.errors import UserError
+from understudy.errors import UserError, check_file
 from understudy.runs.files import read_json
 
 
@@ -55,7 +55,7 @@ class Record:
                 math.nan if share is None else float(share), str(data.get("set", "")),
             )  # fmt: skip
             _ = record.values
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
             name = data.get("scenario", "") if isinstance(data, Mapping) else ""
             raise UserError("row", name, f"lacks or misuses {error}: written by another version?") from None
         return record
@@ -95,22 +95,27 @@ def read(path: str | Path) -> list[Record]:
     path = Path(path)
     if path.suffix == ".json":
         data = read_json(path, "results")
-        records = [Record.from_dict(unpacked(row, data.get("how", []))) for row in data.get("rows", [])]
+        try:
+            rows = [unpacked(row, data.get("how", [])) for row in data.get("rows", [])]
+        except (LookupError, TypeError, ValueError, RecursionError) as error:
+            raise UserError("rows", path, f"is damaged ({type(error).__name__}): restore the file") from None
+        records = [Record.from_dict(row) for row in rows]
     else:
         records = [Record.from_dict(line) for line in _lines(path)]
     return [replace(r, set=SCENARIOS[r.scenario].set) if r.scenario in SCENARIOS else r for r in records]
 
 
 def _lines(path: Path) -> Iterable[Any]:
+    check_file(path, "rows")
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise UserError("rows", path, f"cannot be read ({error.strerror})") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError("rows", path, f"cannot be read ({error})") from None
     for number, line in enumerate(lines, 1):
         if line.strip():
             try:
                 yield json.loads(line)
-            except json.JSONDecodeError:
+            except (ValueError, RecursionError):
                 raise UserError("rows", f"{path}:{number}", "is not JSON: one row per line") from None
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from understudy.cli import options
 from understudy.config import DTYPES, ExpertSpec, load, resolve
-from understudy.errors import UserError
+from understudy.errors import MEBIBYTE, UserError, check_file
 from understudy.runs.files import describe_os_error
 from understudy.servers.config import parse_server
 from understudy.servers.urls import names_server
@@ -129,6 +129,7 @@ def score(config: ScoreConfig, progress: Progress = no_progress) -> dict[str, An
 
 def _of_file(config: ScoreConfig, student: Any) -> Iterator[Rollout]:
     path = Path(config.rollouts)
+    check_file(path, "rollouts", 1024 * MEBIBYTE)
     try:
         lines = path.read_bytes().splitlines()
     except OSError as error:
@@ -140,7 +141,7 @@ def _of_file(config: ScoreConfig, student: Any) -> Iterator[Rollout]:
         try:
             row = json.loads(line)
             prompt, ids, ended = _row(row, student)
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             hint = 'must be {"prompt_ids": [...], "ids": [...]} or {"prompt": TEXT, "completion": TEXT, "ended": true}'
             raise UserError("rollouts", where, hint) from None
         if not prompt or not ids or any(not 0 <= i < student.vocabulary for i in (*prompt, *ids)):

@@ -17,12 +17,12 @@ from typing import Any
 import yaml
 
 from understudy.config import defaults as defaults_of_student
-from understudy.errors import UserError
+from understudy.errors import MEBIBYTE, UserError, check_file
 from understudy.methods import table
 from understudy.methods.cells import Cells, Method, Sampling
 from understudy.servers import urls
 from understudy.servers.config import names_vllm, parse_vllm
-from understudy.specs import build, check, option, options_of, unknown
+from understudy.specs import ROWS, build, check, option, options_of, together, unknown
 
 DTYPES = ("float32", "bfloat16", "mixed")
 
@@ -104,13 +104,13 @@ class Evaluation:
     """Updates between evaluations. 0 = only at the end."""
     eval_start: bool | None = None
     """Evaluate before the first update too. Default: unless it would take minutes on a CPU."""
-    eval_prompts: int | None = option(None, least=1)
+    eval_prompts: int | None = option(None, least=1, most=ROWS)
     """Held-out prompts per evaluation. Default: 128, or fewer where they would take long."""
-    eval_samples: int = option(1, least=1)
+    eval_samples: int = option(1, least=1, most=ROWS)
     """Samples per prompt while training."""
-    final_prompts: int | None = option(None, least=1)
+    final_prompts: int | None = option(None, least=1, most=ROWS)
     """Held-out prompts of the last evaluation. Default: 256, or fewer, likewise."""
-    final_samples: int | None = option(None, least=1)
+    final_samples: int | None = option(None, least=1, most=ROWS)
     """Samples per prompt in the last evaluation (avg@k and pass@k). Default: 4, or 1, likewise."""
     eval_splits: str = "test,ood"
     """Splits of the last evaluation, separated by commas. `ood` is left out where the task has none."""
@@ -163,7 +163,7 @@ class Execution:
     """Also send curves to tensorboard, wandb or trackio, separated by commas. Default: none; metrics.jsonl has all."""
     processes: int = option(0, least=0, volatile=True)
     """Number of processes that torchrun must have started (docs/scaling.md). 0 = any number."""
-    threads: int = option(1, least=1, recipe=True)
+    threads: int = option(1, least=1, most=1024, recipe=True)
     """CPU threads. One per process is the safe default (FAQ in docs/concepts.md)."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:0, mps."""
@@ -273,8 +273,9 @@ def continued(config: TrainConfig) -> TrainConfig:
     if not os.path.isfile(kept):
         return config
     try:
+        check_file(kept, "out", LARGEST_FILE)
         recorded = json.loads(kept.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError, RecursionError, UserError):  # opening the run reports it
         return config
     if not isinstance(recorded, dict) or "method" not in recorded:
         return config
@@ -298,6 +299,9 @@ def _check_together(config: Resolved) -> None:
     if not config.lora_rank and (config.lora_alpha or config.lora_dropout or config.lora_targets != "all-linear"):
         changed = "lora_alpha" if config.lora_alpha else "lora_dropout" if config.lora_dropout else "lora_targets"
         raise UserError(changed, getattr(config, changed), "there is no adapter: give --lora-rank too")
+    together(config, "prompts_per_update", "samples_per_prompt")
+    together(config, "eval_prompts", "eval_samples")
+    together(config, "final_prompts", "final_samples")
     if not -(2**63) <= config.seed < 2**63:
         raise UserError("seed", config.seed, "must fit in 64 bits")
     if not any(name.strip() for name in config.eval_splits.split(",")):
@@ -349,8 +353,27 @@ def load(path: str | Path) -> TrainConfig:
     return build(TrainConfig, read_fields(path), "config")
 
 
-LARGEST_FILE = 1 << 20
+LARGEST_FILE = MEBIBYTE
 """Bytes of a file of options."""
+
+
+LONGEST_LINE = 20_000
+"""Characters of a line of YAML: it has numbers in base 60, whose digits cost more the more there are."""
+
+
+def _yaml(text: str, path: Path) -> Any:
+    """The value. UserError: it repeats parts of itself (a few lines can stand for a billion), or has endless lines."""
+    if max(map(len, text.splitlines()), default=0) > LONGEST_LINE:
+        raise UserError("config", path, f"has a line of more than {LONGEST_LINE:,} characters")
+    return yaml.load(text, _Loader)
+
+
+class _Loader(yaml.SafeLoader):
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            hint = "has an alias (*name), which stands for another part: write the value itself"
+            raise UserError("config", "YAML", hint)
+        return super().compose_node(parent, index)
 
 
 def read_fields(path: str | Path) -> dict[str, Any]:
@@ -359,15 +382,12 @@ def read_fields(path: str | Path) -> dict[str, Any]:
     path = path / "config.json" if os.path.isdir(path) else path
     in_yaml = path.suffix in (".yaml", ".yml")
     try:
-        if path.exists() and not path.is_file():
-            raise UserError("config", path, "is not a file (a pipe or device is not read)")
-        if path.stat().st_size > LARGEST_FILE:
-            raise UserError("config", path, f"has more than {LARGEST_FILE >> 20} MiB, which no configuration has")
+        check_file(path, "config", LARGEST_FILE)
         text = path.read_text(encoding="utf-8")
-        data = yaml.safe_load(text) if in_yaml else json.loads(text)
+        data = _yaml(text, path) if in_yaml else json.loads(text)
     except FileNotFoundError:
         raise UserError("config", path, "no such file; give a run directory or its config.json") from None
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+    except (OSError, ValueError, OverflowError, RecursionError, yaml.YAMLError) as error:
         raise UserError("config", path, f"cannot be read as {'YAML' if in_yaml else 'JSON'} ({error})") from None
     if not isinstance(data, dict):
         kind = "YAML mapping" if in_yaml else "JSON object"

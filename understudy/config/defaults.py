@@ -17,6 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from understudy.errors import UserError, check_file
 from understudy.methods.cells import Method
 
 SMALL = 10e6
@@ -252,7 +253,8 @@ def _read(path: Path) -> dict[str, Any]:
 @lru_cache(maxsize=256)
 def _read_once(path: str, _: int) -> dict[str, Any]:
     try:
+        check_file(path, "student")
         data = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError, RecursionError, UserError):
         return {}
     return data if isinstance(data, dict) else {}

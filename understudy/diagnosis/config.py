@@ -8,7 +8,7 @@ from typing import Any
 
 from understudy.config import Resolved, TrainConfig, resolve
 from understudy.errors import UserError
-from understudy.specs import build, check, option
+from understudy.specs import ROWS, build, check, option, together
 
 BUDGET = "9%"
 """What the rule was calibrated with: planned at that, diagnoses stay below 10% of what the trainings then cost."""
@@ -36,11 +36,11 @@ class DiagnoseConfig:
     """Train the pilots. Without them, final accuracies cannot be predicted."""
     verifier: bool = True
     """Use the task's verifier. --no-verifier: judge as if no reward were known."""
-    prompts: int = 192
+    prompts: int = option(192, least=8, most=ROWS)
     """Largest number of prompts to measure on; fewer where the budget is small."""
-    samples: int = 4
+    samples: int = option(4, least=2, most=ROWS)
     """Student samples per prompt."""
-    expert_samples: int = 2
+    expert_samples: int = option(2, least=1, most=ROWS)
     """Expert samples per prompt."""
     seed: int = 0
     """Seed of prompts, samples and pilots."""
@@ -109,9 +109,8 @@ def checked(config: DiagnoseConfig) -> DiagnoseConfig:
     share(config.budget)
     if config.controls not in ("budget", "all", "none"):
         raise UserError("controls", config.controls, "unknown; one of budget, all, none")
-    for name, least in (("prompts", 8), ("samples", 2), ("expert_samples", 1)):
-        if getattr(config, name) < least:
-            raise UserError(name, getattr(config, name), f"must be at least {least}")
+    together(config, "prompts", "samples")
+    together(config, "prompts", "expert_samples")
     for name in ("expert_parameters", "device_flops"):
         if getattr(config, name) < 0:
             raise UserError(name, getattr(config, name), "must not be negative")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from understudy.config import DTYPES
 from understudy.errors import UserError
 from understudy.servers.urls import names_server, pieces
-from understudy.specs import check, option
+from understudy.specs import ROWS, check, option
 
 
 @dataclass(frozen=True)
@@ -18,9 +18,9 @@ class EvalConfig:
     """Prompts and verifier, with options, such as `countdown:max_number=9`."""
     split: str = "test"
     """test, ood or train."""
-    prompts: int = option(256, least=1)
+    prompts: int = option(256, least=1, most=ROWS)
     """Held-out prompts; all of a smaller split."""
-    samples: int = option(4, least=1)
+    samples: int = option(4, least=1, most=ROWS)
     """Samples per prompt."""
     k: tuple[int, ...] = (1,)
     """Report pass@k for these k; none may exceed `samples`."""

@@ -95,8 +95,8 @@ def countdown(split_seed: int = DemoConfig.split_seed) -> str:
 
 def plan_of(config: DemoConfig, command: Sequence[str]) -> Plan:
     """All runs of the demo, as a comparison."""
-    if config.seeds < 1:
-        raise UserError("seeds", config.seeds, "must be at least 1")
+    if not 1 <= config.seeds <= 1000:
+        raise UserError("seeds", config.seeds, "must be at least 1 and at most 1000")
     root = Path(config.out or ("runs/demo-quick" if config.quick else "runs/demo"))
     labels = [RL, SEARCH]
     if config.quick:

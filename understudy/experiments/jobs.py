@@ -54,8 +54,8 @@ def check_launcher(launcher: str, workers: int) -> None:
         raise UserError("launcher", launcher, f"unknown; one of {', '.join(LAUNCHERS)}")
     if launcher == "ray" and "ray" not in sys.modules and importlib.util.find_spec("ray") is None:
         raise UserError("launcher", "ray", "needs ray, which is not installed: pip install 'understudy[ray]'")
-    if workers < 1:
-        raise UserError("workers", workers, "must be at least 1")
+    if not 1 <= workers <= 1024:
+        raise UserError("workers", workers, "must be at least 1 and at most 1024")
 
 
 def _run(

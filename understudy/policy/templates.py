@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from understudy.policy.bounded import bounded
 from understudy.policy.tokens import rendered
 from understudy.types import Prompt
 
@@ -26,7 +27,7 @@ def turn_end(tokenizer: Any, prompt: Prompt) -> TurnEnd:
         return TurnEnd("", None)
     turns = [{"role": role, "content": text} for role, text in (*prompt.messages, ("assistant", _MARK))]
     try:
-        whole = str(tokenizer.apply_chat_template(turns, tokenize=False))
+        whole = bounded(tokenizer.chat_template, lambda: tokenizer.apply_chat_template(turns, tokenize=False))
     except Exception:  # a template can raise any error; `rendered` reports those of the prompt itself
         return TurnEnd("", None)
     text = whole.rpartition(_MARK)[2].strip()

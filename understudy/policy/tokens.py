@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from understudy.errors import UserError
+from understudy.policy.bounded import TooMuch, bounded
 from understudy.types import Prompt
 
 OTHER_ENDS = (
@@ -26,12 +27,18 @@ def rendered(tokenizer: Any, prompt: Prompt, name: str) -> str:
         raise UserError("task.template", "chat", f"the tokenizer of {name} has no chat template: use template=plain")
     turns = [{"role": role, "content": content} for role, content in prompt.messages]
     try:
-        text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        text = bounded(
+            tokenizer.chat_template,
+            lambda: tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True),
+        )
+    except TooMuch as error:
+        hint = f"the chat template of {name} {error} for prompt {prompt.key}: it is damaged, or meant to"
+        raise UserError("task.template", "chat", hint) from None
     except Exception as error:  # a template can raise any error
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         hint = f"the chat template of {name} refuses prompt {prompt.key} ({reason}): "
         raise UserError("task.template", "chat", hint + "no system prompt? user and assistant in turn?") from None
-    return str(text) + prompt.prefill
+    return text + prompt.prefill
 
 
 def end_ids(ends: Any, tokenizer: Any, name: str, rows: int = 0, field: str = "student") -> tuple[int, ...]:

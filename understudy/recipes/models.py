@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from understudy.errors import UserError
+from understudy.errors import UserError, check_file
 from understudy.specs import build, parse_spec
 
 
@@ -107,6 +107,7 @@ def _scratch(spec: str, field: str) -> Shape:
 
 def from_config(path: Path, field: str) -> Shape | None:
     """The shape that a Hugging Face config.json states; None where it is no model's. UserError: not readable."""
+    check_file(path, field)
     try:
         raw: Any = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

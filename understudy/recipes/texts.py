@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from understudy.diagnosis.types import Estimate
-from understudy.errors import UserError
+from understudy.errors import UserError, check_file
 from understudy.recipes.bounds import KeywordGap, keyword_bounds, length_bound
 
 TEXT = ("completion", "text", "response", "output", "generation")
@@ -42,6 +42,7 @@ class Texts:
 
 def read(path: Path, field: str) -> Texts:
     """UserError: no such file, a line that is no JSON object, a row without text; the line is named."""
+    check_file(path, field)
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:

@@ -9,7 +9,7 @@ from typing import Any
 from understudy.config import TrainConfig, continued, resolve, to_dict
 from understudy.errors import UserError
 from understudy.routes.budget import Budget, parse_budget
-from understudy.specs import build, check, option
+from understudy.specs import ROWS, build, check, option, together
 
 RECIPE: dict[str, Any] = {"schedule": "cosine", "warmup": 10, "save_every": 25}
 """What every phase has unless `set` says otherwise: a gentle start, and a rate that ends at zero."""
@@ -37,17 +37,17 @@ class AutoConfig:
     """field=value for every phase (see understudy train --help): lr=2e-4 prompts_per_update=32."""
     seed: int = 0
     """Seed of everything random."""
-    look_prompts: int = option(256, least=16)
+    look_prompts: int = option(256, least=16, most=ROWS)
     """Fresh training prompts on which student, expert and every phase's model are compared."""
-    final_prompts: int = option(256, least=1)
+    final_prompts: int = option(256, least=1, most=ROWS)
     """Held-out prompts of the final evaluation."""
-    final_samples: int = option(4, least=1)
+    final_samples: int = option(4, least=1, most=ROWS)
     """Samples per prompt there."""
     out: str = option("", heading="machine", volatile=True)
     """Directory of everything. Default: runs/auto-SEED. The same command again resumes."""
     push_to_hub: str = ""
     """OWNER/NAME: push the model to the hub at the end, private; the token is read from HF_TOKEN. Off by default."""
-    threads: int = option(1, least=1)
+    threads: int = option(1, least=1, most=1024)
     """CPU threads."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:0, mps."""
@@ -62,6 +62,7 @@ class AutoConfig:
 def checked(config: AutoConfig) -> tuple[AutoConfig, Budget, TrainConfig]:
     """With its directory named; its budget; what all phases share. UserError: what could not run."""
     check(config)
+    together(config, "final_prompts", "final_samples")
     budget = parse_budget(config.budget, config.price_per_hour, config.price_per_million)
     if not config.student:
         raise UserError("student", "", "missing: give a model directory, a hub id, or scratch:width=64,layers=2")

@@ -20,7 +20,7 @@ from understudy.config.defaults import FIELDS
 from understudy.errors import UserError
 from understudy.methods import table
 from understudy.methods.effects import without_effect
-from understudy.specs import build, check, option, unknown
+from understudy.specs import ROWS, build, check, option, unknown
 
 SHARED = ("task", "student", "expert", "seed", "out")
 """Fields that are the same in all phases of a route."""
@@ -54,9 +54,9 @@ class RouteFields:
     """Phases in their order, each from the best model of the one before: `sft+opd_full`, `sft:150+gkd:100` (updates),
     `sft:40%+gkd:lr=2e-4` (a share of the budget, a field of the phase). --budget, --budget-axis and --updates are then
     the route's; a budget of 0 is what --updates updates of opd_full are expected to cost."""
-    look_prompts: int = option(64, least=2)
+    look_prompts: int = option(64, least=2, most=ROWS)
     """Of a route: training prompts on which lengths and pace are measured before the first phase."""
-    select_prompts: int = option(256, least=0)
+    select_prompts: int = option(256, least=0, most=ROWS)
     """Of a route: fresh training prompts by which the best of start and phases is chosen. 0 = the last phase is the
     result, whatever it did."""
 

@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from understudy.errors import UserError
+from understudy.errors import UserError, check_file
 from understudy.runs.files import describe_os_error, dumps, files_in, new_folder, replacing, set_default_mode, sha256
 
 FORMAT = 1
@@ -87,6 +87,7 @@ def read_cached(path: Path, note: Callable[[str], None]) -> dict[str, Tensor] | 
     """The tensors that `write_cached` wrote; None when there are none or they are damaged (then `note` is called)."""
     if path.exists():
         try:
+            check_file(path, path.name, 1 << 50)
             with safe_open(path, framework="pt") as file:
                 expected = (file.metadata() or {}).get("sha256")
             tensors = load_tensors(path)
@@ -134,6 +135,7 @@ def write_checkpoint(
 def read_checkpoint(path: Path) -> Checkpoint | str:
     """The checkpoint in `path` if every byte is as it was written; otherwise what is wrong, in words."""
     try:
+        check_file(path / "state.json", "state.json")
         content = json.loads((path / "state.json").read_bytes())
         if content.pop("sha256") != _sha256_of(content):
             return "state.json does not match its checksum"
@@ -149,6 +151,8 @@ def read_checkpoint(path: Path) -> Checkpoint | str:
                 return f"{name} does not match its checksum"
         tensors = load_tensors(path / "state.safetensors")
         return Checkpoint(content["step"], path, tensors, content["state"], content["logs"])
+    except UserError as error:
+        return f"state.json {error.hint}"
     except FileNotFoundError as error:
         return f"{Path(str(error.filename)).name} is missing"
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from understudy.errors import UserError
+from understudy.errors import UserError, check_file
 
 TMP = ".tmp-"  # safetensors names its own temporary files .tmpXXXXXX
 
@@ -125,6 +125,7 @@ def _readable(value: Any, ascii_only: bool, margin: str = "") -> str:
 
 def read_json(path: Path, field: str = "run") -> dict[str, Any]:
     """The JSON object in `path`. UserError when it is missing, unreadable, or not an object."""
+    check_file(path, field)
     try:
         value = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -283,9 +284,10 @@ def _put_back(target: Path, old: Path) -> None:
 
 
 def refuse_links(folder: Path, inside: tuple[str, ...] = (), field: str = "out") -> None:
-    """UserError: an entry of `folder`, or of its folders `inside`, is a symbolic link.
+    """UserError: an entry of `folder`, or of its folders `inside`, is a symbolic link, a pipe or a device.
 
-    A run appends to, cuts and deletes what has its names; through a link that would be another person's file.
+    A run appends to, cuts and deletes what has its names; through a link that would be another person's file, and a
+    pipe is waited for.
     """
     for place in (folder, *(folder / name for name in inside)):
         if not place.is_dir():
@@ -296,4 +298,7 @@ def refuse_links(folder: Path, inside: tuple[str, ...] = (), field: str = "out")
                     f"holds the symbolic link {entry.relative_to(folder)}, through which a run would write elsewhere: "
                     "put what it points to in its place, or choose another folder"
                 )
+                raise UserError(field, folder, hint)
+            if not entry.is_file() and not entry.is_dir():
+                hint = f"holds {entry.relative_to(folder)}, which is a pipe or a device: remove it"
                 raise UserError(field, folder, hint)

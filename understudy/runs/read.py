@@ -12,11 +12,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from understudy.errors import UserError
+from understudy.errors import MEBIBYTE, UserError, check_file
 from understudy.runs.files import plain, read_json
 from understudy.runs.lock import Lock
 
 LOCK = ".lock"
+LARGEST_LOG = 2048 * MEBIBYTE
 _STEP = re.compile(r"step-(\d+)")
 
 
@@ -201,6 +202,7 @@ def read_lines(path: Path, notes: list[str] | None = None) -> list[dict[str, Any
 
     Raises UserError with the line number at a damaged line; with `notes`, skips it and says so there.
     """
+    check_file(path, "run", LARGEST_LOG)
     try:
         *lines, last = path.read_bytes().split(b"\n")
     except OSError as error:

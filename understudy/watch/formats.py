@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import ast
 import json
-import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from understudy.errors import UserError
+from understudy.errors import MEBIBYTE, UserError, check_file
 from understudy.watch.log import Log, Row
-from understudy.watch.names import number, translated
+from understudy.watch.names import LAST_STEP, number, translated, whole
 from understudy.watch.ours import is_ours, read_run
 
 KNOWN = (
     "trainer_state.json (transformers, TRL), logging.jsonl (ms-swift), a console log or file logger of verl, "
     "metrics.jsonl of tinker-cookbook, prime-rl or understudy, or a folder with one of them"
 )
-_VERL = re.compile(r"\bstep:(\d+) - (.*)")
+LARGEST_LOG = 2048 * MEBIBYTE
+LARGEST_LINE = 2**24  # characters
+_VERL = re.compile(r"\bstep:(\d{1,15}) - (.*)")
 _VERL_ITEM = re.compile(r"(\S+?):(?:np\.\w+\()?(-?(?:[\d.]+(?:e[-+]?\d+)?|inf|nan))\)?$", re.IGNORECASE)
 _PLAIN = re.compile(r"\{'[\w/]+': .*\}")  # how transformers prints its logs where there is no progress bar
 
@@ -60,12 +61,13 @@ def _checkpoint(path: Path) -> int:
 
 
 def _read_file(path: Path) -> Log:
+    check_file(path, "log", LARGEST_LOG)
     if path.suffix == ".json":
         return _trainer_state(path)
     tool, records = "", []
     try:
         with path.open(encoding="utf-8", errors="replace") as lines:
-            for line in lines:
+            for line in iter(lambda: lines.readline(LARGEST_LINE), ""):
                 found = _parse(line)
                 if found is not None and (not tool or found[0] in ("", tool)):
                     tool = tool or found[0]
@@ -143,17 +145,17 @@ def _sniff(record: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
 def _log(tool: str, path: Path, records: Iterable[Mapping[str, Any]], config: Mapping[str, Any]) -> Log:
     """Records -> rows: those of one step are one row, where the later value counts."""
     rows: dict[int, dict[str, float]] = {}
-    planned = int((number(config.get("updates")) or (0,))[0])
+    planned = whole(config.get("updates"))
     step = 0
     for record in records:
-        planned = int((number(record.get("updates")) or (planned,))[0]) or planned
+        planned = whole(record.get("updates")) or planned
         if tool == "trl" and "train_runtime" in record:
             continue  # the summary, whose train_loss is a mean over the whole run
         at = number(record.get("step"))
         counted = tool == "trl" and not any(str(name).startswith("eval_") for name in record)
-        step = int(at[0]) if at and math.isfinite(at[0]) else step + counted
+        step = int(at[0]) if at and abs(at[0]) < LAST_STEP else step + counted
         share = number(record.get("progress/done_frac"))
-        if share and 0 < share[0] <= 1:
+        if share and 1e-9 < share[0] <= 1:
             planned = round((step + 1) / share[0])
         values = translated(tool, record)
         if values:
@@ -170,18 +172,18 @@ def _log(tool: str, path: Path, records: Iterable[Mapping[str, Any]], config: Ma
         for values in rows.values():  # a distillation without a reward: some programs log 0
             values.pop("reward", None)
     ordered = tuple(Row(step, values) for step, values in sorted(rows.items()))
-    limit, prompts = number(config.get("max_tokens")), number(config.get("groups_per_batch"))
     return Log(
-        tool, str(path), ordered, updates=max(planned, 0), limit=int(limit[0]) if limit else 0,
-        prompts=int(prompts[0]) if prompts else 0, samples=samples,
+        tool, str(path), ordered, updates=planned, limit=whole(config.get("max_tokens")),
+        prompts=whole(config.get("groups_per_batch")), samples=samples,
     )  # fmt: skip
 
 
 def _config(folder: Path) -> dict[str, Any]:
     """tinker-cookbook's config.json beside its metrics: the numbers in it, by name, however deep."""
     try:
+        check_file(folder / "config.json", "log")
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError, RecursionError, UserError):
         return {}
     return {name: value for name, value in _leaves(config) if name in ("max_tokens", "groups_per_batch")}
 

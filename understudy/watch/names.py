@@ -171,5 +171,14 @@ def number(value: Any) -> tuple[float] | None:
         return None
     try:
         return (float(value),) if isinstance(value, (int, float, str)) else None
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
+
+
+LAST_STEP = 10**15
+
+
+def whole(value: Any) -> int:
+    """A positive number without its fraction; 0 for anything else, and for what counts nothing (above LAST_STEP)."""
+    found = number(value)
+    return int(found[0]) if found and 0 < found[0] < LAST_STEP else 0

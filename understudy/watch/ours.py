@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from understudy.errors import UserError
 from understudy.runs.read import is_route, is_run, phases_of, read_lines, read_or_note
 from understudy.watch.log import Log, Row
-from understudy.watch.names import number, translated
+from understudy.watch.names import LAST_STEP, number, translated, whole
 
 OWN = ("student", "mixture_batch")
 """Actors whose completions are the student's own in full."""
@@ -43,7 +42,7 @@ def _read(path: Path, name: str) -> Log:
     samples = False
     for record in records:
         at = number(record.get("step"))
-        if at is None or not math.isfinite(at[0]):
+        if at is None or not abs(at[0]) < LAST_STEP:
             continue
         row = rows.setdefault(int(at[0]), {})
         if record.get("kind") == "train":
@@ -62,8 +61,8 @@ def _read(path: Path, name: str) -> Log:
         raise UserError("log", name, "has no update yet: its metrics.jsonl is empty")
     return Log(
         "understudy", name, tuple(Row(step, values) for step, values in sorted(rows.items()) if values),
-        updates=_whole(config, "updates"), prompts=_whole(config, "prompts_per_update"),
-        limit=_whole(config, "max_new_tokens"), samples=samples, done=status.get("state") == "done",
+        updates=whole(config.get("updates")), prompts=whole(config.get("prompts_per_update")),
+        limit=whole(config.get("max_new_tokens")), samples=samples, done=status.get("state") == "done",
         notes=tuple(notes), facts=facts,
     )  # fmt: skip
 
@@ -92,8 +91,3 @@ def _evaluation(record: Mapping[str, Any]) -> dict[str, float]:
     if kl and length and length[0] > 0:
         out["kl_expert"] = kl[0] / length[0]
     return out
-
-
-def _whole(config: Mapping[str, Any], name: str) -> int:
-    value = number(config.get(name))
-    return int(value[0]) if value and math.isfinite(value[0]) and value[0] > 0 else 0

@@ -89,7 +89,7 @@ class Row:
             }
             pairs = {name: tuple(values[name]) for name in ("weights", "lengths")}
             looks = {name: Look(**values[name]) for name in ("start", "expert")}
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
             name = data.get("scenario", "") if isinstance(data, Mapping) else ""
             raise UserError("rows", name, f"lacks or misuses {error}: written by another version?") from None
         return cls(**{**values, **pairs, **looks, "branches": branches})

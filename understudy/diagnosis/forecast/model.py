@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from understudy.diagnosis.forecast.features import Features
-from understudy.errors import UserError
+from understudy.errors import UserError, check_file
 
 Floats = NDArray[np.float64]
 
@@ -259,11 +259,12 @@ def find(name: str) -> VerdictModel:
     if name in names():
         return load(name)
     path = Path(name)
+    check_file(path, "model")
     try:
         return VerdictModel.from_dict(json.loads(path.read_text(encoding="utf-8")))
     except OSError:
         raise UserError("model", name, f"neither a file nor one of {', '.join(names())}") from None
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         raise UserError("model", name, "is not JSON: give a file that `understudy calibrate fit` wrote") from None
 
 

@@ -19,10 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from understudy.errors import UserError
+from understudy.errors import UserError, check_file
 from understudy.runs.files import describe_os_error, dumps, read_json, write_json
 
 FORMAT = 1
+LARGEST_LINE = 1 << 28  # bytes
 _TYPES = {"f4": np.dtype("<f4"), "i4": np.dtype("<i4")}
 
 
@@ -74,9 +75,10 @@ class ScoreCache:
         return bytes.fromhex(name) in self._where
 
     def _index(self, path: Path) -> None:
+        check_file(path, "score_cache", 1 << 50)
         with open(path, "rb") as file:
             at = 0
-            for line in file:
+            for line in iter(lambda: file.readline(LARGEST_LINE), b""):
                 entry = _read(line)
                 if entry is not None:
                     self._where[bytes.fromhex(entry[0])] = (path, at, len(line))
@@ -170,6 +172,7 @@ def _read(line: bytes) -> tuple[str, dict[str, np.ndarray]] | None:
         arrays = {}
         for label, (kind, shape, data) in entry["arrays"].items():
             arrays[label] = np.frombuffer(base64.b64decode(data, validate=True), _TYPES[kind]).reshape(shape)
+        bytes.fromhex(entry["key"])
         return entry["key"], arrays
     except (ValueError, KeyError, TypeError, AttributeError, binascii.Error, RecursionError):
         return None

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from understudy.errors import UserError
+from understudy.errors import UserError, check_file
 from understudy.report.text import label, mapping, number, visible
 
 FILE = "auto.json"
@@ -206,6 +206,7 @@ def is_auto(path: Path) -> bool:
 def load(folder: Path) -> Auto:
     """UserError when auto.json is missing, is no JSON object or is newer than this version."""
     folder = Path(folder)
+    check_file(folder / FILE, FILE)
     try:
         raw = json.loads((folder / FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from understudy.errors import UserError
+from understudy.errors import UserError, check_file
 from understudy.report.comparison.diagnoses import OfExpert, read
 from understudy.report.comparison.runs import Outcome, Run, load_run, outcomes
 from understudy.report.text import label, mapping, number, plain_value
@@ -76,6 +76,7 @@ def load(paths: Sequence[Path]) -> Comparison:
 
 
 def _load_comparison(root: Path) -> Comparison:
+    check_file(root / "compare.json", "compare.json")
     try:
         raw = json.loads((root / "compare.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from understudy.errors import UserError
+from understudy.errors import UserError, check_file
 from understudy.tasks.countdown.config import MAX_NUMBERS, CountdownConfig
 from understudy.tasks.countdown.expressions import spell
 from understudy.tasks.generated import is_held_out
@@ -129,6 +129,7 @@ def read_rows(config: CountdownConfig) -> list[Problem]:
     are left out (their solution needs parentheses elsewhere).
     """
     path = Path(config.data)
+    check_file(path, "task.data")
     try:
         with path.open(encoding="utf-8") as file:
             rows = {_read_row(line, i, path): None for i, line in enumerate(file, 1) if line.strip()}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 
-from understudy.errors import UserError
+from understudy.errors import MEBIBYTE, UserError, check_file
 from understudy.specs import check, option, require, unknown
 
 
@@ -57,11 +57,12 @@ class RewardConfig:
         path = Path(file).expanduser()
         if path.suffix != ".py":
             raise UserError("reward", self.reward, "must be FILE.py:function: the file is no .py file")
+        check_file(path, "reward", 16 * MEBIBYTE)
         try:
             tree = ast.parse(path.read_bytes(), str(path))
         except OSError as error:
             raise UserError("reward", self.reward, f"cannot be read ({error.strerror or error})") from None
-        except (SyntaxError, ValueError) as error:
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
             raise UserError("reward", self.reward, f"is no Python ({getattr(error, 'msg', error)}{line})") from None
         functions = [n.name for n in tree.body if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from understudy.errors import UserError
+from understudy.errors import MEBIBYTE, UserError, check_file
 from understudy.specs import check, option, require
 from understudy.tasks.text.answers import EXTRACTS
 from understudy.tasks.text.catalog import DATASETS
@@ -62,8 +62,10 @@ class Wording:
             return ""
         if not value.startswith("@"):
             return str(value)
+        file = Path(value[1:]).expanduser()
+        check_file(file, f"task.{field}", MEBIBYTE)
         try:
-            return Path(value[1:]).expanduser().read_text(encoding="utf-8").removesuffix("\n")
+            return file.read_text(encoding="utf-8").removesuffix("\n")
         except (OSError, ValueError) as error:
             raise UserError(f"task.{field}", value, f"cannot be read ({error})") from None
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from understudy.errors import UserError
+from understudy.errors import UserError, check_file
 from understudy.theory.families.instance import Bandit
 from understudy.theory.families.trap import Trap
 from understudy.theory.scalars import Array
@@ -27,6 +27,7 @@ CELLS = 20_000  # contexts x actions
 def load(path: str | Path) -> Bandit:
     """Read and check an instance file. UserError names field, value and remedy for anything wrong."""
     path = Path(path)
+    check_file(path, "instance")
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -35,8 +36,9 @@ def load(path: str | Path) -> Bandit:
         raise UserError("instance", path, "is not UTF-8 text: give a JSON file") from None
     try:
         data = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        where = f"line {error.lineno}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else "nesting"
+    except (ValueError, RecursionError) as error:
+        known = isinstance(error, json.JSONDecodeError)
+        where = f"line {error.lineno}, column {error.colno}" if known else "too deep, or a number without end"
         raise UserError("instance", path, f"is not JSON ({where})") from None
     return parse(data, path.stem)
 
