@@ -122,7 +122,7 @@ def test_links_are_not_followed(name: str, begun: bool, tmp_path: Path) -> None:
 
 
 @pytest.mark.fault("pipes and devices")
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(200)
 @pytest.mark.parametrize("name", [n for n in LINKS if "." in n])
 def test_pipes_are_not_waited_for(name: str, tmp_path: Path) -> None:
     run = tmp_path / "run"

@@ -227,7 +227,7 @@ PIPES: dict[str, tuple[Words, str]] = {
 
 
 @pytest.mark.fault("pipes and devices")
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(200)
 @pytest.mark.parametrize("kind", ["pipe", "device"])
 @pytest.mark.parametrize("name", PIPES)
 def test_what_is_no_file(
@@ -247,7 +247,7 @@ def test_what_is_no_file(
 
 
 @pytest.mark.fault("models that are bombs")
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(200)
 @pytest.mark.parametrize(
     ("file", "text", "words"),
     [

@@ -37,8 +37,9 @@ def load(path: str | Path) -> Bandit:
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
-        known = isinstance(error, json.JSONDecodeError)
-        where = f"line {error.lineno}, column {error.colno}" if known else "too deep, or a number without end"
+        where = "too deep, or a number without end"
+        if isinstance(error, json.JSONDecodeError):
+            where = f"line {error.lineno}, column {error.colno}"
         raise UserError("instance", path, f"is not JSON ({where})") from None
     return parse(data, path.stem)
 
