@@ -148,10 +148,12 @@ def test_models_from_scratch(
     assert contents(tmp_path) == {}
 
 
-LAUGHS = "a: &a [x, x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}]\n" for a, b in zip("abcdefghijklmn", "bcdefghijklmno"))
+LAUGHS = "a: &a [x, x]\n" + "".join(
+    f"{b}: &{b} [*{a}, *{a}]\n" for a, b in zip("abcdefghijklmnopqrstuvwx", "bcdefghijklmnopqrstuvwxy")
+)
 CONFIGURATIONS: dict[str, tuple[str, str, str, str]] = {
-    "a billion laughs": ("c.yaml", LAUGHS + "lr: *o\n", "config", "has an alias"),
-    "itself": ("c.yaml", "lr: &a [*a]\n", "config", "has an alias"),
+    "a billion laughs": ("c.yaml", LAUGHS + "lr: *y\n", "config", "stands for more values"),
+    "itself": ("c.yaml", "lr: &a [*a]\n", "config.lr", "finite number"),
     "digits in base 60": ("c.yaml", f"seed: {':'.join('1' * 20_000)}\n", "config", "has a line of more"),
     "a fraction in base 60": ("c.yaml", f"lr: {':'.join('1' * 500)}:1.5\n", "config", "cannot be read"),
     "a hexadecimal number": ("c.yaml", f"seed: 0x{'f' * 9000}\n", "config.seed", "at most 30 digits"),

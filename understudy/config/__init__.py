@@ -365,15 +365,23 @@ def _yaml(text: str, path: Path) -> Any:
     """The value. UserError: it repeats parts of itself (a few lines can stand for a billion), or has endless lines."""
     if max(map(len, text.splitlines()), default=0) > LONGEST_LINE:
         raise UserError("config", path, f"has a line of more than {LONGEST_LINE:,} characters")
-    return yaml.load(text, _Loader)
+    value = yaml.safe_load(text)
+    if _size(value, {}) > LARGEST_FILE:
+        raise UserError(
+            "config", path, "stands for more values than any configuration has: its aliases repeat each other"
+        )
+    return value
 
 
-class _Loader(yaml.SafeLoader):
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            hint = "has an alias (*name), which stands for another part: write the value itself"
-            raise UserError("config", "YAML", hint)
-        return super().compose_node(parent, index)
+def _size(value: Any, known: dict[int, int]) -> int:
+    """Values of it as a tree, where each alias is a copy; a part of itself counts once."""
+    if not isinstance(value, (list, dict)):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = 1
+        parts = value if isinstance(value, list) else value.values()
+        known[id(value)] = 1 + sum(_size(part, known) for part in parts)
+    return known[id(value)]
 
 
 def read_fields(path: str | Path) -> dict[str, Any]:

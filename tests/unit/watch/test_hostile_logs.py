@@ -41,7 +41,7 @@ def test_state_of_a_trainer(tmp_path: Path) -> None:
     (tmp_path / "trainer_state.json").write_text(text.replace('"1e999"', "1e999"))
     (verdict,) = watch(tmp_path)
     assert verdict.log.updates == 0
-    assert [row.step for row in verdict.log.rows] == [1, 2]
+    assert [row.step for row in verdict.log.rows] == [1, 3]
 
 
 def test_numbers() -> None:
