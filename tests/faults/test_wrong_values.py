@@ -152,7 +152,7 @@ LAUGHS = "a: &a [x, x]\n" + "".join(
     f"{b}: &{b} [*{a}, *{a}]\n" for a, b in zip("abcdefghijklmnopqrstuvwx", "bcdefghijklmnopqrstuvwxy")
 )
 CONFIGURATIONS: dict[str, tuple[str, str, str, str]] = {
-    "a billion laughs": ("c.yaml", LAUGHS + "lr: *y\n", "config", "stands for more values"),
+    "a billion laughs": ("c.yaml", LAUGHS + "lr: *y\n", "config", "stands for too many values"),
     "itself": ("c.yaml", "lr: &a [*a]\n", "config.lr", "finite number"),
     "digits in base 60": ("c.yaml", f"seed: {':'.join('1' * 20_000)}\n", "config", "has a line of more"),
     "a fraction in base 60": ("c.yaml", f"lr: {':'.join('1' * 500)}:1.5\n", "config", "cannot be read"),
