@@ -25,9 +25,7 @@ def _yaml(text: str, path: Path) -> Any:
         raise UserError("config", path, f"has a line of more than {LONGEST_LINE:,} characters")
     value = yaml.safe_load(text)
     if _size(value, {}) > LARGEST_FILE:
-        raise UserError(
-            "config", path, "stands for more values than any configuration has: its aliases repeat each other"
-        )
+        raise UserError("config", path, "stands for too many values: its aliases repeat each other")
     return value
 
 

@@ -202,12 +202,14 @@ def read_lines(path: Path, notes: list[str] | None = None) -> list[dict[str, Any
 
     Raises UserError with the line number at a damaged line; with `notes`, skips it and says so there.
     """
-    check_file(path, "run", LARGEST_LOG)
     try:
+        check_file(path, "run", LARGEST_LOG)
         *lines, last = path.read_bytes().split(b"\n")
-    except OSError as error:
+    except (OSError, UserError) as error:
         if notes is None and not isinstance(error, FileNotFoundError):
             raise
+        if notes is not None and isinstance(error, UserError):
+            notes.append(f"{path.name} {error.hint}")
         return []
     records = []
     for number, line in enumerate(lines if notes is None else [*lines, last], start=1):
