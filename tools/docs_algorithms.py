@@ -30,7 +30,7 @@ QUESTIONS = {
 }
 KNOBS = (
     "extrapolation", "beta", "gamma", "clip", "importance_cap", "advantage_norm", "expert_coef", "expert_anneal",
-    "advantage_coef", "sft_alpha", "student_share", "expert_share", "round_updates", "top_k", "top_k_of", "reduction",
+    "advantage_coef", "sft_alpha", "student_share", "expert_share", "round_updates", "top_k", "top_k_of", "token_match", "reduction",
     "samples_per_prompt", "updates_per_rollout", "prompt_pool", "temperature", "top_p",
 )  # fmt: skip
 """Fields beside the cells that change what a method computes."""
@@ -126,6 +126,9 @@ completions of a small vocabulary in float64, through the losses that training u
 - sft is word_kd, and both are the gradient of KL(expert || student) over whole completions.
 - base_opd without its cap is opd_full, from distributions or, with the token ratio, from the base's tokens; without
   the ratio it is not.
+- With an expert of another family, opd at gamma 1 is the gradient of KL(student || expert) over whole completions; the
+  expert's probability is that of its usual tokenization of the text ([experts.md](experts.md),
+  `tests/identities/test_foreign_experts.py`).
 - Group advantages that are not divided by a deviation, in groups of G: 1 - 1/G of the gradient of accuracy.
 - opd_reward at gamma 0 and opd_full_reward are both expert_coef times opd_full plus advantage_coef times grpo (without
   its deviation); with advantage_coef 0 they are opd and opd_full, with expert_coef 0 grpo.

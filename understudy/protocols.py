@@ -8,17 +8,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from understudy.errors import UserError
-from understudy.types import Prompt, Rollout, Signal
+from understudy.types import MATCHED, Prompt, Rollout, Signal
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from understudy.specs import Spec
 
-CAPABILITIES = frozenset({"sample", "score", "top_k", "distribution"})
+CAPABILITIES = frozenset({"sample", "score", "top_k", "distribution", MATCHED})
 """`top_k`: the log-probs of its most likely tokens at every position. `distribution` means the whole vocabulary, and
-implies it: a server's top-k is not a distribution."""
-
+implies it: a server's top-k is not a distribution. `matched`: of an expert of another family, distributions as far as
+its vocabulary and the student's can be compared."""
 Arrived = Callable[[int, "dict[str, Tensor]"], None]
 """arrived(index of the rollout, its entry): called for each one as soon as it is known."""
 
@@ -41,7 +41,7 @@ class Stepper(ABC):
         """Go on with these of the live rows only: increasing numbers (B_kept,)."""
 
 
-class TableSignal:
+class TableSignal(Signal):
     """types.Signal from (N, V) log-probs."""
 
     def __init__(self, logp_NV: Tensor) -> None:
@@ -52,6 +52,9 @@ class TableSignal:
 
     def at(self, ids_nK: Tensor, at: slice) -> Tensor:
         return self.logp_NV[at].gather(-1, ids_nK.to(self.logp_NV.device))
+
+    def taken(self, rows_M: Tensor) -> TableSignal:
+        return TableSignal(self.logp_NV[rows_M.to(self.logp_NV.device)])
 
     def top_k(self, k: int, at: slice) -> tuple[Tensor, Tensor]:
         best = self.logp_NV[at].topk(min(k, self.logp_NV.shape[-1] - 1), -1)
@@ -106,6 +109,10 @@ class Expert:
     """Whether it reads other prompts than the student's: then only its methods, not its `policy`, answer them."""
     held_out: bool = True
     """Whether it can answer held-out prompts; False = it is not evaluated there."""
+    about: str = ""
+    """One line on how it is used, for the user; "" where that needs no word."""
+    reads_its_own: bool = False
+    """Whether it reads prompts in its own rendering (tokenizer and chat template), not the student's."""
     noise: float | None = None
     """Largest mean difference, in nats per token, between two scores of the same tokens; None = not compared."""
 
@@ -143,6 +150,17 @@ class Expert:
     def score(self, rollouts: Sequence[Rollout]) -> list[Tensor]:
         """Per rollout (T,) float32: log expert(y_t | x, y_<t), in nats."""
         self.refuse("score")
+
+    def spans(self, rollouts: Sequence[Rollout]) -> list[Tensor] | None:
+        """Per rollout (T,): number of the span of text that each token belongs to, in order; -1 = it has no score.
+
+        None: every token is scored by itself. Else `score` gives a span's log-prob at its last token, and 0 before.
+        """
+        return None
+
+    def alignment(self, rollouts: Sequence[Rollout]) -> dict[str, float] | None:
+        """Of an expert with another tokenizer: shares of these that are one token on both sides, or lost."""
+        return None
 
     def distribution(self, rollouts: Sequence[Rollout]) -> list[Tensor]:
         """Per rollout (T, V) float32 log-probs, in nats."""

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+MATCHED = "matched"
+"""A capability of experts, see protocols.CAPABILITIES."""
+
+
 @dataclass(frozen=True)
 class Prompt:
     """One problem. `key` is unique and stable (every random draw about this prompt derives from it)."""
@@ -81,6 +85,20 @@ class Signal(Protocol):
 
     def top_k(self, k: int, at: slice) -> tuple[Tensor, Tensor]:
         """(ids, log-probs) of the expert's k most likely tokens, (n, k) each."""
+
+    def taken(self, rows_M: Tensor) -> Signal:
+        """Of these of the N tokens only, in this order."""
+
+    def beside(self, student_nV: Tensor, at: slice, top_k: int, top_k_of: str) -> Tensor | None:
+        """(n, V) log-probs to compare with the student's, coarsened to its or the expert's top k where top_k is given.
+
+        None: to be coarsened by the kernel. An expert of another family answers by what both vocabularies share.
+        """
+        return None if top_k else self.table(at).to(student_nV)
+
+    def ranked(self, student_nV: Tensor, at: slice) -> Tensor:
+        """(n, at least V) log-probs in falling order, whatever the tokens are."""
+        return self.table(at).to(student_nV).sort(-1, descending=True).values
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,7 @@ CRAFTED: list[dict[str, Any]] = [
     {"method": "gkd", "beta": 1.0},
     {"method": "gkd", "beta": 0.0},
     {"method": "sft", "top_k": 4},
+    {"method": "opd_full", "top_k": 4, "divergence": "uld"},
     {"method": "opd", "temperature": 0.7},
     {"method": "opd", "top_p": 0.9},
     {"method": "gkd", "sft_alpha": 0.25},

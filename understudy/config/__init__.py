@@ -196,6 +196,8 @@ class ExpertSpec:
     """Picks the prompts on which a server is checked."""
     student: str = ""
     """Name of the student, for the expert `self`."""
+    token_match: str = "first"
+    """How the tokens of an expert of another family are compared (Cells.token_match)."""
 
 
 @dataclass(frozen=True)
@@ -207,7 +209,7 @@ class TrainConfig(Execution, Guarding, Evaluation, Optimization, Sampling, Cells
         """The part of the configuration that names the expert."""
         return ExpertSpec(
             self.expert, self.score_cache, self.temperature, self.top_p, self.expert_device or self.device, self.dtype,
-            self.trust_remote_code, self.task, self.seed, self.student,
+            self.trust_remote_code, self.task, self.seed, self.student, self.token_match,
         )  # fmt: skip
 
 

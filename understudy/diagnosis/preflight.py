@@ -16,10 +16,13 @@ from understudy.policy import check_same_language, tokenizer_sha
 from understudy.policy.templates import first_difference, lost_note, turn_end
 from understudy.policy.tokens import encoded, rendered
 from understudy.randomness import seed_from
-from understudy.types import Prompt
+from understudy.types import Prompt, Rollout
 
 NOISE = 0.05
 """Nats per token by which two scores of one text may differ (half precision gives about 0.01)."""
+NOISE_CHECK = "the expert scores the same text alike twice"
+MOST_LOST = 0.5
+"""Share of the student's tokens that an expert with another tokenizer may have no score for."""
 FEW = 16  # prompts that a check looks at
 TEMPLATE_GAIN = 0.25
 """Accuracy by which the expert may do better behind its own chat template than on the student's prompts."""
@@ -50,7 +53,13 @@ def _all(setting: Setting, name: str) -> Iterator[Check]:
     yield _try("context length", f"{setting.room} tokens of completion fit", lambda: _room(setting, prompts))
     if not same.passed:
         return  # scores of foreign tokens would only confuse
-    yield _noise(setting, prompts)
+    if "score" in setting.expert.capabilities:
+        rollouts = sample_student(setting, setting.student, prompts, 1)
+        yield _noise(setting, rollouts)
+        if (found := setting.expert.alignment(rollouts)) is not None:
+            yield _alignment(found)
+    else:
+        yield Check(NOISE_CHECK, True, "it gives no scores: only its samples can be used")
     if setting.reward:
         yield _try("verifier accepts its own gold answers", "8 prompts per split", setting.task.check)
         yield _own_template(setting, prompts)
@@ -92,6 +101,8 @@ def _compared(setting: Setting, prompts: list[Prompt]) -> Check:
         return Check(
             name, True, f"{same if of_student or of_expert else 'neither has one'}; prompts go in as plain text"
         )
+    if expert.reads_its_own:
+        return Check(name, True, "student and expert read each its own rendering")
     if expert.policy is None:
         return Check(name, True, "prompts go in by the student's; the expert is no model with one of its own")
     if not of_expert:
@@ -130,12 +141,20 @@ def _turn_end(setting: Setting, prompts: list[Prompt]) -> Check:
     return Check(name, False, shown, hint)
 
 
-def _noise(setting: Setting, prompts: list[Prompt]) -> Check:
+def _alignment(found: dict[str, float]) -> Check:
+    """How much of the student's own completions an expert with another tokenizer scores."""
+    tokens, size, lost = (100 * found[name] for name in ("tokens_one_to_one", "bytes_one_to_one", "tokens_lost"))
+    shown = (
+        f"{tokens:.0f}% of the student's tokens ({size:.0f}% of the bytes) are one token of both, {lost:.0f}% are lost"
+    )
+    good = found["tokens_lost"] <= MOST_LOST
+    hint = "the expert has no score for the rest: imitate it offline, or choose an expert that can write such text"
+    return Check("tokens of student and expert", good, shown, "" if good else hint)
+
+
+def _noise(setting: Setting, rollouts: list[Rollout]) -> Check:
     """One text scored twice, in a batch and alone: padding, caching and kernels must make no difference."""
-    name = "the expert scores the same text alike twice"
-    if "score" not in setting.expert.capabilities:
-        return Check(name, True, "it gives no scores: only its samples can be used")
-    rollouts = sample_student(setting, setting.student, prompts, 1)
+    name = NOISE_CHECK
     batch = setting.expert.score(rollouts)
     alone = [setting.expert.score([r])[0] for r in rollouts]
     gaps = [float((a.double() - b.double()).abs().mean()) for a, b in zip(batch, alone)]

@@ -147,8 +147,9 @@ def _notes(
 
 
 def _apart(student: Reader, expert: Reader, prompt: Prompt) -> Iterator[str]:
-    if tokenizer_sha(student.tokenizer) != tokenizer_sha(expert.tokenizer):
-        yield "student and expert have other tokenizers: the expert can be imitated offline, its scores mean nothing"
+    foreign = tokenizer_sha(student.tokenizer) != tokenizer_sha(expert.tokenizer)
+    if foreign:
+        yield "student and expert have other tokenizers: the expert reads completions as text, behind its own rendering"
     elif student.end_ids != expert.end_ids:
         yield f"end tokens differ: student {list(student.end_ids)}, expert {list(expert.end_ids)}"
     own = _encoded(expert, prompt)
@@ -156,4 +157,5 @@ def _apart(student: Reader, expert: Reader, prompt: Prompt) -> Iterator[str]:
     if isinstance(own, str):
         yield f"the expert's own rendering {own}"
     elif parts:
-        yield f"renderings part: the student's {parts[0]!r}, the expert's {parts[1]!r}; both read the student's"
+        who = "each reads its own" if foreign else "both read the student's"
+        yield f"renderings part: the student's {parts[0]!r}, the expert's {parts[1]!r}; {who}"

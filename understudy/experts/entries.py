@@ -114,7 +114,7 @@ class Streamed(Kept):
         self._stopped = True
 
 
-class TopSignal:
+class TopSignal(Signal):
     """types.Signal from the k most likely tokens of each position: (N, k) ids and log-probs.
 
     rest_N: log-prob of each other token, where they all have the same; None = unknown: then it has no table.
@@ -122,6 +122,10 @@ class TopSignal:
 
     def __init__(self, ids_NK: Tensor, logp_NK: Tensor, vocabulary: int, rest_N: Tensor | None = None) -> None:
         self.ids_NK, self.logp_NK, self.vocabulary, self.rest_N = ids_NK.long(), logp_NK, vocabulary, rest_N
+
+    def taken(self, rows_M: Tensor) -> TopSignal:
+        rest_N = None if self.rest_N is None else self.rest_N[rows_M]
+        return TopSignal(self.ids_NK[rows_M], self.logp_NK[rows_M], self.vocabulary, rest_N)
 
     def table(self, at: slice) -> Tensor:
         if self.rest_N is None:

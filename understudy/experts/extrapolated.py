@@ -38,6 +38,9 @@ class Extrapolated(Expert):
         pairs = zip(self.expert.score(rollouts), self.base.score(rollouts))
         return [b + self.factor * (e.to(b) - b) for e, b in pairs]
 
+    def spans(self, rollouts: Sequence[Rollout]) -> list[Tensor] | None:
+        return self.expert.spans(rollouts)
+
     def distribution(self, rollouts: Sequence[Rollout]) -> list[Tensor]:
         pairs = zip(self.expert.distribution(rollouts), self.base.distribution(rollouts))
         return [extrapolated(e.to(b.device), b, self.factor) for e, b in pairs]
@@ -50,11 +53,14 @@ class Extrapolated(Expert):
         return False
 
 
-class ExtrapolatedSignal:
+class ExtrapolatedSignal(Signal):
     """types.Signal from those of expert and base."""
 
     def __init__(self, expert: Signal, base: Signal, factor: float) -> None:
         self.expert, self.base, self.factor = expert, base, factor
+
+    def taken(self, rows_M: Tensor) -> ExtrapolatedSignal:
+        return ExtrapolatedSignal(self.expert.taken(rows_M), self.base.taken(rows_M), self.factor)
 
     def table(self, at: slice) -> Tensor:
         base_nV = self.base.table(at)

@@ -7,10 +7,11 @@ from typing import Any
 
 from understudy.config import ExpertSpec
 from understudy.errors import UserError
+from understudy.experts.foreign.expert import ForeignExpert
 from understudy.experts.local import LocalExpert
 from understudy.experts.privileged import SelfExpert, parse_self
 from understudy.experts.server.check import connect
-from understudy.policy import load_policy, names
+from understudy.policy import load_policy, names, tokenizer_sha
 from understudy.protocols import Expert, Task
 from understudy.servers.urls import names_server
 from understudy.specs import names_self, parse_spec
@@ -39,7 +40,10 @@ def load_directly(spec: ExpertSpec, task: Task, student: Any) -> Expert:
                 raise UserError(name, value, "a programmatic expert samples from what it scores: use 1")
         return task.expert(parse_spec(spec.expert, "expert"), student.tokenizer).for_student(student)
     policy = load_policy(spec.expert, "expert", None, 0, spec.device, spec.dtype, spec.trust_remote_code)
-    return LocalExpert(policy.add_stop_tokens(task.stop), spec.temperature, spec.top_p).fit(student.vocabulary)
+    expert = LocalExpert(policy.add_stop_tokens(task.stop), spec.temperature, spec.top_p)
+    if tokenizer_sha(policy.tokenizer) != tokenizer_sha(student.tokenizer):
+        return ForeignExpert(expert, policy, student, spec.token_match).preview(task, spec.seed)
+    return expert.fit(student.vocabulary)
 
 
 def _self(spec: ExpertSpec, task: Task, student: Any) -> Expert:

@@ -49,6 +49,7 @@ DIVERGENCES = {
     "kl_expert_student": "KL(expert || student): the student must cover whatever the expert may do",
     "kl_student_expert": "KL(student || expert): the student must do nothing that the expert would not",
     "jsd": "beta KL(expert || m) + (1 - beta) KL(student || m), m = beta expert + (1 - beta) student",
+    "uld": "sum over ranks of |student - expert|, both sorted: how certain the next token is, not which it is",
 }
 SIGNALS = {
     "expert": "the expert's own",
@@ -83,6 +84,7 @@ COMPUTED: dict[str, dict[str, str]] = {
     "signal": {"expert": "", "extrapolated": "experts/extrapolated.py: Extrapolated"},
 }
 """Cell -> value -> the function of the package that computes it."""
+MATCHES = ("first", "shared")
 REDUCTIONS = ("token_mean", "sequence_mean", "sequence_sum")
 
 
@@ -101,7 +103,7 @@ class Cells:
     importance: str | None = option(None, choices=IMPORTANCES)
     """Ratio that corrects for the behavior policy. none, token, prefix. Default: the row's."""
     divergence: str | None = option(None, choices=("", *DIVERGENCES))
-    """kl_expert_student, kl_student_expert or jsd, for a distribution target. Default: the row's."""
+    """kl_expert_student, kl_student_expert, jsd or uld, for a distribution target. Default: the row's."""
     signal: str | None = option(None, choices=SIGNALS)
     """Cell: whose log-probs target and weight read. expert, or extrapolated beyond it. Default: the row's."""
     extrapolation: float = option(1.25, least=0)
@@ -134,6 +136,9 @@ class Cells:
     """Coarsen both distributions to this many top tokens plus one tail bucket. 0 = the whole vocabulary."""
     top_k_of: str = option("student", choices=("student", "expert"), recipe=True)
     """Model whose top tokens are kept: student or expert."""
+    token_match: str = option("first", choices=MATCHES, recipe=True)
+    """Tokens of an expert of another family that a distribution target compares (docs/experts.md): first (one that only
+    one side has counts where the first token does that the other writes for it) or shared (all such are one bucket)."""
     reduction: str = option("token_mean", choices=REDUCTIONS, recipe=True)
     """token_mean, sequence_mean (reweights states by 1/length) or sequence_sum."""
 

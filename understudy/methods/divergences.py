@@ -82,6 +82,39 @@ def discounted_to_go(values_N: Tensor, row_N: Tensor, gamma: float) -> Tensor:
     return out[row_N, column_N]
 
 
+def spans_to_go(values_N: Tensor, row_N: Tensor, span_N: Tensor, gamma: float) -> Tensor:
+    """The values summed over spans, for every token of a span: out_t = sum over spans j of the row of
+    gamma^|j - span(t)| times their sums. (N,) row-major; span -1: no value, and out is 0 there.
+
+    Spans before this one count too: where a later token decides how another tokenizer splits the text before it, their
+    sums are no function of the past, so they are no baseline. With gamma 1 every token has the sum of its row.
+    """
+    there_N = span_N >= 0
+    width = int(span_N.max()) + 1 if len(span_N) else 0
+    keys_K, of_n = torch.unique(row_N[there_N] * width + span_N[there_N], return_inverse=True)
+    out_N = torch.zeros_like(values_N)
+    if not width:
+        return out_N
+    sums_K = values_N.new_zeros(len(keys_K)).index_add_(0, of_n, values_N[there_N])
+    out_K = sums_K
+    if gamma:
+        row_K = keys_K.div(width, rounding_mode="floor")
+        backward_K = discounted_to_go(sums_K.flip(0), (row_K.max() - row_K).flip(0), gamma).flip(0)
+        out_K = discounted_to_go(sums_K, row_K, gamma) + backward_K - sums_K
+    out_N[there_N] = out_K[of_n]
+    return out_N
+
+
+def sorted_distance(logp: Tensor, logq: Tensor) -> Tensor:
+    """sum over ranks of |p - q|, both sorted by probability: the ULD loss (arXiv 2402.12030, eq. 4).
+
+    (..., V) and (..., W) log-probs -> (...), in [0, 2]. It sees how certain two distributions are, not of what.
+    """
+    p, q = (x.exp().sort(-1, descending=True).values for x in (logp, logq))
+    n = min(p.shape[-1], q.shape[-1])
+    return (p[..., :n] - q[..., :n]).abs().sum(-1) + p[..., n:].sum(-1) + q[..., n:].sum(-1)
+
+
 def position_in_row(row_N: Tensor) -> Tensor:
     """0, 1, 2, ... within each run of equal (sorted) row numbers."""
     counts = torch.bincount(row_N)

@@ -8,6 +8,7 @@ tokens x vocabulary is kept. The same idea, for cross-entropy alone: arXiv 2411.
     KL(student || expert) d loss / d z = p (log p - log q - loss)
     KL(expert || student) d loss / d z = p - q
     JSD, m = b q + (1-b) p: d loss / d z = g - p sum(g), g = (1-b) p (log p - log m)
+    ULD                   d loss / d z = p (s - sum(p s)), s = the sign of p - q at each token's rank
     top-k with a tail     d loss / d z = scatter(g) - p sum(g), g = d loss / d log p of the k tokens
 
 A distribution target with a reward weight has the sum of its own row and of the first.
@@ -220,8 +221,11 @@ def evaluate(
     """The losses of tokens `at` and their gradient by the logits. logits and spare (None = new) are overwritten."""
     student_nV = log_of(logits_nV, spare_nV)
     expert_nV = None
-    if objective.target == "distribution" and not objective.top_k and batch.signal is not None:
-        expert_nV = batch.signal.table(at).to(student_nV)
+    if objective.target == "distribution" and batch.signal is not None:
+        if objective.divergence == "uld":
+            expert_nV = batch.signal.ranked(student_nV, at)
+        else:
+            expert_nV = batch.signal.beside(student_nV, at, objective.top_k, objective.top_k_of)
     if entropies is not None:
         entropies.add(student_nV, expert_nV, batch.watched_M, at)
     free_nV = logits_nV if logits_nV.dtype == student_nV.dtype else torch.empty_like(student_nV)
@@ -277,6 +281,13 @@ def _whole(student_nV: Tensor, expert_nV: Tensor, free_nV: Tensor, objective: Ob
         g = weighted_s.sub_(log_m).masked_fill_(cp == 0, 0).sub_(log_c).mul_(cp)
         of_student = g.sum(-1)
         return of_expert + of_student, g.sub_(cp.mul_((of_student / c).unsqueeze(-1)))
+    if kind == "uld":  # expert_nV: in falling order
+        p, order = student_nV.exp_().sort(-1, descending=True)
+        wide = expert_nV.shape[-1] - p.shape[-1]
+        gap = torch.nn.functional.pad(p, (0, wide)).sub_(expert_nV.exp_())
+        loss_n = gap.abs().sum(-1)
+        g = torch.empty_like(student_nV).scatter_(-1, order, gap[:, : p.shape[-1]].sign_())
+        return loss_n, student_nV.mul_(g.sub_(_dot(student_nV, g).unsqueeze(-1)))
     raise ValueError(f"unknown divergence {kind!r}")
 
 

@@ -59,7 +59,7 @@ def divergence(student_logp: Tensor, expert_logp: Tensor, kind: str, beta: float
     """Per-token divergence of two (N, V) log-prob tables, (N,) nats. Names give the argument order of KL.
 
     kl_expert_student = KL(expert || student), kl_student_expert = KL(student || expert),
-    jsd = divergences.jsd(expert, student, beta).
+    jsd = divergences.jsd(expert, student, beta), uld = divergences.sorted_distance(student, expert).
     """
     if kind == "kl_expert_student":
         return divergences.kl(expert_logp, student_logp)
@@ -67,6 +67,8 @@ def divergence(student_logp: Tensor, expert_logp: Tensor, kind: str, beta: float
         return divergences.kl(student_logp, expert_logp)
     if kind == "jsd":
         return divergences.jsd(expert_logp, student_logp, beta)
+    if kind == "uld":
+        return divergences.sorted_distance(student_logp, expert_logp)
     raise ValueError(f"unknown divergence {kind!r}: one of {tuple(DIVERGENCES)}")
 
 

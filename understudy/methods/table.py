@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from understudy.methods.cells import CELLS, COMPUTED, Method
+from understudy.types import MATCHED
 
 
 @dataclass(frozen=True)
@@ -281,7 +282,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         lambda c: c.target == "distribution" and not c.divergence,
         "divergence",
-        "a distribution target needs one: kl_expert_student, kl_student_expert or jsd",
+        "a distribution target needs one: kl_expert_student, kl_student_expert, jsd or uld",
     ),
     Rule(
         lambda c: c.target != "distribution" and bool(c.divergence),
@@ -292,6 +293,11 @@ RULES: tuple[Rule, ...] = (
         lambda c: c.divergence == "jsd" and not 0 < c.beta < 1,
         "beta",
         "must lie strictly between 0 and 1; the two ends are kl_expert_student and kl_student_expert",
+    ),
+    Rule(
+        lambda c: c.top_k > 0 and c.divergence == "uld",
+        "top_k",
+        "uld compares all ranks of both distributions: use --top-k 0",
     ),
     Rule(
         lambda c: c.top_k > 0 and c.target != "distribution",
@@ -341,3 +347,13 @@ def capabilities(method: Method) -> frozenset[str]:
     if method.reads_scores:
         out.add("score")
     return frozenset(out)
+
+
+def lacking(method: Method, able: frozenset[str]) -> frozenset[str]:
+    """What these cells need and an expert with the capabilities `able` cannot do."""
+    if "distribution" in able:
+        able |= {"top_k"}
+    both_write = method.behavior == "mixture_token" or method.target == "expert_token"
+    if MATCHED in able and method.signal == "expert" and not both_write:
+        able |= {"top_k", "distribution"}
+    return capabilities(method) - able

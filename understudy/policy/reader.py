@@ -16,12 +16,13 @@ from understudy.types import Prompt
 
 @dataclass(frozen=True)
 class Reader:
-    """A model without its weights. context: longest input in tokens; 0 = not known."""
+    """A model without its weights. context: longest input in tokens; 0 = not known. vocabulary: rows of its head."""
 
     name: str
     tokenizer: Any
     end_ids: tuple[int, ...]
     context: int
+    vocabulary: int = 0
 
     def encode(self, prompts: Sequence[Prompt]) -> list[Prompt]:
         """As Policy.encode."""
@@ -55,4 +56,5 @@ def load_reader(text: str, field: str, tokenizer: Any = None, trust_remote_code:
         raise UserError(field, text, f"its tokenizer cannot be loaded ({reason})") from None
     context = int(getattr(config, "max_position_embeddings", 0) or 0)
     rows = int(getattr(config.get_text_config(), "vocab_size", 0) or 0)
-    return Reader(text, tokenizer, tokens.end_ids(ends, tokenizer, text, rows, field), context)
+    ends = tokens.end_ids(ends, tokenizer, text, rows, field)
+    return Reader(text, tokenizer, ends, context, max(len(tokenizer), rows))

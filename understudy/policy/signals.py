@@ -10,12 +10,13 @@ from torch import Tensor, nn
 
 from understudy.methods.kernel import Table
 from understudy.methods.losses import log_of
+from understudy.types import Signal
 
 Head = Callable[[Tensor], Tensor]
 """(n, D) hidden states -> (n, V) logits."""
 
 
-class HiddenSignal:
+class HiddenSignal(Signal):
     """types.Signal from (N, D) hidden states and the head that makes logits of them.
 
     vocabulary: use the first so many logits only, renormalised; 0 = all.
@@ -31,6 +32,10 @@ class HiddenSignal:
     def cut(self, vocabulary: int) -> HiddenSignal:
         """The same with the first `vocabulary` logits only."""
         return HiddenSignal(self.hidden_ND, self.head, self.inside, vocabulary)
+
+    def taken(self, rows_M: Tensor) -> HiddenSignal:
+        hidden_MD = self.hidden_ND[rows_M.to(self.hidden_ND.device)]
+        return HiddenSignal(hidden_MD, self.head, self.inside, self.vocabulary)
 
     @torch.no_grad()
     def table(self, at: slice) -> Tensor:

@@ -26,12 +26,18 @@ OTHER = "classify;bits=10;relevant=4;classes=4"
 PAIR = f"pair:main=countdown;{COUNTDOWN.partition(':')[2].replace(',', ';')},other={OTHER}"
 BOTH = 300  # updates that teach a base the second task
 CALLS_OK = "always ok"
+OTHER_TOKENS = "RL, other tokens"
 OPEN = {label: {**expert, "expect": None} for label, expert in demo.EXPERTS.items()} | {
     CALLS_OK: {
         "mechanism": "The same hidden search, right as often with its own first attempt, but it calls every attempt "
         "ok: where the student errs, its scores praise a verdict that the reward punishes.",
         "realizable": False, "expect": None,
-    }
+    },
+    OTHER_TOKENS: {
+        "mechanism": "Another base, whose tokens are pairs of digits, after RL: the student gets its scores by "
+        "aligned text.",
+        "realizable": None, "expect": None,
+    },
 }  # fmt: skip
 """Experts of figures that compare something else than online with offline."""
 
@@ -47,11 +53,11 @@ def _maker(scale: Scale, name: str, train: TrainConfig, needs: tuple[str, ...] =
     return training(name, scaled(scale, train, **(demo.EVALUATION | {"eval_every": max(1, train.updates // 4)})), needs)
 
 
-def _base(scale: Scale, seed: int, folder: Path) -> Job:
-    train = demo.base(folder / f"seed-{seed}" / "base", seed, COUNTDOWN)
+def _base(scale: Scale, seed: int, folder: Path, task: str = COUNTDOWN, name: str = "base") -> Job:
+    train = demo.base(folder / f"seed-{seed}" / name, seed, task)
     updates = scale.times(train.updates)
     train = replace(train, updates=updates, prompt_pool=min(resolve(train).prompt_pool, 48 * updates))
-    return _maker(scale, f"base, seed {seed}", train)
+    return _maker(scale, f"{name}, seed {seed}", train)
 
 
 def _rl(scale: Scale, seed: int, task: str, folder: Path, first: Job) -> Job:
@@ -101,7 +107,8 @@ def countdown_two_experts(title: str, scale: Scale) -> Plan:
 
 
 def two_aligned(title: str, scale: Scale) -> Plan:
-    """Same student, two experts that are right equally often; one's scores agree with the reward on its errors."""
+    """Same student, two experts that are right equally often; one's scores agree with the reward on its errors. And a
+    third with another tokenizer."""
     before: list[Job] = []
     runs: list[PlannedRun] = []
     for seed in scale.all_seeds:
@@ -110,6 +117,11 @@ def two_aligned(title: str, scale: Scale) -> Plan:
         for label, expert in ((SEARCH, "solver"), (CALLS_OK, "always_ok")):
             folder = shared(scale) if label == SEARCH else scale.out  # online on hidden search is Fig. 1's run
             runs.append(_imitation(scale, seed, COUNTDOWN, first, "opd_full", label, expert, folder))
+        pairs = f"{COUNTDOWN},tokens=pairs"
+        other = _base(scale, seed, scale.out, pairs, "base-pairs")
+        rl = _rl(scale, seed, pairs, scale.out, other)
+        before += [other, rl]
+        runs.append(_imitation(scale, seed, COUNTDOWN, first, "opd_full", OTHER_TOKENS, rl.out, scale.out))
     return assembled(title, scale.out, runs, OPEN, before)
 
 

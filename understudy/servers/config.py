@@ -35,6 +35,9 @@ class ServerConfig:
     """Largest mean difference, in nats per token, between two scores of the same tokens."""
     local: str = ""
     """A local copy of the same model: at the start its scores must agree with the server's. Default: none."""
+    tokenizer: str = ""
+    """Folder or hub id of its tokenizer, where that is not the student's: an expert of another family
+    (docs/experts.md)."""
     wait: float = option(0.5, least=0)
     """Seconds before the second attempt; doubles with every further one."""
     weights: str = ""

@@ -20,9 +20,10 @@ _WORDS = (
 )
 
 
-def make_tokenizer() -> Any:
+def make_tokenizer(pairs: bool = False) -> Any:
     """PreTrainedTokenizerFast of 262 tokens: pad, end, 256 bytes, and the merges of ` ok` and ` no`.
 
+    pairs: 100 more, two digits each: another family. Numbers are then split into pairs from the left.
     Special tokens spelled out in a text stay text (`split_special_tokens`): no prompt can contain an end.
     """
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, pre_tokenizers
@@ -30,9 +31,11 @@ def make_tokenizer() -> Any:
     from transformers import PreTrainedTokenizerFast
 
     merges = [("Ġ", "o"), ("Ġo", "k"), ("Ġ", "n"), ("Ġn", "o")]
+    merges += [(a, b) for a in "0123456789" for b in "0123456789"] if pairs else []
     pieces = [PAD, END, *sorted(pre_tokenizers.ByteLevel.alphabet()), *(a + b for a, b in merges)]
     backend = Tokenizer(BPE(vocab={piece: i for i, piece in enumerate(pieces)}, merges=merges))
-    words = pre_tokenizers.Split(Regex(_WORDS), behavior="isolated")
+    split = _WORDS.replace(r"|\p{N}|", r"|\p{N}{1,2}|") if pairs else _WORDS
+    words = pre_tokenizers.Split(Regex(split), behavior="isolated")
     letters = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     backend.pre_tokenizer = pre_tokenizers.Sequence([words, letters])
     backend.decoder = decoders.ByteLevel()
@@ -44,6 +47,6 @@ def make_tokenizer() -> Any:
 
 
 @cache
-def shared_tokenizer() -> Any:
-    """The one tokenizer of all generated tasks in this process."""
-    return make_tokenizer()
+def shared_tokenizer(pairs: bool = False) -> Any:
+    """The one tokenizer of all generated tasks in this process (of those with pairs of digits: another)."""
+    return make_tokenizer(pairs)

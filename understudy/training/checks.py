@@ -90,8 +90,7 @@ def _check_self(config: Resolved, task: Task) -> None:
 
 def check_capabilities(config: Resolved, expert: Expert) -> None:
     """UserError: the expert cannot do what the cells of this method need."""
-    implied = {"top_k"} if "distribution" in expert.capabilities else set()
-    missing = table.capabilities(config) - expert.capabilities - implied
+    missing = table.lacking(config, expert.capabilities)
     if missing:
         raise UserError(
             "expert",

@@ -155,7 +155,11 @@ def weights(
     if method.reads_scores:
         expert_N = torch.cat(_expert(expert).score(rollouts)).cpu()
         count_scored(ledger, rollouts, method)
-        weight_N = divergences.discounted_to_go(expert_N - student_N, row_N, method.gamma)
+        spans = _expert(expert).spans(rollouts)
+        if spans is None:
+            weight_N = divergences.discounted_to_go(expert_N - student_N, row_N, method.gamma)
+        else:
+            weight_N = divergences.spans_to_go(expert_N - student_N, row_N, torch.cat(spans), method.gamma)
     if method.weight == "advantage":
         weight_N = advantages(rollouts, method.advantage_norm)[row_N]
     elif method.weight == "expert_reward":

@@ -231,6 +231,8 @@ def open_session(
         if _expert_is_needed(config):
             progress("loading", 0, 1, f"expert {config.expert}"[:80])
         facts = _facts(expert()) if _expert_is_needed(config) else {}
+        if facts and (line := expert().about):
+            note(line)
         sampler, signal_of = _sampler(config, student, task), _lazy_signal(config, student, expert, base)
         if distributed.size() > 1:
             note(shard(student))

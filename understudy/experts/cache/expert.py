@@ -75,6 +75,7 @@ class CachedExpert(EntryExpert):
         self.tokenizer, self.vocabulary = student.tokenizer, int(record["vocabulary"])
         self.end_ids = tuple(int(i) for i in record["end_ids"])
         self.hint = expert.hint if isinstance(expert, Expert) else "it is not here, only its scores are"
+        self.about = expert.about if isinstance(expert, Expert) else ""
         absent = isinstance(expert, UserError)
         self.capabilities = frozenset({"score", "top_k"} if absent else record["capabilities"])
         self.hits = self.misses = 0
@@ -110,6 +111,10 @@ class CachedExpert(EntryExpert):
 
     def distribution(self, rollouts: Sequence[Rollout]) -> list[Tensor]:
         return self.expert.distribution(rollouts)
+
+    def spans(self, rollouts: Sequence[Rollout]) -> list[Tensor] | None:
+        # kept scores of an expert of another family say nothing about spans: for them it is needed
+        return self.expert.spans(rollouts) if "tokenizer" in self.provenance else None
 
     def signal(self, packs: Sequence[Sequence[Rollout]]) -> Signal:
         return self.expert.signal(packs)

@@ -170,11 +170,14 @@ class ProgramExpert(Expert):
         return int(ids[0])
 
 
-class ProgramSignal:
+class ProgramSignal(Signal):
     """types.Signal: the structured distributions of N tokens, dense for a slice at a time."""
 
     def __init__(self, expert: ProgramExpert, steps: Sequence[Next]) -> None:
         self._expert, self._steps = expert, steps
+
+    def taken(self, rows_M: Tensor) -> ProgramSignal:
+        return ProgramSignal(self._expert, [self._steps[i] for i in rows_M.tolist()])
 
     def table(self, at: slice) -> Tensor:
         return self._expert.dense(self._steps[at])

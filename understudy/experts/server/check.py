@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NoReturn
 
 import numpy as np
 
 from understudy.config import ExpertSpec
 from understudy.errors import UserError
+from understudy.experts.foreign.expert import ForeignExpert
 from understudy.experts.server.chat import ChatExpert
 from understudy.experts.server.expert import ServerExpert, TokenExpert, as_rollout
-from understudy.policy import check_same_language, load_policy
+from understudy.policy import check_same_language, load_policy, tokenizer_sha
+from understudy.policy.reader import load_reader
+from understudy.policy.tokens import one_token
 from understudy.protocols import Expert, Task
 from understudy.randomness import generator
 from understudy.servers.config import parse_server
@@ -24,6 +28,7 @@ from understudy.servers.http import Rejected
 from understudy.types import Prompt, Rollout
 
 PROBE = "3+5=8 ok\nThe 12 quick foxes.  é✓ def f(x):\n\treturn x**2 \\boxed{42}"
+OTHER = "use the student's, or name it: server:url=...,tokenizer=FOLDER"
 PROMPTS = 4
 TOKENS = 24
 
@@ -33,16 +38,23 @@ def connect(spec: ExpertSpec, task: Task, student: Any) -> Expert:
     server = parse_server(spec.expert, "expert")
     if server.api == "chat":
         return ChatExpert(server, student, spec.temperature, spec.top_p, tag=task.thinking)
-    expert = ServerExpert(server, student, spec.temperature, spec.top_p)
+    reads = student
+    if server.tokenizer:
+        reads = load_reader(server.tokenizer, "expert.tokenizer", None, spec.trust_remote_code)
+        stops = {i for stop in task.stop if (i := one_token(reads.tokenizer, stop)) is not None}
+        reads = replace(reads, end_ids=tuple(sorted({*reads.end_ids, *stops})))
+    expert = ServerExpert(server, reads, spec.temperature, spec.top_p)
     local = None
     if server.local:
         local = load_policy(
             server.local, "expert.local", None, 0, spec.device, spec.dtype, spec.trust_remote_code
         ).add_stop_tokens(task.stop)
-        check_same_language(student, local, server.local)
-    prompts = student.encode(task.prompts("train", PROMPTS, spec.seed))
+        check_same_language(reads, local, server.local)
+    prompts = reads.encode(task.prompts("train", PROMPTS, spec.seed))
     expert.provenance["preflight"] = preflight(expert, prompts, local)
-    return expert
+    if tokenizer_sha(reads.tokenizer) == tokenizer_sha(student.tokenizer):
+        return expert
+    return ForeignExpert(expert, reads, student, spec.token_match).preview(task, spec.seed)
 
 
 def preflight(expert: TokenExpert, prompts: Sequence[Prompt], local: Any = None) -> dict[str, Any]:
@@ -73,9 +85,7 @@ def same_tokens(expert: TokenExpert) -> int:
     try:
         pieces = expert.api.ids_to_pieces(ids)
     except Rejected as error:
-        _refuse(
-            expert, f"refuses ids of the student's tokenizer ({error.hint}): its vocabulary is smaller; use the same"
-        )
+        _refuse(expert, f"refuses ids of the student's tokenizer ({error.hint}): its vocabulary is smaller; {OTHER}")
     compared = 0
     for i, remote in zip(ids[1:], pieces):
         if remote is None:
@@ -85,9 +95,7 @@ def same_tokens(expert: TokenExpert) -> int:
             continue  # half of a character: neither side can write it
         if remote not in (local, raw) and remote.strip() != local.strip():
             what = f"{'end token' if i in ends else 'token'} {i}"
-            _refuse(
-                expert, f"its {what} is {remote!r}, the student's is {local!r}: the tokenizers differ; use the same one"
-            )
+            _refuse(expert, f"its {what} is {remote!r}, the student's is {local!r}: the tokenizers differ; {OTHER}")
         compared += 1
     remote_ids = expert.api.text_to_ids(PROBE)
     local_ids = list(tokenizer(PROBE, add_special_tokens=False)["input_ids"])
@@ -95,7 +103,7 @@ def same_tokens(expert: TokenExpert) -> int:
         differ = (k for k, (a, b) in enumerate(zip(remote_ids, local_ids)) if a != b)
         at = next(differ, min(len(remote_ids), len(local_ids)))
         pair = f"{remote_ids[at : at + 3]}, {local_ids[at : at + 3]}"
-        _refuse(expert, f"its tokenizer gives other ids for the same text (token {at}: {pair}): use the student's")
+        _refuse(expert, f"its tokenizer gives other ids for the same text (token {at}: {pair}): {OTHER}")
     return compared + len(local_ids)
 
 

@@ -39,8 +39,8 @@ def draw(s: Summary) -> Drawing:
     panels += figures.finals(s, "test", "After training")
     panels += figures.finals(s, "ood", "After training, second test set")
     claims = []
-    if len(s.experts) == 2:
-        good, other = (figures.online(s, e) for e in s.experts)
+    if len(s.experts) >= 2:  # with --tiny a third one, of another tokenizer
+        good, other = (figures.online(s, e) for e in s.experts[:2])
         claims.append(
             figures.claim("the better aligned expert lifts the student further (32.8% against 27.1%)",
                           f"OPD on {s.experts[0]} minus OPD on {s.experts[1]}", s.difference(good, other), 1)
@@ -49,7 +49,7 @@ def draw(s: Summary) -> Drawing:
         arm = figures.online(s, expert)
         if arm is not None:
             claims.append(figures.claim(f"the student gains ({known})", f"OPD on {expert} minus base", s.gain(arm), 1))
-    own = [s.accuracy(e) for e in s.experts]
+    own = [s.accuracy(e) for e in s.experts[:2]]
     note = ""
     if len(own) == 2 and own[0] is not None and own[1] is not None:
         note = f" The experts' own accuracies: {100 * own[0].value:.1f}% and {100 * own[1].value:.1f}%."
@@ -79,6 +79,6 @@ RECIPE = Recipe(
     {"dapo": Lengths(150, 5000)},
     "The student is a 2-layer model that knows Countdown poorly. Both experts search in secret and are right as often; "
     "one calls wrong attempts wrong, the other calls every attempt ok, so on the student's errors it disagrees with "
-    "the reward.",
+    "the reward. A third expert is another base after RL whose tokenizer writes two digits as one token.",
     plan, tiny_plan, draw, tiny_seeds=2,
 )  # fmt: skip

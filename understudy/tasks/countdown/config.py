@@ -45,6 +45,8 @@ class CountdownConfig:
     A tiny model learns to check that way in a hundred updates; without it, only with some seeds (LAB_LOG.md)."""
     attempts: int = option(4, within="[1, 64]")
     """Attempts that a completion of the search format may make."""
+    tokens: str = option("digits", choices=("digits", "pairs"))
+    """Tokenizer of models made from scratch: digits (each one token), or pairs (two digits are one: another family)."""
     data: str = ""
     """File of JSON lines with `nums` and `target` (public rows) for train and test, not generated ones."""
     max_new_tokens: int = option(0, least=0)

@@ -16,7 +16,7 @@ from understudy.tasks.countdown.config import CountdownConfig
 from understudy.tasks.countdown.problems import Problem, candidates, enumerate_problems, read_rows, side
 from understudy.tasks.generated import GeneratedTask, place
 from understudy.tasks.search_format import STYLE_TOKENS
-from understudy.tasks.tokenizer import NO, OK
+from understudy.tasks.tokenizer import NO, OK, shared_tokenizer
 from understudy.types import Prompt
 
 
@@ -125,6 +125,9 @@ class CountdownTask(GeneratedTask):
         return [(text, value == target) for text, value in chains]
 
     # -- models ----------------------------------------------------------------------------------------------
+
+    def tokenizer(self) -> Any:
+        return shared_tokenizer(pairs=self.config.tokens == "pairs")
 
     def expert(self, spec: Spec, tokenizer: Any) -> Expert:
         """`solver`, `search`, `always_ok`, ... (experts/programs/solver.py), in the search format."""
