@@ -30,8 +30,8 @@ QUESTIONS = {
 }
 KNOBS = (
     "extrapolation", "beta", "gamma", "clip", "importance_cap", "advantage_norm", "expert_coef", "expert_anneal",
-    "advantage_coef", "sft_alpha", "student_share", "expert_share", "round_updates", "top_k", "top_k_of", "token_match", "reduction",
-    "samples_per_prompt", "updates_per_rollout", "prompt_pool", "temperature", "top_p",
+    "advantage_coef", "sft_alpha", "student_share", "expert_share", "round_updates", "top_k", "top_k_of",
+    "token_match", "reduction", "samples_per_prompt", "updates_per_rollout", "prompt_pool", "temperature", "top_p",
 )  # fmt: skip
 """Fields beside the cells that change what a method computes."""
 
