@@ -48,6 +48,11 @@ def check_policy(model: Any, tokenizer: Any, field: str, name: str) -> None:
             if getattr(model.config, "is_decoder", True) is False:
                 hint += " (config.json: is_decoder is false)"
             raise UserError(field, name, hint)
+    if any("hash" in part for part in model.config.to_dict()):  # random buckets: seen from two chunks on
+        ids = [[(7 * i + 3) % rows for i in range(2 * window(model.config) + 2)]]
+        if not torch.equal(_logits(model, ids), _logits(model, ids)):
+            hint = f"{type(model).__name__} gives the same tokens other scores at every pass (random hashes)"
+            raise UserError(field, name, hint)
 
 
 @torch.no_grad()

@@ -196,6 +196,7 @@ class Policy:
         width = padded.input_ids_BS.shape[1]
         first = int((padded.place_N % width).min())
         logits = self.model(**inputs, logits_to_keep=width - first).logits
+        first = width - logits.shape[1]  # there are models that keep all
         place_N = padded.place_N - (padded.place_N // width + 1) * first
         return logits.flatten(0, 1)[place_N]
 

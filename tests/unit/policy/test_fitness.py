@@ -47,9 +47,15 @@ def test_a_model_that_cannot_compute_is_one_line(tokenizer: Any, tmp_path: Path)
     assert "DeepseekV3ForCausalLM cannot compute a pass over token ids alone (" in refused(tmp_path)
 
 
-@pytest.mark.parametrize("kind", ["llama4_text", "modernbert-decoder", "camembert"])
+def test_random_hashes_are_no_policy(tokenizer: Any, tmp_path: Path) -> None:
+    make("reformer", tokenizer, tmp_path)
+    assert "gives the same tokens other scores at every pass" in refused(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["llama4_text", "modernbert-decoder", "camembert", "xlstm"])
 def test_unusual_classes_are_scored_as_they_compute(kind: str, tokenizer: Any, tmp_path: Path) -> None:
-    """Catches a decoder that is the whole model or another layer, and positions that do not begin at 0."""
+    """Catches a decoder that is the whole model or another layer, positions that do not begin at 0, and logits of all
+    positions where the last were asked for."""
     make(kind, tokenizer, tmp_path)
     policy = load_policy(str(tmp_path), "student", device="cpu")
     ids = [(4, 5, 6, 7, 8, 9), (9, 8, 7), (4, 4, 5, 6)]
