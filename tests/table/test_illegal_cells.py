@@ -101,7 +101,7 @@ def every_combination() -> list[dict[str, str]]:
 
 def completed(cells: dict[str, str]) -> dict[str, Any]:
     divergence = {"divergence": "jsd"} if cells["target"] == "distribution" else {}
-    return cells | divergence | {"samples_per_prompt": 2}
+    return cells | divergence | {"signal": "expert", "samples_per_prompt": 2}
 
 
 LEGAL = [c for c in every_combination() if refusal({"method": "opd"} | completed(c)) is None]

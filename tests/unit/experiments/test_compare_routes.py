@@ -130,7 +130,7 @@ IDLE = [
     ("sft:guard_margin=0.2", "guard_margin has no effect there"),
     ("sft:guard=false", "only on-policy training has a guard"),
     ("opd_full:guard=false,guard_trial=0.2", "guard_trial has no effect there"),
-    ("opd:base=elsewhere", "only behavior=base samples from it"),
+    ("opd:base=elsewhere", "only behavior=base and signal=extrapolated use it"),
     ("opd_full:importance_cap=9", "importance_cap has no effect there"),
     ("opd_full:top_k_of=expert", "top_k is 0"),
     ("sft:drift_limit=2", "drift_limit has no effect there"),
