@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -15,6 +16,11 @@ from hypothesis import settings
 # no deadline per example: the machine may be shared and slow
 settings.register_profile("understudy", deadline=None)
 settings.load_profile("understudy")
+
+# a test that takes more fails by itself; else the machine kills its worker, and the run waits for that for ever
+MOST = 14 << 30
+if resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY:
+    resource.setrlimit(resource.RLIMIT_AS, (MOST, resource.getrlimit(resource.RLIMIT_AS)[1]))
 
 ARCHITECTURES = ("llama", "qwen2", "qwen3")
 
