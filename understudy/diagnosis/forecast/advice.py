@@ -122,19 +122,13 @@ def auto(r: Recommendation, right: Estimate | None = None) -> str:
         return "`understudy auto` would train SFT, look at held-out accuracy, and keep the best model."
     first = "try" if start != "sft" else "train"
     if right is not None and right.value < OFTEN_WRONG:
-        first = (
-            f"try OPD first, go on with it where it soon reaches the expert's "
-            f"{100 * right.value:.0f}%, and otherwise train"
-        )
+        first = f"try OPD, keep it if it soon has the expert's {100 * right.value:.0f}%, else train"
     after = (
         f"go on with {online}"
         if r.online != "opd_full"
         else "go on with GKD (with OPD from the student where SFT did not help)"
     )
-    return (
-        f"`understudy auto` would {first} SFT, look, {after}, take back a phase that harms, try the next method, and "
-        "keep the best."
-    )
+    return f"`understudy auto` would {first} SFT, {after}, and keep the best."
 
 
 HEADINGS = ("route, at equal FLOPs", "accuracy expected", "regret", "harm", "updates", "FLOPs", "time")
