@@ -153,7 +153,7 @@ def is_one_value(path: Path) -> bool:
             reader = _Reader(file, path)
             if reader.symbol() != "{":
                 return reader.symbol() == "["
-            with contextlib.suppress(ValueError, RecursionError, UserError):  # whoever reads it reports these
+            with contextlib.suppress(ValueError, RecursionError, UserError):  # its reader reports these
                 reader.value()
                 return reader.symbol() != "{"
             return True
