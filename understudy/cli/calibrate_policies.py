@@ -18,6 +18,8 @@ class PoliciesConfig:
     """Rows of the bank (understudy calibrate bank)."""
     diagnoses: str = "docs/results/bank-diagnoses.jsonl"
     """Diagnoses of these rows (understudy calibrate bank --diagnoses only)."""
+    autos: str = "docs/results/bank-autos.jsonl"
+    """What `auto` did on these rows (understudy calibrate bank --autos only)."""
     records: str = "docs/results/calibration.json"
     """Older diagnoses with outcomes (understudy calibrate table): of rows with the same scenario and seed, and for the
     coefficients of the forecast."""
@@ -39,7 +41,7 @@ def calibrate_policies(args: Sequence[str]) -> int:
         "nothing, SFT, OPD, GKD, SFT+OPD and SFT+GKD, harm and cost, with 95% intervals over scenarios. What is\n"
         "fitted is judged on scenarios that it was not fitted on.",
     )
-    from understudy.calibrate.bank import diagnoses, policies, rows  # numpy, which --help must not load
+    from understudy.calibrate.bank import autos, diagnoses, policies, rows  # numpy, which --help must not load
     from understudy.routes import gains
     from understudy.runs.files import dumps
 
@@ -48,7 +50,7 @@ def calibrate_policies(args: Sequence[str]) -> int:
     if config.write:
         gains.write(policies.gains_of(known))
     older = diagnoses.older(Path(config.records))
-    rules = policies.rules(judged, diagnoses.read(Path(config.diagnoses), older), older)
+    rules = policies.rules(judged, diagnoses.read(Path(config.diagnoses), older), older, autos.read(Path(config.autos)))
     scores = [policies.score(name, rule, judged, known) for name, rule in rules.items()]
     by_row = policies.by_row(judged)
     if config.json:

@@ -31,7 +31,7 @@ from understudy.routes.auto_config import AutoConfig, checked, recorded
 from understudy.routes.auto_look import first_look, in_flops, known_at_start, outline, price_of, rewards_of, value_of
 from understudy.routes.auto_page import card_lines, write_auto
 from understudy.routes.budget import Budget
-from understudy.routes.decisions import Money, add_decision, line_of, read_decisions
+from understudy.routes.decisions import Money, add_decision, ended_with_start, line_of, read_decisions, why_it_ended
 from understudy.routes.look import Measured, Models, here
 from understudy.routes.plan import after
 from understudy.routes.policy import OFFLINE, START, STOP, Choice, Known, Node, Policy, decide
@@ -97,19 +97,6 @@ def _open(config: AutoConfig, shared: TrainConfig, note: Callable[[str], None]) 
 
     kind = RunDir if distributed.size() == 1 else SharedRun
     return kind.open(config.out, recorded(config, shared), facts, volatile=VOLATILE, note=note)
-
-
-def why_it_ended(final: dict[str, Any]) -> str:
-    """Why the guard ended a phase, or gave up its model at the end; "": it did neither."""
-    guard = final.get("guard") or {}
-    stop = guard.get("stopped") or {}
-    return str(stop.get("kind") or ("not confirmed" if ended_with_start(final) else ""))
-
-
-def ended_with_start(final: dict[str, Any]) -> bool:
-    """Whether the guard gave up all that a phase learned."""
-    guard = final.get("guard") or {}
-    return guard.get("state") == "restored" and not guard.get("step")
 
 
 class _Auto:

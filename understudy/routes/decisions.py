@@ -5,6 +5,7 @@ The file is also the state of an `auto`: a phase is trained as its line says, so
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,3 +68,16 @@ def _known(known: Known) -> list[dict[str, Any]]:
 
 def _accuracy(what: str, value: Value) -> dict[str, Any]:
     return {"what": what, "value": value.mean, "low": value.low, "high": value.high, "unit": "accuracy"}
+
+
+def why_it_ended(final: Mapping[str, Any]) -> str:
+    """Why the guard ended a phase, or gave up its model at the end; "": it did neither."""
+    guard = final.get("guard") or {}
+    stop = guard.get("stopped") or {}
+    return str(stop.get("kind") or ("not confirmed" if ended_with_start(final) else ""))
+
+
+def ended_with_start(final: Mapping[str, Any]) -> bool:
+    """Whether the guard gave up all that a phase learned."""
+    guard = final.get("guard") or {}
+    return guard.get("state") == "restored" and not guard.get("step")

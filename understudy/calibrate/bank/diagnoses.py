@@ -14,7 +14,7 @@ from typing import Any
 from understudy.calibrate import records
 from understudy.calibrate.bank import routes
 from understudy.calibrate.bank.replay import Result, fixed
-from understudy.calibrate.bank.rows import Row
+from understudy.calibrate.bank.rows import Row, write_units
 from understudy.calibrate.fit import fit
 from understudy.calibrate.records import Record, packed, unpacked
 from understudy.diagnosis.forecast import analogs
@@ -23,7 +23,7 @@ from understudy.diagnosis.forecast.model import VerdictModel, load
 from understudy.diagnosis.forecast.recommend import recommend
 from understudy.diagnosis.types import Evidence
 from understudy.errors import UserError
-from understudy.runs.files import dumps, read_json, write_bytes
+from understudy.runs.files import read_json
 from understudy.runs.read import read_lines
 
 FILE = "bank-diagnoses.jsonl"
@@ -76,12 +76,9 @@ def read(path: Path, older: Iterable[Record] = ()) -> dict[tuple[str, int], Diag
 
 
 def write(path: Path, diagnosed: Iterable[Diagnosed], order: Sequence[str] = ()) -> None:
-    """Add lines to the file, in the order of the scenarios; one of the same scenario and seed is replaced."""
+    """Add lines to the file; one of the same scenario and seed is replaced."""
     known = read(path) | {(d.scenario, d.seed): d for d in diagnosed}
-    place = {name: i for i, name in enumerate(order)}
-    ordered = sorted(known.values(), key=lambda d: (place.get(d.scenario, len(place)), d.scenario, d.seed))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(path, b"".join(dumps(d.to_dict()) for d in ordered))
+    write_units(path, {unit: d.to_dict() for unit, d in known.items()}, order)
 
 
 class Follow:

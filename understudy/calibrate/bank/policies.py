@@ -13,13 +13,15 @@ from typing import Any
 
 import numpy as np
 
+from understudy.calibrate.bank.autos import AsRun, Ran
 from understudy.calibrate.bank.branches import BRANCHES
 from understudy.calibrate.bank.diagnoses import Follow, Known
-from understudy.calibrate.bank.replay import Replay, Result, fixed
+from understudy.calibrate.bank.replay import Replay, Result, State, fixed
 from understudy.calibrate.bank.rows import Row, right
 from understudy.calibrate.records import Record
 from understudy.randomness import generator
 from understudy.routes.policy import Gains, Policy
+from understudy.training.guard import Rules
 
 ROUTES = {
     "nothing": "", "sft": "sft", "opd": "opd", "gkd": "gkd", "sft+opd": "sft.5+opd", "sft+gkd": "sft.5+gkd",
@@ -109,6 +111,17 @@ def _look_at(row: Row, branch: str, share: float) -> float:
     return float(right(digits).mean()) if digits else float(trained.end.shares("fresh").mean())
 
 
+def guarded(method: str) -> Rule:
+    """The whole budget on one online method under the guard, as `understudy train` does."""
+
+    def rule(row: Row, others: Sequence[Row]) -> Result:
+        start = State(row.start.accuracy, row.start.shares("fresh"), "")
+        state, used, stopped = Replay(row, Policy()).phase(method, start, 1.0, Rules(1))
+        return Result(state.test, used, method + ("!" if stopped else ""), bool(stopped))
+
+    return rule
+
+
 def auto_rule(policy: Policy, guard: bool = True) -> Rule:
     return lambda row, others: Replay(row, policy, gains_of(others), guard).run()
 
@@ -163,25 +176,31 @@ def gains_of(rows: Sequence[Row]) -> Gains:
     return Gains(out, len(rows))
 
 
-def rules(rows: Sequence[Row], diagnoses: Known | None = None, records: Sequence[Record] = ()) -> dict[str, Rule]:
+def rules(
+    rows: Sequence[Row], diagnoses: Known | None = None, records: Sequence[Record] = (),
+    autos: Mapping[tuple[str, int], Ran] | None = None,
+) -> dict[str, Rule]:  # fmt: skip
     """Name -> rule: fixed routes, other rules, ours, the oracle.
 
-    diagnoses: of rows; records: to which the forecast's coefficients are fitted.
+    diagnoses: of rows; records: to which the forecast's coefficients are fitted; autos: that ran on rows.
     """
     out = {f"always {name}" if name != "nothing" else name: fixed_rule(b) for name, b in (ROUTES | MORE).items()}
     out |= {"the better pilot": better_pilot, "the initial gap's line": initial_gap,
-            "successive halving": successive_halving}  # fmt: skip
+            "successive halving": successive_halving, "always opd, guarded": guarded("opd_full"),
+            "always gkd, guarded": guarded("gkd")}  # fmt: skip
     diagnosed = sum((r.scenario, r.seed) in (diagnoses or {}) for r in rows)
     if diagnoses and diagnosed:
         name = "what diagnose recommends"
         out[name if diagnosed == len(rows) else f"{name} ({diagnosed} rows)"] = Follow(diagnoses, records)
+    if autos and (n := sum((r.scenario, r.seed) in autos for r in rows)):
+        out["auto, as it ran" if n == len(rows) else f"auto, as it ran ({n} rows)"] = AsRun(autos)
     out |= {"auto, default numbers": auto_rule(Policy()), "auto without its guard": auto_rule(Policy(), guard=False)}
     return out | {"auto, numbers chosen on other scenarios": auto_chosen_elsewhere(rows), "oracle": oracle}
 
 
 def score(name: str, rule: Rule, rows: Sequence[Row], fitted_on: Sequence[Row]) -> Score:
-    """A rule on these rows, judged leave-one-scenario-out; what follows diagnoses, on those that have one."""
-    if isinstance(rule, Follow):
+    """A rule on these rows, judged leave-one-scenario-out; what follows diagnoses or runs, on those that have one."""
+    if isinstance(rule, (Follow, AsRun)):
         rows = [row for row in rows if (row.scenario, row.seed) in rule.known]
     results: dict[str, list[tuple[float, float, float, float]]] = {}
     for row in rows:

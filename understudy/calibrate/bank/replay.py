@@ -16,6 +16,7 @@ from understudy.calibrate.bank.rows import Look, Row, right
 from understudy.evaluation.intervals import Floats
 from understudy.experiments import demo
 from understudy.randomness import generator
+from understudy.routes.auto_config import RECIPE
 from understudy.routes.policy import OFFLINE, START, STOP, Gains, Known, Node, Policy, Value, decide
 from understudy.training.guard import Guard, Rules
 from understudy.training.monitor import Seen
@@ -23,6 +24,7 @@ from understudy.training.monitor import Seen
 METHODS = ("sft", "opd_full", "gkd")
 WARMUP = int(demo.IMITATE["warmup"])
 """Updates, of every branch."""
+SAVE_EVERY = int(RECIPE["save_every"])
 LOOK_SHARE = 0.01
 """Of the budget, that a look at a model takes."""
 
@@ -101,27 +103,29 @@ class Replay:
         branch, trained = BRANCHES[name], self.row.branches[name]
         end = min(1.0, share / branch.share)
         updates = max(1, round(end * trained.updates))
-        stop, at = "", updates
+        stop, at, kept = "", updates, updates
         if self.guard and method != OFFLINE and len(trained.reward) >= 10:
-            stop, at = self.watch(trained.reward[:updates], replace(rules, updates=updates), parent)
+            stop, at, kept = self.watch(trained.reward[:updates], replace(rules, updates=updates), parent)
         used = share * at / updates
-        if stop:
+        if not kept:
             return parent, used, stop
-        state = at_share(self.row, name, end)
+        state = at_share(self.row, name, end * kept / updates)
         if self.guard and method != OFFLINE and state.fresh.mean() < parent.fresh.mean():
-            return parent, used, "not confirmed"
-        return state, used, ""
+            return parent, used, stop or "not confirmed"
+        return state, used, stop
 
-    def watch(self, rewards: list[float | None], rules: Rules, parent: State) -> tuple[str, int]:
-        """(why the guard stops these rewards, after how many updates)."""
+    def watch(self, rewards: list[float | None], rules: Rules, parent: State) -> tuple[str, int, int]:
+        """(why the guard stops these rewards, after how many updates, whose model it keeps; 0 = none)."""
         n, guard = self.row.rollouts, Guard(rules)
         guard.reference = Seen(256, float(parent.fresh.mean() * 256), 0.0)
-        for step, reward in enumerate(rewards, start=1):
-            seen = None if reward is None else Seen(n, reward * n, 0.0)
-            if guard.observe(step, seen) is not None:
-                assert guard.stop is not None
-                return guard.stop.kind, step
-        return "", rules.updates
+        at = 0
+        for step, reward in enumerate(rewards):
+            if step and step % SAVE_EVERY == 0:
+                guard.checkpoint(step)
+            at = step + 1
+            if guard.observe(at, None if reward is None else Seen(n, reward * n, 0.0)) is not None:
+                break
+        return guard.stop.kind if guard.stop else "", at, guard.candidate(at)
 
 
 def nearest(method: str, parent: str, share: float) -> str:

@@ -108,13 +108,17 @@ def read(path: Path) -> list[Row]:
 
 
 def write(path: Path, rows: Iterable[Row], order: Sequence[str] = ()) -> None:
-    """Add rows to the file, in the order of the scenarios; a row of the same scenario and seed is replaced."""
+    """Add rows to the file; a row of the same scenario and seed is replaced."""
     known = read(path) if path.exists() else []
-    by_unit = {(r.scenario, r.seed): r for r in [*known, *rows]}
+    write_units(path, {(r.scenario, r.seed): r.to_dict() for r in [*known, *rows]}, order)
+
+
+def write_units(path: Path, lines: Mapping[tuple[str, int], Mapping[str, Any]], order: Sequence[str]) -> None:
+    """A file of one line per (scenario, seed), in the order of the scenarios."""
     place = {name: i for i, name in enumerate(order)}
-    ordered = sorted(by_unit.values(), key=lambda r: (place.get(r.scenario, len(place)), r.scenario, r.seed))
+    units = sorted(lines, key=lambda unit: (place.get(unit[0], len(place)), unit))
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(path, b"".join(dumps(r.to_dict()) for r in ordered))
+    write_bytes(path, b"".join(dumps(lines[unit]) for unit in units))
 
 
 def look_of(outcomes: Mapping[str, Mapping[str, Any]]) -> Look:

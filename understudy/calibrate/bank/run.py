@@ -3,6 +3,7 @@
 runs/bank/
   bank.jsonl                     a row per finished (scenario, seed)
   bank-diagnoses.jsonl           its diagnosis, with --diagnoses
+  bank-autos.jsonl               what `auto` did there, with --autos
   seed-400/models/NAME/          bases and experts, shared between scenarios: run directories
   seed-400/SCENARIO/start.json   the student before training, and the expert
   seed-400/SCENARIO/BRANCH/      a run directory per branch
@@ -13,11 +14,12 @@ does when nothing stops it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from understudy.calibrate.bank import autos as autos_file
 from understudy.calibrate.bank import diagnoses as diagnoses_file
 from understudy.calibrate.bank.branches import BRANCHES, START, Branch, path
 from understudy.calibrate.bank.diagnoses import Diagnosed, from_run
@@ -28,8 +30,9 @@ from understudy.config import TrainConfig
 from understudy.diagnosis.config import BUDGET
 from understudy.errors import UserError
 from understudy.experiments import diagnosis_job
-from understudy.experiments.job import Job, Note
+from understudy.experiments.job import Job, Note, run_auto
 from understudy.methods.price import Lengths, Sizes, flops_per_update
+from understudy.routes.auto_config import AutoConfig
 from understudy.runs.files import read_json, write_json
 from understudy.runs.read import is_done
 from understudy.specs import check, option, unknown
@@ -60,6 +63,8 @@ class BankConfig:
     diagnoses: str = option("no", choices=("no", "also", "only"))
     """Diagnose every scenario too, by the defaults of `understudy diagnose`, into bank-diagnoses.jsonl beside the rows:
     also, or only that (for rows that exist already)."""
+    autos: str = option("no", choices=("no", "also", "only"))
+    """Run `understudy auto` on every scenario too, with the same budget, into bank-autos.jsonl: also, or only that."""
     workers: int = 2
     """Runs at a time: one per core."""
     dry_run: bool = False
@@ -123,6 +128,30 @@ class BankUnit:
             before = f"start {name}" if b.parent == START else f"{b.parent} {name}"
             yield Job(f"{b.name} {name}", run_branch, (self, b.name), str(self.folder(b.name)), (before,))
 
+    @property
+    def auto_folder(self) -> Path:
+        return self.place / "auto"
+
+    def auto_config(self, start: Mapping[str, Any]) -> AutoConfig:
+        """With the budget of every route, evaluated as every branch is. start: what start.json holds."""
+        u, common = self.unit, self.common()
+        return AutoConfig(
+            student=u.model(u.scenario.student), expert=u.expert, task=u.scenario.task, seed=u.seed,
+            budget=str(start["budget"]), set=autos_file.options_of(common), out=str(self.auto_folder),
+            final_prompts=common["final_prompts"], final_samples=common["final_samples"],
+        )  # fmt: skip
+
+    def auto_jobs(self) -> Iterator[Job]:
+        """Its models and its first look first."""
+        models = [job for job in self.unit.jobs() if job.is_training and job.name.startswith("model ")]
+        yield from models
+        start, name = f"start {self.unit.name}", self.unit.name
+        yield Job(start, run_start, (self,), str(self.start_file), tuple(j.name for j in models))
+        yield Job(f"auto {name}", run_unit_auto, (self,), str(self.auto_folder), (start,))
+
+    def ran(self) -> autos_file.Ran:
+        return autos_file.from_run(self.unit.scenario.name, self.unit.seed, self.auto_folder)
+
     def diagnosis(self) -> Unit:
         """The same with the budget that `understudy diagnose` has by default."""
         return replace(self.unit, budget=BUDGET)
@@ -145,8 +174,9 @@ class BankUnit:
         """About what a job takes on one core. A scenario's own number is that of both its trainings."""
         if name.startswith(("model ", "diagnosis ")):
             return self.unit.seconds(name)
-        branch = BRANCHES.get(name.partition(" ")[0])
-        return self.unit.size.share * self.unit.scenario.seconds * (1.4 * branch.share if branch else 0.1) + 2
+        kind = name.partition(" ")[0]
+        share = 1.0 if kind == "auto" else BRANCHES[kind].share if kind in BRANCHES else 0.07
+        return self.unit.size.share * self.unit.scenario.seconds * 1.4 * share + 2
 
     def is_done(self) -> bool:
         return all(is_done(self.folder(name)) for name in BRANCHES)
@@ -227,6 +257,10 @@ def run_branch(unit: BankUnit, name: str, progress: Progress, note: Note) -> Non
     train(unit.config(BRANCHES[name], read_json(unit.start_file), prompts_seen(before)), progress, note)
 
 
+def run_unit_auto(unit: BankUnit, progress: Progress, note: Note) -> None:
+    run_auto(unit.auto_config(read_json(unit.start_file)), progress, note)
+
+
 FULL, QUICK = Effort(1.0, 240, 3), Effort(0.1, 16, 2)
 
 
@@ -264,9 +298,9 @@ def run(config: BankConfig, quiet: bool = False) -> Path:
             jobs.setdefault(job.name, job)
             seconds.setdefault(job.name, unit.seconds(job.name))
     out = Path(config.rows) if config.rows else Path(config.out) / FILE
-    diagnoses = out.with_name(diagnoses_file.FILE)
-    waiting = list(units) if config.diagnoses != "only" else []
-    undiagnosed = list(units) if config.diagnoses != "no" else []
+    diagnoses, autos = out.with_name(diagnoses_file.FILE), out.with_name(autos_file.FILE)
+    rows, diagnosed, ran = asked(config)
+    waiting, undiagnosed, running = (list(units) if wanted else [] for wanted in (rows, diagnosed, ran))
 
     def settle() -> None:
         """Write the rows and diagnoses of the units that have just been completed."""
@@ -278,25 +312,37 @@ def run(config: BankConfig, quiet: bool = False) -> Path:
         if ready:
             undiagnosed[:] = [u for u in undiagnosed if u not in ready]
             diagnoses_file.write(diagnoses, [u.diagnosed() for u in ready], list(SCENARIOS))
+        ready = [u for u in running if is_done(u.auto_folder)]
+        if ready:
+            running[:] = [u for u in running if u not in ready]
+            autos_file.write(autos, [u.ran() for u in ready], list(SCENARIOS))
 
     run_settling(jobs, seconds, config.workers, settle, quiet)
-    return diagnoses if config.diagnoses == "only" else out
+    return out if rows else diagnoses if diagnosed else autos
+
+
+def asked(config: BankConfig) -> tuple[bool, bool, bool]:
+    """Whether rows, diagnoses and autos are made."""
+    return "only" not in (config.diagnoses, config.autos), config.diagnoses != "no", config.autos != "no"
 
 
 def jobs_of(unit: BankUnit, config: BankConfig) -> Iterator[Job]:
     """What the configuration asks of a unit."""
-    if config.diagnoses != "only":
+    rows, diagnosed, ran = asked(config)
+    if rows:
         yield from unit.jobs()
-    if config.diagnoses != "no":
+    if diagnosed:
         yield from unit.diagnosis_jobs()
+    if ran:
+        yield from unit.auto_jobs()
 
 
 def outline(config: BankConfig) -> list[str]:
     """Before a long run: what will be done, and about how long it takes."""
     units = units_of(config)
     left = {job.name: u.seconds(job.name) for u in units for job in jobs_of(u, config) if not job.is_done()}
-    branches = f"{len(BRANCHES)} branches each"
-    what = {"no": branches, "also": f"{branches} and a diagnosis", "only": "a diagnosis each"}[config.diagnoses]
+    parts = zip(asked(config), (f"{len(BRANCHES)} branches", "a diagnosis", "an auto"))
+    what = " and ".join(part for wanted, part in parts if wanted) + " each"
     hours, names = sum(left.values()) / 3600, {u.unit.scenario.name for u in units}
     return [
         f"{len(names)} scenarios, {len(units)} units of scenario and seed, {what}, in {config.out}",

@@ -84,6 +84,16 @@ def test_harm_is_undone() -> None:
     assert policies.best_route(bad) == pytest.approx(0.5, abs=0.01)
 
 
+def test_a_phase_that_rises_and_falls_keeps_its_peak() -> None:
+    """Catches a replay that ends with the last model, where the guard restores the best checkpoint."""
+    made = row(right=0.5)
+    peak = [0.3, *[0.7] * 60, *[0.4] * 139]
+    looks = [(i, digits(peak[i], 1)) for i in range(0, UPDATES, 5)]
+    made.branches["opd"] = Trained(look(0.4), 1.0, 1.0, UPDATES, list(peak), [5.0] * UPDATES, looks)
+    assert Replay(made, Policy()).run().accuracy == pytest.approx(0.7, abs=0.1)
+    assert policies.guarded("opd_full")(made, ()).accuracy == pytest.approx(0.7, abs=0.1)
+
+
 def test_scores_are_by_hand() -> None:
     two = [row("a", sft=0.8), row("b", opd=0.7)]
     got = {s.rule: s for s in policies.scores(two)}
