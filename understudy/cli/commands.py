@@ -78,6 +78,7 @@ CALIBRATE = {
         "calibrate_bank:calibrate_bank",
     ),
     "policies": ("decision rules replayed on the bank: regret, harm, cost", "calibrate_policies:calibrate_policies"),
+    "experts": ("choosing one of several experts: regret of each rule", "calibrate_experts:calibrate_experts"),
     "score": ("verdicts against outcomes, from the rows that `run` keeps", "calibrate_rows:calibrate_score"),
     "fit": ("coefficients of the verdict from such rows", "calibrate_rows:calibrate_fit"),
     "fit-routes": (
