@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
+import re
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -48,6 +50,66 @@ def names_self(text: str) -> bool:
     return text.partition(":")[0].strip() == SELF
 
 
+_NAMED = re.compile(r"(?:^|(?<=\s))([\w.+-]+)=")
+_SEVERAL = "write NAME=SPEC for each, such as a=PATH b=http://HOST:PORT/v1"
+
+
+def names_several(text: str) -> bool:
+    """Whether an expert's text names several: `a=SPEC b=SPEC`."""
+    return bool(_NAMED.match(text)) and len(_NAMED.findall(text)) > 1
+
+
+def parse_several(text: str, field: str = "expert") -> dict[str, str]:
+    """`a=SPEC b=SPEC`, split at blanks before NAME=: {"a": SPEC, "b": SPEC}, in their order.
+
+    UserError: a name twice or without a spec, fewer than two experts.
+    """
+    if not names_several(text):
+        raise UserError(field, "", f"there is one expert only: give it without a name, or {_SEVERAL}")
+    _, *pieces = _NAMED.split(text)
+    out: dict[str, str] = {}
+    for name, spec in zip(pieces[::2], pieces[1::2]):
+        if name in out:
+            raise UserError(field, name, "is the name of two experts: give each a name of its own")
+        if not spec.strip():
+            raise UserError(field, f"{name}=", "names no expert: " + _SEVERAL)
+        out[name] = spec.strip()
+    return out
+
+
+def several_text(given: Mapping[Any, Any] | Sequence[Any], field: str = "expert") -> str:
+    """The text of one expert or several: of the words of a command line, or of {name: spec}.
+
+    UserError: one of several words has no name; a name or a spec that the text could not hold.
+    """
+    if isinstance(given, Mapping):
+        for name, spec in given.items():
+            if not isinstance(spec, (str, os.PathLike)):
+                raise UserError(field, name, f"must be the text of an expert, not a {type(spec).__name__}")
+        pairs = {str(name): str(spec).strip() for name, spec in given.items()}
+        text = " ".join(f"{name}={spec}" for name, spec in pairs.items())
+        for name in pairs:
+            if not _NAMED.fullmatch(f"{name}="):
+                raise UserError(field, name, "a name of an expert has letters, digits and _ . + - only")
+        if parse_several(text, field) != pairs:
+            raise UserError(field, "", "the text of one of several experts has no blank before NAME=")
+        return text
+    words = [str(word) for word in given]
+    for number, word in enumerate(words, start=1):
+        if len(words) > 1 and not _NAMED.match(word):  # not repeated: it may hold a password
+            raise UserError(field, "", f"word {number} of {len(words)} has no name: {_SEVERAL}")
+    return " ".join(words)
+
+
+def experts_in(text: str, field: str = "expert") -> dict[str, str]:
+    """Name -> spec of the expert or experts that a text names; of one alone the name is "". UserError: no such text."""
+    if names_several(text):
+        return parse_several(text, field)
+    if _NAMED.match(text) and not os.path.exists(text):
+        raise UserError(field, text.partition("=")[0] + "=", f"names one expert: leave the name out, or {_SEVERAL}")
+    return {"": text}
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """The known name most like `name`; "" where none is similar."""
     return next(iter(difflib.get_close_matches(name, list(known), 1, cutoff=0.6)), "")
@@ -66,10 +128,12 @@ def build(cls: type[T], args: Mapping[str, Any], field: str) -> T:
     """`cls(**args)` with strings converted to the annotated types; UserError names the key, the value and the hint."""
     hints = typing.get_type_hints(cls)
     known = {f.name: hints[f.name] for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    values, prefix = {}, f"{field}." if field else ""
+    values, prefix, options = {}, f"{field}." if field else "", options_of(cls)
     for key, value in args.items():
         if key not in known:
             raise UserError(prefix + key, value, unknown(key, known))
+        if options[key].get("several") and isinstance(value, (Mapping, list, tuple)):
+            value = several_text(value, prefix + key)
         values[key] = _convert(value, known[key], prefix + key)
     return cls(**values)
 
@@ -84,16 +148,18 @@ def require(config: object, prefix: str, *rules: tuple[str, bool, str]) -> None:
 def option(
     default: Any, *, choices: Iterable[str] = (), least: float | None = None, most: float | None = None,
     within: str = "", why: str = "", volatile: bool = False, recipe: bool = False, heading: str = "",
+    several: bool = False,
 ) -> Any:  # fmt: skip
     """A dataclass field with what `check` requires of its value, and what it is for.
 
     choices: the legal texts. least, most: bounds of a number. within: an interval such as "(0, 1]". why: added to the
     message about `most` and `within`. volatile: a run may be resumed with another value. recipe: it says how the
-    student learns, whatever the method. heading: the field begins a part of the help.
+    student learns, whatever the method. heading: the field begins a part of the help. several: one or more words, see
+    `several_text`.
     """
     metadata = {
         "choices": tuple(choices), "least": least, "most": most, "within": within, "why": why, "volatile": volatile,
-        "recipe": recipe, "heading": heading,
+        "recipe": recipe, "heading": heading, "several": several,
     }  # fmt: skip
     return dataclasses.field(default=default, metadata=metadata)
 

@@ -59,6 +59,16 @@ MISTAKES: dict[str, tuple[Sequence[str], str, str]] = {
         [*TRAIN, "--method", "opd_reward", "--expert", "solver", "--expert-coef", "0", "--advantage-coef", "0"],
         "advantage_coef", "nothing to learn",
     ),
+    "experts, one without a name": ([*SELF, "a=solver", "good"], "expert", "word 2 of 2 has no name"),
+    "experts, one name twice": ([*SELF, "a=solver", "a=good"], "expert", "the name of two experts"),
+    "experts, a name alone": ([*SELF, "a=solver"], "expert", "leave the name out"),
+    "experts, several": ([*SELF, "a=solver", "b=good"], "expert", "2 experts .a, b."),
+    "diagnose, several": (
+        ["diagnose", "--student", STUDENT, "--expert", "a=solver", "b=good"], "expert", "2 experts .a, b.",
+    ),
+    "auto, several": (
+        ["auto", "--student", STUDENT, "--budget", "1e9", "--expert", "a=solver", "b=good"], "expert", "2 experts",
+    ),
     "prompts, none": (["prompts", "-n", "0"], "n", "at least 1"),
 }  # fmt: skip
 

@@ -229,7 +229,7 @@ def _servers(answer: Any) -> None:
 _SPECS = pieces(
     "data~gsm8k~scratch~server~vllm~countdown~:~,~=~;~+~||~path=~width=~url=~http://~https://u:p@h/v1~h:1/v1~?key=~#~"
     "limit=~shots=~true~none~1e999~-1~99999999999999999999~nan~inf~0x10~１~ ~\n~\x00~\ud800~sft~opd~gkd~:40%~:150~"
-    "lr=2e-4~rename=a:b~thinking=~stop=~@x~[::1]~%~'~\"~é"
+    "lr=2e-4~rename=a:b~thinking=~stop=~@x~a=~ b=~[::1]~%~'~\"~é"
 )
 
 
@@ -238,7 +238,7 @@ def _specs(text: str) -> None:
     from understudy.routes.route import normal, parse, slug
     from understudy.servers.config import ServerConfig, parse_server, parse_vllm
     from understudy.servers.urls import is_loopback, is_openai, names_server
-    from understudy.specs import build, check, parse_spec
+    from understudy.specs import build, check, experts_in, parse_spec
     from understudy.tasks.countdown.config import CountdownConfig
     from understudy.tasks.text.config import TextConfig
     from understudy.tasks.text.formats import renaming
@@ -252,7 +252,7 @@ def _specs(text: str) -> None:
         lambda: built(TextConfig), lambda: built(CountdownConfig), lambda: built(ServerConfig), lambda: renaming(text),
         lambda: parse_server(text, "expert"), lambda: parse_vllm(text, "sampler"), lambda: names_server(text),
         lambda: is_loopback(text), lambda: is_openai(text), lambda: parse(text), lambda: slug(text),
-        lambda: normal(text), lambda: refuse(text, "student"),
+        lambda: normal(text), lambda: refuse(text, "student"), lambda: experts_in(text),
     ):  # fmt: skip
         with contextlib.suppress(UserError):
             read()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from understudy.api.rows import data_task
 from understudy.config import TrainConfig
 from understudy.errors import UserError
 from understudy.runs.directory import to_stderr
-from understudy.specs import build, nearest
+from understudy.specs import build, nearest, several_text
 from understudy.tasks.rewards import RewardConfig
 from understudy.tasks.text.config import TextConfig
 from understudy.terminal import Progress, no_progress
@@ -101,9 +101,12 @@ def train_config(
 
 
 def _model(name: str, value: Any) -> str:
-    """A name or path. A model in memory is refused: a run must find it again when it is resumed."""
+    """A name or path, or several experts as {name: path}. A model in memory is refused: a run must find it again when
+    it is resumed."""
     if isinstance(value, (str, os.PathLike)):
         return str(value)
+    if name == "expert" and isinstance(value, Mapping):
+        return several_text({key: _model(name, one) for key, one in value.items()})
     word = {"student": "model", "expert": "teacher_model"}.get(name, name)
     hint = "is a model in memory, which no resumed run could find: model.save_pretrained(DIR), "
     raise UserError(word, type(value).__name__, hint + "tokenizer.save_pretrained(DIR), and give DIR")

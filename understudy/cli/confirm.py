@@ -13,6 +13,7 @@ from typing import Any
 
 from understudy.errors import UserError
 from understudy.servers.urls import KEY_VARIABLES, is_loopback, names_server, pieces
+from understudy.specs import experts_in
 
 _MODELS = ("expert", "sampler", "student", "base")
 _FOLDERS = ("out", "score_cache")
@@ -27,9 +28,9 @@ def confirmed(given: Mapping[str, Any], start: Mapping[str, Any], file: str | Pa
     if name := left.get("push_to_hub"):
         raise UserError("push_to_hub", name, f"is named by the configuration: confirm with --push-to-hub {name}")
     for field in _MODELS:
-        spec = str(left.get(field, ""))
-        if names_server(spec):
-            _server(field, spec)
+        for spec in experts_in(str(left.get(field, "")), field).values():
+            if names_server(spec):
+                _server(field, spec)
     for field in _FOLDERS:
         if field in left and not _is_near(str(left[field]), Path(file)):
             flag = field.replace("_", "-")

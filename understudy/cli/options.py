@@ -126,7 +126,7 @@ def _add(group: Any, field: dataclasses.Field[Any], hint: Any, doc: str, bare: b
     doc = doc.replace("%", "%%")  # argparse fills in % fields
     if bare:
         group.add_argument(field.name, nargs="*", metavar=field.name.upper().rstrip("S"), help=doc)
-    elif typing.get_origin(hint) is tuple:
+    elif typing.get_origin(hint) is tuple or field.metadata.get("several"):
         group.add_argument(*flags, dest=field.name, nargs="+", metavar=kind.__name__.upper(), help=doc)
     elif kind is bool:
         group.add_argument(*flags, dest=field.name, action=argparse.BooleanOptionalAction, help=doc)

@@ -21,7 +21,7 @@ from understudy.methods import table
 from understudy.methods.cells import Cells, Method, Sampling
 from understudy.servers import urls
 from understudy.servers.config import names_vllm, parse_vllm
-from understudy.specs import ROWS, build, check, option, options_of, together, unknown
+from understudy.specs import ROWS, build, check, experts_in, option, options_of, together, unknown
 
 DTYPES = ("float32", "bfloat16", "mixed")
 
@@ -35,7 +35,7 @@ class Essentials:
     opd_full_reward, rft (docs/algorithms.md)."""
     student: str = ""
     """Student to train: a Hugging Face model directory or hub id, or `scratch:width=64,layers=2` for a new tiny one."""
-    expert: str = ""
+    expert: str = option("", several=True)
     """Expert to imitate (= teacher): a model directory or hub id, a task's programmatic expert such as `solver`, its
     traces (`recorded`, docs/tasks.md), a server: http://HOST:PORT/v1 (docs/servers.md), or the student that reads the
     answer in its prompt: `self:context=gold` (docs/tasks.md)."""
@@ -321,12 +321,16 @@ def _check_together(config: Resolved) -> None:
 
 def _check_servers(config: Resolved) -> None:
     """No secret may reach a file or a message; and a model that is trained cannot be somebody else's server."""
-    for name in ("student", "base", "expert", "sampler"):
-        value = getattr(config, name)
+    named = [(name, getattr(config, name)) for name in ("student", "base", "sampler")]
+    experts = experts_in(config.expert)
+    for name, value in [*named, *(("expert", spec) for spec in experts.values())]:
         if urls.names_server(value):
             urls.pieces(value, name)
             if name in ("student", "base"):
                 raise UserError(name, value, "is a server: what is trained must be a model directory or hub id")
+    if len(experts) > 1:
+        hint = f"there are {len(experts)} experts ({', '.join(experts)}), and a training has one: choose one"
+        raise UserError("expert", "", hint)
     if config.expert_device and urls.names_server(config.expert):
         raise UserError("expert_device", config.expert_device, "the expert is a server: it has its own")
     if config.expert_device and config.behavior == "mixture_token":

@@ -18,7 +18,7 @@ BUDGET = "9%"
 class DiagnoseConfig:
     student: str = option("", heading="models and task")
     """Model to train: a model directory, run directory, hub id, or `scratch:width=64,layers=2`."""
-    expert: str = ""
+    expert: str = option("", several=True)
     """Expert to imitate (= teacher): a model, or a task's programmatic expert such as `solver`."""
     task: str = "countdown"
     """Prompts and verifier, with options, such as `countdown:max_number=9`."""

@@ -22,7 +22,7 @@ _FIXED = ("method", "updates", "budget", "budget_axis", "first_prompt", "eval_sp
 class AutoConfig:
     student: str = option("", heading="models and task")
     """Model to train: a model directory, run directory, hub id, or `scratch:width=64,layers=2`."""
-    expert: str = ""
+    expert: str = option("", several=True)
     """Expert to imitate (= teacher): a model, a task's programmatic expert such as `solver`, or a server's address."""
     task: str = "countdown"
     """Prompts and verifier, with options, such as `countdown:max_number=9`."""
