@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import os
 import re
 import typing
@@ -124,9 +125,15 @@ def unknown(name: str, known: Iterable[str]) -> str:
     return f"unknown; one of {', '.join(known)}" + (f" (did you mean {close}?)" if close else "")
 
 
+@functools.cache
+def hints_of(cls: type) -> dict[str, Any]:
+    """Field -> its type, resolved once per class; not to be changed."""
+    return typing.get_type_hints(cls)
+
+
 def build(cls: type[T], args: Mapping[str, Any], field: str) -> T:
     """`cls(**args)` with strings converted to the annotated types; UserError names the key, the value and the hint."""
-    hints = typing.get_type_hints(cls)
+    hints = hints_of(cls)  # type: ignore[arg-type]
     known = {f.name: hints[f.name] for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     values, prefix, options = {}, f"{field}." if field else "", options_of(cls)
     for key, value in args.items():

@@ -32,7 +32,7 @@ from understudy.servers.completions import Completions, list_models
 from understudy.servers.http import BadAnswer, Client, Unreachable, find_key
 from understudy.servers.responses import Tokens, read_samples, read_scores
 
-LIMIT = 0.5
+LIMIT = 0.2
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 
 

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import torch
 from mistakes import Output, arguments, contents
-from tiny import config
+from tiny import CoinTask, config
 
+from understudy import tasks
 from understudy.cli.main import main
 from understudy.config import to_dict
 from understudy.runs import checkpoint as checkpoint_module
@@ -33,10 +34,14 @@ def finished(out: Path) -> bytes:
 LONGER: dict[str, Any] = {"updates": 6, "save_every": 2, "keep": 3}
 
 
-def whole(tmp: Path) -> bytes:
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The weights of the same run without a fault."""
-    assert main(arguments(tmp / "whole", **LONGER)) == 0
-    return finished(tmp / "whole")
+    out = tmp_path_factory.mktemp("whole") / "run"
+    with pytest.MonkeyPatch.context() as m:
+        m.setitem(tasks.TASKS, "coin", CoinTask.from_spec)
+        assert main(arguments(out, **LONGER)) == 0
+    return finished(out)
 
 
 def stopped_run(out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Output:
@@ -64,11 +69,10 @@ def damage(path: Path) -> None:
 
 @pytest.mark.fault("during a run")
 def test_not_a_number_stops_and_resumes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    whole: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Catches NaN that reaches the weights, the optimizer or a checkpoint, a message without step and batch, and a run
     that cannot continue once the cause is gone (here it ends with the same weights)."""
-    want = whole(tmp_path)
     out = tmp_path / "run"
     result = stopped_run(out, monkeypatch, capsys)
     result.is_mistake("loss", "not finite at update 5, batch countdown .*, ...; stopped, the last checkpoint is kept")
@@ -78,7 +82,7 @@ def test_not_a_number_stops_and_resumes(
     assert "update 5" in status["reason"]
     assert all(torch.isfinite(t).all() for t in load_tensors(checkpoints(out)[-1] / "model.safetensors").values())
     assert Output(arguments(out, **LONGER), capsys).code == 0
-    assert finished(out) == want
+    assert finished(out) == whole
 
 
 @pytest.mark.fault("during a run")
@@ -113,26 +117,26 @@ def test_drift_between_sampler_and_trainer_stops(
 
 @pytest.mark.fault("during a run")
 def test_a_corrupt_checkpoint_falls_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    whole: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Catches a resume from damaged bytes, a fall-back without a message, and one that ends with other weights."""
-    want, out = whole(tmp_path), tmp_path / "run"
+    out = tmp_path / "run"
     stopped_run(out, monkeypatch, capsys)
     damage(checkpoints(out)[-1])
     result = Output(arguments(out, **LONGER), capsys)
     assert result.code == 0
     (note,) = result.notes
     assert re.search("step-00000004 is damaged: model.safetensors .*using step-00000002 instead", note)
-    assert finished(out) == want
+    assert finished(out) == whole
     assert [line["step"] for line in read_metrics(out, "train")] == [1, 2, 3, 4, 5, 6]
 
 
 @pytest.mark.fault("during a run")
 def test_all_checkpoints_corrupt(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    whole: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Catches a run that is lost, a restart without a message, and log lines kept from the first attempt."""
-    want, out = whole(tmp_path), tmp_path / "run"
+    out = tmp_path / "run"
     stopped_run(out, monkeypatch, capsys)
     for path in checkpoints(out):
         damage(path)
@@ -140,14 +144,14 @@ def test_all_checkpoints_corrupt(
     assert result.code == 0
     assert len(result.notes) == 2
     assert all("no good one is left, starting from the beginning" in note for note in result.notes)
-    assert finished(out) == want
+    assert finished(out) == whole
     assert [line["step"] for line in read_metrics(out, "train")] == [1, 2, 3, 4, 5, 6]
 
 
 @pytest.mark.fault("during a run")
 @pytest.mark.parametrize("where", ["state", "model"])
 def test_a_full_disk(
-    where: str, models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    where: str, whole: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     """Catches a half-written checkpoint, the loss of earlier ones, and a message that does not say how to continue."""
@@ -155,7 +159,7 @@ def test_a_full_disk(
 
     from understudy.policy import Policy
 
-    want, out = whole(tmp_path), tmp_path / "run"
+    out = tmp_path / "run"
     save_state, save_model, calls = checkpoint_module.save_tensors, Policy.save, [0]
 
     def state_full(path: Path, *args: Any) -> None:
@@ -182,7 +186,7 @@ def test_a_full_disk(
     )
     assert [p.name for p in (out / "checkpoints").iterdir()] == ["step-00000002"]
     assert Output(arguments(out, **LONGER), capsys).code == 0
-    assert finished(out) == want
+    assert finished(out) == whole
 
 
 @pytest.mark.fault("during a run")

@@ -173,14 +173,14 @@ def sweep(folder: Path, steps: int = 3, save_every: int = 1) -> dict[str, Any]:
 
         wait(fork(killed_again))  # while it cleans up after the first death, or a little later
         check_survivor(out, 0)
-        assert wait(fork(lambda out=out: train(out, steps, save_every))) == 0
+        train(out, steps, save_every)
         if result(out) != want:
             wrong.append(f"{n}: {names[n - 1]}")
         shutil.rmtree(out)
     return {"kills": len(names), "wrong": wrong}
 
 
-def at_random(folder: Path, kills: int = 10, steps: int = 120, save_every: int = 2) -> dict[str, Any]:
+def at_random(folder: Path, kills: int = 10, steps: int = 80, save_every: int = 2) -> dict[str, Any]:
     train(folder / "warm", 2, 2)  # torch loads some modules at the first step; the children inherit them
     started = time.monotonic()
     assert wait(fork(lambda: train(folder / "whole", steps, save_every))) == 0
@@ -203,6 +203,7 @@ def at_random(folder: Path, kills: int = 10, steps: int = 120, save_every: int =
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    os.fsync = lambda handle: None  # a killed process loses nothing that it wrote; a busy disk would be waited for
     gc.disable()  # a collection in a forked child would copy every page of torch
     outcome = {"sweep": sweep, "random": at_random}[sys.argv[1]](Path(sys.argv[2]))
     print(json.dumps(outcome))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import ast
 import dataclasses
+import functools
 import inspect
 import textwrap
 import typing
@@ -17,7 +18,7 @@ from typing import Any, NoReturn, TypeVar
 
 from understudy.cli import confirm, foreign, rewards
 from understudy.errors import UserError
-from understudy.specs import build, nearest, options_of
+from understudy.specs import build, hints_of, nearest, options_of
 
 T = TypeVar("T")
 
@@ -65,6 +66,7 @@ class Parser(argparse.ArgumentParser):
         return f" (did you mean --{close}?)" if close else ""
 
 
+@functools.cache
 def field_docs(cls: type) -> dict[str, str]:
     """The help of each field of a dataclass, inherited ones too: its metadata, or the string literal under it."""
     described = {f.name: f.metadata["help"] for f in dataclasses.fields(cls) if "help" in f.metadata}
@@ -96,7 +98,7 @@ def parse(
     where fields that are not on the command line come from.
     """
     parser = Parser(prog=prog, description=description, epilog=epilog, formatter_class=_Help, allow_abbrev=False)
-    docs, hints, metadata = field_docs(cls), typing.get_type_hints(cls), options_of(cls)
+    docs, hints, metadata = field_docs(cls), hints_of(cls), options_of(cls)  # type: ignore[arg-type]
     group: Any = parser
     if read is not None:
         text = "Start from this configuration: a run directory, its config.json, or a JSON or YAML file of options."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,20 @@ LARGEST_FILE = MEBIBYTE
 
 LONGEST_LINE = 20_000
 """Characters of a line of YAML: it has numbers in base 60, whose digits cost more the more there are."""
+DEEPEST = 100
+"""Lists and mappings of YAML inside each other: the time of the library grows with the square of the depth."""
 
 
 def _yaml(text: str, path: Path) -> Any:
     """The value. UserError: it repeats parts of itself (a few lines can stand for a billion), or has endless lines."""
     if max(map(len, text.splitlines()), default=0) > LONGEST_LINE:
         raise UserError("config", path, f"has a line of more than {LONGEST_LINE:,} characters")
+    depth, deepest = 0, 0
+    for bracket in re.findall(r"[][{}]", text):
+        depth += 1 if bracket in "[{" else -1
+        deepest = max(deepest, depth)
+    if deepest > DEEPEST:
+        raise ValueError("lists inside each other are too deep")
     value = yaml.safe_load(text)
     if _size(value, {}) > LARGEST_FILE:
         raise UserError("config", path, "stands for too many values: its aliases repeat each other")

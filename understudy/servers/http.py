@@ -80,6 +80,7 @@ class Client:
                 limits=httpx.Limits(max_connections=self.concurrency, max_keepalive_connections=self.concurrency),
                 follow_redirects=False,  # a key is sent only to the host that the user named
                 trust_env=not is_loopback(url),
+                verify=not (is_loopback(url) and url.startswith("http:")),  # no certificates to load: no TLS
             )
         except (ValueError, OSError, ImportError, httpx.InvalidURL) as error:
             # the words are not shown: a proxy's address may hold a password
