@@ -1,6 +1,6 @@
 """Provides the programs of test_processes.py: whole, killed and resumed runs.
 
-torchrun --nproc-per-node 2 many_processes.py FOLDER
+torchrun --nproc-per-node 2 many_processes.py FOLDER [NAME...]    all of METHODS and CELLS and the routes, or these
 python many_processes.py command OUT WORD...    the command `understudy WORD...` on two processes: killed, then resumed
 """
 
@@ -33,6 +33,33 @@ METHODS: dict[str, dict[str, Any]] = {
     "opd_full": {"micro_tokens": 90, "eval_expert": True},  # shares with different numbers of forward passes
     "grpo": {"samples_per_prompt": 4, "prompts_per_update": 3},
 }
+
+OTHER = "other"  # folder of an expert with another tokenizer
+CELLS: dict[str, tuple[str, dict[str, Any]]] = {
+    "foreign-opd": ("opd", {"expert": OTHER, "gamma": 0.5}),
+    "foreign-opd_full": ("opd_full", {"expert": OTHER, "micro_tokens": 90}),
+    "foreign-uld": ("opd_full", {"expert": OTHER, "divergence": "uld"}),
+    "foreign-sft_alpha": ("opd", {"expert": OTHER, "sft_alpha": 0.3}),
+    "opd_reward": ("opd_reward", {"samples_per_prompt": 4}),
+    "opd_full_reward": ("opd_full_reward", {"samples_per_prompt": 4, "expert_anneal": 1.0, "prompts_per_update": 3}),
+    "exopd": ("exopd", {"gamma": 1.0}),
+    "extrapolated": ("opd_full", {"signal": "extrapolated", "micro_tokens": 90}),
+    "self-frozen": ("opd_full", {"expert": "self:context=gold"}),
+    "self-live": ("opd", {"expert": "self:context=gold,frozen=false"}),
+    "sft_alpha": ("opd_full", {"sft_alpha": 0.4, "prompts_per_update": 5}),
+}
+"""Cells that no row of METHODS has: (method, options)."""
+
+
+def cell(name: str, out: Path) -> Any:
+    """The training of CELLS[name]: two updates."""
+    from tiny import config
+
+    method, options = CELLS[name]
+    if options.get("expert") == OTHER:
+        options = options | {"expert": str(out.parent / OTHER)}
+    student = "scratch:width=16,layers=2,heads=2,context=256"
+    return config(method, out, student=student, lr=3e-4, seed=1, **options)
 
 
 def configuration(method: str, out: Path, **changes: Any) -> Any:
@@ -108,17 +135,20 @@ def until(step: int, config: Any) -> None:
         train_module.update = update
 
 
-def main(folder: Path, methods: Sequence[str]) -> None:
+def main(folder: Path, names: Sequence[str]) -> None:
     from tiny import CoinTask
 
     tasks.TASKS["coin"] = CoinTask.from_spec
     notes: list[str] = []
-    for method in methods:
+    for method in filter(names.__contains__, METHODS):
         train(configuration(method, folder / f"{method}-two"), note=notes.append)
         until(5, configuration(method, folder / f"{method}-cut"))  # the last checkpoint is of step 4
         train(configuration(method, folder / f"{method}-cut"), note=lambda _: None)
         until(2, configuration(method, folder / f"{method}-121"))  # one process trained to step 2
-    routes(folder, "two")
+    if "routes" in names:
+        routes(folder, "two")
+    for name in filter(names.__contains__, CELLS):
+        train(cell(name, folder / f"{name}-two"), note=lambda _: None)
     if distributed.is_main():
         (folder / "notes.txt").write_text("\n".join(notes))
     distributed.leave()
@@ -177,5 +207,5 @@ if __name__ == "__main__":
         gc.disable()  # a collection in a forked child would copy every page of torch
         print(json.dumps(kill_one_and_resume(Path(sys.argv[2]), sys.argv[3:])))
         sys.exit()
-    main(Path(sys.argv[1]), sys.argv[2:] or list(METHODS))
+    main(Path(sys.argv[1]), sys.argv[2:] or [*METHODS, "routes", *CELLS])
     distributed.end(0)

@@ -15,17 +15,21 @@ from typing import Any
 import many_processes
 import pytest
 import torch
-from many_processes import METHODS, STEPS, configuration, until
+from foreign import byte_level
+from many_processes import CELLS, METHODS, OTHER, STEPS, cell, configuration, until
 
 from understudy import distributed
 from understudy.distributed import Launch, launched
 from understudy.errors import UserError
+from understudy.policy import make_scratch
 from understudy.runs.checkpoint import load_tensors
 from understudy.runs.read import checkpoints, read_final, read_ledger, read_metrics, read_provenance
+from understudy.specs import parse_spec
 from understudy.training.train import train
 
 pytestmark = pytest.mark.xdist_group("processes")  # one worker makes `runs`
 CLOSE = 1e-5
+PAIRS = [(a, b) for a in "12345" for b in "12345"]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
@@ -47,8 +51,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
             train(configuration(method, folder / f"{method}-one"))
             until(3, configuration(method, folder / f"{method}-121"))  # its checkpoint is of step 2
         many_processes.routes(folder, "one")
+        other = parse_spec("scratch:width=16,layers=1,heads=2,context=128,init=0.5", "student")
+        make_scratch(other, byte_level(PAIRS), seed=20).save(folder / OTHER)
+        for name in CELLS:
+            train(cell(name, folder / f"{name}-one"), note=lambda _: None)
         command = [*TORCHRUN, many_processes.__file__, str(folder)]
-        done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=280, check=False)
+        done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=400, check=False)
         assert done.returncode == 0, done.stderr[-4000:]
         for method in METHODS:
             assert [p.name for p in checkpoints(folder / f"{method}-121")][-1] == "step-00000004"
@@ -102,6 +110,23 @@ def test_the_result_of_one_process(method: str, which: str, runs: Path) -> None:
             assert close(x, y), {k: (x[k], y[k]) for k in x if not close(x[k], y[k])}
     assert spent(one) == spent(other)
     assert close(read_final(one), read_final(other))
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_every_cell_on_two_processes(name: str, runs: Path) -> None:
+    """Catches spans, contexts, bases and texts of another process's rows, prompts that are counted in every process,
+    and groups that are cut."""
+    one, two = runs / f"{name}-one", runs / f"{name}-two"
+    assert [read_provenance(run).get("processes", 1) for run in (one, two)] == [1, 2]
+    want, got = untimed(one), untimed(two)
+    assert len(want) == len(got) == 2
+    for x, y in zip(want, got):
+        assert close(x, y), {k: (x[k], y[k]) for k in x if not close(x[k], y[k])}
+        assert x["grad_norm"] > 0
+    assert spent(one) == spent(two)
+    a, b = weights(one / "final"), weights(two / "final")
+    for tensor in a:
+        torch.testing.assert_close(b[tensor], a[tensor], atol=CLOSE, rtol=0)
 
 
 def start(run: Path) -> dict[str, torch.Tensor]:

@@ -138,7 +138,8 @@ class RolloutSource:
         texts = expert.act(prompts[: c.text_prompts], f"text {first}")
         self.seconds["sample"] += time.perf_counter() - began
         expert.count(texts, self.ledger)
-        return with_text(own, distributed.share(texts), c.sft_alpha, c.reduction)
+        # (completions of a prompt stay together: the ledger counts its tokens once)
+        return with_text(own, distributed.share(texts, c.samples_per_prompt), c.sft_alpha, c.reduction)
 
     # -- replay fixed -------------------------------------------------------------------------------------------
 
