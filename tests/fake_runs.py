@@ -164,6 +164,7 @@ def run(
                 "kind": "train", "step": step, "loss": 1.4 * np.exp(-3 * done) + 0.3 + rng.normal(0, 0.03),
                 "lr": 1e-3, "grad_norm": 1.0 + rng.gamma(2, 0.1), "tokens": 64 * at,
                 "reward": BASE + (goal - BASE) * done if online else None, "length": at + rng.normal(0, 0.5),
+                "entropy": 1.5 - done, "expert_entropy": 0.4 + 0.1 * done if online else None,
                 "logp_drift": 1e-6, "ratio_clipped": 0.0, "seconds": 0.1, "ledger": ledger(step),
             })  # fmt: skip
         if step in steps:

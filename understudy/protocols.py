@@ -124,6 +124,10 @@ class Expert:
         """Whether it scores on a device of this machine that is not `device` (a torch.device)."""
         return False
 
+    def prompt_tokens(self, prompts: Sequence[Prompt]) -> int:
+        """Tokens that it reads of these prompts, each prompt once."""
+        return sum({p.key: len(p.ids) for p in prompts}.values())
+
     # -- samples ------------------------------------------------------------------------------------------------
 
     def start(self, prompts: Sequence[Prompt]) -> Stepper:

@@ -96,6 +96,13 @@ class Signal(Protocol):
         """
         return None if top_k else self.table(at).to(student_nV)
 
+    def own(self, beside_nV: Tensor, kept_m: Tensor | None, at: slice) -> Tensor:
+        """(m, W) log-probs of the expert itself, for its entropy, at these of the tokens `at` (None: all).
+
+        beside_nV: what `beside` or `ranked` gave for `at`. An expert of another family has fewer rows, and its tokens.
+        """
+        return beside_nV if kept_m is None else beside_nV[kept_m]
+
     def ranked(self, student_nV: Tensor, at: slice) -> Tensor:
         """(n, at least V) log-probs in falling order, whatever the tokens are."""
         return self.table(at).to(student_nV).sort(-1, descending=True).values

@@ -14,7 +14,7 @@ from understudy.experts.foreign.expert import ForeignExpert
 from understudy.experts.local import LocalExpert
 from understudy.methods import divergences
 from understudy.methods.cells import Method
-from understudy.methods.kernel import evaluate, token_losses
+from understudy.methods.kernel import Entropies, evaluate, token_losses
 from understudy.methods.losses import Objective, divergence, scales, surrogate
 from understudy.policy import Policy, load_policy, make_scratch, pad
 from understudy.specs import parse_spec
@@ -222,6 +222,27 @@ def test_the_sorted_distance_is_blind_to_names_and_has_its_gradient() -> None:
         assert float(divergences.sorted_distance(z.log_softmax(-1), q[torch.randperm(4)])) == pytest.approx(float(loss))
         (slope,) = torch.autograd.grad(loss, z)
         assert torch.allclose(part.d_nV[n] * part.factor_n[n], slope, atol=1e-10)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "uld"])
+def test_the_expert_s_entropy_is_that_of_its_own_next_token(kind: str) -> None:
+    """Catches the entropy of what the student compares with, and places without a boundary that count as the
+    student's own."""
+    student, expert = Tabular(PLAIN, 1), Tabular(MERGED, 2)
+    foreign = ForeignExpert(expert, expert, student_of(PLAIN))
+    rollouts = [r for r in student.completions() if r.ids in ((2, 0), (1, 2, 0))]
+    batch, logits_NV = batch_of(student, foreign, rollouts)
+    states = [(), (2,), (), None, (3,)]  # as above
+    entropy = [None if x is None else float(divergences.entropy(expert.rows((*x, 0))[-1].detach())) for x in states]
+    for watched in (None, [1, 3, 4], [3]):
+        seen = Entropies()
+        which = replace(batch, watched_M=None if watched is None else torch.tensor(watched))
+        for at in (slice(0, 2), slice(2, 5)):
+            evaluate(logits_NV[at].clone(), None, which, Objective("distribution", kind), at, seen)
+        wanted = [e for i, e in enumerate(entropy) if e is not None and (watched is None or i in watched)]
+        _, tokens, nats, known = seen.sums
+        assert (tokens, known) == (5 if watched is None else len(watched), len(wanted))
+        assert nats == pytest.approx(sum(wanted), abs=1e-8)
 
 
 # ---------------------------------------------------------------- equal tokenizers

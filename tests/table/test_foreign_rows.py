@@ -58,6 +58,8 @@ def test_rows_train(method: str, changes: dict[str, Any], other: str, tmp_path: 
     for record in read_metrics(run, "train"):
         assert math.isfinite(record["loss"])
         assert record["grad_norm"] > 0
+        whole = method in ("word_kd", "gkd", "opd_full", "base_opd") and "top_k" not in changes
+        assert (record["expert_entropy"] is not None) == whole
     assert any("has another tokenizer" in line for line in lines)
     facts = read_provenance(run)["expert"]["provenance"]["tokenizer"]
     assert facts["shared"] == 257  # the bytes, and the beginning of ` ok`

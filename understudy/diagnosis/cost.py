@@ -40,6 +40,8 @@ class Sizes:
     student: float
     expert: float
     prompt: float = 0.0
+    expert_prompt: float = 0.0
+    """As the expert reads it, with its context. 0: as the student does."""
 
     def cost(
         self, expert_sampled: float = 0, expert_scored: float = 0, sampled: float = 0, trained: float = 0,
@@ -47,7 +49,7 @@ class Sizes:
     ) -> Cost:  # fmt: skip
         """Of so many tokens. prompts: that the expert reads, that the student reads to sample, and to learn."""
         tokens = [float(x) for x in (expert_sampled, expert_scored, sampled, trained)]
-        read = [self.prompt * n for n in prompts]
+        read = [size * n for size, n in zip((self.expert_prompt or self.prompt, self.prompt, self.prompt), prompts)]
         spent = dict(zip((*LEDGER, *PROMPTS), [*tokens, *read]))
         flops = flops_of(spent, self.student, self.expert)
         a, b, c, d, *rest = map(round, [*tokens, *read])
@@ -56,7 +58,7 @@ class Sizes:
     def of_ledger(self, ledger: dict[str, Any]) -> Cost:
         """What a run has spent on training, from its ledger."""
         known = {name: int(ledger.get(name) or 0) for name in (*LEDGER, *PROMPTS)}
-        flops = flops_of(known, self.student, self.expert)
+        flops = flops_of(ledger, self.student, self.expert)
         return Cost(**known, flops=flops, seconds=float(ledger.get("train_seconds", 0)))
 
     def sft(self, sequences: float, expert_length: float, pool: float = 0) -> Cost:

@@ -152,10 +152,14 @@ def _loaded(config: DiagnoseConfig, offline: Resolved) -> tuple[Setting, Resolve
     if "sample" not in expert.capabilities:
         raise UserError("expert", config.expert, "cannot be sampled: there is nothing to imitate offline")
     weights = config.expert_parameters
-    if not weights and expert.policy is not None:
-        weights = expert.policy.describe()["parameters"]
+    weights = weights or expert.provenance.get("parameters") or 0
     seen = student.encode(task.prompts("train", PROMPTS, config.seed))
-    sizes = Sizes(student.describe()["parameters"], weights, sum(len(p.ids) for p in seen) / len(seen))
+    sizes = Sizes(
+        student.describe()["parameters"],
+        weights,
+        sum(len(p.ids) for p in seen) / len(seen),
+        sum(expert.prompt_tokens([p]) for p in seen) / len(seen),
+    )
     room = offline.max_new_tokens or task.max_new_tokens
     check_lengths(task, student, ("train", "test"), room)
     online = None
@@ -237,7 +241,9 @@ class _Stages:
         """Mean tokens of a prompt, and of a completion in online and in offline training."""
         prompts = [len(r.prompt.ids) for r in student.rollouts if r.sample == 0]
         online = full["opd"].student_tokens_trained / self.sequences if "opd" in full else float(student.length.mean())
-        return {"prompt": sum(prompts) / len(prompts), "student": online, "expert": float(expert.length.mean())}
+        prompt, as_expert = sum(prompts) / len(prompts), self.setting.sizes.expert_prompt
+        more = {"expert_prompt": as_expert} if self.setting.expert.own_prompts else {}
+        return {"prompt": prompt, "student": online, "expert": float(expert.length.mean())} | more
 
     def _preflight_cost(self, student: Table, checks: tuple[Check, ...]) -> Cost:
         tokens, sizes = FEW * float(student.length.mean()), self.setting.sizes

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from understudy.methods.divergences import extrapolated
 from understudy.protocols import Expert, TableSignal
-from understudy.types import Rollout, Signal
+from understudy.types import Prompt, Rollout, Signal
 
 
 class Extrapolated(Expert):
@@ -28,6 +28,9 @@ class Extrapolated(Expert):
         )  # fmt: skip
         self.capabilities = expert.capabilities & {"score", "distribution"}
         self.provenance, self.hint = expert.provenance, expert.hint
+
+    def prompt_tokens(self, prompts: Sequence[Prompt]) -> int:
+        return self.expert.prompt_tokens(prompts)
 
     def score(self, rollouts: Sequence[Rollout]) -> list[Tensor]:
         """log base + factor (log expert - log base) of the acted tokens, not normalised.

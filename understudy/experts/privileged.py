@@ -93,6 +93,10 @@ class SelfExpert(LocalExpert):
         encoded = dict(zip(different, self.policy.encode(list(different.values()))))
         return [encoded[p.key] for p in prompts]
 
+    def prompt_tokens(self, prompts: Sequence[Prompt]) -> int:
+        """Those of the context too."""
+        return super().prompt_tokens(self.seen(prompts))
+
     def _theirs(self, rollouts: Sequence[Rollout]) -> list[Rollout]:
         return [replace(r, prompt=p) for r, p in zip(rollouts, self.seen([r.prompt for r in rollouts]))]
 

@@ -26,7 +26,7 @@ from torch.utils.checkpoint import checkpoint
 from understudy import running
 from understudy.methods import divergences
 from understudy.methods.losses import Objective, divergence, log_of, surrogate, wide
-from understudy.types import Batch
+from understudy.types import Batch, Signal
 
 CPU_LOGITS, DEVICE_LOGITS = 3 * 2**20, 2**28
 """Logits of one chunk (12 MiB and 1 GiB of float32): a CPU wants them near its caches, a GPU wants large products."""
@@ -54,20 +54,23 @@ class Entropies:
         self.expert: Tensor | float = 0.0
         self.tokens = self.of_expert = 0
 
-    def add(self, student_nV: Tensor, expert_nV: Tensor | None, watched_M: Tensor | None, at: slice) -> None:
-        """Log-probs of the tokens `at`; expert None: its distribution is not at hand."""
+    def add(
+        self, student_nV: Tensor, expert_nV: Tensor | None, watched_M: Tensor | None, at: slice, signal: Signal | None
+    ) -> None:
+        """Log-probs of the tokens `at`, those of the expert as `signal` has compared them; None: not at hand."""
+        kept_m = None
         if watched_M is not None:
             first, last = torch.searchsorted(watched_M, torch.tensor([at.start, at.stop])).tolist()
             if first == last:
                 return
             kept_m = (watched_M[first:last] - at.start).to(student_nV.device)
             student_nV = student_nV[kept_m]
-            expert_nV = None if expert_nV is None else expert_nV[kept_m]
         self.student = self.student + _entropy(student_nV)
         self.tokens += len(student_nV)
-        if expert_nV is not None:
-            self.expert = self.expert + _entropy(expert_nV)
-            self.of_expert += len(student_nV)
+        if expert_nV is not None and signal is not None:
+            own_mW = signal.own(expert_nV, kept_m, at)
+            self.expert = self.expert + _entropy(own_mW).to(student_nV.device)
+            self.of_expert += len(own_mW)
 
     @property
     def sums(self) -> list[float]:
@@ -227,7 +230,8 @@ def evaluate(
         else:
             expert_nV = batch.signal.beside(student_nV, at, objective.top_k, objective.top_k_of)
     if entropies is not None:
-        entropies.add(student_nV, expert_nV, batch.watched_M, at)
+        whole_nV = None if objective.top_k else expert_nV  # of top tokens alone there is no entropy
+        entropies.add(student_nV, whole_nV, batch.watched_M, at, batch.signal)
     free_nV = logits_nV if logits_nV.dtype == student_nV.dtype else torch.empty_like(student_nV)
     target_n1 = batch.target_ids_N[at].unsqueeze(-1)
     logp_n = student_nV.gather(-1, target_n1).squeeze(-1)

@@ -10,6 +10,8 @@ and of an expert's (L_e), where every prompt is counted once (its completions sh
     sft_alpha                 m P + m k L_e      sampled by the expert and trained, m prompts (Method.text_prompts)
     trained                   n P + n k L        L: of who acted; a coin between them mixes both
 
+where an expert with a context of its own reads longer prompts (Lengths.expert_prompt),
+
 and in FLOPs (types.flops_of) 2 N_e and 2 N_s per token sampled or scored, 6 N_s per token trained. With k = 1:
 
     sft        2 N_e (P + L_e) + 6 N_s (P + L_e)
@@ -41,6 +43,8 @@ class Lengths:
     expert: float = 0.0
     passed: float = 1.0
     """Share of the student's completions that the verifier passes."""
+    expert_prompt: float = 0.0
+    """Mean tokens of a prompt as the expert reads it, with its context. 0: as the student does."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,9 @@ def tokens_per_update(method: Method, lengths: Lengths, updates: int = 0) -> dic
     mixed = by_expert * lengths.expert + (1 - by_expert) * lengths.student
     once = 1 / method.updates_per_rollout
     sampling = once * (first if method.replay == "fixed" else 1.0)
-    scoring = once * (first if method.replay == "fixed" and method.target == "distribution" else 1.0)
+    kept = method.replay == "fixed" and method.target == "distribution" and not method.extrapolates
+    scoring = once * (first if kept else 1.0)
+    asked = lengths.expert_prompt or lengths.prompt
     out = dict.fromkeys(LEDGER_AXES, 0.0)
     out["updates"] = 1.0
     together = method.behavior == "mixture_token"  # both write one completion, and the expert scores every token
@@ -69,11 +75,11 @@ def tokens_per_update(method: Method, lengths: Lengths, updates: int = 0) -> dic
     out["expert_tokens_sampled"] = sampling * expert_acts * n * k * lengths.expert
     out["student_tokens_sampled"] = sampling * (1 - expert_acts) * n * k * (mixed if together else lengths.student)
     out["student_prompt_tokens_sampled"] = sampling * (1 - expert_acts) * n * lengths.prompt
-    out["expert_prompt_tokens"] = sampling * expert_acts * n * lengths.prompt
+    out["expert_prompt_tokens"] = sampling * expert_acts * n * asked
     out["expert_calls"] = sampling * expert_acts * n * k
     scored = scoring * (method.target != "token" or method.reads_scores) + sampling * together
     out["expert_tokens_scored"] = scored * n * k * mixed
-    out["expert_prompt_tokens"] += scored * n * lengths.prompt
+    out["expert_prompt_tokens"] += scored * n * asked
     out["expert_calls"] += scored * n * k
     out["base_tokens_scored"] = scored * method.extrapolates * n * (k * mixed + lengths.prompt)
     passed = lengths.passed if method.weight == "passed" else 1.0
@@ -81,7 +87,7 @@ def tokens_per_update(method: Method, lengths: Lengths, updates: int = 0) -> dic
     out["student_prompt_tokens_trained"] = (1 - (1 - passed) ** k) * n * lengths.prompt
     m = method.text_prompts
     out["expert_tokens_sampled"] += once * m * k * lengths.expert
-    out["expert_prompt_tokens"] += once * m * lengths.prompt
+    out["expert_prompt_tokens"] += once * m * asked
     out["expert_calls"] += once * m * k
     out["student_tokens_trained"] += m * k * lengths.expert
     out["student_prompt_tokens_trained"] += m * lengths.prompt

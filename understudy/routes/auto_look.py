@@ -119,7 +119,7 @@ def rewards_of(
             assert models.expert is not None
             rollouts = sample_expert(models.expert, models.task, part, 1, seed, room).rollouts
             ledger.expert_tokens_sampled += sum(len(r.ids) for r in rollouts)
-            ledger.expert_prompt_tokens += prompt_tokens(rollouts)
+            ledger.expert_prompt_tokens += models.expert.prompt_tokens(part)
         else:
             rollouts = sample_policy(models.student, models.task, part, 1, seed, room, greedy=False).rollouts
             ledger.student_tokens_sampled += sum(len(r.ids) for r in rollouts)

@@ -15,6 +15,8 @@ from understudy import distributed
 from understudy.config import Resolved, TrainConfig
 from understudy.errors import UserError
 from understudy.experts import load_expert
+from understudy.experts.extrapolated import Extrapolated
+from understudy.experts.local import LocalExpert
 from understudy.methods import table
 from understudy.methods.price import Lengths, Sizes
 from understudy.policy import Policy, check_same_language
@@ -120,19 +122,28 @@ def look(config: RouteConfig, models: Models, show: Progress) -> Measured:
         show("look", 2 + len(paces), steps, phase.method)
         share = {"expert": 1.0, "mixture_batch": 1 - phase.student_share}.get(phase.behavior, 0.0)
         each, completions = 0.0, phase.prompts_per_update * phase.samples_per_prompt
-        for part, rollouts, drawing in ((share, expert, asking), (1 - share, student, sampling)):
+        text = phase.text_prompts / phase.prompts_per_update
+        imitated = dataclasses.replace(  # sft_alpha's text
+            phase, behavior="expert", target="token", weight="one", signal="expert", importance="none", clip=math.inf
+        )
+        parts = (
+            (share, expert, asking, phase),
+            (1 - share, student, sampling, phase),
+            (text, expert, asking, imitated),
+        )
+        for part, rollouts, drawing, cells in parts:
             if part and rollouts:
                 some = rollouts[:completions]  # one update at most: a look must cost less than the training
-                spent = _timed(lambda r=some, c=phase: _trained(models, c, r, ledger))[1]  # type: ignore[misc]
+                spent = _timed(lambda r=some, c=cells: _trained(models, c, r, ledger))[1]  # type: ignore[misc]
                 each += part * (drawing / len(prompts) + spent / len(some))
         paces[phase.method] = each * completions
     ledger.train_seconds = sampling + asking + sum(paces.values())
     sizes = models.sizes
     ledger.flops = flops_of(ledger.as_dict(), sizes.student, sizes.expert)
     passed = sum(float(r.reward or 0) for r in student) / len(student)
-    lengths = Lengths(
-        sum(len(p.ids) for p in prompts) / len(prompts), _mean_length(student), _mean_length(expert), max(passed, 0.05)
-    )
+    prompt, own = sum(len(p.ids) for p in prompts) / len(prompts), models.expert
+    as_expert = own.prompt_tokens(prompts) / len(prompts) if own is not None and own.own_prompts else 0.0
+    lengths = Lengths(prompt, _mean_length(student), _mean_length(expert), max(passed, 0.05), as_expert)
     show("look", steps, steps, "")
     return distributed.agreed(Measured(lengths, sizes, paces, ledger.as_dict()))
 
@@ -174,8 +185,11 @@ def _trained(models: Models, phase: Resolved, rollouts: Sequence[Rollout], ledge
     if phase.weight == "expert_reward":  # one completion per prompt has no group
         weight = "log_ratio" if phase.target == "token" else "one"
         phase = dataclasses.replace(phase, weight=weight, importance="none", clip=math.inf)
-    spent = Ledger()
-    labelled = label(distributed.share(rollouts), phase, models.student, models.expert, spent)
+    spent, expert = Ledger(), models.expert
+    if phase.extrapolates and expert is not None:  # the student has not moved: it is the base
+        base = LocalExpert(models.student).fit(models.student.vocabulary)
+        expert = Extrapolated(expert, base, phase.extrapolation)
+    labelled = label(distributed.share(rollouts), phase, models.student, expert, spent)
     counted = list(spent.as_dict())
     for name, total in zip(counted, distributed.total([getattr(spent, name) for name in counted])):
         setattr(ledger, name, getattr(ledger, name) + total)

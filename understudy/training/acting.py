@@ -19,6 +19,7 @@ from understudy.policy import Policy
 from understudy.policy.sampling import Mixture, Start, draw
 from understudy.protocols import Expert, Task
 from understudy.randomness import generator, seed_from
+from understudy.specs import names_self
 from understudy.training.engine_sampler import EngineSampler
 from understudy.training.held import held_rows
 from understudy.types import Ledger, Prompt, Rollout, prompt_tokens
@@ -114,6 +115,10 @@ class Actor:
         """By the signal cell, what target and weight read."""
         return (self.signal or self.expert)()
 
+    def own_reader(self) -> Expert | None:
+        """The expert, where it reads other prompts than the student; None: its prompts are counted without it."""
+        return self.expert() if names_self(self.config.expert) else None
+
     def act(self, prompts: Sequence[Prompt], name: object, round_: int = 0) -> list[Rollout]:
         """Verified completions of these prompts by the behavior policy; `name` makes their random numbers."""
         c = self.config
@@ -159,17 +164,21 @@ class Actor:
             actor or c.behavior, vocabulary=student.vocabulary, device=student.device.type,
         )  # fmt: skip
 
+    def _asked(self, rollouts: Sequence[Rollout]) -> int:
+        reader = self.own_reader()
+        return prompt_tokens(rollouts) if reader is None else reader.prompt_tokens([r.prompt for r in rollouts])
+
     def count(self, rollouts: Sequence[Rollout], ledger: Ledger) -> None:
         """Add to the ledger what it cost to act these."""
         tokens, before = sum(len(r.ids) for r in rollouts), prompt_tokens(rollouts)
         if rollouts and rollouts[0].actor == "expert":
             ledger.expert_calls += len(rollouts)
             ledger.expert_tokens_sampled += tokens
-            ledger.expert_prompt_tokens += before
+            ledger.expert_prompt_tokens += self._asked(rollouts)
             return
         ledger.student_tokens_sampled += tokens
         ledger.student_prompt_tokens_sampled += before
         if rollouts and rollouts[0].actor == "mixture_token":  # the expert scores every token, whichever side writes it
             ledger.expert_calls += len(rollouts)
             ledger.expert_tokens_scored += tokens
-            ledger.expert_prompt_tokens += before
+            ledger.expert_prompt_tokens += self._asked(rollouts)

@@ -86,10 +86,10 @@ def label(
     supervision, places = kept or (None, range(len(rollouts)))
     if config.target == "distribution" and supervision is None:
         supervision = _expert(expert).supervise(rollouts, experts_top_k(config))
-        count_scored(ledger, rollouts, config)
+        count_scored(ledger, rollouts, config, expert)
     if config.target == "expert_token" and targets is None:
         targets = expert_draws(rollouts, _expert(expert), config.seed)
-        count_scored(ledger, rollouts, config)
+        count_scored(ledger, rollouts, config, expert)
     weight = weights(rollouts, behavior, config, student, expert, ledger)
     reward = reward_weights(rollouts, config) if config.weight == "expert_reward" else [None] * len(rollouts)
     return [
@@ -154,7 +154,7 @@ def weights(
         student_N = torch.cat(student.score(rollouts)).cpu()
     if method.reads_scores:
         expert_N = torch.cat(_expert(expert).score(rollouts)).cpu()
-        count_scored(ledger, rollouts, method)
+        count_scored(ledger, rollouts, method, expert)
         spans = _expert(expert).spans(rollouts)
         if spans is None:
             weight_N = divergences.discounted_to_go(expert_N - student_N, row_N, method.gamma)
@@ -202,12 +202,15 @@ def expert_draws(rollouts: Sequence[Rollout], expert: Expert, seed: int) -> list
     return out
 
 
-def count_scored(ledger: Ledger, rollouts: Sequence[Rollout], method: Method) -> None:
-    """Add to the ledger what it costs that the expert scores these, and the base where it is read too."""
+def count_scored(ledger: Ledger, rollouts: Sequence[Rollout], method: Method, expert: Expert | None) -> None:
+    """Add to the ledger what it costs that the expert scores these, and the base where it is read too.
+
+    expert: None: one that reads the student's prompts.
+    """
     tokens, before = sum(len(r.ids) for r in rollouts), prompt_tokens(rollouts)
     ledger.expert_calls += len(rollouts)
     ledger.expert_tokens_scored += tokens
-    ledger.expert_prompt_tokens += before
+    ledger.expert_prompt_tokens += before if expert is None else expert.prompt_tokens([r.prompt for r in rollouts])
     ledger.base_tokens_scored += (tokens + before) * method.extrapolates
 
 

@@ -158,7 +158,7 @@ class RolloutSource:
         if self._fixed_supervision is None:
             return self.labels(rollouts)
         if step == 0:
-            count_scored(self.ledger, self._fixed_rollouts, self.config)
+            count_scored(self.ledger, self._fixed_rollouts, self.config, self.actor.own_reader())
         return self.labels(rollouts, supervision=(self._fixed_supervision, where))
 
     @cached_property
@@ -278,7 +278,7 @@ class RolloutSource:
             self.actor.count(rollouts, self.ledger)
             self.seen = seen(rollouts, self.actor.task.verified)
             if targets is not None:
-                count_scored(self.ledger, rollouts, self.config)
+                count_scored(self.ledger, rollouts, self.config, self.actor.own_reader())
         return round_
 
 

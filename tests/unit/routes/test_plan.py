@@ -12,7 +12,7 @@ from understudy.methods.price import Lengths, Sizes, flops_per_update, tokens_pe
 from understudy.routes.plan import SLACK, budget_left, plan, usual_total
 from understudy.routes.route import parse
 
-P, S, E = 10.0, 20.0, 15.0
+P, S, E, C = 10.0, 20.0, 15.0, 70.0
 LENGTHS, SIZES = Lengths(P, S, E), Sizes(3.0, 5.0)
 N = 4
 
@@ -37,11 +37,32 @@ def phases(text: str) -> list[Any]:
         ("gkd", {"student_share": 0.25}, 0.25 * 34 * (P + S) + 0.75 * (4 * 5 + 6 * 3) * (P + E)),
         ("grpo", {"samples_per_prompt": 8}, (2 * 3 + 6 * 3) * (P + 8 * S)),
         ("base_opd", {"prompt_pool": 0}, 34 * (P + S)),
+        ("exopd", {}, (4 * 3 + 2 * 5 + 6 * 3) * (P + S)),
+        ("exopd", {"extrapolation": 1.0}, 34 * (P + S)),
+        ("opd_full", {"signal": "extrapolated", "samples_per_prompt": 2}, (4 * 3 + 2 * 5 + 6 * 3) * (P + 2 * S)),
+        ("opd_reward", {"samples_per_prompt": 8}, 34 * (P + 8 * S)),
+        ("opd_full_reward", {"samples_per_prompt": 8}, 34 * (P + 8 * S)),
+        ("opd", {"sft_alpha": 0.2}, 34 * (P + S) + (2 * 5 + 6 * 3) * (P + E) / 4),
+        ("grpo", {"samples_per_prompt": 8, "sft_alpha": 0.5}, 24 * (P + 8 * S) + 28 * (P + 8 * E)),
     ],
 )
 def test_flops_of_an_update(name: str, changes: dict[str, Any], want: float) -> None:
     """Catches a term of the formula that is missing, or counted per completion where a prompt is shared."""
     got = flops_per_update(method(name, **changes), LENGTHS, SIZES)
+    assert got == pytest.approx(N * want)
+
+
+@pytest.mark.parametrize(
+    ("name", "want"),
+    [
+        ("opd", (2 * 3 + 6 * 3) * (P + S) + 2 * 5 * (C + S)),
+        ("word_kd", 4 * 5 * (C + E) + 6 * 3 * (P + E)),
+        ("exopd", (4 * 3 + 6 * 3) * (P + S) + 2 * 5 * (C + S)),
+    ],
+)
+def test_an_expert_with_a_context_reads_longer_prompts(name: str, want: float) -> None:
+    """Of C tokens, by the expert alone: student and base read P."""
+    got = flops_per_update(method(name), Lengths(P, S, E, expert_prompt=C), SIZES)
     assert got == pytest.approx(N * want)
 
 

@@ -7,6 +7,7 @@ None certifies that an expert is out of reach; they say what else could explain 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -59,7 +60,7 @@ def prices(sizes: Sizes, offline: Resolved, length: float, n: int, prompts: int)
         "self_retraining": Sizes(sizes.student, sizes.student, sizes.prompt).sft(n, length).flops + look,
     }
     if larger(offline) is not None:
-        grown = Sizes(GROWTH * sizes.student, sizes.expert, sizes.prompt)
+        grown = replace(sizes, student=GROWTH * sizes.student)
         out["capacity_ladder"] = grown.sft(n, length).flops + GROWTH * look
     return out
 
@@ -108,7 +109,7 @@ def _capacity_ladder(pilots: Pilots, size: Size, n: int) -> Control:
     changes, label = grown
     name = f"sft-{n}-{label.replace(' ', '-')}"
     known = pilots.setting.sizes
-    sizes = Sizes(GROWTH * known.student, known.expert, known.prompt)
+    sizes = replace(known, student=GROWTH * known.student)
     path = pilots.train(pilots.offline, n, size.batch, name, sizes, **changes)
     fall = intervals.mean(_middle(pilots, n) - pilots.measure(path, few=True).forward, NATS)
     same = fall.low <= 0

@@ -72,6 +72,15 @@ class MatchedSignal(Signal):
         p_rest_m1 = (p_mB * ~kept_mB).sum(1, keepdim=True)
         return torch.where(kept_mB, _log(q_mB) - _log(p_mB), _log(q_rest_m1) - _log(p_rest_m1))
 
+    def own(self, beside_nV: Tensor, kept_m: Tensor | None, at: slice) -> Tensor:
+        part, rows_m = self._part(at)
+        numbers = torch.arange(part.start, part.stop)
+        if kept_m is not None:
+            numbers = numbers[torch.isin(rows_m, kept_m.cpu())]
+        if not len(numbers):
+            return beside_nV[:0]
+        return self.inner.taken(numbers).table(slice(0, len(numbers)))
+
     def ranked(self, student_nV: Tensor, at: slice) -> Tensor:
         part, rows_m = self._part(at)
         out_nV = student_nV.sort(-1, descending=True).values

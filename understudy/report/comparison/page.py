@@ -36,6 +36,8 @@ from understudy.report.text import flat, label, mapping, method_name, plain_valu
 PAGE = "report.html"
 TRACES = (
     ("loss", "Loss"), ("reward", "Reward of training rollouts"), ("length", "Tokens per completion"),
+    ("entropy", "Entropy of the student, nats"), ("expert_entropy", "Entropy of the expert, nats"),
+    ("weight_expert", "Weight of the expert"), ("weight_reward", "Weight of the reward"),
     ("grad_norm", "Gradient norm"), ("logp_drift", "Log-prob drift, nats"), ("lr", "Learning rate"),
 )  # fmt: skip
 

@@ -174,6 +174,8 @@ def test_a_single_run(tmp_path: Path) -> None:
     assert "Training run solver-opd-x1-seed0" in words
     assert "with solver reached" in words
     assert "The training loop" in words
+    assert "Entropy of the student" in path.read_text()
+    assert "Entropy of the expert" in path.read_text()
     assert "minus this" not in words
 
 
