@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from understudy.errors import UserError
-from understudy.tasks.text import columns, expansion
+from understudy.tasks.text import columns, expansion, gzipped
 from understudy.tasks.text.files import SUFFIXES, read_files
-from understudy.tasks.text.footer import columns_of
+from understudy.tasks.text.footer import columns_of, pages_of
 
 
 @pytest.mark.fault("bombs in rows")
@@ -87,6 +87,24 @@ def test_a_list_of_rows_is_read_one_by_one(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr("understudy.tasks.text.text_files._Reader.BLOCK", 8)
     with pytest.raises(UserError, match="has a row of more"):
         list(read_files([tmp_path / "a.json"], ()))
+
+
+@pytest.mark.fault("bombs in rows")
+@pytest.mark.parametrize("between", [b"", b"\0" * 30], ids=["members", "zeros between them"])
+def test_gzip_of_many_members(between: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches 40 MB of empty members, which took 24 s; several with rows, and zeros after the last, are read."""
+    monkeypatch.setattr(gzipped, "MEMBERS", 50)
+    path, rows = tmp_path / "a.jsonl.gz", [{"prompt": "x" * i, "answer": "1"} for i in range(40)]
+    members = [gzip.compress(json.dumps(row).encode() + b"\n") for row in rows]
+    path.write_bytes(b"".join(members) + b"\0" * 512)
+    assert [dict(row.values) for row in read_files([path], ())] == rows
+    path.write_bytes((gzip.compress(b"") + between) * 60)
+    with pytest.raises(UserError, match="has more members than compressed rows need"):
+        list(read_files([path], ()))
+    for damaged in (members[0][:-3], b"".join(members)[:-9], members[0] + b"x", b"no gzip"):
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match="cannot be read"):
+            list(read_files([path], ()))
 
 
 def test_damaged_gzip(tmp_path: Path) -> None:
@@ -208,6 +226,36 @@ def test_the_footer_is_what_pyarrow_says(tmp_path: Path) -> None:
         assert column.values == sum(c.num_values for c in chunks)
         assert column.uncompressed == sum(c.total_uncompressed_size for c in chunks)
     assert not found
+
+
+@pytest.mark.fault("bombs in rows")
+@pytest.mark.parametrize("compression", ["snappy", "gzip", "zstd"])
+def test_a_page_that_says_too_much(compression: str, tmp_path: Path) -> None:
+    """Catches memory of 2 GB for a page of some bytes: the footer is right, the page's own header is not."""
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"prompt": ["x" * 1000 + str(i) for i in range(99)]}), path, compression=compression)
+    pages = list(pages_of(path, columns_of(path)[1][0]))
+    assert len(pages) == 2
+    data, (packed, whole) = path.read_bytes(), pages[0]
+    start = columns_of(path)[1][0].chunks[0][0]
+    old = b"\x15" + varint(whole) + b"\x15" + varint(packed)
+    at = data.index(old, start)
+    assert at - start < 8
+    new = b"\x15" + varint(2**31 - 1) + b"\x15" + varint(packed)
+    assert len(new) > len(old), "the pages move, and nothing else is read before the header"
+    path.write_bytes(data[:at] + new + data[at + len(new) :])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UserError, match=r"expands to more than|damaged"):
+        list(read_files([path], ()))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000, "KiB"
+
+
+def varint(value: int) -> bytes:
+    """As Thrift writes a positive whole number: zigzag, seven bits at a time."""
+    value, out = 2 * value, b""
+    while value > 127:
+        out, value = out + bytes([value & 127 | 128]), value >> 7
+    return out + bytes([value])
 
 
 @pytest.mark.parametrize("kind", ["parquet", "arrow"])

@@ -40,6 +40,7 @@ MISTAKES: dict[str, tuple[Sequence[str], str, str]] = {
     "demo, an unwritable folder": (["demo", "--quick", "--out", "/proc/x"], "out", "."),
     "demo, no workers": (["demo", "--quick", "--workers", "0", "--out", "out"], "workers", "at least 1"),
     "eval of no prompts": ([*EVAL, "--prompts", "0"], "prompts", "at least 1"),
+    "eval of too many": ([*EVAL, "--prompts", "100000", "--samples", "10000"], "prompts", "no memory holds"),
     "eval of no samples": ([*EVAL, "--samples", "0"], "samples", "at least 1"),
     "eval, a negative length": ([*EVAL, "--max-new-tokens", "-1"], "max_new_tokens", "at least 0"),
     "self, unknown option": ([*SELF, "self:contxt=gold"], "expert.contxt", "unknown; one of context, frozen, style"),

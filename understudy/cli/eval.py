@@ -28,8 +28,9 @@ def eval_command(args: Sequence[str]) -> int:
     with Board(quiet=config.json) as board:
         board.progress("loading", 0, 1, "libraries")
         from understudy.evaluation.model import evaluate_model  # seconds of imports, which --help does not need
+        from understudy.runs.directory import to_stderr
 
-        result = evaluate_model(config, board.progress)
+        result = evaluate_model(config, board.progress, to_stderr)
     if config.json:
         print(json.dumps(result))
         return 0

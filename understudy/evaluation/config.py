@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from understudy.config import DTYPES
 from understudy.errors import UserError
 from understudy.servers.urls import names_server, pieces
-from understudy.specs import ROWS, check, option
+from understudy.specs import ROWS, check, option, together
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ VOLATILE = frozenset({"out", "json", "k"})
 def checked(config: EvalConfig) -> EvalConfig:
     """The same. UserError: what could not run, before anything is loaded."""
     check(config)
+    together(config, "prompts", "samples")
     if not config.model:
         raise UserError("model", "", "missing: give a model or run directory, a hub id, or `solver`")
     if names_server(config.model):

@@ -17,6 +17,7 @@ from understudy.evaluation.sampled import Sampled, held_out, sample_expert, samp
 from understudy.experts import is_programmatic, load_expert
 from understudy.policy import Policy, load_policy
 from understudy.policy.room import check_lengths
+from understudy.policy.templates import lost_note
 from understudy.protocols import Task
 from understudy.tasks import load_task
 from understudy.terminal import Progress, no_progress
@@ -35,11 +36,14 @@ class _Subject:
     sample: Callable[[list[Prompt]], Sampled]
 
 
-def evaluate_model(config: EvalConfig, progress: Progress = no_progress) -> dict[str, Any]:
+def evaluate_model(
+    config: EvalConfig, progress: Progress = no_progress, note: Callable[[str], None] = lambda line: None
+) -> dict[str, Any]:
     """{"measures": {name: {"value", "low", "high"}}, "prompts", "samples", "length", "ended", ...}; 95% intervals.
 
     measures are empty where the split is not graded. With config.out, completions are kept as they are drawn, and the
-    same call resumes. UserError: a mistake, before anything is written. Interrupted: by Ctrl-C or SIGTERM.
+    same call resumes. note: gets a line where the model does not read a part of the prompts. UserError: a mistake,
+    before anything is written. Interrupted: by Ctrl-C or SIGTERM.
     """
     config = checked(config)
     with running.interruptible(lambda: True, lambda number: True), ExitStack() as stack:
@@ -51,6 +55,8 @@ def evaluate_model(config: EvalConfig, progress: Progress = no_progress) -> dict
         room = config.max_new_tokens or task.max_new_tokens
         check_lengths(task, subject.policy, (config.split,), room)
         prompts = held_out(task, subject.policy, config.split, config.prompts, config.eval_seed, room)
+        if line := lost_note(subject.policy.tokenizer, prompts, subject.policy.name):
+            note(line)
         progress("loading", 1, 1, f"{len(prompts)} prompts")
         kept = stack.enter_context(Completions.opened(config, task.digest(), len(prompts)))
         try:

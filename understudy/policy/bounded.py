@@ -1,7 +1,8 @@
 """Chat templates are programs of strangers: what they may cost.
 
 The sandbox of transformers keeps them from files and attributes, not from loops without end or a text that fills the
-memory. A template's first use is tried in a process of its own; after that only its time is limited.
+memory. A template's first use is tried in a process of its own. After that its time is limited, and its memory where
+this process has no other thread of Python, which the limit would hit too.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 SECONDS = 10
 """Of computing, per prompt."""
 MEMORY = 2**31
-"""Bytes, at the first use."""
+"""Bytes, of one use."""
 LONGEST = 2**24
 """Characters of what it writes."""
 
@@ -33,7 +34,7 @@ def bounded(template: Any, render: Callable[[], Any]) -> str:
     if repr(template) not in _tried:
         _try(render)
         _tried.add(repr(template))
-    with _in_time():
+    with _in_time(), _in_memory():
         text = str(render())
     if len(text) > LONGEST:
         raise TooMuch(f"writes more than {LONGEST >> 20} million characters")
@@ -72,9 +73,39 @@ def _limit() -> None:
 
     signal.signal(signal.SIGXCPU, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 1))  # a forked process begins at 0
-    with contextlib.suppress(OSError, ValueError), open("/proc/self/statm") as file:
-        most = int(file.read().split()[0]) * resource.getpagesize() + MEMORY
+    with contextlib.suppress(OSError, ValueError):
+        most = _with_more()
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
+def _with_more() -> int:
+    """Bytes of address space that this process has, and MEMORY. OSError: the system does not say."""
+    import resource
+
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[0]) * resource.getpagesize() + MEMORY
+
+
+@contextlib.contextmanager
+def _in_memory() -> Iterator[None]:
+    """TooMuch where MEMORY is not enough; the process has its own limit again afterwards."""
+    try:
+        import resource  # not on Windows
+
+        most, (before, hard) = _with_more(), resource.getrlimit(resource.RLIMIT_AS)
+    except (ImportError, OSError):
+        yield
+        return
+    if threading.active_count() > 1 or (before != resource.RLIM_INFINITY and before <= most):
+        yield
+        return
+    resource.setrlimit(resource.RLIMIT_AS, (most, hard))
+    try:
+        yield
+    except MemoryError:
+        raise TooMuch(f"needs more than {MEMORY >> 30} GiB of memory") from None
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (before, hard))
 
 
 @contextlib.contextmanager

@@ -11,7 +11,8 @@ import pytest
 from transformers import AutoTokenizer
 
 from understudy.cli.main import main
-from understudy.evaluation.config import PromptsConfig
+from understudy.evaluation.config import EvalConfig, PromptsConfig
+from understudy.evaluation.model import evaluate_model
 from understudy.evaluation.prompts import look
 from understudy.policy import load_policy
 from understudy.tasks import load_task
@@ -85,6 +86,11 @@ def test_what_is_odd_is_said(models: dict[str, Path], task: str, tmp_path: Path)
     drops = with_template(models, tmp_path / "drops", users)
     got = look(PromptsConfig(task + ",system=Answer briefly", drops))
     assert any("drops the text of the system turn" in note for note in got["notes"])
+    notes: list[str] = []
+    config = EvalConfig(drops, task + ",system=Answer briefly", prompts=1, samples=1, max_new_tokens=2)
+    evaluate_model(config, note=notes.append)
+    assert len(notes) == 1, "an evaluation says it too"
+    assert "drops the text of the system turn" in notes[0]
 
 
 def test_command_and_mistakes(

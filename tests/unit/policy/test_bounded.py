@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import resource
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -65,6 +67,23 @@ def test_one_that_is_harmless_at_first() -> None:
     with pytest.raises(TooMuch, match="takes more than 1 seconds"):
         bounded("t", later)
     assert bounded("t", later) == "x"
+
+
+@pytest.mark.skipif(threading.active_count() > 1, reason="a limit of memory hits every thread")
+def test_one_that_needs_little_memory_at_first() -> None:
+    """Catches a limit that holds for the first use only, and one that stays."""
+    own, calls = os.getpid(), [0]
+
+    def later() -> str:
+        calls[0] += os.getpid() == own
+        return "x" if calls[0] != 2 else "x" * (1 << 32)
+
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    assert bounded("t", later) == "x"
+    with pytest.raises(TooMuch, match="needs more than 2 GiB"):
+        bounded("t", later)
+    assert bounded("t", later) == "x"
+    assert resource.getrlimit(resource.RLIMIT_AS) == before
 
 
 @pytest.mark.parametrize("render", [lambda: 5, lambda: None])

@@ -13,7 +13,7 @@ from typing import Any
 
 from understudy.errors import UserError
 from understudy.tasks.text import expansion
-from understudy.tasks.text.footer import Column, columns_of
+from understudy.tasks.text.footer import Column, columns_of, pages_of
 
 EXTRA = "pip install 'understudy[hub]'"
 """What installs pyarrow and datasets."""
@@ -34,6 +34,9 @@ def parquet(path: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
         with pyarrow.parquet.ParquetFile(path) as file:
             plain = file.schema_arrow
         have = [c for c in plain.names if c in columns] or plain.names  # the schema then says what is missing
+        for column in described:
+            if column.path.partition(".")[0] in have:
+                _check_pages(path, column)
         texts = [column.path for column in described if column.texts and not column.delta]
         with pyarrow.parquet.ParquetFile(path, read_dictionary=texts) as file:
             batches = (b for g in range(groups) for b in file.iter_batches(rows, [g], columns=have))
@@ -83,6 +86,13 @@ def _rows_at_once(path: Path, columns: Sequence[Column]) -> int:
     if inside := next((name for name in delta if "." in name), ""):
         raise UserError("task.path", path, f"column {inside} has a delta encoding inside a list: write it without")
     return 16 if delta else ROWS
+
+
+def _check_pages(path: Path, column: Column) -> None:
+    """UserError: a page says that it expands to more than those of real rows, whatever the footer says."""
+    for packed, whole in pages_of(path, column):
+        if whole > expansion.most_characters(packed):
+            raise expansion.too_large(path)
 
 
 def _records(path: Path, batches: Iterator[Any], plain: Any = None) -> Iterator[dict[str, Any]]:

@@ -7,7 +7,8 @@ https://github.com/apache/parquet-format (parquet.thrift: FileMetaData, RowGroup
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ class Column:
     """Bytes, encoded: texts that a dictionary repeats count once."""
     delta: bool = False
     """Whether texts have an encoding that pyarrow does not give as a dictionary."""
+    chunks: list[tuple[int, int]] = field(default_factory=list)
+    """(place in the file, bytes) of its pages, per row group."""
 
 
 def columns_of(path: Path) -> tuple[int, list[Column]]:
@@ -50,10 +53,54 @@ def columns_of(path: Path) -> tuple[int, list[Column]]:
                 column = out.setdefault(name, Column(name, facts[1] == BYTE_ARRAY))
                 column.values += facts[5]
                 column.uncompressed += facts[6]
+                starts = [
+                    facts[i] for i in (9, 11) if facts.get(i, 0) > 0
+                ]  # of the data, of the dictionary before them
+                column.chunks.append((min(starts), facts[7]))
                 column.delta |= column.texts and not DELTA.isdisjoint(facts[2])
-    except (IndexError, KeyError, TypeError, AttributeError, struct.error, RecursionError) as error:
+    except (IndexError, KeyError, TypeError, ValueError, AttributeError, struct.error, RecursionError) as error:
         raise ValueError(f"its footer is damaged: {type(error).__name__}") from None
     return len(groups), list(out.values())
+
+
+LARGEST_HEADER = 2**20
+"""Bytes of the header of a page, which may hold its least and its largest value."""
+
+
+def pages_of(path: Path, column: Column) -> Iterator[tuple[int, int]]:
+    """(bytes in the file, bytes once decompressed) of each page, by its header: pyarrow allocates what that says.
+
+    ValueError: a header is damaged, or a page does not lie in the file.
+    """
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        for start, length in column.chunks:
+            at, end = start, start + length
+            if not 0 <= start <= end <= size:
+                raise ValueError("its footer names bytes that it does not have")
+            while at < end:
+                header, page = _page(file, at)
+                packed, whole = page.get(3), page.get(2)
+                if not isinstance(packed, int) or not isinstance(whole, int) or min(packed, whole) < 0:
+                    raise ValueError("the header of a page is damaged")
+                yield packed, whole
+                at += header + packed
+
+
+def _page(file: Any, at: int) -> tuple[int, dict[int, Any]]:
+    """(length, fields) of the header of a page."""
+    length = 256
+    while length <= LARGEST_HEADER:
+        file.seek(at)
+        reader = _Thrift(file.read(length))
+        try:
+            fields = reader.structure()
+            return reader.at, fields
+        except IndexError:  # it is longer
+            length *= 8
+        except (KeyError, TypeError, struct.error, RecursionError):
+            break
+    raise ValueError("the header of a page is damaged")
 
 
 class _Thrift:

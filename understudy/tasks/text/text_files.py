@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import gzip
+import io
 import json
 import re
 import zlib
@@ -14,6 +14,7 @@ from typing import Any, TextIO
 
 from understudy.errors import UserError
 from understudy.tasks.text import expansion
+from understudy.tasks.text.gzipped import Gzip
 from understudy.tasks.text.rows import Row, kind
 
 ROWS_IN = ("data", "rows", "train", "examples", "instances", "samples")
@@ -32,7 +33,7 @@ def first_line(error: Exception) -> str:
 
 def _open(path: Path, newline: str | None = None) -> TextIO:
     if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8-sig", newline=newline)
+        return io.TextIOWrapper(io.BufferedReader(Gzip(path), 1 << 16), encoding="utf-8-sig", newline=newline)
     return path.open(encoding="utf-8-sig", newline=newline)
 
 
