@@ -353,6 +353,17 @@ diagnose("with a field of its own set", "set", "have options of their own", "--s
 diagnose("with an unknown field set", "set.learning_rate", "unknown", "--set", "learning_rate=3")
 diagnose("an illegal training", "lr", "at most 1e30", "--set", "lr=1e38")
 diagnose("with an unknown expert", "expert", "unknown; one of solver", "--expert", "solvr")
+diagnose("with one name", "expert", "names one expert: leave the name out", "--expert", "a=solver")
+diagnose("with a name twice", "expert", "is the name of two experts", "--expert", "a=solver", "a=half")
+diagnose("with a wrong field for all", "lr", "expert a: must be", "--expert", "a=solver", "b=half", "--set", "lr=-1")
+diagnose(
+    "several, none usable",
+    "expert",
+    "expert a: unknown; one of solver.*none of the experts can be used",
+    "--expert",
+    "a=solvr",
+    "b=hlf",
+)
 diagnose("on an unknown task", "task", "unknown; one of", "--task", "countup")
 diagnose("with negative speed", "device_flops", "not be negative", "--device-flops", "-1")
 diagnose("without room", "preflight: context length", "shorten the prompts", "--set", "max_new_tokens=1000")

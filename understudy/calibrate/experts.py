@@ -20,12 +20,12 @@ from scipy.stats import rankdata
 from understudy.calibrate.fit import fit
 from understudy.calibrate.records import Record
 from understudy.calibrate.scenarios import SCENARIOS
-from understudy.diagnosis.candidates import Candidate, ranked
+from understudy.diagnosis.candidates import ranked
 from understudy.diagnosis.forecast import analogs
 from understudy.diagnosis.forecast.judge import judge
 from understudy.diagnosis.forecast.model import VerdictModel, load
 from understudy.diagnosis.forecast.recommend import recommend
-from understudy.diagnosis.types import Estimate
+from understudy.diagnosis.types import Candidate, Estimate
 from understudy.errors import UserError
 from understudy.runs.files import dumps, write_bytes
 from understudy.runs.read import read_lines

@@ -14,6 +14,7 @@ from understudy.terminal import Board, console
 
 if TYPE_CHECKING:
     from understudy.diagnosis.plan import Plan
+    from understudy.diagnosis.several import Plans
 
 
 def diagnose_command(args: Sequence[str]) -> int:
@@ -28,15 +29,16 @@ def diagnose_command(args: Sequence[str]) -> int:
         "Stopped at any time, the same command resumes.",
         epilog="examples\n"
         "  understudy diagnose --student runs/base --expert solver --task countdown\n"
+        "  understudy diagnose --student runs/base --expert a=runs/rl b=solver        (which of them, and which way)\n"
         "  understudy diagnose --student PATH_OR_HUB_ID --expert PATH_OR_HUB_ID --task countdown \\\n"
         "      --updates 2000 --set lr=1e-5 schedule=cosine --device-flops 4e14     (hours on that accelerator)",
     )
     config = checked(config)
-    from understudy.diagnosis.pipeline import planned  # seconds of imports, which --help does not need
     from understudy.diagnosis.screen import show
+    from understudy.diagnosis.several import planned  # seconds of imports, which --help does not need
     from understudy.experiments.diagnose import run
 
-    def announce(plan: Plan) -> None:
+    def announce(plan: Plan | Plans) -> None:
         """The plan comes before anything is written; one without pilots answers nothing, so it ends here."""
         for line in plan.lines() if not config.json else ():
             console.print(line, markup=False)

@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Protocol
 
-from understudy.diagnosis.codec import Json
 from understudy.diagnosis.outcome import MARGIN
-from understudy.diagnosis.types import Cost, Estimate
+from understudy.diagnosis.types import Estimate
 
 
 class Known(Protocol):
@@ -27,30 +25,6 @@ class Known(Protocol):
     def gradient(self) -> Estimate | None: ...
     @property
     def expected(self) -> Estimate | None: ...
-
-
-@dataclass(frozen=True)
-class Candidate(Json):
-    """One expert of several. left_out: why it cannot be imitated; then nothing else is known."""
-
-    needs: ClassVar[tuple[str, ...]] = ("name", "expert")
-
-    name: str
-    expert: str
-    """As `--expert` names it alone."""
-    left_out: str = ""
-    accuracy: Estimate | None = None
-    """Of the expert itself, on the prompts of the diagnosis."""
-    gradient: Estimate | None = None
-    """Gradient score of its text; lower is better."""
-    route: str = ""
-    """The advised one."""
-    expected: Estimate | None = None
-    """Accuracy of the student at the end of that route."""
-    cost: Cost | None = None
-    """Of that route."""
-    spent: Cost | None = None
-    """What measuring this candidate took, pilots included."""
 
 
 def ranked(candidates: Sequence[Known], slack: float = MARGIN) -> list[int]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from understudy.config import Resolved, TrainConfig, resolve
 from understudy.errors import UserError
-from understudy.specs import ROWS, build, check, option, together
+from understudy.specs import ROWS, build, check, experts_in, names_several, option, parse_several, together
 
 BUDGET = "9%"
 """What the rule was calibrated with: planned at that, diagnoses stay below 10% of what the trainings then cost."""
@@ -19,11 +19,13 @@ class DiagnoseConfig:
     student: str = option("", heading="models and task")
     """Model to train: a model directory, run directory, hub id, or `scratch:width=64,layers=2`."""
     expert: str = option("", several=True)
-    """Expert to imitate (= teacher): a model, or a task's programmatic expert such as `solver`."""
+    """Expert to imitate (= teacher): a model, or a task's programmatic expert such as `solver`. Several
+    (a=SPEC b=SPEC): which of them to imitate."""
     task: str = "countdown"
     """Prompts and verifier, with options, such as `countdown:max_number=9`."""
     budget: str = BUDGET
-    """Largest cost, as a share of both full trainings together (FLOPs). Long trainings need a smaller share."""
+    """Largest cost, as a share of both full trainings together (FLOPs); of several experts, for each. Long trainings
+    need a smaller share."""
     updates: int = option(200, heading="the training that you consider")
     """Updates of the full training that you consider, offline or online."""
     prompts_per_update: int = 64
@@ -114,8 +116,26 @@ def checked(config: DiagnoseConfig) -> DiagnoseConfig:
     for name in ("expert_parameters", "device_flops"):
         if getattr(config, name) < 0:
             raise UserError(name, getattr(config, name), "must not be negative")
-    full_training(config, "sft")
     if not config.out:
-        label = "".join(c if c.isalnum() or c in "._" else "-" for c in config.expert).strip("-")
+        of = "-".join(experts_in(config.expert)) if names_several(config.expert) else config.expert
+        label = "".join(c if c.isalnum() or c in "._" else "-" for c in of).strip("-")
         config = dataclasses.replace(config, out=f"runs/diagnose-{label[-60:].strip('-')}-{config.seed}")
+    for name, each in (one_by_one(config) or {"": config}).items():
+        try:
+            full_training(each, "sft")
+        except UserError as error:
+            raise (UserError(error.field, error.value, f"expert {name}: {error.hint}") if name else error) from None
     return config
+
+
+def one_by_one(config: DiagnoseConfig) -> dict[str, DiagnoseConfig]:
+    """Name -> the diagnosis of one of several experts, in a directory of its own; {}: `expert` names one.
+
+    UserError: a name twice, an expert without a name.
+    """
+    if not names_several(config.expert):
+        return {}
+    return {
+        name: dataclasses.replace(config, expert=spec, out=f"{config.out}/experts/{i}-{name}")
+        for i, (name, spec) in enumerate(parse_several(config.expert).items())
+    }

@@ -20,6 +20,13 @@ MEANINGS: dict[str, tuple[str, str]] = {
     "online_trend": ("online pilot's rise", "gain of that accuracy per doubling of what it had seen"),
 }
 """Name -> (label, meaning)."""
+OF_SEVERAL = {
+    "gradient_score": (
+        "gradient score",
+        "how alike the student's gradients on the expert's text are, and how small; lower is better",
+    ),
+}
+"""Likewise of what is measured only where several experts are compared."""
 
 
 def assumptions(config: DiagnoseConfig, seen: Evidence, shared: int, prompts: int, steps: bool) -> tuple[str, ...]:

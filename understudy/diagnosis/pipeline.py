@@ -24,9 +24,10 @@ from understudy.diagnosis.config import VOLATILE, DiagnoseConfig, full_training,
 from understudy.diagnosis.cost import Sizes, timed
 from understudy.diagnosis.forecast import judge
 from understudy.diagnosis.forecast.recommend import recommended
-from understudy.diagnosis.glossary import MEANINGS, assumptions
+from understudy.diagnosis.glossary import MEANINGS, OF_SEVERAL, assumptions
 from understudy.diagnosis.measures import evidence
 from understudy.diagnosis.measures.collect import Setting, Table, can_continue, collect, draw_prompts, takeover
+from understudy.diagnosis.measures.gradients import graded
 from understudy.diagnosis.outcome import MARGIN
 from understudy.diagnosis.pilots.controls import controls, prices
 from understudy.diagnosis.pilots.estimates import start
@@ -85,11 +86,11 @@ def _finished(directory: Path, config: DiagnoseConfig) -> Diagnosis:
 
 def planned(config: DiagnoseConfig, progress: Progress, announce: Announce = silent) -> Plan:
     """What `run` would do and cost; nothing is written. announce, UserError: as there."""
-    return _opened(config, progress, announce).plan
+    return opened(config, progress, announce).plan
 
 
 @dataclass(frozen=True)
-class _Opened:
+class Opened:
     """A diagnosis that may begin."""
 
     setting: Setting
@@ -98,12 +99,23 @@ class _Opened:
     checks: tuple[Check, ...]
     plan: Plan
 
+    @property
+    def trained(self) -> int:
+        """Training prompts that a pilot may see."""
+        return math.ceil(min(1.0, 2 * self.plan.share) * self.offline.updates * self.offline.prompts_per_update)
 
-def _opened(config: DiagnoseConfig, progress: Progress, announce: Announce) -> _Opened:
+
+def opened(
+    config: DiagnoseConfig, progress: Progress, announce: Announce = silent, beside: Setting | None = None,
+    grade: bool = False,
+) -> Opened:  # fmt: skip
+    """Models loaded, checked and looked at. beside: of another expert, with the same task and student. grade: measure
+    the gradient score too. UserError: it cannot be diagnosed."""
     torch.set_num_threads(1)
     offline = full_training(config, "sft")
     progress("loading", 0, 1, "models")
-    setting, online, loading = _loaded(config, offline)
+    setting, online, loading = _loaded(config, offline, beside)
+    setting = dataclasses.replace(setting, graded=grade)
     plan = beforehand(config, setting, offline, online)
     if plan is not None:
         announce(plan)  # which may end it here, before anything is sampled
@@ -115,13 +127,19 @@ def _opened(config: DiagnoseConfig, progress: Progress, announce: Announce) -> _
         prompts, _ = draw_prompts(setting, LOOK, 0)
         plan = make(config, setting, offline, online, look(setting, prompts, loading))
         announce(plan)
-    return _Opened(setting, offline, online, checks, plan)
+    return Opened(setting, offline, online, checks, plan)
 
 
 def _diagnosed(
     config: DiagnoseConfig, progress: Progress, note: Callable[[str], None], announce: Announce
 ) -> Diagnosis:  # fmt: skip
-    begun = _opened(config, progress, announce)
+    return carried_out(config, opened(config, progress, announce), progress, note)
+
+
+def carried_out(
+    config: DiagnoseConfig, begun: Opened, progress: Progress, note: Callable[[str], None]
+) -> Diagnosis:  # fmt: skip
+    """The stages after the plan, in config.out, where another process may have left some of them."""
     setting, offline, online, checks, plan = begun.setting, begun.offline, begun.online, begun.checks, begun.plan
     if not plan.fits:
         note(f"budget {config.budget} {plan.refusal}")
@@ -132,17 +150,20 @@ def _diagnosed(
     with RunDir.open(
         config.out, asdict(config), origin, volatile=VOLATILE, defaults=asdict(DiagnoseConfig()), note=note
     ) as directory:
-        result = _Stages(config, setting, offline, online, directory, progress, plan).diagnosis(checks)
+        stages = _Stages(config, setting, offline, online, directory, progress, plan)
+        result = stages.diagnosis(checks, begun.trained)
         directory.status("done")
     return result
 
 
-def _loaded(config: DiagnoseConfig, offline: Resolved) -> tuple[Setting, Resolved | None, float]:
+def _loaded(
+    config: DiagnoseConfig, offline: Resolved, beside: Setting | None
+) -> tuple[Setting, Resolved | None, float]:  # fmt: skip
     """(models and task, the online training or None where the expert's capabilities allow none, seconds that loading
     the student took)."""
-    task = load_task(config.task)
+    task = beside.task if beside else load_task(config.task)
     began = time.perf_counter()
-    student = load_policy(
+    student = beside.student if beside else load_policy(
         config.student, "student", task.tokenizer(), config.seed, offline.device, offline.dtype,
         config.trust_remote_code,
     ).add_stop_tokens(task.stop)  # fmt: skip
@@ -165,7 +186,9 @@ def _loaded(config: DiagnoseConfig, offline: Resolved) -> tuple[Setting, Resolve
     online = None
     if "score" in expert.capabilities:
         online = full_training(config, "opd_full" if "distribution" in expert.capabilities else "opd")
-    return Setting(task, student, expert, sizes, room, config.seed, config.verifier and task.verified), online, loading
+    drawn = beside.drawn if beside else {}
+    reward = config.verifier and task.verified
+    return Setting(task, student, expert, sizes, room, config.seed, reward, drawn=drawn), online, loading
 
 
 @dataclass
@@ -194,9 +217,9 @@ class _Stages:
         self.spent = Cost()
         self.look = Cost(flops=plan.stages[0].flops, seconds=plan.stages[0].seconds)
 
-    def diagnosis(self, checks: tuple[Check, ...]) -> Diagnosis:
+    def diagnosis(self, checks: tuple[Check, ...], most: int) -> Diagnosis:
+        """most: training prompts that a pilot may see."""
         config, setting = self.config, self.setting
-        most = math.ceil(min(1.0, 2 * self.share) * self.sequences)  # training prompts that a pilot may see
         self.progress("measures", 0, 3, "student samples")
         prompts, shared = draw_prompts(setting, self.plan.prompts, most)
         student = collect(setting, self.directory, prompts, config.samples, "student", "student")
@@ -208,6 +231,9 @@ class _Stages:
         self.spent += student.cost + expert.cost + cost + self._preflight_cost(student, checks) + self.look
         self.progress("measures", 3, 3, "")
         measures = evidence.measures(student, expert, continuations)
+        if setting.graded:
+            measures["gradient_score"], cost = graded(setting, self.directory, expert)
+            self.spent += cost
         series = evidence.series(setting.task, student, expert)
         stopped = judge.NO_HEADROOM if judge.no_headroom(measures) else ""
         pilots = _PilotResults(self._full(expert, float(student.length.mean())))
@@ -228,7 +254,7 @@ class _Stages:
             "paces": {k: v.to_dict() for k, v in paces.items()},
             "parameters": {"student": setting.sizes.student, "expert": setting.sizes.expert},
             "plan": plain(self.plan.to_dict()),
-            "mechanism": setting.expert.provenance.get("mechanism", ""), "meanings": plain(MEANINGS),
+            "mechanism": setting.expert.provenance.get("mechanism", ""), "meanings": plain(MEANINGS | OF_SEVERAL),
         }  # fmt: skip
         found = Diagnosis(
             VERSION, plain(asdict(config)) | facts | _machine(config), checks, seen, judge.judge(seen),

@@ -12,6 +12,7 @@ from understudy.config import Resolved
 from understudy.diagnosis.config import DiagnoseConfig, share
 from understudy.diagnosis.cost import Sizes
 from understudy.diagnosis.measures.collect import Setting, can_continue, sample_student
+from understudy.diagnosis.measures.gradients import PROMPTS, SAMPLES
 from understudy.diagnosis.measures.takeover import DEPTHS
 from understudy.diagnosis.pilots.budget import BATCH, EVAL_SAMPLES, Prices, Size
 from understudy.diagnosis.pilots.controls import prices
@@ -178,6 +179,9 @@ def measuring(config: DiagnoseConfig, setting: Setting, student: float, expert: 
     sizes = setting.sizes
     cost = sizes.cost(sampled=2 * k * student, expert_scored=s * k * student, prompts=(s, 2, 0))
     cost += sizes.cost(e * expert, s * e * expert, sampled=e * expert, prompts=(1 + s, 1, 0))
+    if setting.graded:
+        part = min(SAMPLES, e) * min(1.0, PROMPTS / config.prompts)
+        cost += sizes.cost(trained=part * expert, prompts=(0, 0, part))
     if can_continue(setting.expert) and setting.reward:
         n = len(DEPTHS)
         cost += sizes.cost(expert_sampled=n * (student + expert) / 2, sampled=n * student, prompts=(n, n, 0))
@@ -250,6 +254,8 @@ def _stages(
     p, both = seen.prompt, seen.of_student.token + seen.of_expert.token
     yield Stage("look", seen.cost.flops, seen.cost.seconds, seen.cost.flops, seen.cost.seconds)
     seconds = s.sampling(n * k, ls) + t.sampling(n * e, le) + both * n * (k * (p + ls) + e * (p + le))
+    if setting.graded:
+        seconds += 3 * s.token * min(n, PROMPTS) * min(SAMPLES, e) * (p + le)
     if can_continue(setting.expert) and setting.reward:
         seconds += len(DEPTHS) * (s.sampling(n, ls) + t.sampling(n, (ls + le) / 2))
     name = f"measure on {count(n)} prompts, {k} samples of the student and {e} of the expert each"

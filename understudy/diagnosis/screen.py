@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from understudy.diagnosis.codec import finite
+from understudy.diagnosis.forecast import choice
 from understudy.diagnosis.forecast.advice import advice, cells, headings, spent
 from understudy.diagnosis.forecast.explain import ROUTES, explain
 from understudy.diagnosis.glossary import MEANINGS
@@ -35,7 +36,9 @@ def _parts(d: Diagnosis) -> Iterator[RenderableType]:
     if advised is None:
         yield Text(f"{explained.title.upper()}: {explained.action}", style=f"bold {COLOURS[v.answer]}")
     else:
-        yield Text(advised.headline, style="bold green")
+        yield Text(choice.best(d) if d.candidates else advised.headline, style="bold green")
+        if d.candidates:
+            yield from _candidates(d)
         yield Text(advised.certainty)
     yield Text(f"{s['student']} -> {s['expert']} on {s['task']}", style="dim")
     yield Text(f"chances: {p}; rule: {v.rule}", style="dim")
@@ -62,6 +65,18 @@ def _table(*headings: str) -> Table:
     for h in headings:
         table.add_column(h, overflow="fold")
     return table
+
+
+def _candidates(d: Diagnosis) -> Iterator[RenderableType]:
+    """Every expert, the best first; why; and who is left out."""
+    yield Text(choice.why(d.candidates))
+    table = _table(*choice.HEADINGS)
+    for i, c in enumerate(c for c in d.candidates if not c.left_out):
+        table.add_row(*choice.cells(c), style="bold" if i == 0 else "")
+    yield table
+    for c in d.candidates:
+        if c.left_out:
+            yield Text(f"- {c.name} is left out: {c.left_out}")
 
 
 def _recommended(d: Diagnosis) -> Table:

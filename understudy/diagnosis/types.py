@@ -247,6 +247,30 @@ class Recommendation(Json):
 
 
 @dataclass(frozen=True)
+class Candidate(Json):
+    """One expert of several. left_out: why it cannot be imitated; then nothing else is known."""
+
+    needs: ClassVar[tuple[str, ...]] = ("name", "expert")
+
+    name: str
+    expert: str
+    """As `--expert` names it alone."""
+    left_out: str = ""
+    accuracy: Estimate | None = None
+    """Of the expert itself, on the prompts of the diagnosis."""
+    gradient: Estimate | None = None
+    """Gradient score of its text; lower is better."""
+    route: str = ""
+    """The advised one."""
+    expected: Estimate | None = None
+    """Accuracy of the student at the end of that route."""
+    cost: Cost | None = None
+    """Of that route."""
+    spent: Cost | None = None
+    """What measuring this candidate took, pilots included."""
+
+
+@dataclass(frozen=True)
 class Diagnosis(Json):
     needs: ClassVar[tuple[str, ...]] = ("verdict",)
 
@@ -263,6 +287,8 @@ class Diagnosis(Json):
     assumptions: tuple[str, ...]
     recommendation: Recommendation | None = None
     """None: written by an earlier version."""
+    candidates: tuple[Candidate, ...] = ()
+    """Several experts, the best first; the rest of the diagnosis is about the first. Empty: one expert."""
 
     @property
     def stopped(self) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from understudy.diagnosis import pipeline
+from understudy.diagnosis import several
 from understudy.diagnosis.config import DiagnoseConfig, checked
 from understudy.diagnosis.types import Diagnosis
 from understudy.errors import UserError
@@ -17,9 +17,12 @@ from understudy.terminal import Progress, no_progress
 
 
 def diagnose(
-    student: str = "", expert: str = "", task: str = "countdown", *, progress: Progress = no_progress, **options: Any
-) -> Diagnosis:
+    student: str = "", expert: str | Mapping[str, str] = "", task: str = "countdown", *,
+    progress: Progress = no_progress, **options: Any,
+) -> Diagnosis:  # fmt: skip
     """Which way to train `student` toward `expert` on `task`, before it is paid for. options: DiagnoseConfig.
+
+    expert: one, or several as {name: expert}; then also which of them, in `candidates` of the result.
 
     Resumes what was interrupted in the same directory; a finished diagnosis is returned at once. Raises UserError for
     a mistake, a failed preflight check among them.
@@ -30,11 +33,15 @@ def diagnose(
 
 def run(
     config: DiagnoseConfig, progress: Progress, note: Callable[[str], None] = to_stderr,
-    announce: pipeline.Announce = pipeline.silent,
+    announce: several.Announce = several.silent,
 ) -> Diagnosis:  # fmt: skip
-    """Writes diagnosis.json and diagnosis.html to config.out. `config` as `checked` returns it."""
+    """Writes diagnosis.json and diagnosis.html to config.out; of several experts to the directory of each too.
+
+    `config` as `checked` returns it.
+    """
     if config.dry_run:
-        raise UserError("dry_run", True, "is for the command; in Python: understudy.diagnosis.pipeline.planned(config)")
-    result = pipeline.run(config, progress, note, announce)
-    page.build(Path(config.out))
+        raise UserError("dry_run", True, "is for the command; in Python: understudy.diagnosis.several.planned(config)")
+    result = several.run(config, progress, note, announce)
+    for folder in (Path(config.out), *several.pages(Path(config.out))):
+        page.build(folder)
     return result

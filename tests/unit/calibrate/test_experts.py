@@ -11,8 +11,7 @@ from understudy.calibrate import experts, records
 from understudy.calibrate.experts import Case, Scored
 from understudy.calibrate.records import Record
 from understudy.cli.calibrate import calibrate_command
-from understudy.diagnosis.candidates import Candidate
-from understudy.diagnosis.types import Estimate
+from understudy.diagnosis.types import Candidate, Estimate
 from understudy.errors import UserError
 
 DOCS = Path(__file__).parents[3] / "docs/results"

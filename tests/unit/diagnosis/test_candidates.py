@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 
-from understudy.diagnosis.candidates import Candidate, ranked
-from understudy.diagnosis.types import Estimate
+from understudy.diagnosis.candidates import ranked
+from understudy.diagnosis.types import Candidate, Estimate
 
 
 def _e(value: float | None) -> Estimate | None:

@@ -45,6 +45,10 @@ class Setting:
     room: int
     seed: int
     reward: bool
+    graded: bool = False
+    """Whether the gradient score of the expert's text is measured: where several experts are compared."""
+    drawn: dict[tuple[str, ...], list[Rollout]] = dataclasses.field(default_factory=dict)
+    """Completions of the student by the prompts' keys, drawn for all experts that are compared."""
 
 
 @dataclass(frozen=True)
@@ -133,8 +137,9 @@ def collect(setting: Setting, run: RunDir, prompts: list[Prompt], samples: int, 
 
     def make() -> dict[str, Tensor]:
         began = time.perf_counter()
+        drawn = setting.drawn.get(tuple(p.key for p in prompts))
         if actor == "student":
-            rollouts = sample_student(setting, student, prompts, samples)
+            rollouts = drawn or sample_student(setting, student, prompts, samples)
         else:
             seed = seed_from("diagnose expert", setting.seed)
             rollouts = _rewarded(setting, expert.sample(prompts, samples, seed, setting.room))
@@ -143,7 +148,7 @@ def collect(setting: Setting, run: RunDir, prompts: list[Prompt], samples: int, 
         scored = tokens if "score" in expert.capabilities else 0
         sampled = tokens if actor == "expert" else 0
         # the student's own pass over the tokens counts like sampling them
-        passes, n = 2 if actor == "student" else 1, len(prompts)
+        passes, n = 2 if actor == "student" and not drawn else 1, len(prompts)
         read = (n * (bool(scored) + bool(sampled)), n * passes, 0)
         cost = sizes.cost(sampled, scored, passes * tokens, 0, time.perf_counter() - began, read)
         tensors = {k: torch.tensor(v, dtype=torch.float64) for k, v in known.items()}
@@ -155,6 +160,24 @@ def collect(setting: Setting, run: RunDir, prompts: list[Prompt], samples: int, 
         rollouts = [dataclasses.replace(r, reward=None) for r in rollouts]
     grid = {k: cached[k].numpy().reshape(-1, samples) for k in ("student_logp", "expert_logp", "kl")}
     return Table(rollouts, samples, **grid, cost=cost_of(cached["cost"]))
+
+
+def draw_for_all(setting: Setting, run: RunDir, prompts: list[Prompt], samples: int) -> Cost:
+    """Put the student's completions into `setting.drawn`, from the cache when resumed; what drawing them took."""
+
+    def make() -> dict[str, Tensor]:
+        began = time.perf_counter()
+        rollouts = sample_student(setting, setting.student, prompts, samples)
+        tokens, seconds = sum(len(r.ids) for r in rollouts), time.perf_counter() - began
+        cost = setting.sizes.cost(sampled=tokens, seconds=seconds, prompts=(0, len(prompts), 0))
+        return pack(rollouts) | {"cost": cost_tensor(cost)}
+
+    cached = run.cache("student", make)
+    rollouts = unpack(cached, prompts, samples, setting.student, "student")
+    if not setting.reward:
+        rollouts = [dataclasses.replace(r, reward=None) for r in rollouts]
+    setting.drawn[tuple(p.key for p in prompts)] = rollouts
+    return cost_of(cached["cost"])
 
 
 def takeover(setting: Setting, run: RunDir, table: Table) -> tuple[dict[int, tuple[Floats, Floats]], Cost]:

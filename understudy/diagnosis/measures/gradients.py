@@ -19,6 +19,7 @@ the number of weights. Scores compare with one another only where student, promp
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -28,10 +29,12 @@ from torch import Tensor
 
 from understudy import running
 from understudy.diagnosis.measures import intervals
-from understudy.diagnosis.types import Estimate
+from understudy.diagnosis.measures.collect import Setting, Table, cost_of, cost_tensor
+from understudy.diagnosis.types import Cost, Estimate
 from understudy.methods.losses import Objective
 from understudy.policy import Policy, pad
 from understudy.randomness import seed_from
+from understudy.runs.directory import RunDir
 from understudy.types import Batch, Rollout
 
 Floats = NDArray[np.float64]
@@ -58,6 +61,23 @@ def score(gradients: ArrayLike, smoothing: float = SMOOTHING) -> Estimate:
     return intervals.mean(parts_P, UNIT, (0.0, math.inf))
 
 
+def graded(setting: Setting, run: RunDir, expert: Table) -> tuple[Estimate, Cost]:
+    """The score of the expert's completions, from the cache when resumed, and what it took."""
+    samples = min(SAMPLES, expert.samples)
+    rollouts = [r for r in expert.rollouts if r.sample < samples][: PROMPTS * samples]
+    size = dimension(len(rollouts))
+
+    def make() -> dict[str, Tensor]:
+        began = time.perf_counter()
+        found = torch.from_numpy(projected(setting.student, rollouts, size, setting.seed))
+        tokens, prompts = sum(len(r.ids) for r in rollouts), len(rollouts)
+        spent = setting.sizes.cost(trained=tokens, seconds=time.perf_counter() - began, prompts=(0, 0, prompts))
+        return {"gradients": found, "cost": cost_tensor(spent)}
+
+    cached = run.cache("gradients", make)
+    return score(cached["gradients"].numpy().reshape(-1, samples, size)), cost_of(cached["cost"])
+
+
 def left_out(g_PKd: Floats, smoothing: float = SMOOTHING) -> Floats:
     """(P,) of each prompt, mean over its completions of g^T A^-1 g, A from the other prompts."""
     norm_PK1 = np.linalg.norm(g_PKd, axis=-1, keepdims=True)
@@ -72,7 +92,8 @@ def left_out(g_PKd: Floats, smoothing: float = SMOOTHING) -> Floats:
 
 
 def projected(student: Policy, rollouts: Sequence[Rollout], size: int, seed: int) -> Floats:
-    """(R, size) projected gradients of each rollout's mean negative log-likelihood, by what training would update.
+    """(R, size) projected gradients of each rollout's mean negative log-likelihood, by what training would update; zero
+    where a black box gave no text.
 
     The student's weights and gradients stay as they are. The same seed gives the same projection.
     """
@@ -81,6 +102,8 @@ def projected(student: Policy, rollouts: Sequence[Rollout], size: int, seed: int
     out = np.zeros((len(rollouts), size))
     for i, r in enumerate(rollouts):
         running.check()
+        if r.blank:
+            continue
         gradients = torch.autograd.grad(_loss(student, r), weights, allow_unused=True)
         out[i] = _sketch(gradients, weights, code_D, size)
     return out

@@ -16,6 +16,7 @@ import numpy as np
 from markupsafe import Markup
 
 from understudy.diagnosis.codec import finite
+from understudy.diagnosis.forecast import choice
 from understudy.diagnosis.forecast.advice import advice, cells, headings
 from understudy.diagnosis.forecast.advice import name as route_name
 from understudy.diagnosis.forecast.explain import ROUTES, chance, chances, explain
@@ -64,7 +65,8 @@ def context(d: Diagnosis, path: Path) -> dict[str, Any]:
     verdict = e.title + (f", with a probability of {e.probability}" if e.probability else "")
     return {
         "title": f"Diagnosis: {student} → {expert} on {task}",
-        "headline": visible(advised.headline, 400) if advised else verdict,
+        "headline": visible(choice.best(d) if d.candidates else advised.headline, 400) if advised else verdict,
+        "candidates": _candidates(d),
         "advice": visible(advised.certainty if advised else e.advice, 2000),
         "recommended": _recommended(d),
         "rests": [visible(line, 400) for line in (advised.rests, advised.auto)] if advised else [],
@@ -111,6 +113,18 @@ def _name(value: Any) -> str:
 
 def _sentence(line: str) -> str:
     return visible(line[:1].upper() + line[1:], 1000)
+
+
+# --- several experts ------------------------------------------------------------------------------------------------
+
+
+def _candidates(d: Diagnosis) -> dict[str, Any]:
+    """The table of all experts, the best first; empty where there is one."""
+    if not d.candidates:
+        return {}
+    rows = [[label(cell, 60) or "–" for cell in choice.cells(c)] for c in d.candidates if not c.left_out]
+    left = [f"{label(c.name, 60)} is left out: {visible(c.left_out, 400)}" for c in d.candidates if c.left_out]
+    return {"head": choice.HEADINGS, "rows": rows, "why": visible(choice.why(d.candidates), 600), "left_out": left}
 
 
 # --- routes --------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from understudy.diagnosis.outcome import NEITHER, OFFLINE, ONLINE, UNDECIDED
 from understudy.diagnosis.types import Diagnosis, Estimate
 from understudy.evaluation.numbers import percent, points, with_bounds
 from understudy.report.text import label
+from understudy.specs import parse_several
 
 CONTROLS = {
     "stability": ("Twice the steps", "Is what stays due to the optimizer? The same sequences, trained twice as long."),
@@ -85,12 +86,14 @@ def command(setting: Mapping[str, Any]) -> str:
         return ""
     words = ["understudy", "diagnose"]
     for name, default in _OPTIONS.items():
-        value = setting.get(name)
+        value = setting.get("experts" if name == "expert" and setting.get("experts") else name)
         if value is None or value == default:
             continue
         flag = name.replace("_", "-")
         if isinstance(value, bool):
             words.append(f"--{flag}" if value else f"--no-{flag}")
+        elif name == "expert" and setting.get("experts"):
+            words += ["--expert", *(f"{key}={spec}" for key, spec in parse_several(value).items())]
         elif isinstance(value, list):
             words += [f"--{flag}", *map(str, value)]
         else:
