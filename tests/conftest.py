@@ -27,12 +27,13 @@ ARCHITECTURES = ("llama", "qwen2", "qwen3")
 
 @pytest.fixture(autouse=True)
 def _coin_task(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The task `coin` (tiny.py): about half of all completions pass its verifier."""
-    from tiny import CoinTask
+    """The tasks `coin` (about half of all completions pass its verifier) and `kinds` (tiny.py)."""
+    from tiny import CoinTask, KindsTask
 
     from understudy import tasks
 
     monkeypatch.setitem(tasks.TASKS, "coin", CoinTask.from_spec)
+    monkeypatch.setitem(tasks.TASKS, "kinds", KindsTask.from_spec)
 
 
 @pytest.fixture(scope="session")

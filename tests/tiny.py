@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,15 @@ class CoinTask(CountdownTask):
 
     def verify(self, prompt: Prompt, text: str, ended: bool) -> float:
         return 1.0 if len(text) % 2 == 0 or text == self.gold(prompt) else 0.0
+
+
+class KindsTask(CoinTask):
+    """The same, each prompt of kind a or b: which of two experts it has."""
+
+    name = "kinds"
+
+    def fields(self, prompt: Prompt) -> Mapping[str, Any]:
+        return {**super().fields(prompt), "kind": "ab"[sum(prompt.data["nums"]) % 2]}
 
 
 def config(method: str, out: Path, **changes: Any) -> TrainConfig:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from understudy.errors import UserError
@@ -113,12 +114,18 @@ class Expert:
     """One line on how it is used, for the user; "" where that needs no word."""
     reads_its_own: bool = False
     """Whether it reads prompts in its own rendering (tokenizer and chat template), not the student's."""
+    several: Mapping[str, Expert] = MappingProxyType({})
+    """Of several experts as one: each by its name."""
     noise: float | None = None
     """Largest mean difference, in nats per token, between two scores of the same tokens; None = not compared."""
 
     def for_student(self, student: Any) -> Expert:
         """This expert in the tokens of `student` (a policy)."""
         return self
+
+    def assigned(self, prompts: Sequence[Prompt]) -> list[tuple[str, Expert, list[int]]]:
+        """(name, expert, numbers of the prompts that it answers); one expert alone answers all, and its name is ""."""
+        return [("", self, list(range(len(prompts))))]
 
     def apart(self, device: Any) -> bool:
         """Whether it scores on a device of this machine that is not `device` (a torch.device)."""
@@ -254,6 +261,17 @@ class Task(ABC):
     def leave_out(self, split: str, prompts: Sequence[Prompt], why: str) -> bool:
         """Draw these prompts of a split no more, and count them as left out; False: the task keeps its prompts."""
         return False
+
+    def fields(self, prompt: Prompt) -> Mapping[str, Any]:
+        """What is known of a prompt, by which one of several experts may be chosen: `task`, the name of its task, its
+        data, and the columns of its row."""
+        row = prompt.data.get("row")
+        data = {name: value for name, value in prompt.data.items() if name != "row"}
+        return {"task": self.name} | data | (dict(row) if isinstance(row, Mapping) else {})
+
+    def part(self, name: str) -> Task:
+        """Of a mixture, its task of this name; else itself."""
+        return self
 
     def about(self) -> str:
         """One line on what was read and how it is used, for the user; "" where the name says it all."""

@@ -18,6 +18,7 @@ COMPARE = ["compare", "--experts", "s=solver", "--out", "out", "--no-diagnose", 
 RUN = ["calibrate", "run", "--out", "out"]
 EVAL = ["eval", "--model", "solver"]
 TRAIN = ["train", "--student", STUDENT, "--out", "out"]
+PAIR = ["--task", "pair:main=countdown,other=classify,share=0.5", "--expert-of", "task"]
 SELF = [*TRAIN, "--method", "opd", "--expert"]
 MISTAKES: dict[str, tuple[Sequence[str], str, str]] = {
     "calibrate run, budget in words": ([*RUN, "--budget", "x"], "budget", "a share such"),
@@ -63,12 +64,43 @@ MISTAKES: dict[str, tuple[Sequence[str], str, str]] = {
     "experts, one without a name": ([*SELF, "a=solver", "good"], "expert", "word 2 of 2 has no name"),
     "experts, one name twice": ([*SELF, "a=solver", "a=good"], "expert", "the name of two experts"),
     "experts, a name alone": ([*SELF, "a=solver"], "expert", "leave the name out"),
-    "experts, several": ([*SELF, "a=solver", "b=good"], "expert", "2 experts .a, b."),
-    "diagnose, several": (
-        ["diagnose", "--student", STUDENT, "--expert", "a=solver", "b=good"], "expert", "2 experts .a, b.",
+    "experts, several": ([*SELF, "a=solver", "b=good"], "expert", "2 experts .a, b.: --expert-of FIELD"),
+    "experts, a field alone": ([*SELF, "solver", "--expert-of", "task"], "expert_of", "there is one expert"),
+    "experts, a field that no row has": (
+        [*SELF, "a=solver", "b=good", "--expert-of", "kind"], "expert_of", "has no such field; it has task, nums",
+    ),
+    "experts, a value that names none": (
+        [*SELF, "a=solver", "b=good", "--expert-of", "task"], "expert_of", "task=countdown: of prompt .* none of the",
+    ),
+    "experts, one of no row": (
+        [*SELF, "countdown=solver", "b=good", "--expert-of", "task"], "expert", "b: is the expert of no prompt",
+    ),
+    "experts, one that is not there": (
+        [*SELF, "countdown=solver", "classify=./nowhere", *PAIR], "expert", "nowhere: is not a model: no such folder",
+    ),
+    "experts, one that cannot score": (
+        [*SELF, "countdown=solver", "classify=labeller:smoothing=0", *PAIR],
+        "expert", "classify=labeller:smoothing=0: cannot score",
+    ),
+    "experts, the program of another task": (
+        [*SELF, "countdown=solver", "classify=solver", *PAIR], "expert", "unknown; one of labeller",
+    ),
+    "experts, a student among them that is too late": (
+        [*SELF, "countdown=solver", "classify=self:frozen=false", *PAIR, "--method", "sft"], "expert.frozen", "old",
+    ),
+    "experts of a comparison, one that is not there": (
+        [*COMPARE, "--experts", "e=a=solver b=./nowhere", "--set", "expert_of=task"], "expert", "no such folder",
     ),
     "auto, several": (
         ["auto", "--student", STUDENT, "--budget", "1e9", "--expert", "a=solver", "b=good"], "expert", "2 experts",
+    ),
+    "diagnose, several by a field that no row has": (
+        ["diagnose", "--student", STUDENT, "--expert", "a=solver", "b=good", "--expert-of", "kind"],
+        "expert_of", "no such field",
+    ),
+    "auto, several by a value that names none": (
+        ["auto", "--student", STUDENT, "--budget", "1e9", "--expert", "a=solver", "b=good", "--expert-of", "task"],
+        "expert_of", "none of the experts a, b",
     ),
     "prompts, none": (["prompts", "-n", "0"], "n", "at least 1"),
 }  # fmt: skip

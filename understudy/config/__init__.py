@@ -38,7 +38,10 @@ class Essentials:
     expert: str = option("", several=True)
     """Expert to imitate (= teacher): a model directory or hub id, a task's programmatic expert such as `solver`, its
     traces (`recorded`, docs/tasks.md), a server: http://HOST:PORT/v1 (docs/servers.md), or the student that reads the
-    answer in its prompt: `self:context=gold` (docs/tasks.md)."""
+    answer in its prompt: `self:context=gold` (docs/tasks.md). Several: a=SPEC b=SPEC, with --expert-of."""
+    expert_of: str = ""
+    """With several experts: field of a prompt's row whose value is the name of its expert; `task`: the name of its
+    task, in a mixture (docs/experts.md)."""
     base: str = ""
     """Frozen reference for behavior=base and signal=extrapolated. Default: the student before training."""
     score_cache: str = option("", volatile=True)
@@ -198,6 +201,8 @@ class ExpertSpec:
     """Name of the student, for the expert `self`."""
     token_match: str = "first"
     """How the tokens of an expert of another family are compared (Cells.token_match)."""
+    expert_of: str = ""
+    """Of several experts: the field of a prompt's row that names its own."""
 
 
 @dataclass(frozen=True)
@@ -209,7 +214,7 @@ class TrainConfig(Execution, Guarding, Evaluation, Optimization, Sampling, Cells
         """The part of the configuration that names the expert."""
         return ExpertSpec(
             self.expert, self.score_cache, self.temperature, self.top_p, self.expert_device or self.device, self.dtype,
-            self.trust_remote_code, self.task, self.seed, self.student, self.token_match,
+            self.trust_remote_code, self.task, self.seed, self.student, self.token_match, self.expert_of,
         )  # fmt: skip
 
 
@@ -328,10 +333,12 @@ def _check_servers(config: Resolved) -> None:
             urls.pieces(value, name)
             if name in ("student", "base"):
                 raise UserError(name, value, "is a server: what is trained must be a model directory or hub id")
-    if len(experts) > 1:
-        hint = f"there are {len(experts)} experts ({', '.join(experts)}), and a training has one: choose one"
-        raise UserError("expert", "", hint)
-    if config.expert_device and urls.names_server(config.expert):
+    if len(experts) > 1 and not config.expert_of:
+        hint = f"there are {len(experts)} experts ({', '.join(experts)}): --expert-of FIELD says which prompts have "
+        raise UserError("expert", "", hint + "which; understudy diagnose helps to choose one for all")
+    if config.expert_of and len(experts) < 2:
+        raise UserError("expert_of", config.expert_of, "there is one expert: write --expert NAME=SPEC NAME=SPEC")
+    if config.expert_device and all(map(urls.names_server, experts.values())):
         raise UserError("expert_device", config.expert_device, "the expert is a server: it has its own")
     if config.expert_device and config.behavior == "mixture_token":
         hint = "student and expert write one completion together: leave it out, so that both are on --device"

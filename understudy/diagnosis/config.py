@@ -20,7 +20,10 @@ class DiagnoseConfig:
     """Model to train: a model directory, run directory, hub id, or `scratch:width=64,layers=2`."""
     expert: str = option("", several=True)
     """Expert to imitate (= teacher): a model, or a task's programmatic expert such as `solver`. Several
-    (a=SPEC b=SPEC): which of them to imitate."""
+    (a=SPEC b=SPEC): which of them to imitate; with --expert-of, each
+    its own prompts."""
+    expert_of: str = ""
+    """With several experts: field of a prompt's row whose value is the name of its expert (docs/experts.md)."""
     task: str = "countdown"
     """Prompts and verifier, with options, such as `countdown:max_number=9`."""
     budget: str = BUDGET
@@ -88,9 +91,10 @@ def share(text: str) -> float:
 def full_training(config: DiagnoseConfig, method: str) -> Resolved:
     """The training that the diagnosis is about, resolved; UserError for one that could not run."""
     fields: dict[str, Any] = {
-        "method": method, "student": config.student, "expert": config.expert, "task": config.task,
-        "seed": config.seed, "updates": config.updates, "prompts_per_update": config.prompts_per_update,
-        "device": config.device, "trust_remote_code": config.trust_remote_code,
+        "method": method, "student": config.student, "expert": config.expert, "expert_of": config.expert_of,
+        "task": config.task, "seed": config.seed, "updates": config.updates,
+        "prompts_per_update": config.prompts_per_update, "device": config.device,
+        "trust_remote_code": config.trust_remote_code,
     }  # fmt: skip
     for item in config.set:
         name, equals, value = item.partition("=")
@@ -129,11 +133,12 @@ def checked(config: DiagnoseConfig) -> DiagnoseConfig:
 
 
 def one_by_one(config: DiagnoseConfig) -> dict[str, DiagnoseConfig]:
-    """Name -> the diagnosis of one of several experts, in a directory of its own; {}: `expert` names one.
+    """Name -> the diagnosis of one of several experts, in a directory of its own; {}: `expert` names one, or several
+    of which each prompt has its own, which are diagnosed as one.
 
     UserError: a name twice, an expert without a name.
     """
-    if not names_several(config.expert):
+    if config.expert_of or not names_several(config.expert):
         return {}
     return {
         name: dataclasses.replace(config, expert=spec, out=f"{config.out}/experts/{i}-{name}")

@@ -24,7 +24,7 @@ OF_SEVERAL = {
     "gradient_score": (
         "gradient score",
         "how alike the student's gradients on the expert's text are, and how small; lower is better",
-    ),
+    )
 }
 """Likewise of what is measured only where several experts are compared."""
 

@@ -46,6 +46,7 @@ from understudy.runs.provenance import device_name, provenance
 from understudy.runs.read import differences, is_run, read_config
 from understudy.tasks import load_task
 from understudy.terminal import Progress
+from understudy.training.checks import check_assignment
 
 PROMPTS = 64
 """Prompts whose mean length the costs rest on."""
@@ -168,6 +169,7 @@ def _loaded(
         config.trust_remote_code,
     ).add_stop_tokens(task.stop)  # fmt: skip
     loading = time.perf_counter() - began
+    check_assignment(offline, task)
     # without transforms: the training's own sampling transforms belong to no divergence
     expert = load_expert(dataclasses.replace(offline.expert_spec, temperature=1.0, top_p=1.0), task, student)
     if "sample" not in expert.capabilities:

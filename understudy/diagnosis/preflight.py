@@ -62,7 +62,9 @@ def _all(setting: Setting, name: str) -> Iterator[Check]:
         yield Check(NOISE_CHECK, True, "it gives no scores: only its samples can be used")
     if setting.reward:
         yield _try("verifier accepts its own gold answers", "8 prompts per split", setting.task.check)
-        yield _own_template(setting, prompts)
+        for name, expert, which in setting.expert.assigned(prompts):
+            check = _own_template(dataclasses.replace(setting, expert=expert), [prompts[i] for i in which])
+            yield dataclasses.replace(check, name=f"{check.name} ({name})") if name else check
 
 
 def _try(name: str, value: str, attempt: Callable[[], Any]) -> Check:
@@ -79,9 +81,10 @@ def _prompts(setting: Setting) -> list[Prompt]:
 
 
 def _room(setting: Setting, prompts: list[Prompt]) -> None:
-    for policy in (setting.student, setting.expert.policy):
-        if policy is not None:
-            policy.check_room(prompts, setting.room)
+    setting.student.check_room(prompts, setting.room)
+    for _, expert, which in setting.expert.assigned(prompts):
+        if expert.policy is not None:
+            expert.policy.check_room([prompts[i] for i in which], setting.room)
 
 
 def _templates(setting: Setting, prompts: list[Prompt]) -> Check:

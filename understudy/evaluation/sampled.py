@@ -60,6 +60,10 @@ class Sampled:
         """(prompts, samples)"""
         return np.array([float(r.reward or 0) for r in self.rollouts]).reshape(-1, self.samples)
 
+    def accuracy(self, which: Sequence[int]) -> float | None:
+        """The mean reward of the samples of these prompts; None: it is not known."""
+        return float(self._rewards()[list(which)].mean()) if self.graded else None
+
     def summary(self, keywords: Sequence[str]) -> dict[str, Any]:
         """Means, the sum of rewards per prompt, length histogram, keyword counts: an eval line of metrics.jsonl."""
         lengths = np.array([len(r.ids) for r in self.rollouts])
@@ -131,6 +135,12 @@ def sample_expert(
     expert: Expert, task: Task, prompts: list[Prompt], samples: int, seed: int, max_new_tokens: int
 ) -> Sampled:
     """The expert on the same prompts; greedy only where it has a greedy decoder."""
+    if expert.several:
+        parts = [
+            (sample_expert(one, task, [prompts[i] for i in which], samples, seed, max_new_tokens), which)
+            for _, one, which in expert.assigned(prompts)
+        ]
+        return joined(parts, prompts)
     if is_choice(prompts) and expert.policy is not None and not expert.own_prompts:
         return Sampled(prompts, samples, *choose_all(expert.policy, task, prompts, samples, seed, "expert"))
 
@@ -143,6 +153,21 @@ def sample_expert(
     rollouts = distributed.spread_rollouts(sampled, prompts, samples)
     best = distributed.spread_rollouts(greedy, prompts, 1) if expert.has_greedy() else None
     return Sampled(prompts, samples, rollouts, best)
+
+
+def joined(parts: Sequence[tuple[Sampled, Sequence[int]]], prompts: list[Prompt]) -> Sampled:
+    """Of completions of some of the prompts each, by the numbers of these: those of all, in order."""
+    if len(parts) == 1:
+        return parts[0][0]
+    k = parts[0][0].samples
+    rollouts: list[list[Rollout]] = [[] for _ in prompts]
+    greedy: list[list[Rollout]] = [[] for _ in prompts]
+    for part, which in parts:
+        for at, i in enumerate(which):
+            rollouts[i] = part.rollouts[at * k : (at + 1) * k]
+            greedy[i] = part.greedy[at : at + 1] if part.greedy is not None else []
+    best = [r for row in greedy for r in row]
+    return Sampled(prompts, k, [r for row in rollouts for r in row], best if all(greedy) else None)
 
 
 def sampling_seed(seed: int, eval_seed: int) -> int:

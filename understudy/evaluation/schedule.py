@@ -14,6 +14,7 @@ from understudy.evaluation.numbers import duration
 from understudy.evaluation.sampled import (
     Sampled,
     held_out,
+    joined,
     sample_expert,
     sample_policy,
     sampling_seed,
@@ -103,6 +104,7 @@ class Evaluator:
         if not student.graded:
             record["held_out_loss"] = self._losses.get(split)
         record["expert"] = expert.summary(self.task.keywords) if expert is not None else None
+        record |= self._by_expert(student, expert, table)
         self.run.log(record | {"ledger": self.ledger.as_dict()})
         names = {"sampled": "accuracy", "held_out_loss": "held-out loss", "kl_student_expert": "KL(student, expert)"}
         name = next((name for name in names if record.get(name) is not None), "")
@@ -127,12 +129,26 @@ class Evaluator:
         name = (split, n, k)
         if name not in self._experts:
             prompts = held_out(self.task, self.student, split, n, self.config.eval_seed, self.room)
-            policy = self.expert.policy
-            if policy is not None and not self.expert.own_prompts:  # sampled as the student is
-                self._experts[name] = self._sample(policy, prompts, k, "expert")
-            else:
-                self._experts[name] = sample_expert(self.expert, self.task, prompts, k, self.seed, self.room)
+            parts = self.expert.assigned(prompts)
+            sampled = [(self._of_expert(one, [prompts[i] for i in which], k), which) for _, one, which in parts]
+            self._experts[name] = joined(sampled, prompts)
         return self._experts[name]
+
+    def _of_expert(self, expert: Expert, prompts: list[Prompt], k: int) -> Sampled:
+        if expert.policy is not None and not expert.own_prompts:  # sampled as the student is
+            return self._sample(expert.policy, prompts, k, "expert")
+        return sample_expert(expert, self.task, prompts, k, self.seed, self.room)
+
+    def _by_expert(self, student: Sampled, expert: Sampled | None, table: dict[str, list[float]]) -> dict[str, Any]:
+        """Of several experts, each one's prompts alone: their number, and the means of what is measured on all."""
+        if self.expert is None or not self.expert.several:
+            return {}
+        out = {}
+        for name, _, which in self.expert.assigned(student.prompts):
+            accuracy = expert.accuracy(which) if expert is not None else None
+            means = {what: sum(values[i] for i in which) / len(which) for what, values in table.items()}
+            out[name] = {"n": len(which), "sampled": student.accuracy(which), "expert": accuracy, **means}
+        return {"by_expert": out}
 
     def _sample(self, policy: Policy, prompts: list[Prompt], k: int, actor: str = "student") -> Sampled:
         c = self.config

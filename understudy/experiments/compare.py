@@ -23,7 +23,7 @@ from understudy.methods.effects import without_effect_in_any
 from understudy.routes.route import Phase, RouteConfig, RouteFields, check_effects, parse, parts, resolved_phases
 from understudy.runs.read import is_run, read_config
 from understudy.servers.urls import names_server
-from understudy.specs import build, names_self, parse_spec
+from understudy.specs import build, experts_in, names_self, names_several, parse_spec
 
 
 def compare(config: CompareConfig, quiet: bool = False) -> Path:
@@ -44,9 +44,9 @@ def check_inputs(config: CompareConfig) -> None:
         if not student.startswith("scratch"):
             place_of(student, "student")
         for item in config.experts:
-            spec = item.partition("=")[2].replace("{seed}", str(seed))
-            if not is_programmatic(spec) and not names_server(spec) and not names_self(spec):
-                place_of(spec, "expert")
+            for spec in experts_in(item.partition("=")[2].replace("{seed}", str(seed)), "experts").values():
+                if not is_programmatic(spec) and not names_server(spec) and not names_self(spec):
+                    place_of(spec, "expert")
 
 
 def plan_of(config: CompareConfig, command: Sequence[str]) -> Plan:
@@ -86,6 +86,8 @@ def plan_of(config: CompareConfig, command: Sequence[str]) -> Plan:
                     "expert": spec.replace("{seed}", str(seed)), "student": config.student.replace("{seed}", str(seed)),
                     "seed": seed, "out": str(Path(config.out) / f"{places[pair]}-{seed}"),
                 }  # fmt: skip
+                if not names_several(spec) and any(names_several(item.partition("=")[2]) for item in config.experts):
+                    place["expert_of"] = ""  # it is of the others
                 runs.append((_route if routes else _run)(label, arm, common, place))
     _check_set(config, runs)
     differing = flags(runs)
@@ -192,6 +194,8 @@ def _route(label: str, arm: _Arm, common: Mapping[str, Any], place: Mapping[str,
 def describe_expert(spec: str, student: str, task_text: str) -> dict[str, Any]:
     """Its spec and, where they are known: by which mechanism it is in or out of the student's reach, and whether it is
     realizable."""
+    if names_several(spec):
+        return {"spec": spec, "mechanism": "several experts, each for its own prompts", "realizable": None}
     if names_self(spec):
         return {"spec": spec, "mechanism": "the student with a context that it does not see", "realizable": None}
     if is_programmatic(spec):

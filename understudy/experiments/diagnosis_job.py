@@ -23,7 +23,8 @@ def fields_of(train: TrainConfig, budget: str, out: str) -> dict[str, Any]:
     values = {name: getattr(train, name) for name in RECIPE}
     recipe = tuple(f"{name}={value}" for name, value in values.items() if value != getattr(plain, name))
     return {
-        "student": train.student, "expert": train.expert, "task": train.task, "seed": train.seed,
+        "student": train.student, "expert": train.expert, "expert_of": train.expert_of, "task": train.task,
+        "seed": train.seed,
         "updates": train.updates, "prompts_per_update": train.prompts_per_update, "device": train.device,
         "trust_remote_code": train.trust_remote_code, "budget": budget, "set": recipe, "out": out,
     }  # fmt: skip

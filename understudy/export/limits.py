@@ -98,6 +98,8 @@ LIMITS: tuple[Limit, ...] = (
           "no target has rounds of rejection sampling in one training", "--method grpo (the same reward)"),
     Limit(_ALL, lambda c: table.needs_expert(c) and names_self(c.expert), "expert",
           "no target gives the student's own prompts a context", "an expert that is a model"),
+    Limit(_ALL, lambda c: table.needs_expert(c) and bool(c.expert_of), "expert_of",
+          "no target sends each prompt to its own expert", "an export for each expert with its rows alone"),
     Limit(_ALL, lambda c: c.sft_alpha > 0, "sft_alpha",
           "no target has the expert's text as a share of an online update's tokens", "--method gkd, or --sft-alpha 0"),
     Limit(_ALL, lambda c: c.extrapolates, "signal",

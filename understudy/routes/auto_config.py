@@ -24,6 +24,8 @@ class AutoConfig:
     """Model to train: a model directory, run directory, hub id, or `scratch:width=64,layers=2`."""
     expert: str = option("", several=True)
     """Expert to imitate (= teacher): a model, a task's programmatic expert such as `solver`, or a server's address."""
+    expert_of: str = ""
+    """With several experts: field of a prompt's row whose value is the name of its expert (docs/experts.md)."""
     task: str = "countdown"
     """Prompts and verifier, with options, such as `countdown:max_number=9`."""
     budget: str = ""
@@ -75,7 +77,7 @@ def checked(config: AutoConfig) -> tuple[AutoConfig, Budget, TrainConfig]:
         if not equals or name in _FIXED or name in own:
             raise UserError("set", item, "write field=value of the recipe: models, task and sizes have own options")
         fields[name] = value
-    shared = ("student", "expert", "task", "seed", "threads", "device", "dtype", "trust_remote_code")
+    shared = ("student", "expert", "expert_of", "task", "seed", "threads", "device", "dtype", "trust_remote_code")
     fields |= {name: getattr(config, name) for name in shared}
     train = build(TrainConfig, fields, "set")
     resolve(dataclasses.replace(train, method="sft"))

@@ -27,6 +27,7 @@ from understudy.routes.reserve import GUARD, first_looks, reserve_of
 from understudy.routes.route import RouteConfig
 from understudy.tasks import load_task
 from understudy.terminal import Progress
+from understudy.training.checks import check_assignment
 from understudy.training.session import load_model
 from understudy.types import Ledger, flops_of, prompt_tokens
 
@@ -45,6 +46,7 @@ def first_look(config: AutoConfig, budget: Budget, shared: TrainConfig, progress
     task = load_task(shared.task)
     plain = resolve(dataclasses.replace(shared, method=OFFLINE))
     student = load_model(shared.student, "student", plain, task)
+    check_assignment(plain, task)
     expert = load_expert(plain.expert_spec, task, student)
     check_same_language(student, expert, shared.expert)
     methods = methods_for(expert.capabilities)

@@ -7,7 +7,7 @@ The two must have the same tokenizer (the generated tasks do).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,6 +85,12 @@ class PairTask(Task):
 
     def gold(self, prompt: Prompt) -> str:
         return self.of(prompt).gold(prompt)
+
+    def fields(self, prompt: Prompt) -> Mapping[str, Any]:
+        return self.of(prompt).fields(prompt)
+
+    def part(self, name: str) -> Task:
+        return {self.main.name: self.main, self.other.name: self.other}.get(name, self)
 
     def tokenizer(self) -> Any:
         return self.main.tokenizer()

@@ -19,7 +19,7 @@ from understudy.policy import Policy
 from understudy.policy.sampling import Mixture, Start, draw
 from understudy.protocols import Expert, Task
 from understudy.randomness import generator, seed_from
-from understudy.specs import names_self
+from understudy.specs import experts_in, names_self
 from understudy.training.engine_sampler import EngineSampler
 from understudy.training.held import held_rows
 from understudy.types import Ledger, Prompt, Rollout, prompt_tokens
@@ -117,7 +117,7 @@ class Actor:
 
     def own_reader(self) -> Expert | None:
         """The expert, where it reads other prompts than the student; None: its prompts are counted without it."""
-        return self.expert() if names_self(self.config.expert) else None
+        return self.expert() if any(map(names_self, experts_in(self.config.expert).values())) else None
 
     def act(self, prompts: Sequence[Prompt], name: object, round_: int = 0) -> list[Rollout]:
         """Verified completions of these prompts by the behavior policy; `name` makes their random numbers."""

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from understudy import distributed
-from understudy.config import Resolved, defaults
+from understudy.config import Resolved, TrainConfig, defaults
 from understudy.errors import UserError
 from understudy.evaluation.sampled import held_out, splits_of
 from understudy.experts import is_programmatic
+from understudy.experts.assignment import assignment_of, named, specs_of
 from understudy.experts.privileged import parse_self, with_context
 from understudy.methods import table
 from understudy.policy import Policy, check_model
@@ -38,8 +39,21 @@ def before_loading(config: Resolved, task: Task) -> None:
     check_model(config.student, "student")
     if (config.behavior == "base" or config.extrapolates) and config.base:
         check_model(config.base, "base")
-    if config.expert and not config.score_cache and (table.needs_expert(config) or config.eval_expert):
+    if not config.expert or not (table.needs_expert(config) or config.eval_expert):
+        return
+    if not config.expert_of:
         _check_expert(config, task)
+        return
+    check_assignment(config, task)
+    for name, (spec, part) in specs_of(config.expert_spec, task).items():
+        _check_expert(dataclasses.replace(config, expert=spec.expert), part, name)
+
+
+def check_assignment(config: TrainConfig, task: Task) -> None:
+    """UserError: with several experts, a prompt that has none of them, or one that no prompt has."""
+    if config.expert_of:
+        evaluated = splits_of(f"{config.eval_splits},{config.eval_during}", task) if config.eval_expert else ()
+        assignment_of(config.expert, config.expert_of, task).check(config.seed, evaluated)
 
 
 def check_rewards(config: Resolved, task: Task, field: str = "task") -> None:
@@ -49,10 +63,13 @@ def check_rewards(config: Resolved, task: Task, field: str = "task") -> None:
         raise UserError(field, config.task, hint + "with `answer`, or --reward FILE.py:function")
 
 
-def _check_expert(config: Resolved, task: Task) -> None:
-    """A model's folder; what a programmatic expert can do; that there are traces where the expert is recorded."""
-    if names_server(config.expert):
-        return  # it is connected to before anything is written
+def _check_expert(config: Resolved, task: Task, name: str = "") -> None:
+    """A model's folder; what a programmatic expert can do; that there are traces where the expert is recorded.
+
+    name: of one of several experts.
+    """
+    if config.score_cache or names_server(config.expert):
+        return  # it may be elsewhere; a server is connected to before anything is written
     if names_self(config.expert):
         _check_self(config, task)
         return
@@ -63,9 +80,11 @@ def _check_expert(config: Resolved, task: Task) -> None:
     own = task.tokenizer() if config.student.startswith("scratch") else None
     student = load_reader(config.student, "student", own, config.trust_remote_code)
     expert = task.expert(spec, student.tokenizer)
-    check_capabilities(config, expert)
+    _check_capabilities(config, expert, config.expert if not name else f"{name}={config.expert}")
     if spec.name == "recorded" and table.needs_expert(config):
         for prompt in task.prompts("train", _used(config, task, 2000), config.seed):
+            if name and named(task.fields(prompt).get(config.expert_of)) != name:
+                continue
             found = len(task.traces(prompt))
             if found < config.samples_per_prompt:
                 hint = f"prompt {prompt.key} has {found} recorded completions: use at most that many"
@@ -89,12 +108,18 @@ def _check_self(config: Resolved, task: Task) -> None:
 
 
 def check_capabilities(config: Resolved, expert: Expert) -> None:
-    """UserError: the expert cannot do what the cells of this method need."""
+    """UserError: the expert, or one of several, cannot do what the cells of this method need."""
+    for name, one in expert.several.items():
+        _check_capabilities(config, one, f"{name}={one.name}")
+    _check_capabilities(config, expert, config.expert)
+
+
+def _check_capabilities(config: Resolved, expert: Expert, shown: str) -> None:
     missing = table.lacking(config, expert.capabilities)
     if missing:
         raise UserError(
             "expert",
-            config.expert,
+            shown,
             f"cannot {' or '.join(sorted(missing))}, which method {config.method} needs; it can "
             f"{', '.join(sorted(expert.capabilities)) or 'nothing'}{': ' if expert.hint else ''}{expert.hint}",
         )

@@ -67,6 +67,12 @@ class RewardTask(Task):
     def leave_out(self, split: str, prompts: Sequence[Prompt], why: str) -> bool:
         return self.inner.leave_out(split, prompts, why)
 
+    def fields(self, prompt: Prompt) -> Mapping[str, Any]:
+        return self.inner.fields(prompt)
+
+    def part(self, name: str) -> Task:
+        return self.inner.part(name)
+
     def tokenizer(self) -> Any:
         return self.inner.tokenizer()
 
