@@ -24,6 +24,7 @@ from understudy.policy.room import WHY, check_lengths
 from understudy.protocols import Expert, Task
 from understudy.servers.urls import names_server
 from understudy.specs import names_self, parse_spec
+from understudy.types import MATCHED
 
 READ = 20_000  # train prompts that are checked; a stream has no end
 TRACES = 4096  # recorded completions whose lengths are counted
@@ -123,6 +124,17 @@ def _check_capabilities(config: Resolved, expert: Expert, shown: str) -> None:
             f"cannot {' or '.join(sorted(missing))}, which method {config.method} needs; it can "
             f"{', '.join(sorted(expert.capabilities)) or 'nothing'}{': ' if expert.hint else ''}{expert.hint}",
         )
+
+
+def between_families(config: Resolved, expert: Expert) -> str:
+    """One line where another row suits an expert with another tokenizer better; "" where none does."""
+    if MATCHED not in expert.capabilities or config.target != "distribution":
+        return ""
+    better = "opd_reward" if config.weight == "expert_reward" else "opd" if config.behavior == "student" else "sft"
+    return (
+        f"method {config.method} compares next tokens, and between tokenizers it unlearns what the expert writes as "
+        f"one longer token: prefer --method {better}, which compares texts (docs/experts.md)"
+    )
 
 
 def _used(config: Resolved, task: Task, most: int) -> int:

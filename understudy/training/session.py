@@ -42,7 +42,14 @@ from understudy.tasks import load_task
 from understudy.terminal import Progress, no_progress
 from understudy.training.acting import Actor
 from understudy.training.card import card, find_diagnosis
-from understudy.training.checks import before_loading, before_training, check_capabilities, with_costs, with_room
+from understudy.training.checks import (
+    before_loading,
+    before_training,
+    between_families,
+    check_capabilities,
+    with_costs,
+    with_room,
+)
 from understudy.training.engine_sampler import EngineSampler
 from understudy.training.guarding import Guarding
 from understudy.training.monitor import Monitor
@@ -231,7 +238,7 @@ def open_session(
         if _expert_is_needed(config):
             progress("loading", 0, 1, f"expert {config.expert}"[:80])
         facts = _facts(expert()) if _expert_is_needed(config) else {}
-        if facts and (line := expert().about):
+        for line in filter(None, (expert().about, between_families(config, expert())) if facts else ()):
             note(line)
         sampler, signal_of = _sampler(config, student, task), _lazy_signal(config, student, expert, base)
         if distributed.size() > 1:
