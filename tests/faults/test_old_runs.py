@@ -31,7 +31,7 @@ CHANGES: list[tuple[str, Any]] = [
 def begun(tmp_path: Path) -> Path:
     """Two of four updates, with the configuration that was recorded then."""
     old = json.loads(OLD.read_text())
-    assert LATER <= {f.name for f in fields(TrainConfig)} - set(old)
+    assert {f.name for f in fields(TrainConfig)} - set(old) >= LATER
     out = tmp_path / "run"
     until(2, replace(load(OLD), out=str(out)))
     (out / "config.json").write_text(json.dumps(old | {"out": str(out)}))

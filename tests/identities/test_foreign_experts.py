@@ -91,13 +91,11 @@ def test_where_student_tokens_are_whole_spans_gamma_0_is_the_kl_of_the_next_toke
     assert torch.allclose(gradient(student, labelled(student, foreign, 0.0)), wanted, rtol=0, atol=1e-8)
 
 
-def test_equal_distributions_of_text_are_a_fixed_point_at_gamma_1_and_not_at_gamma_0() -> None:
-    """An expert that writes the student's texts as often, in merged tokens: no gradient at gamma 1. Control: at gamma
-    0 a span ends where the text behind it decides so, and its log-ratio is no estimate of a KL."""
-    student = Tabular(PLAIN, 1)
-    expert = Tabular(MERGED, 2)
+def writer_of(student: Tabular, tokenizer: Any) -> Tabular:
+    """An expert that writes the student's texts as often, in its own usual tokens."""
+    expert = Tabular(tokenizer, 2)
     tables = torch.full_like(expert.table.detach(), -1e4)
-    probability = {r.ids: float(student.logp(r.ids).sum().exp()) for r in student.completions()}
+    probability = {r.ids: float(student.logp(r.ids).detach().sum().exp()) for r in student.completions()}
     mass: dict[tuple[int, ...], float] = {}
     for ids, p in probability.items():
         text = "".join(student.tokenizer.convert_ids_to_tokens(i) for i in ids if i)
@@ -108,7 +106,14 @@ def test_equal_distributions_of_text_are_a_fixed_point_at_gamma_1_and_not_at_gam
         for v in range(expert.vocabulary):
             if mass.get((*prefix, v)):
                 tables[row, v] = torch.tensor(mass[(*prefix, v)] / mass[prefix], dtype=torch.float64).log()
-    expert = Tabular(MERGED, 2, table=tables)
+    return Tabular(tokenizer, 2, table=tables)
+
+
+def test_equal_distributions_of_text_are_a_fixed_point_at_gamma_1_and_not_at_gamma_0() -> None:
+    """An expert that writes the student's texts as often, in merged tokens: no gradient at gamma 1. Control: at gamma
+    0 a span ends where the text behind it decides so, and its log-ratio is no estimate of a KL."""
+    student = Tabular(PLAIN, 1)
+    expert = writer_of(student, MERGED)
     foreign = ForeignExpert(expert, expert, student_of(PLAIN))
     # a text of three letters may be cut in the middle of what the expert goes on with: those rows lose no mass here
     assert float(exact(student, expert)) == pytest.approx(0, abs=1e-8)
@@ -130,6 +135,23 @@ def batch_of(student: Tabular, foreign: ForeignExpert, rollouts: list[Rollout]) 
     weight_N = torch.ones(n, dtype=torch.float64)
     logits_NV = torch.cat([student.rows(r.ids) for r in rollouts]).detach()
     return Batch(none[:, None], None, none[:, None], none, ids_N, row_N, weight_N, None, signal), logits_NV
+
+
+def given_the_text(
+    expert: Tabular, own: list[int], after: torch.Tensor, name: dict[int, str], other: dict[int, str],
+    written: tuple[int, ...], of_student: Any,
+) -> torch.Tensor:  # fmt: skip
+    """Log-probs of the expert's next token, where its last one could have been a longer one that begins alike: of such
+    a one, the mass of what the student writes next in it. By hand, for tokens of at most two letters."""
+    if not own or not written or other[own[-1]] != name[written[-1]]:
+        return after
+    before, mass = expert.rows(own)[-1].detach().exp(), after.exp() * 0.0
+    for whole, text in other.items():
+        ids = of_student(text)["input_ids"] if whole and text not in name.values() else []
+        if len(ids) == 2 and ids[0] == written[-1]:
+            mass[next(i for i, x in other.items() if x == name[ids[1]])] += before[whole]
+    total = before[own[-1]] + mass.sum()
+    return ((before[own[-1]] * after.exp() + mass) / total).log()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -163,7 +185,10 @@ def test_a_matched_divergence_is_that_of_the_coarsened_distributions(kind: str, 
             z = logits_NV[at].clone().requires_grad_()
             if whole[: len(own)] == own:  # the expert has a boundary here
                 coarse = []
-                for logp, names in ((z.log_softmax(-1), name), (expert.rows([*own, 0])[-1].detach(), other)):
+                goes_on = expert.rows([*own, 0])[-1].detach()
+                if match == "first":
+                    goes_on = given_the_text(expert, own, goes_on, name, other, r.ids[:t], of_student)
+                for logp, names in ((z.log_softmax(-1), name), (goes_on, other)):
                     groups: dict[int, list[int]] = {}
                     for v, token in names.items():
                         groups.setdefault(bucket(token), []).append(v)
@@ -200,6 +225,27 @@ def test_first_is_the_expert_s_next_letter_where_it_merges_the_student_s() -> No
     assert torch.allclose(found["first"], wanted, rtol=0, atol=1e-8)
     assert torch.allclose(found["shared"], p[:, :3].log() - p[:, :3].sum(1, keepdim=True).log(), rtol=0, atol=1e-8)
     assert (found["shared"] - wanted).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("merges", [[("a", "b")], [("a", "b"), ("ab", "a")]])
+@pytest.mark.parametrize("kind", KINDS)
+def test_next_tokens_lead_to_the_expert_s_texts(merges: list[tuple[str, str]], kind: str) -> None:
+    """The student writes letters, the expert the texts of a random policy in longer tokens too: where the student's own
+    policy is that one, no gradient is left. Control: `shared`, which reads the expert behind its last token alone."""
+    student, tokenizer = Tabular(PLAIN, 1), letters("ab", merges)
+    expert = writer_of(student, tokenizer)
+    left = {}
+    for match in ("first", "shared"):
+        foreign = ForeignExpert(expert, expert, student_of(PLAIN), match)
+        rollouts = student.completions()
+        batch, logits_NV = batch_of(student, foreign, rollouts)
+        part = evaluate(
+            logits_NV.clone(), None, batch, Objective("distribution", kind, beta=0.3), slice(0, len(logits_NV))
+        )
+        reach = torch.cat([student.logp(r.ids).sum().exp().detach().expand(len(r.ids)) for r in rollouts])
+        left[match] = float((part.d_nV * (part.factor_n * reach)[:, None]).abs().max())
+    assert left["first"] < 1e-8
+    assert left["shared"] > 1e-3
 
 
 def test_the_sorted_distance_is_blind_to_names_and_has_its_gradient() -> None:

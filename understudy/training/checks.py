@@ -128,12 +128,15 @@ def _check_capabilities(config: Resolved, expert: Expert, shown: str) -> None:
 
 def between_families(config: Resolved, expert: Expert) -> str:
     """One line where another row suits an expert with another tokenizer better; "" where none does."""
-    if MATCHED not in expert.capabilities or config.target != "distribution":
+    if not {MATCHED, "top_k"} & expert.capabilities or not expert.reads_its_own or config.target != "distribution":
+        return ""
+    experts_top = config.top_k and config.top_k_of == "expert"
+    if config.token_match == "first" and config.divergence != "uld" and not experts_top:
         return ""
     better = "opd_reward" if config.weight == "expert_reward" else "opd" if config.behavior == "student" else "sft"
     return (
-        f"method {config.method} compares next tokens, and between tokenizers it unlearns what the expert writes as "
-        f"one longer token: prefer --method {better}, which compares texts (docs/experts.md)"
+        f"method {config.method} unlearns what an expert with other tokens writes as one longer token: prefer "
+        f"--method {better}, or --token-match first with a whole divergence (docs/experts.md)"
     )
 
 

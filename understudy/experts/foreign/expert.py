@@ -18,7 +18,7 @@ from torch import Tensor
 
 from understudy.errors import UserError
 from understudy.experts.foreign.alignment import LOST
-from understudy.experts.foreign.signal import MatchedSignal
+from understudy.experts.foreign.signal import Before, MatchedSignal
 from understudy.experts.foreign.translation import Reads, Rewritten, Translation
 from understudy.experts.foreign.vocabulary import Buckets, Side, buckets
 from understudy.protocols import Expert, Supervision, Task
@@ -165,7 +165,9 @@ class ForeignExpert(Expert):
         place_N = np.concatenate([np.where(p < 0, -1, p + f) for p, f in zip(places, first)])
         rows_M = np.flatnonzero(place_N >= 0)
         taken = inner.taken(torch.from_numpy(place_N[rows_M]))
-        return MatchedSignal(taken, torch.from_numpy(rows_M), self._buckets(written.source[0].prompt))
+        known = self._buckets(written.source[0].prompt)
+        before = _before(inner, known, written, which, place_N, first) if known.longer else None
+        return MatchedSignal(taken, torch.from_numpy(rows_M), known, before)
 
     def _buckets(self, prompt: Prompt) -> Buckets:
         if self._known is None:
@@ -180,6 +182,36 @@ class ForeignExpert(Expert):
         return self._known
 
     _known: Buckets | None = None
+
+
+def _before(
+    inner: Signal, known: Buckets, written: Rewritten, which: Sequence[int], place_N: np.ndarray, first: np.ndarray
+) -> Before | None:
+    """Where the expert's token before could have been a longer one, written alike by the student so far.
+
+    first: number of the first token of each completion in `inner`.
+    """
+    rows, places, tokens, longer = [], [], [], []
+    row = at = 0
+    for i, begins in zip(which, first):
+        own, other = written.source[i].ids, written.rollouts[i].ids
+        last = -1  # token of the student at the last place
+        for t in range(len(own)):
+            place = place_N[at + t] - begins
+            if place_N[at + t] < 0:
+                continue
+            if last >= 0 and place_N[at + last] - begins == place - 1:
+                found = known.longer.get((other[place - 1], own[last:t]))
+                if found is not None:
+                    rows.append(row)
+                    places.append(int(begins + place - 1))
+                    tokens.append(other[place - 1])
+                    longer.append(found)
+            last, row = t, row + 1
+        at += len(own)
+    if not rows:
+        return None
+    return Before(torch.tensor(rows), inner.taken(torch.tensor(places)), torch.tensor(tokens), longer)
 
 
 def _numbered(written: Rewritten) -> tuple[np.ndarray, np.ndarray, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,6 +16,46 @@ TAIL = 1e-6
 """Least probability of the expert's tail: else a student's token without a counterpart would cost infinitely much."""
 
 
+@dataclass(frozen=True)
+class Before:
+    """Of R of the M tokens: the expert's token before, which could have been the beginning of longer ones."""
+
+    rows_R: Tensor
+    """Their numbers among the M, rising."""
+    inner: Signal
+    """The expert's distributions of the tokens before."""
+    token_R: Tensor
+    longer: list[tuple[Tensor, Tensor]]
+    """Of each, see Buckets.longer."""
+
+    def corrected(self, table_mW: Tensor, part: slice) -> Tensor:
+        """The (m, W) log-probs of the next token given the text so far: the token before may not have ended there.
+
+        With the token e behind which they are, and longer ones l = e..., P(next) = (P(e) P(next | e) + the sum of P(l)
+        over those l whose text goes on so) / (P(e) + the sum of all P(l)). Overwrites the table.
+        """
+        first, last = torch.searchsorted(self.rows_R, torch.tensor([part.start, part.stop])).tolist()
+        if first == last:
+            return table_mW
+        device = table_mW.device
+        rows_r = (self.rows_R[first:last] - part.start).to(device)
+        prior_rW = self.inner.table(slice(first, last)).to(table_mW)
+        longer = self.longer[first:last]
+        row_L = torch.arange(last - first).repeat_interleave(torch.tensor([len(x) for x, _ in longer])).to(device)
+        whole_L, next_L = (torch.cat([pair[i] for pair in longer]).to(device) for i in (0, 1))
+        ended_r = prior_rW.gather(1, self.token_R[first:last, None].to(device))[:, 0].double()
+        mass_L = prior_rW[row_L, whole_L].double().exp()
+        total_r = ended_r.exp().index_add(0, row_L, mass_L).clamp_min(torch.finfo(torch.float64).tiny).log()
+        cells_l, of_L = torch.unique(row_L * table_mW.shape[1] + next_L, return_inverse=True)
+        added_l = mass_L.new_zeros(len(cells_l)).index_add_(0, of_L, mass_L)
+        at_l, token_l = cells_l.div(table_mW.shape[1], rounding_mode="floor"), cells_l % table_mW.shape[1]
+        out_rW = table_mW[rows_r] + (ended_r - total_r).to(table_mW)[:, None]
+        goes_on_l = (_log(added_l) - total_r[at_l]).to(table_mW)
+        out_rW[at_l, token_l] = torch.logaddexp(out_rW[at_l, token_l], goes_on_l)
+        table_mW[rows_r] = out_rW
+        return table_mW
+
+
 class MatchedSignal(Signal):
     """types.Signal of N tokens of the student, M of which begin where a token of the expert begins too.
 
@@ -24,9 +65,9 @@ class MatchedSignal(Signal):
     The other N - M tokens have the student's own distribution, which is no loss.
     """
 
-    def __init__(self, inner: Signal, rows_M: Tensor, buckets: Buckets) -> None:
+    def __init__(self, inner: Signal, rows_M: Tensor, buckets: Buckets, before: Before | None = None) -> None:
         """inner: the expert's, of the M tokens. rows_M: their numbers among the N, rising, on the CPU."""
-        self.inner, self.rows_M, self.buckets = inner, rows_M, buckets
+        self.inner, self.rows_M, self.buckets, self.before = inner, rows_M, buckets, before
 
     def beside(self, student_nV: Tensor, at: slice, top_k: int, top_k_of: str) -> Tensor:
         out_nV = student_nV.clone()
@@ -39,7 +80,7 @@ class MatchedSignal(Signal):
         if top_k:
             out_nV[rows_m] = p_mV + self._of_best(p_mV, known, part, top_k, top_k_of)[:, known.student_V]
             return out_nV
-        q_mW = self.inner.table(part).to(student_nV)
+        q_mW = self._next(part, student_nV)
         (crowd, crowd_of), (other_crowd, other_of), count = known.crowds
         own, other = known.one_to_one
         matched_mV = p_mV.clone()
@@ -61,7 +102,7 @@ class MatchedSignal(Signal):
         """(m, buckets) log expert - log student: of the k most likely buckets each, of all others together."""
         p_mB = _sums(p_mV.exp(), known.student_V.expand_as(p_mV), known.count + 1)
         if of == "student":
-            q_mW = self.inner.table(part).to(p_mV)
+            q_mW = self._next(part, p_mV)
             q_mB = _sums(q_mW.exp(), known.expert_W.expand_as(q_mW), known.count + 1)
         else:
             ids_mK, logp_mK = self.inner.top_k(k, part)
@@ -90,6 +131,11 @@ class MatchedSignal(Signal):
         wide = max(q_mW.shape[1], out_nV.shape[1])
         out_nV, q_mW = (pad(x, (0, wide - x.shape[1]), value=-math.inf) for x in (out_nV, q_mW))
         return out_nV.index_copy(0, rows_m.to(out_nV.device), q_mW)
+
+    def _next(self, part: slice, like: Tensor) -> Tensor:
+        """(m, W) log-probs of the expert's next token, given the text so far."""
+        table_mW = self.inner.table(part).to(like)
+        return table_mW if self.before is None else self.before.corrected(table_mW, part)
 
     def _part(self, at: slice) -> tuple[slice, Tensor]:
         """(which of the M tokens lie in the slice, their numbers counted from its beginning)."""

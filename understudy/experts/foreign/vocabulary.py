@@ -64,6 +64,9 @@ def _byte_letters() -> dict[str, int]:
     return letters | {chr(0x100 + i): b for i, b in enumerate(b for b in range(256) if b not in own)}
 
 
+Split = tuple[int, tuple[int, ...]]
+
+
 @dataclass(frozen=True)
 class Buckets:
     """Two vocabularies coarsened alike: tokens of either side in the same bucket count as one event.
@@ -76,6 +79,9 @@ class Buckets:
     """Bucket of each token of the student."""
     expert_W: Tensor
     """Bucket of each token of the expert."""
+    longer: Mapping[Split, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    """A token of the expert, written as these tokens of the student -> (longer ones of the expert that begin so, a
+    token of the expert in the bucket of what the student writes next in their text)."""
     moved: dict[torch.device, Buckets] = field(default_factory=dict, compare=False)
 
     @cached_property
@@ -116,7 +122,7 @@ class Buckets:
         if device == self.student_V.device:
             return self
         if device not in self.moved:
-            self.moved[device] = Buckets(self.count, self.student_V.to(device), self.expert_W.to(device))
+            self.moved[device] = Buckets(self.count, self.student_V.to(device), self.expert_W.to(device), self.longer)
         return self.moved[device]
 
 
@@ -144,7 +150,8 @@ def buckets(
         student_V[s] = number[expert.texts[e]]
     if match == "first":
         _by_first(student_V, student, expert, number)
-        _by_first(expert_W, expert, student, number)
+        written = _by_first(expert_W, expert, student, number)
+        return Buckets(count, student_V, expert_W, _longer(written, student, expert, student_V, expert_W))
     return Buckets(count, student_V, expert_W)
 
 
@@ -157,8 +164,11 @@ class Side:
     encode: Encode
 
 
-def _by_first(bucket_V: Tensor, own: Side, other: Side, number: Mapping[bytes, int]) -> None:
-    """Move tokens out of the tail, into the bucket of the first token that the other side writes for their text."""
+def _by_first(bucket_V: Tensor, own: Side, other: Side, number: Mapping[bytes, int]) -> dict[int, list[int]]:
+    """Move tokens out of the tail, into the bucket of the first token that the other side writes for their text.
+
+    Returns what the other side writes for each.
+    """
     tail = len(number)
     alone = [i for i in (bucket_V == tail).nonzero()[:, 0].tolist() if i < len(own.texts) and own.texts[i]]
     readable = [(i, text) for i in alone if (text := _text(own.texts[i])) is not None]
@@ -169,6 +179,27 @@ def _by_first(bucket_V: Tensor, own: Side, other: Side, number: Mapping[bytes, i
         if not first or not text.startswith(first) or first not in number:
             first = next((text[:n] for n in range(len(text) - 1, 0, -1) if text[:n] in number), b"")
         bucket_V[i] = number.get(first, tail)
+    return written
+
+
+def _longer(
+    written: Mapping[int, list[int]], student: Side, expert: Side, student_V: Tensor, expert_W: Tensor
+) -> dict[Split, tuple[Tensor, Tensor]]:
+    """See Buckets.longer. written: the student's tokens for each token that the expert alone has."""
+    named = {text: i for i, text in enumerate(expert.texts) if text}
+    in_bucket = dict(zip(expert_W.flip(0).tolist(), range(len(expert_W) - 1, -1, -1)))
+    found: dict[Split, list[tuple[int, int]]] = {}
+    for whole, ids in written.items():
+        parts = [student.texts[i] for i in ids]
+        if b"".join(parts) != expert.texts[whole]:
+            continue
+        for n in range(1, len(ids)):
+            begins = named.get(b"".join(parts[:n]))
+            follows = in_bucket.get(int(student_V[ids[n]]))
+            if begins is not None and follows is not None:
+                found.setdefault((begins, tuple(ids[:n])), []).append((whole, follows))
+    return {split: (torch.tensor([x for x, _ in many]), torch.tensor([y for _, y in many]))
+            for split, many in found.items()}  # fmt: skip
 
 
 def _text(part: bytes) -> str | None:
