@@ -91,8 +91,13 @@ MISTAKES: dict[str, tuple[Sequence[str], str, str]] = {
     "experts of a comparison, one that is not there": (
         [*COMPARE, "--experts", "e=a=solver b=./nowhere", "--set", "expert_of=task"], "expert", "no such folder",
     ),
-    "auto, several": (
-        ["auto", "--student", STUDENT, "--budget", "1e9", "--expert", "a=solver", "b=good"], "expert", "2 experts",
+    "auto, several, with a wrong recipe": (
+        ["auto", "--student", STUDENT, "--budget", "1e9", "--expert", "a=solver", "b=good", "--set", "lr=-1"],
+        "lr", "expert a: must be at least 0",
+    ),
+    "auto, several, one name twice": (
+        ["auto", "--student", STUDENT, "--budget", "1e9", "--expert", "a=solver", "a=good"],
+        "expert", "the name of two experts",
     ),
     "diagnose, several by a field that no row has": (
         ["diagnose", "--student", STUDENT, "--expert", "a=solver", "b=good", "--expert-of", "kind"],

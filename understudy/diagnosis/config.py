@@ -20,8 +20,7 @@ class DiagnoseConfig:
     """Model to train: a model directory, run directory, hub id, or `scratch:width=64,layers=2`."""
     expert: str = option("", several=True)
     """Expert to imitate (= teacher): a model, or a task's programmatic expert such as `solver`. Several
-    (a=SPEC b=SPEC): which of them to imitate; with --expert-of, each
-    its own prompts."""
+    (a=SPEC b=SPEC): which of them to imitate; with --expert-of, each its own prompts."""
     expert_of: str = ""
     """With several experts: field of a prompt's row whose value is the name of its expert (docs/experts.md)."""
     task: str = "countdown"

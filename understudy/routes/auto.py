@@ -27,7 +27,8 @@ from understudy.config import VOLATILE, TrainConfig, resolve
 from understudy.evaluation.schedule import Evaluator
 from understudy.policy import resolve_device
 from understudy.routes import gains
-from understudy.routes.auto_config import AutoConfig, checked, recorded
+from understudy.routes.auto_config import AutoConfig, checked, recorded, to_choose_from
+from understudy.routes.auto_experts import decision, lines_of, look_at_all, others, with_expert
 from understudy.routes.auto_look import first_look, in_flops, known_at_start, outline, price_of, rewards_of, value_of
 from understudy.routes.auto_page import card_lines, write_auto
 from understudy.routes.budget import Budget
@@ -80,12 +81,14 @@ def auto(
         file = folder / "look.json"
         seen = distributed.first(lambda: read_json(file) if file.is_file() else None)
         if seen is None:
-            seen = first_look(config, budget, shared, progress)
+            seen = (look_at_all if to_choose_from(config) else first_look)(config, budget, shared, progress)
+        asked = config, shared
+        config, shared = with_expert(seen, *asked)
         budget = in_flops(budget, shared, Measured.from_dict(seen["measured"]))
-        announce(outline(config, budget, seen))
+        announce([*lines_of(seen), *outline(config, budget, seen)])
         if config.dry_run:
             return folder
-        run = run or stack.enter_context(_open(config, shared, note))
+        run = run or stack.enter_context(_open(*asked, note))
         distributed.first(lambda: write_json(file, seen))
         _Auto(config, budget, shared, seen, run, progress, note).finish()
     return folder
@@ -134,10 +137,14 @@ class _Auto:
         None: the last decision was to stop."""
         while True:
             lines = read_decisions(self.folder)
+            if not lines and "chosen" in self.seen:
+                add_decision(self.folder, decision(self.seen, self.money(lines)))
+                self.note(f"expert {self.seen['chosen']} is chosen")
+                continue
             for line in lines:
                 if line["training"] and not (is_done(self.place(line)) and self.is_looked_at(line)):
                     return line
-            if lines and lines[-1]["training"] is None:
+            if lines and lines[-1]["training"] is None and "expert" not in lines[-1]:
                 return None
             known = self.known(lines)
             choice = decide(known, self.policy, self.gains)
@@ -235,7 +242,7 @@ class _Auto:
         """All finished phases."""
         at_start = known_at_start(self.seen, self.budget, self.shared)
         nodes = [at_start.start]
-        for line in lines:
+        for line in filter(lambda each: each["training"], lines):
             path = self.place(line)
             file = self.look_file(path.name)
             nodes.append(Node(
@@ -251,6 +258,7 @@ class _Auto:
         looks = {name: entry["ledger"] for name, entry in self.seen["looks"].items() if entry}
         out = [("first look: lengths and pace", self.seen["measured"]["ledger"])]
         out += [(f"look at {name}", ledger) for name, ledger in looks.items()]
+        out += [(f"look at expert {name}", entry["ledger"]) for name, entry in others(self.seen).items()]
         for path in sorted((self.folder / "phases").glob("*-*"), key=lambda p: int(p.name.partition("-")[0])):
             out.append((path.name, read_ledger(path)))
             if self.look_file(path.name).is_file():
@@ -261,8 +269,12 @@ class _Auto:
         return sum(self.budget.spent(ledger) for _, ledger in self.parts())
 
     def money(self, lines: list[dict[str, Any]]) -> Money:
-        looks = [ledger for what, ledger in self.parts() if "look" in what]
-        looks = looks[-1:] if lines else looks
+        named = [(what, ledger) for what, ledger in self.parts() if "look" in what]
+        of_experts = [ledger for what, ledger in named if "chosen" in self.seen and what.startswith("look at expert")]
+        looks = [ledger for _, ledger in named if not any(ledger is other for other in of_experts)]
+        if not lines and of_experts:
+            looks = of_experts
+        looks = looks[-1:] if any(line["training"] for line in lines) else looks
         evidence, seconds = (sum(f(x) for x in looks) for f in (self.budget.spent, lambda x: x["eval_seconds"]))
         return Money(self.budget.amount, self.spent(), evidence, seconds)
 

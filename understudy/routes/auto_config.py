@@ -9,7 +9,7 @@ from typing import Any
 from understudy.config import TrainConfig, continued, resolve, to_dict
 from understudy.errors import UserError
 from understudy.routes.budget import Budget, parse_budget
-from understudy.specs import ROWS, build, check, option, together
+from understudy.specs import ROWS, build, check, names_several, option, parse_several, together
 
 RECIPE: dict[str, Any] = {"schedule": "cosine", "warmup": 10, "save_every": 25}
 """What every phase has unless `set` says otherwise: a gentle start, and a rate that ends at zero."""
@@ -23,7 +23,8 @@ class AutoConfig:
     student: str = option("", heading="models and task")
     """Model to train: a model directory, run directory, hub id, or `scratch:width=64,layers=2`."""
     expert: str = option("", several=True)
-    """Expert to imitate (= teacher): a model, a task's programmatic expert such as `solver`, or a server's address."""
+    """Expert to imitate (= teacher): a model, a task's programmatic expert such as `solver`, or a server's address. Of
+    several (a=SPEC b=SPEC) the one that is right most often on fresh prompts; with --expert-of, each its prompts."""
     expert_of: str = ""
     """With several experts: field of a prompt's row whose value is the name of its expert (docs/experts.md)."""
     task: str = "countdown"
@@ -80,9 +81,18 @@ def checked(config: AutoConfig) -> tuple[AutoConfig, Budget, TrainConfig]:
     shared = ("student", "expert", "expert_of", "task", "seed", "threads", "device", "dtype", "trust_remote_code")
     fields |= {name: getattr(config, name) for name in shared}
     train = build(TrainConfig, fields, "set")
-    resolve(dataclasses.replace(train, method="sft"))
+    for name, spec in (to_choose_from(config) or {"": config.expert}).items():
+        try:
+            resolve(dataclasses.replace(train, expert=spec, method="sft"))
+        except UserError as error:
+            raise (UserError(error.field, error.value, f"expert {name}: {error.hint}") if name else error) from None
     out = config.out or f"runs/auto-{config.seed}"
     return dataclasses.replace(config, out=out), budget, continued(dataclasses.replace(train, out=out))
+
+
+def to_choose_from(config: AutoConfig) -> dict[str, str]:
+    """Name -> expert, where there are several to choose one from; {}: there is one, or each prompt has its own."""
+    return {} if config.expert_of or not names_several(config.expert) else parse_several(config.expert)
 
 
 def recorded(config: AutoConfig, train: TrainConfig) -> dict[str, Any]:

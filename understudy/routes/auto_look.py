@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from understudy import distributed
@@ -37,9 +37,13 @@ PART = 64
 """Prompts of a look that are completed together."""
 
 
-def first_look(config: AutoConfig, budget: Budget, shared: TrainConfig, progress: Progress) -> dict[str, Any]:
+def first_look(
+    config: AutoConfig, budget: Budget, shared: TrainConfig, progress: Progress,
+    experts: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """What look.json holds: lengths, pace, methods that this expert serves, accuracy of student and expert.
 
+    experts: the looks at several experts, this one among them (auto_experts.py).
     UserError: an expert that serves none, a budget below the first phase's price.
     """
     shared = here(shared)
@@ -73,8 +77,16 @@ def first_look(config: AutoConfig, budget: Budget, shared: TrainConfig, progress
     if task.verified:
         for name in (START, "expert"):
             progress("look", 0, 1, name)
-            out["looks"][name] = rewards_of(config, shared, models, name == "expert", out["trained"], measured)
-    looks = first_looks(budget, out) + reserve_of(budget, out, max(prices.values())).after
+            known = [one["look"] for one in (experts or {}).values() if one["expert"] == config.expert]
+            if name == "expert" and known:
+                out["looks"][name] = known[0]
+            else:
+                out["looks"][name] = rewards_of(config, shared, models, name == "expert", out["trained"], measured)
+    others = [one["look"]["ledger"] for one in (experts or {}).values()
+              if "look" in one and one["expert"] != config.expert]  # fmt: skip
+    looks = (
+        sum(map(budget.spent, others)) + first_looks(budget, out) + reserve_of(budget, out, max(prices.values())).after
+    )
     if budget.amount < looks + first:
         hint = f"the looks take {budget.shown(looks)} and {FIRST} updates of {methods[0]} {budget.shown(first)}"
         raise UserError("budget", config.budget, f"{hint}: give more, or fewer --look-prompts")

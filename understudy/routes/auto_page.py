@@ -51,7 +51,8 @@ def write_auto(
         "alternatives": _alternatives(known, budget, gains),
         "best": known.best.name, "spent": sum(budget.spent(ledger) for _, ledger in parts),
         "final": {split: _interval(o["sampled"]) for split, o in ends.items() if o["sampled"] is not None},
-        "reason": decisions[-1]["why"] if decisions and decisions[-1]["training"] is None else "",
+        "reason": decisions[-1]["why"] if decisions and decisions[-1]["training"] is None
+        and "expert" not in decisions[-1] else "",
     }  # fmt: skip
     write_json(folder / FILE, summary)
     return summary

@@ -32,8 +32,8 @@ GAINS = ("headroom", "takeover_gain")
 # options of `understudy diagnose`, with the values that need not be written down
 _OPTIONS: dict[str, Any] = {
     "student": "", "expert": "", "expert_of": "", "task": "", "budget": "", "updates": None,
-    "prompts_per_update": None, "set": [], "controls": "budget", "pilots": True, "verifier": True, "prompts": None, "samples": None,
-    "expert_samples": None, "seed": None, "out": "", "device": "auto", "trust_remote_code": False,
+    "prompts_per_update": None, "set": [], "controls": "budget", "pilots": True, "verifier": True, "prompts": None,
+    "samples": None, "expert_samples": None, "seed": None, "out": "", "device": "auto", "trust_remote_code": False,
     "expert_parameters": 0.0, "device_flops": 0.0, "price_per_hour": 0.0, "price_per_million": 0.0,
 }  # fmt: skip
 
