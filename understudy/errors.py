@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import unicodedata
 from pathlib import Path
@@ -18,6 +19,17 @@ def shown(text: str) -> str:
     return text if text.isascii() and text.isprintable() else "".join(map(one, text))
 
 
+_SECRET = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD)$", re.IGNORECASE)
+
+
+def without_secrets(text: str) -> str:
+    """`text` without the values of this environment's keys, which a service may repeat in its own message."""
+    for name, value in os.environ.items():
+        if len(value := value.strip()) >= 12 and value in text and _SECRET.search(name):
+            text = text.replace(value, f"[{name}]")
+    return text
+
+
 class UserError(Exception):
     """A mistake that the user can fix: which field, its value, and what to do, on one line.
 
@@ -25,14 +37,15 @@ class UserError(Exception):
     """
 
     def __init__(self, field: str, value: object, hint: str) -> None:
-        self.field, self.value, self.hint = field, value, hint
+        self.field, self.value, self.hint = field, value, without_secrets(hint)
         try:
             text = str(value)
         except (ValueError, RecursionError):
             text = f"a {type(value).__name__} that is too long to show"
+        text = without_secrets(text)
         if len(text) > 300:
             text = text[:297] + "..."
-        line = f"{field}: {text}: {hint}" if text else f"{field}: {hint}"
+        line = f"{field}: {text}: {self.hint}" if text else f"{field}: {self.hint}"
         super().__init__(shown(" ".join(line.split())))
 
     def __reduce__(self) -> tuple[type[UserError], tuple[str, str, str]]:

@@ -5,6 +5,7 @@ A server here is a function that gets the open connection after the request was 
 
 from __future__ import annotations
 
+import copy
 import gzip
 import json
 import math
@@ -27,6 +28,7 @@ from understudy.config import to_dict
 from understudy.errors import UserError
 from understudy.experts.server.chat import read_chat
 from understudy.runs.hub import check_push
+from understudy.runs.trackers import Trackers
 from understudy.servers.bounds import TooLarge, whole
 from understudy.servers.completions import Completions, list_models
 from understudy.servers.http import BadAnswer, Client, Unreachable, find_key
@@ -359,3 +361,25 @@ def test_a_proxy_or_certificates_that_cannot_be_used(
     with pytest.raises(UserError, match="that the environment names cannot be used") as error:
         Client("https://mine.example/v1", tries=1)
     assert KEY not in str(error.value)
+
+
+@pytest.mark.fault("keys in other people's errors")
+@pytest.mark.parametrize("variable", ["WANDB_API_KEY", "HF_TOKEN", "MY_SECRET", "DB_PASSWORD"])
+def test_a_key_that_a_library_repeats(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a key in a line, a hint, a note or an error that crosses processes."""
+    monkeypatch.setenv(variable, f" {KEY}\n")
+    monkeypatch.setenv("PLAIN_TEXT", "cannot be reached")
+
+    class Fails:
+        def log(self, step: int, values: Any) -> None:
+            raise ValueError(f"401 for {KEY}")
+
+        close = table = log
+
+    notes: list[str] = []
+    Trackers({"mine": Fails()}, notes.append).on_record({"step": 1})  # type: ignore[dict-item]
+    error = UserError("tracker", f"x{KEY}", f"cannot be reached: bad key {KEY}")
+    for text in (*notes, str(error), error.hint, str(copy.copy(error))):
+        assert KEY not in text
+        assert f"[{variable}]" in text
+    assert "cannot be reached" in str(error)

@@ -14,6 +14,7 @@ from understudy.errors import UserError
 from understudy.experiments.compare import plan_of
 from understudy.experiments.config import CompareConfig
 from understudy.experiments.plan import check_folder, distinct
+from understudy.report.html import save
 from understudy.runs.directory import RunDir
 from understudy.runs.files import STEPS, TENSORS, new_folder, recover
 
@@ -185,3 +186,37 @@ def test_compare_writes_nothing_into_it(tmp_path: Path, capsys: pytest.CaptureFi
     assert main(words) == 2
     assert "is not empty and not a comparison" in capsys.readouterr().err
     assert snapshot(tmp_path) == before
+
+
+@pytest.mark.fault("other people's files")
+@pytest.mark.parametrize("content", ["\\documentclass{article}", "<p>mine", "{}"])
+def test_a_page_replaces_pages_only(content: str, tmp_path: Path) -> None:
+    """Catches a report that replaces a file of the user; a link is replaced, not followed."""
+    mine = tmp_path / "thesis"
+    mine.write_text(content)
+    with pytest.raises(UserError, match="exists and is not a page of a report"):
+        save("<!doctype html>", mine, "report.html")
+    assert mine.read_text() == content
+    for text in ("", "<!DOCTYPE html><p>old"):
+        (tmp_path / "page.html").write_text(text)
+        save("<!doctype html>new", tmp_path / "page.html", "")
+        assert (tmp_path / "page.html").read_text() == "<!doctype html>new"
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="is not a file"):
+        save("<!doctype html>", tmp_path / "pipe", "")
+
+
+@pytest.mark.fault("other people's files")
+def test_coefficients_replace_coefficients_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Catches rows that are lost because --out names them."""
+    rows = Path(__file__).parents[2] / "docs" / "results" / "calibration.json"
+    mine = tmp_path / "results.jsonl"
+    mine.write_text('{"mine": 1}\n{"mine": 2}\n')
+    for _ in range(2):
+        assert main(["calibrate", "fit", "--rows", str(rows), "--out", str(mine)]) == 2
+        assert "exists and is not coefficients" in capsys.readouterr().err
+        assert mine.read_text() == '{"mine": 1}\n{"mine": 2}\n'
+    for _ in range(2):
+        assert main(["calibrate", "fit", "--rows", str(rows), "--out", str(tmp_path / "new.json")]) == 0

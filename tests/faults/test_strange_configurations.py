@@ -21,6 +21,21 @@ STRANGE: dict[str, tuple[dict[str, Any], str, str]] = {
     "any variable as a key": ({"expert": f"{SERVER},key_env=AWS_SECRET"}, "expert.key_env", "would send it to https://ev"),
     "a key of the sampler": ({"sampler": f"{SERVER},key_env=AWS_SECRET"}, "sampler.key_env", "confirm with --sampler"),
     "the usual key": ({"expert": "https://evil.example/v1"}, "expert", "would get the key of the environment"),
+    "a key for one of several": (
+        {"expert": f"a=solver b={SERVER},key_env=AWS_SECRET", "expert_of": "x"}, "expert.key_env", "would send it to",
+    ),
+    "my file to one of several": (
+        {"task": "data:path=/etc/hostname", "expert": f"a=solver b={SERVER}"}, "task", "would send its text to",
+    ),
+    "code in a pair": ({"task": "pair:main=countdown,other=/tmp/evil.py;task"}, "task", "confirm with --task"),
+    "an environment in a pair": ({"task": "pair:main=env;environment=x"}, "task", "confirm with --task"),
+    "a reward in a pair": ({"task": "pair:main=countdown;reward=evil.py:f"}, "task", "confirm with --task"),
+    "my file to a server": (
+        {"task": "data:path=rows.jsonl,system=@/etc/hostname", "expert": SERVER}, "task", "would send its text to",
+    ),
+    "my rows to a sampler": (
+        {"task": "gsm8k:path=../../mine.jsonl", "sampler": SERVER}, "task", "lies elsewhere",
+    ),
     "a folder to replace": ({"sampler": "server:url=http://[::1]/v1,weights=/home/me"}, "sampler.weights", "replace"),
     "a push": ({"push_to_hub": "evil/model"}, "push_to_hub", "confirm with --push-to-hub evil/model"),
     "an absolute folder": ({"out": "/etc/run"}, "out", "confirm with --out /etc/run"),
@@ -39,7 +54,8 @@ def test_refused_until_it_is_confirmed(
     (tmp_path / "work").mkdir()
     (tmp_path / "downloads").mkdir()
     monkeypatch.chdir(tmp_path / "work")
-    monkeypatch.setenv("UNDERSTUDY_API_KEY", "sk-mine-0123456789")
+    if field != "task":
+        monkeypatch.setenv("UNDERSTUDY_API_KEY", "sk-mine-0123456789")
     file = tmp_path / "downloads" / "c.json"
     file.write_text(json.dumps(BASE | fields))
     assert main(["train", "--config", str(file)]) == 2
@@ -48,6 +64,43 @@ def test_refused_until_it_is_confirmed(
     assert words in line
     assert not list((tmp_path / "work").iterdir())
     confirmed(fields, BASE | fields, file)
+
+
+FROM_A_RUN: dict[str, tuple[dict[str, Any], list[str], str]] = {
+    "a task": ({"task": "evil.py:task"}, [], "task"),
+    "a task in a pair": ({"task": "pair:main=countdown,other=evil.py;task"}, [], "task"),
+    "an environment": ({"task": "env:evil"}, [], "task"),
+    "a reward": ({"task": "countdown:reward=evil.py:f"}, [], "reward"),
+    "remote code": ({"trust_remote_code": True}, [], "trust_remote_code"),
+    "a server with the key": ({"expert": SERVER}, ["--sample-expert"], "expert"),
+    "a variable as the key": ({"expert": f"{SERVER},key_env=AWS_SECRET"}, ["--sample-expert"], "expert.key_env"),
+}
+
+
+@pytest.mark.wrong_input("configurations of strangers")
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [(n, "export") for n in FROM_A_RUN]
+    + [(n, "score") for n, (fields, _, _) in FROM_A_RUN.items() if "task" in fields],
+)
+def test_a_folder_of_a_stranger(
+    name: str, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What other commands than train read from a run's config.json; catches code that runs when it is exported."""
+    fields, more, field = FROM_A_RUN[name]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("UNDERSTUDY_API_KEY", "sk-mine-0123456789")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "evil.py").write_text("from pathlib import Path\nPath('went-off').touch()\n")
+    (tmp_path / "run" / "config.json").write_text(json.dumps(BASE | {"out": "run"} | fields))
+    (tmp_path / "run" / "status.json").write_text('{"state": "done"}')
+    words = {"export": ["--to", "trl", *more], "score": ["--expert", "solver"]}[command]
+    source = ["run"] if command == "export" else ["--run", "run"]
+    assert main([command, *source, *words, "--out", "out"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {field}: ")
+    assert "confirm with" in line
+    assert sorted(os.listdir(tmp_path)) == ["evil.py", "run"]
 
 
 def test_what_needs_no_confirmation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

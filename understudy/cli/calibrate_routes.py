@@ -16,6 +16,7 @@ from understudy.calibrate.table import markdown
 from understudy.cli import options
 from understudy.diagnosis.forecast.analogs import install, load, packed
 from understudy.errors import UserError
+from understudy.runs.files import write_output
 from understudy.terminal import console
 
 COMMAND = "understudy calibrate fit-routes"
@@ -66,10 +67,8 @@ def calibrate_fit_routes(args: Sequence[str]) -> int:
     if not config.group:
         fitted = replace(fitted, score=score, stretch=score["stretch"])
     if config.out:
-        try:
-            Path(config.out).write_text(packed(fitted), encoding="utf-8")
-        except OSError as error:
-            raise UserError("out", config.out, f"cannot be written ({error.strerror})") from None
+        text = packed(fitted)
+        write_output(config.out, text.encode(), text[:1].encode() + b"\n", "coefficients")
     if config.install:
         install(fitted)
     if config.json:

@@ -14,6 +14,7 @@ from understudy.calibrate.table import COMMAND, confusion_table, kinds_table, re
 from understudy.cli import options
 from understudy.diagnosis.forecast.model import find, install
 from understudy.errors import UserError
+from understudy.runs.files import write_output
 from understudy.terminal import console
 
 
@@ -82,10 +83,8 @@ def calibrate_fit(args: Sequence[str]) -> int:
     model = fit([r.case() for r in rows], prior, config.weight, config.name, source)
     model = replace(model, confidence=confidence)
     if config.out:
-        try:
-            Path(config.out).write_text(json.dumps(model.to_dict(), indent=1) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise UserError("out", config.out, f"cannot be written ({error.strerror})") from None
+        text = json.dumps(model.to_dict(), indent=1) + "\n"
+        write_output(config.out, text.encode(), text[:1].encode() + b"\n", "coefficients")
     if config.install:
         install(model, use=True)
     console.print(f"{model.name}: fitted to {len(rows)} rows", markup=False)

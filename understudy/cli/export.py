@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from understudy.cli import options
+from understudy.cli import confirm, options
 from understudy.errors import UserError
 from understudy.export.config import EVALUATION_TARGETS, ExportConfig
 from understudy.terminal import Board, console
@@ -29,7 +29,10 @@ def export_command(args: Sequence[str]) -> int:
     )
     if config.to in EVALUATION_TARGETS:
         return _evaluation(config)
-    from understudy.export.write import export  # seconds of imports, which --help does not need
+    from understudy.export.write import checked, export  # seconds of imports, which --help does not need
+
+    for phase in checked(config)[0].phases:
+        confirm.of_source(vars(config), vars(phase.config), config.sample_expert)
 
     with Board() as board:
         done = export(config, board.progress)

@@ -7,6 +7,7 @@ that is run. --reward or --task on the command line confirms it.
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,10 +37,8 @@ def merged(given: dict[str, Any], start: Mapping[str, Any], default: str) -> dic
 
     UserError: the file names code (a reward, a task FILE.py:NAME or env:NAME), and the command line does not.
     """
-    kind = str(start.get("task", "")).partition(":")[0].strip()
-    if "task" not in given and (kind.endswith(".py") or kind == "env"):
-        hint = "is named by the configuration, and would be run: confirm with --task"
-        raise UserError("task", start["task"], hint)
+    if "task" not in given:
+        refuse_code(str(start.get("task", "")), "configuration")
     chosen = {name: given.pop(name) for name in HELP if name in given}
     from_file = str(start.get("task", ""))
     named = rewards_in(from_file).get("reward")
@@ -53,6 +52,16 @@ def merged(given: dict[str, Any], start: Mapping[str, Any], default: str) -> dic
         name = next(iter(chosen))
         raise UserError(name, chosen[name], "there is no reward: give --reward FILE.py:function too")
     return given | {"task": with_reward(task, chosen)}
+
+
+def refuse_code(task: str, source: str) -> None:
+    """UserError: a task from `source` names code, FILE.py:NAME or env:NAME, perhaps as a part of a pair. A reward of
+    the task itself is left to the caller."""
+    name, _, rest = task.partition(":")
+    parts = [name, *(item for item in rest.split(",") if item.partition("=")[0].strip() != "reward")]
+    words = [word.strip() for part in parts for word in re.split("[:;=]", part)]
+    if any(word.endswith(".py") or word == "env" for word in words):
+        raise UserError("task", task, f"is named by the {source}, and would be run: confirm with --task")
 
 
 def rewards_in(task: str) -> dict[str, str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from understudy.cli import options
+from understudy.cli import confirm, options
 from understudy.config import DTYPES, ExpertSpec, load, resolve
 from understudy.errors import MEBIBYTE, UserError, check_file
 from understudy.runs.files import describe_os_error
@@ -91,6 +91,7 @@ def score(config: ScoreConfig, progress: Progress = no_progress) -> dict[str, An
 
     run = resolve(load(config.run)) if config.run else None
     if run is not None:
+        confirm.of_source(vars(config), {"task": run.task}, False)
         needed = run.top_k if run.target == "distribution" and run.top_k_of == "expert" else 0
         name, text, seed, k = run.student, run.task, run.seed, config.top_k or needed
     else:

@@ -34,19 +34,21 @@ def compare(config: CompareConfig, quiet: bool = False) -> Path:
 
 
 def check_inputs(config: CompareConfig) -> None:
-    """UserError: a task or a model that is not there, before anything is written."""
-    from understudy.policy.loading import place_of  # these import torch
+    """UserError: a task or a model that is not there or cannot be read, before anything is written."""
+    from understudy.policy.reader import load_reader  # these import torch
     from understudy.tasks import load_task
 
-    load_task(config.task)
+    task = load_task(config.task)
+    tokenizer = task.tokenizer() if config.student.startswith("scratch") else None
+    trust = any(item.strip().lower() in ("trust_remote_code=true", "trust_remote_code=1") for item in config.set)
     for seed in config.seeds:
-        student = config.student.replace("{seed}", str(seed))
-        if not student.startswith("scratch"):
-            place_of(student, "student")
+        models = [("student", config.student.replace("{seed}", str(seed)))]
         for item in config.experts:
             for spec in experts_in(item.partition("=")[2].replace("{seed}", str(seed)), "experts").values():
                 if not is_programmatic(spec) and not names_server(spec) and not names_self(spec):
-                    place_of(spec, "expert")
+                    models.append(("expert", spec))
+        for field, name in models:
+            load_reader(name, field, tokenizer, trust)
 
 
 def plan_of(config: CompareConfig, command: Sequence[str]) -> Plan:

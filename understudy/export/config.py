@@ -33,4 +33,6 @@ class ExportConfig:
     sample_expert: bool = False
     """Draw the completions of an expert that is a model here where the run has none. Programs are always drawn."""
     task: str = ""
-    """The task's text, if its files are elsewhere now. Default: the source's."""
+    """The task's text, if its files are elsewhere now, or to confirm code that it names. Default: the source's."""
+    trust_remote_code: bool = False
+    """Run code that comes with a model, where the source says so too."""

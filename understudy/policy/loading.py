@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,9 @@ def load_policy(
     return policy
 
 
+_HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]{0,95}/[A-Za-z0-9_][\w.-]{0,95}", re.ASCII)
+
+
 def place_of(path: str, field: str) -> str:
     """The folder or hub id that a name means: a run directory stands for its final model. UserError: neither."""
     folder = Path(path)
@@ -120,7 +124,7 @@ def place_of(path: str, field: str) -> str:
     is_folder = os.path.isdir(folder)  # os.path: for a name that is too long for the system it returns False, no error
     if is_folder and not (folder / "config.json").is_file():
         raise UserError(field, path, "is not a model: it has no config.json (a run directory needs its final/ folder)")
-    if not is_folder and (os.path.exists(folder) or path.startswith((".", "/", "~")) or path.count("/") != 1):
+    if not is_folder and (os.path.exists(folder) or not _HUB_ID.fullmatch(path)):
         raise UserError(field, path, "is not a model: no such folder, and not a hub id (OWNER/NAME)")
     if is_folder:
         names.check_entries(folder, field)

@@ -11,7 +11,7 @@ import jinja2
 from markupsafe import Markup
 
 from understudy.errors import UserError
-from understudy.runs.files import describe_os_error, write_bytes
+from understudy.runs.files import describe_os_error, write_output
 
 _HERE = Path(__file__).parent
 
@@ -51,7 +51,7 @@ def save(page: str, target: Path, name: str) -> Path:
         target = target / name
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(target, page.encode("utf-8", errors="replace"))
+        write_output(target, page.encode("utf-8", errors="replace"), b"<!doctype html", "a page of a report")
     except OSError as error:
         raise UserError("out", target, describe_os_error(error) or str(error)) from error
     return target

@@ -165,6 +165,20 @@ def write_bytes(path: Path, data: bytes, durable: bool = True) -> None:
         tmp.write_bytes(data)
 
 
+def write_output(path: str | Path, data: bytes, begins: bytes, what: str, field: str = "out") -> None:
+    """Replace a file that the user names. UserError: it is there and not `what`, which begins with these bytes, or it
+    cannot be written. A link is replaced, not followed."""
+    path = Path(path)
+    check_file(path, field)
+    with os_errors_explained(path, field=field):
+        if path.exists():
+            with path.open("rb") as file:
+                head = file.read(len(begins))
+            if head and head.lower() != begins:
+                raise UserError(field, path, f"exists and is not {what}: give another file, or delete it")
+        write_bytes(path, data)
+
+
 def write_json(path: Path, value: Any, durable: bool = True) -> None:
     """Write `value` as JSON, one field per line, atomically."""
     write_bytes(path, dumps(value, readable=True), durable)

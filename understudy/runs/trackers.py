@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from understudy.errors import UserError
+from understudy.errors import UserError, without_secrets
 
 INSTALL = {
     "tensorboard": ("tensorboard", "pip install 'understudy[tensorboard]'"),
@@ -106,7 +106,7 @@ class Trackers:
                 act(tracker)
             except Exception as error:  # a service may fail in any way
                 del self.trackers[name]
-                reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+                reason = without_secrets(" ".join(f"{type(error).__name__}: {error}".split()))[:200]
                 self.note(f"tracker {name} failed and gets no more: {reason}; metrics.jsonl has everything")
 
     def __enter__(self) -> Trackers:
@@ -123,7 +123,7 @@ def open_trackers(text: str, run: Path, config: Mapping[str, Any], step: int, no
         try:
             trackers[name] = _TRACKERS[name](run, config, step)
         except Exception as error:  # no network, no login, a broken install
-            reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            reason = without_secrets(" ".join(f"{type(error).__name__}: {error}".split()))[:200]
             raise UserError("tracker", name, f"cannot start: {reason}") from error
     return Trackers(trackers, note)
 

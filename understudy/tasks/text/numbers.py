@@ -14,7 +14,9 @@ LONGEST = 1000  # characters of an answer; a longer one is wrong
 MULTIPLES = {"dozen": 12, "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 LARGEST_POWER = 100  # of ten, in scientific notation
 
-_WRAPPED = re.compile(r"\\(?:text|textbf|mathrm|mathbf|mbox|rm|textit|operatorname|emph)\s*\{([^{}]*)\}")
+_WRAPPED = re.compile(
+    r"\\(?:text|textbf|mathrm|mathbf|mbox|rm|textit|operatorname|emph)\s*\{([^{}]*(?:\{[^{}]*\}[^{}]*)*)\}"
+)
 _BOLD = re.compile(r"(?<![\w*)\]}])(\*\*|__)([^*_\n]{1,200})\1(?![\w*(])")
 _DASH = re.compile(r"(?<![\w)\]}.,])(?<![\w)\]}.,] )[–—‒]\s?(?=[$.\d\\])")
 _MULTIPLE = rf"(?P<multiple>(?: ?(?:{'|'.join(MULTIPLES)})s?(?![A-Za-z])|[kK](?![A-Za-z])){{0,3}})"

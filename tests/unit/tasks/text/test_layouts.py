@@ -108,6 +108,7 @@ def test_mixed_numbers(whole: int, top: int, bottom: int, sign: str) -> None:
         ("5 million", 5_000_000), ("1.5 million dollars", 1_500_000), ("5 hundred thousand", 500_000), ("5k", 5000),
         ("5 dozen", 60), ("12 dozens of eggs", 144), ("3 billion", 3 * 10**9), (r"3 \times 10^{8}", 3 * 10**8),
         ("2 * 10^-2", Fraction(1, 50)), (r"\frac34", Fraction(3, 4)), ("18 quarters", 18), ("18 times", 18),
+        (r"\text{\frac{46}{81}}", Fraction(46, 81)),
         ("18 K", 18), ("2 pairs of socks", 2), ("the total is 18", 18), ("It is 18 dollars per day", 18),
         # not plainly one number
         ("3 7", None), ("5 pi", None), (r"5\pi", None), ("5 or 6", None), ("5, 6", None), ("5 and 6", None),
