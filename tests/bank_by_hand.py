@@ -29,4 +29,4 @@ def row(scenario: str = "a", seed: int = 0, **ends: float) -> Row:
     end = {name: ends.get(name.replace(".", "_").replace("+", "_"), 0.5) for name in BRANCHES}
     start = {name: end[b.parent] if b.parent else 0.3 for name, b in BRANCHES.items()}
     made = {name: phase(start[name], end[name]) for name in BRANCHES}
-    return Row(scenario, "", "set", seed, 1e9, 64, (1e5, 0.0), (5, 5, 5), 20, look(0.3), look(right), made)
+    return Row(scenario, "", "set", seed, 1e12, 64, (1e5, 0.0), (5, 5, 5), 20, look(0.3), look(right), made)

@@ -96,7 +96,7 @@ def auto_config(out: Path) -> Any:
     from understudy.routes.auto_config import AutoConfig
 
     return AutoConfig(
-        student=STUDENT, expert="solver", task="coin", budget="updates=24", look_prompts=16, final_prompts=4,
+        student=STUDENT, expert="solver", task="coin", budget="updates=22", look_prompts=16, final_prompts=4,
         set=("prompts_per_update=4", "max_new_tokens=16", "warmup=2"), final_samples=1, out=str(out), device="cpu",
     )  # fmt: skip
 

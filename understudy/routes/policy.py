@@ -4,10 +4,11 @@ The rules, in their order:
 1. No expert that is better than the student: stop.
 2. Nothing trained yet: offline first, for a share of the budget (an expert that cannot be sampled: online at once).
    Where the expert is often wrong, samples teach no more than its accuracy and online training may pass it: online
-   first, on trial. It goes on if its fresh completions soon are right as often as the expert's.
-3. Offline raised the accuracy: the first online method from its model. It did not: the first one from the student.
+   first, on trial. It goes on if its fresh completions soon are right as often as the expert's; else the mixture.
+3. Offline did not lower the accuracy: the first online method from its model. It did: online from the student, on
+   trial against the student's accuracy; else offline goes on where it was (it often hurts before it helps).
 4. An online phase that the guard stopped, or that gained too little: the next method in the order, from the best model
-   so far; after the last one, offline goes on where it was (it often hurts before it helps).
+   so far; after the last one, offline goes on where it was.
 5. Too little left, or nothing more to gain: stop. The best model of all is kept.
 """
 
@@ -32,10 +33,10 @@ TRIAL = "trial"
 class Policy:
     """The numbers of the rules. Chosen on the bank: `understudy calibrate policies`."""
 
-    offline_share: float = 0.5
+    offline_share: float = 0.25
     """Share of the budget of the first offline phase."""
-    offline_gain: float = 0.01
-    """Accuracy that it must add, or online training begins from the student."""
+    offline_loss: float = 0.05
+    """Accuracy that it may cost; where it costs more, online training begins from the student."""
     after_offline: tuple[str, ...] = ("gkd", "opd_full")
     """Online methods from the offline model, in the order in which they are tried."""
     from_student: tuple[str, ...] = ("opd_full",)
@@ -46,7 +47,9 @@ class Policy:
     """Accuracy of the expert below which it is."""
     trial_share: float = 0.12
     """Share of that phase at which its rewards must have reached the expert's accuracy."""
-    trial_updates: int = 20
+    after_trial: str = "gkd"
+    """Method after a trial that failed, from the best model so far; "sft" = offline after all, from the student."""
+    trial_updates: int = 10
     """Updates after the warm-up that a trial has at least; a phase that is not twice as long has none."""
     least_share: float = 0.08
     """Share of the budget below which no further phase begins."""
@@ -210,14 +213,19 @@ def decide(known: Known, policy: Policy, gains: Gains) -> Choice:
     if last.method == OFFLINE and any(n.method != OFFLINE and n.stopped != TRIAL for n in tried):
         return stop("the offline phase at the end has run", "a larger budget")
     offline = next((n for n in tried if n.method == OFFLINE), None)
+    if last.stopped == TRIAL and not offline and policy.after_trial in methods:
+        why = f"{last.method} did not reach the expert's accuracy on trial, and half of {policy.after_trial} is samples"
+        return choice(policy.after_trial, best, known.left, why, f"{last.method} reaching it")
     if can_offline and not offline and last.stopped == TRIAL:
         why = f"{last.method} did not reach the expert's accuracy on trial, so offline comes first"
         return choice(OFFLINE, start, policy.offline_share * known.left, why, f"{last.method} reaching it")
     helped = offline is None or not offline.look or not start.look
-    helped = helped or offline.look.mean >= start.look.mean + policy.offline_gain  # type: ignore[union-attr]
+    helped = helped or offline.look.mean >= start.look.mean - policy.offline_loss  # type: ignore[union-attr]
     failed = {n.method for n in tried if n.stopped == TRIAL}
-    order = list(policy.after_offline if helped or failed else policy.from_student)
-    order = [m for m in order if m in methods and (helped or m not in failed)]
+    order = list(policy.after_offline if helped else policy.from_student)
+    order = [m for m in order if m in methods and (m not in failed or (offline and helped))]
+    if last.stopped == TRIAL and offline:
+        order = []  # neither offline nor online training helped so soon: offline often hurts before it helps
     order += [m for m in methods if m not in order and m == "opd"]  # an expert that only scores
     done = {n.method for n in tried if n.method != OFFLINE and n.stopped != TRIAL}
     rest = [m for m in order if m not in done]
@@ -227,9 +235,12 @@ def decide(known: Known, policy: Policy, gains: Gains) -> Choice:
     if rest:
         if last.method == OFFLINE:
             gain = _gain(offline, start)
-            why = f"offline training added {gain}, so online training starts from it" if helped else (
-                f"offline training added only {gain}, so online training starts from the student")  # fmt: skip
-            change = f"an offline gain {'below' if helped else 'above'} {_p(policy.offline_gain)}"
+            where = "it" if helped else "the student"
+            why = f"offline training changed the accuracy by {gain}, so online training starts from {where}"
+            change = f"a loss of {'more' if helped else 'less'} than {100 * policy.offline_loss:g} points offline"
+            trial = policy.trial_at(max(1, round(known.left * known.updates)), known.warmup)
+            if not helped and trial and start.look:
+                return choice(rest[0], parent, known.left, why, change, start.look.mean, trial)
         else:
             why = f"{last.method} was stopped ({last.stopped}), and {rest[0]} has not been tried"
             change = f"{last.method} running to its end"
@@ -243,7 +254,7 @@ def decide(known: Known, policy: Policy, gains: Gains) -> Choice:
 def _gain(node: Node | None, start: Node) -> str:
     if node is None or node.look is None or start.look is None:
         return "an unknown amount"
-    return f"{100 * (node.look.mean - start.look.mean):.1f} points"
+    return f"{100 * (node.look.mean - start.look.mean):+.1f} points"
 
 
 def _p(value: float) -> str:

@@ -22,7 +22,8 @@ SET = ("prompts_per_update=4", "max_new_tokens=16", "warmup=2")
 
 
 def config(out: Path, **changes: Any) -> AutoConfig:
-    fields = {"student": STUDENT, "expert": "solver", "task": "coin", "budget": "updates=24", "set": SET,
+    # 22 updates: too few for a trial, so that every auto begins offline
+    fields = {"student": STUDENT, "expert": "solver", "task": "coin", "budget": "updates=22", "set": SET,
               "look_prompts": 16, "final_prompts": 4, "final_samples": 1, "out": str(out), "device": "cpu"}  # fmt: skip
     return AutoConfig(**(fields | changes))
 
@@ -155,4 +156,4 @@ def test_an_expert_that_is_often_wrong_is_passed_on_trial(tmp_path: Path) -> Non
     assert first["training"]["guard_reach"] == known["accuracy of the expert"]
     assert 0.12 <= first["training"]["guard_trial"] <= 0.5
     failed = (read_final(out / "phases" / "0-opd_full") or {})["guard"]["stopped"]
-    assert second["chosen"].startswith("sft" if failed and failed["kind"] == "trial" else "gkd") or not failed
+    assert second["chosen"].startswith("gkd") or not failed

@@ -25,13 +25,16 @@ def phase(name: str, mean: float, parent: str = START, stopped: str = "") -> Nod
 
 
 def test_the_rules_one_by_one() -> None:
-    sft, hurt = phase("0-sft", 0.5), phase("0-sft", 0.28)
+    sft, same, hurt = phase("0-sft", 0.5), phase("0-sft", 0.28), phase("0-sft", 0.2)
     assert chosen(left=1.0) == "sft from start"
     assert chosen(left=1.0, expert=0.2) == STOP
     assert chosen(left=1.0, methods=("opd",)) == "opd from start"
     assert chosen(left=1.0, methods=("sft",)) == "sft from start"
     assert chosen(sft) == "gkd from 0-sft"
+    assert chosen(same) == "gkd from 0-sft"  # too early to be seen
     assert chosen(hurt) == "opd_full from start"
+    assert chosen(hurt, phase("1-opd_full", 0.3, stopped="trial")) == "sft from 0-sft"
+    assert chosen(hurt, phase("1-opd_full", 0.3, stopped="trial"), phase("2-sft", 0.4, "0-sft")) == STOP
     assert chosen(sft, left=0.01) == STOP
     assert chosen(sft, phase("1-gkd", 0.8, "0-sft")) == STOP
     assert chosen(sft, phase("1-gkd", 0.5, "0-sft", "harm")) == "opd_full from 1-gkd"  # restored: as good as 0-sft
@@ -99,8 +102,15 @@ def test_a_trial_needs_updates_to_be_seen_in() -> None:
     """Catches a trial that ends within the warm-up of a short phase: it stopped the best route of a quick demo."""
     policy = Policy()
     assert policy.trial_at(1000, 10) == policy.trial_share
-    assert policy.trial_at(100, 10) == pytest.approx(0.3)
+    assert policy.trial_at(100, 10) == pytest.approx(0.2)
     assert policy.trial_at(30, 10) == 0
+
+
+def test_online_after_a_harmful_offline_phase_is_on_trial_against_the_student() -> None:
+    start, hurt = Node(START, look=value(0.3)), phase("0-sft", 0.1)
+    choice = decide(Known((start, hurt), value(0.95), 0.7, ALL, 400, 10), Policy(), Gains())
+    assert (choice.option.action, choice.reach) == ("opd_full from start", 0.3)
+    assert choice.trial == Policy().trial_at(280, 10)
 
 
 def test_an_expert_that_is_often_wrong_is_passed_online_or_imitated() -> None:
@@ -116,12 +126,13 @@ def test_an_expert_that_is_often_wrong_is_passed_online_or_imitated() -> None:
     assert (first.reach, first.trial) == (0.5, Policy().trial_share)
     assert choice(left=1.0, updates=30).option.action == "sft from start"  # too short for a trial
     failed = phase("0-opd_full", 0.4, stopped="trial")
-    assert choice(failed).option.action == "sft from start"
+    assert choice(failed).option.action == "gkd from 0-opd_full"
     assert not choice(failed).reach
-    sft = phase("1-sft", 0.45)
-    assert choice(failed, sft).option.action == "gkd from 1-sft"
-    weak = phase("1-sft", 0.3)
-    assert choice(failed, weak).option.action == "gkd from start"  # opd_full has been tried there
+    lost = phase("0-opd_full", 0.2, stopped="trial")
+    assert choice(lost).option.action == "gkd from start"
+    assert choice(lost, phase("1-gkd", 0.3, stopped="harm")).option.action == "sft from start"  # opd_full has failed
+    no_mixture = decide(Known((start, failed), value(0.5), 0.8, ("sft", "opd_full"), 400, 10), Policy(), Gains())
+    assert no_mixture.option.action == "sft from start"
     passed = phase("0-opd_full", 0.7, stopped="plateau")
     assert choice(passed).option.action == "gkd from 0-opd_full"
     assert choice(phase("0-opd_full", 0.7), left=0.01).option.action == STOP

@@ -18,7 +18,8 @@ from understudy.experiments import demo
 from understudy.randomness import generator
 from understudy.routes.auto_config import RECIPE
 from understudy.routes.policy import OFFLINE, START, STOP, Gains, Known, Node, Policy, Value, decide
-from understudy.training.guard import Guard, Rules
+from understudy.routes.reserve import Reserve
+from understudy.training.guard import Guard, Rules, reference_prompts
 from understudy.training.monitor import Seen
 
 METHODS = ("sft", "opd_full", "gkd")
@@ -101,18 +102,28 @@ class Replay:
         """(the model it ends with, the share of the budget that it took, why the guard stopped it)."""
         name = nearest(method, parent.branch, share)
         branch, trained = BRANCHES[name], self.row.branches[name]
-        end = min(1.0, share / branch.share)
+        guarded = self.guard and method != OFFLINE
+        reference, confirmation = self.guard_costs(share, trained.updates) if guarded else (0.0, 0.0)
+        train = max(0.0, share - reference - confirmation)
+        end = min(1.0, train / branch.share)
         updates = max(1, round(end * trained.updates))
         stop, at, kept = "", updates, updates
-        if self.guard and method != OFFLINE and len(trained.reward) >= 10:
+        if guarded and len(trained.reward) >= 10:
             stop, at, kept = self.watch(trained.reward[:updates], replace(rules, updates=updates), parent)
-        used = share * at / updates
+        used = min(share, reference + train * at / updates + (confirmation if kept else 0.0))
         if not kept:
             return parent, used, stop
         state = at_share(self.row, name, end * kept / updates)
-        if self.guard and method != OFFLINE and state.fresh.mean() < parent.fresh.mean():
+        if guarded and state.fresh.mean() < parent.fresh.mean():
             return parent, used, stop or "not confirmed"
         return state, used, stop
+
+    def guard_costs(self, share: float, updates: int) -> tuple[float, float]:
+        """Shares of the budget: the look at the start of a phase of `share`, and what is kept for its confirmation."""
+        prompt, student, expert = self.row.lengths
+        each = 2 * self.row.weights[0] * (prompt + max(student, expert)) / self.row.budget
+        reserve = Reserve(0.0, 1 / self.row.branches["opd"].updates, each)
+        return each * reference_prompts(updates, self.row.rollouts), share * reserve.guard(share)
 
     def watch(self, rewards: list[float | None], rules: Rules, parent: State) -> tuple[str, int, int]:
         """(why the guard stops these rewards, after how many updates, whose model it keeps; 0 = none)."""
@@ -131,7 +142,7 @@ class Replay:
 def nearest(method: str, parent: str, share: float) -> str:
     """The branch that is most like a phase of `method` from the model at the end of branch `parent`."""
     kind = {"opd_full": "opd"}.get(method, method)
-    if parent == "":
+    if not parent.startswith("sft"):  # also from a model of a trial: no branch goes on from one
         return {"sft": "sft.25" if share < 0.3 else "sft.5" if share < 0.75 else "sft"}.get(kind, kind)
     if parent == "sft.25" and kind == "opd":
         return "sft.25+opd"

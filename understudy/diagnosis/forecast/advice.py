@@ -117,18 +117,14 @@ def auto(r: Recommendation, right: Estimate | None = None) -> str:
     """One line. right: accuracy of the expert."""
     if r.route == "nothing":
         return "`understudy auto` would measure both again and stop, unless the expert proves better than the student."
-    start, online = r.route.partition("+")[0], METHODS.get(r.online, "")
-    if not online:
+    if r.online not in METHODS:
         return "`understudy auto` would train SFT, look at held-out accuracy, and keep the best model."
-    first = "try" if start != "sft" else "train"
-    if right is not None and right.value < OFTEN_WRONG:
-        first = f"try OPD, keep it if it soon has the expert's {100 * right.value:.0f}%, else train"
-    after = (
-        f"go on with {online}"
-        if r.online != "opd_full"
-        else "go on with GKD (with OPD from the student where SFT did not help)"
-    )
-    return f"`understudy auto` would {first} SFT, {after}, and keep the best."
+    mixture = "OPD" if r.online == "opd" else "GKD"  # of an expert that only scores there is no mixture
+    if right is not None and right.value < OFTEN_WRONG and r.online != "opd":
+        do = f"try OPD, keep it if it soon has the expert's {100 * right.value:.0f}%, else go on with {mixture}"
+    else:
+        do = f"begin with SFT and go on with {mixture} (with OPD from the student where SFT lowers its accuracy)"
+    return f"`understudy auto` would {do}, and keep the best."
 
 
 HEADINGS = ("route, at equal FLOPs", "accuracy expected", "regret", "harm", "updates", "FLOPs", "time")

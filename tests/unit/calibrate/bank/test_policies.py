@@ -38,11 +38,12 @@ def test_a_row_round_trips(tmp_path: Path) -> None:
     ("policy", "ends", "route", "accuracy"),
     [
         (Policy(), {"sft_5_gkd": 0.9}, "sft+gkd", 0.9),
-        (Policy(), {"sft_5_gkd": 0.05, "sft_5_opd": 0.8}, "sft+gkd!+opd_full", 0.8),
-        (Policy(), {"sft_5": 0.25, "opd": 0.8}, "sft+opd_full", 0.8),
-        (ONLINE, {"sft_5_opd": 0.05, "sft_5_gkd": 0.8}, "sft+opd_full!+gkd", 0.8),
+        (Policy(), {"sft_5_gkd": 0.05, "sft_25_opd": 0.8}, "sft+gkd!+opd_full", 0.8),
+        (Policy(), {"sft_25": 0.2, "opd": 0.8}, "sft+opd_full", 0.8),
+        (Policy(), {"sft_25": 0.2, "opd": 0.1, "sft_5_sft": 0.8}, "sft+opd_full!+sft", 0.8),
+        (ONLINE, {"sft_25_opd": 0.05, "sft_5_gkd": 0.8}, "sft+opd_full!+gkd", 0.8),
         (Policy(), {"right": 0.5, "opd": 0.8}, "opd_full", 0.8),
-        (Policy(), {"right": 0.7, "opd": 0.5, "sft_5_gkd": 0.8}, "opd_full!+sft+gkd", 0.8),
+        (Policy(), {"right": 0.7, "opd": 0.5, "gkd": 0.8}, "opd_full!+gkd", 0.8),
     ],
 )
 def test_the_replay_does_what_auto_would(policy: Policy, ends: dict[str, float], route: str, accuracy: float) -> None:
@@ -54,7 +55,7 @@ def test_the_replay_does_what_auto_would(policy: Policy, ends: dict[str, float],
 
 def test_harm_is_undone() -> None:
     """Catches a replay that keeps what the guard stopped."""
-    bad = row(sft_5=0.6, sft_5_opd=0.0, sft_5_gkd=0.0, sft_5_sft=0.62)
+    bad = row(sft_25=0.6, sft_25_opd=0.0, sft_5_gkd=0.0, sft_5_sft=0.62)
     result = Replay(bad, Policy()).run()
     assert result.accuracy >= 0.58
     assert policies.best_route(bad) == pytest.approx(0.5, abs=0.01)

@@ -235,8 +235,8 @@ def test_what_auto_would_do_follows_its_first_rule() -> None:
     """An expert that is often wrong is passed online, if it soon shows; samples of a good one come first."""
     d = recommended(priced(Diagnosis.from_dict(undecided())))
     assert d.recommendation is not None
-    for right, words in ((0.6, "would try OPD, keep it if it soon has the expert's 60%, else train SFT"),
-                         (0.95, "would train SFT")):  # fmt: skip
+    for right, words in ((0.6, "would try OPD, keep it if it soon has the expert's 60%, else go on with GKD"),
+                         (0.95, "would begin with SFT and go on with GKD")):  # fmt: skip
         assert words in auto(
             d.recommendation, Estimate(right, right - 0.05, right + 0.05, 99, "accuracy", "by hand")
         ), right
