@@ -110,6 +110,9 @@ MISTAKES: dict[str, tuple[Sequence[str], str, str]] = {
         ["auto", "--student", STUDENT, "--budget", "1e9", "--expert", "a=solver", "b=good", "--expert-of", "task"],
         "expert_of", "none of the experts a, b",
     ),
+    "prompts, several without a field": (
+        ["prompts", "--student", "scratch", "--expert", "a=solver", "b=good"], "expert_of", "they need it",
+    ),
     "prompts, none": (["prompts", "-n", "0"], "n", "at least 1"),
 }  # fmt: skip
 

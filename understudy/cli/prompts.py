@@ -35,8 +35,8 @@ def prompts_command(args: Sequence[str]) -> int:
 
 
 def _lines(result: dict[str, Any]) -> Iterator[str]:
-    for who in ("student", "expert"):
-        model = result[who]
+    several = {f"expert {name}": model for name, model in result["experts"].items()}
+    for who, model in ({name: result[name] for name in ("student", "expert")} | several).items():
         if isinstance(model, str):
             yield f"{who}: {model}"
         elif model:
@@ -52,6 +52,8 @@ def _lines(result: dict[str, Any]) -> Iterator[str]:
     for i, p in enumerate(result["prompts"], 1):
         yield f"\n=== {i}: {p['key']}, {p['tokens']} tokens; the completion begins at <<<"
         yield p["student"] + "<<<"
+        if p.get("of"):
+            yield f"--- its expert: {p['of']}"
         if p.get("expert"):
             yield f"--- as the expert's own template has it\n{p['expert']}<<<"
         if p.get("with_context"):

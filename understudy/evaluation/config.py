@@ -73,8 +73,11 @@ class PromptsConfig:
     """Prompts and verifier, with options, such as `data:path=q.jsonl,template=chat`."""
     student: str = ""
     """Whose tokenizer and template: a model directory, run directory, hub id, or `scratch`."""
-    expert: str = ""
-    """Also as this one reads them (= teacher): a model, a server, or a programmatic expert."""
+    expert: str = option("", several=True)
+    """Also as this one reads them (= teacher): a model, a server, or a programmatic expert; several, with --expert-of:
+    each prompt as its own one does."""
+    expert_of: str = ""
+    """With several experts: field of a prompt's row whose value is the name of its expert (docs/experts.md)."""
     split: str = "train"
     """train, test or ood."""
     n: int = option(3, least=1)

@@ -8,13 +8,14 @@ from typing import Any
 from understudy.errors import UserError
 from understudy.evaluation.config import PromptsConfig
 from understudy.experts import is_programmatic
+from understudy.experts.assignment import Assignment
 from understudy.experts.privileged import parse_self, with_context
 from understudy.policy import tokenizer_sha
 from understudy.policy.reader import Reader, load_reader
 from understudy.policy.templates import added_system, first_difference, lost_turns, turn_end
 from understudy.protocols import Task
 from understudy.servers.urls import names_server
-from understudy.specs import check, names_self
+from understudy.specs import check, experts_in, names_self
 from understudy.tasks import load_task
 from understudy.types import Prompt
 
@@ -23,9 +24,10 @@ LENGTHS = 64
 
 
 def look(config: PromptsConfig) -> dict[str, Any]:
-    """{"student", "expert", "room", "lengths", "notes", "prompts"}: see `_reader` and `_prompt` for the parts.
+    """{"student", "expert", "experts", "room", "lengths", "notes", "prompts"}: see `_reader` and `_prompt` for the
+    parts. experts: of several, by their names.
 
-    UserError: no such task, split, model or template.
+    UserError: no such task, split, model or template; a prompt that has none of several experts.
     """
     check(config)
     if not config.student:
@@ -35,36 +37,52 @@ def look(config: PromptsConfig) -> dict[str, Any]:
         raise UserError("split", config.split, f"unknown; one of {', '.join(task.splits)}")
     tokenizer = task.tokenizer() if config.student.startswith("scratch") else None
     student = load_reader(config.student, "student", tokenizer, config.trust_remote_code)
-    expert = _expert(config)
+    specs = experts_in(config.expert)
+    if (len(specs) > 1) != bool(config.expert_of):
+        hint = "is for several experts, --expert a=SPEC b=SPEC, and they need it"
+        raise UserError("expert_of", config.expert_of, hint)
+    experts = {name: _expert(spec, config.trust_remote_code) for name, spec in specs.items()}
     size = task.size(config.split)
     most = max(config.n, LENGTHS)
     prompts = student.encode(task.prompts(config.split, most if size is None else min(most, size), config.seed))
     room = config.max_new_tokens or task.max_new_tokens
     lengths = sorted(len(p.ids) for p in prompts)
+    groups = {"": list(range(len(prompts)))}
+    if config.expert_of:
+        groups = Assignment(tuple(specs), config.expert_of, task).groups(prompts)
+    name_of = {i: name for name, which in groups.items() for i in which}
+    shown = {name: _reader(x) if isinstance(x, Reader) else x for name, x in experts.items()}
+    notes = [
+        f"{name}: {note}" if name and "expert" in note else note
+        for name, which in groups.items()
+        for note in _notes(student, experts[name], [prompts[i] for i in which], room, task)
+    ]
     return {
-        "student": _reader(student), "expert": _reader(expert) if isinstance(expert, Reader) else expert,
+        "student": _reader(student), "expert": shown.get(""), "experts": shown if config.expert_of else {},
         "room": room, "lengths": {"shortest": lengths[0], "longest": lengths[-1], "of": len(lengths)},
-        "notes": list(_notes(student, expert, prompts, room, task)),
+        "notes": list(dict.fromkeys(notes)),
         "prompts": [
-            _prompt(task, student, expert, p) | _with_context(task, student, config.expert, p)
-            for p in prompts[: config.n]
+            _prompt(task, student, experts[name_of[i]], p)
+            | _with_context(task, student, specs[name_of[i]], p)
+            | ({"of": name_of[i]} if config.expert_of else {})
+            for i, p in enumerate(prompts[: config.n])
         ],
     }  # fmt: skip
 
 
-def _expert(config: PromptsConfig) -> Reader | str | None:
+def _expert(spec: str, trust_remote_code: bool) -> Reader | str | None:
     """A model, or what is to be said of another expert."""
-    if not config.expert:
+    if not spec:
         return None
-    if names_server(config.expert):
+    if names_server(spec):
         return "a server: one with /completions reads the student's ids, a chat server the turns"
-    if names_self(config.expert):
-        own = parse_self(config.expert)
+    if names_self(spec):
+        own = parse_self(spec)
         kind = "before training" if own.frozen else "as it is"
         return f"the student {kind}, which reads {own.context} in its prompt"
-    if is_programmatic(config.expert):
+    if is_programmatic(spec):
         return "a program: it reads the problem, and its text is written with the student's tokenizer"
-    return load_reader(config.expert, "expert", None, config.trust_remote_code)
+    return load_reader(spec, "expert", None, trust_remote_code)
 
 
 def _reader(r: Reader) -> dict[str, Any]:
