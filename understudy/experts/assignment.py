@@ -58,7 +58,7 @@ class Assignment:
             used += self._count(split, seed)
         for name in self.names:
             if not used[name]:
-                known = ", ".join(f"{other} {n}" for other, n in used.items())
+                known = ", ".join(f"{other} {used[other]}" for other in self.names if used[other])
                 raise UserError("expert", name, f"is the expert of no prompt, by {self.field} ({known}): leave it out")
 
     def _count(self, split: str, seed: int) -> Counter[str]:

@@ -127,7 +127,10 @@ def _check_capabilities(config: Resolved, expert: Expert, shown: str) -> None:
 
 
 def between_families(config: Resolved, expert: Expert) -> str:
-    """One line where another row suits an expert with another tokenizer better; "" where none does."""
+    """One line where another row suits an expert with another tokenizer better, or one of several; "" = none does."""
+    for name, one in expert.several.items():
+        if line := between_families(config, one):
+            return f"{name}: {line}"
     if not {MATCHED, "top_k"} & expert.capabilities or not expert.reads_its_own or config.target != "distribution":
         return ""
     experts_top = config.top_k and config.top_k_of == "expert"
