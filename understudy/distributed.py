@@ -10,7 +10,9 @@ from __future__ import annotations
 import atexit
 import dataclasses
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
@@ -91,6 +93,8 @@ def join(expected: int = 0) -> None:
     import torch
     import torch.distributed as dist
 
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     if not dist.is_available():
         raise UserError("processes", launch.size, "this torch has no torch.distributed: install another build")
     cuda = torch.cuda.is_available()
@@ -113,6 +117,13 @@ def join(expected: int = 0) -> None:
     ranks = gathered(dist.get_rank())
     if ranks != list(range(launch.size)):
         raise UserError("processes", launch.size, f"but these answered: {ranks}")
+
+
+def _end_with(parent: int) -> None:
+    """Save and stop when torchrun has ended, also by kill -9: it would leave its processes to run to their end."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def leave() -> None:

@@ -143,3 +143,32 @@ def test_a_verifier_that_works_ends_with_its_killed_parent(tmp_path: Path) -> No
     finally:
         parent.kill()
         parent.wait()
+
+
+UNDER_TORCHRUN = """
+import os, signal, sys, time
+from pathlib import Path
+from understudy.distributed import _end_with
+child = os.fork()
+if not child:
+    _end_with(os.getppid())
+    os._exit(0)
+Path(sys.argv[1]).write_text(str(child))
+time.sleep(100)
+"""
+
+
+def test_a_process_of_torchrun_ends_with_it(tmp_path: Path) -> None:
+    """Catches processes that train to their end after kill -9 of torchrun."""
+    file = tmp_path / "pid"
+    parent = subprocess.Popen([sys.executable, "-c", UNDER_TORCHRUN, str(file)], env=ENV)
+    try:
+        until(lambda: file.exists() and file.read_text())
+        child = int(file.read_text())
+        assert alive(child)
+        parent.kill()
+        parent.wait()
+        until(lambda: not alive(child), 30)
+    finally:
+        parent.kill()
+        parent.wait()

@@ -75,6 +75,10 @@ def _loaded(config: EvalConfig, task: Task) -> _Subject:
         for name in ("temperature", "top_p"):
             if getattr(config, name) != 1:
                 raise UserError(name, getattr(config, name), "a programmatic expert samples from what it scores: use 1")
+        for name in ("device", "dtype", "trust_remote_code"):
+            if getattr(config, name) != getattr(EvalConfig, name):
+                hint = f"has no effect on {config.model}, which is a program: leave --{name.replace('_', '-')} out"
+                raise UserError(name, getattr(config, name), hint)
         scratch = load_policy("scratch", "model", task.tokenizer())  # only for its tokenizer and context
         expert = load_expert(config.model, task, scratch)
         return _Subject(task, scratch, lambda part: sample_expert(expert, task, part, config.samples, seed, room))
