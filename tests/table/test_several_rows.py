@@ -16,6 +16,8 @@ from tiny import config
 from understudy.config import TrainConfig, resolve
 from understudy.methods.table import TABLE, needs_expert
 from understudy.policy import load_policy, make_scratch
+from understudy.routes.route import RouteConfig
+from understudy.routes.run import train_route
 from understudy.runs.checkpoint import load_tensors
 from understudy.runs.read import read_ledger, read_metrics, read_provenance
 from understudy.specs import parse_spec
@@ -88,6 +90,14 @@ def test_a_resumed_run_is_the_run_itself(models: dict[str, Path], tmp_path: Path
         train(stopped, kill)
     train(stopped)
     assert same(tmp_path / "whole", tmp_path / "stopped")
+
+
+def test_a_route_with_several(tmp_path: Path) -> None:
+    """Its look, both phases and the choice of the best model have the experts of the prompts."""
+    c = of("opd", tmp_path / "route", expert="a=solver b=always_ok", expert_of="kind", updates=4)
+    path = train_route(RouteConfig("sft+opd_full", 8, 8, c, str(tmp_path / "route")))
+    for phase in sorted((path / "phases").iterdir()):
+        assert read_provenance(phase)["expert"]["provenance"]["kind"] == "several"
 
 
 @pytest.fixture(scope="session")

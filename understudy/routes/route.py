@@ -22,7 +22,7 @@ from understudy.methods import table
 from understudy.methods.effects import without_effect
 from understudy.specs import ROWS, build, check, option, unknown
 
-SHARED = ("task", "student", "expert", "seed", "out")
+SHARED = ("task", "student", "expert", "expert_of", "seed", "out")
 """Fields that are the same in all phases of a route."""
 _OF_THE_ROUTE = {"method": "write METHOD:...", "updates": "write METHOD:150", "budget": "write METHOD:40%",
                  "budget_axis": "the route has one"}  # fmt: skip

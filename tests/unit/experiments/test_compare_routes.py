@@ -192,3 +192,19 @@ def test_an_override_that_takes_effect_or_says_what_is_so_anyway(route: str) -> 
 def test_a_comparison_that_would_not_be_the_one_asked_for(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
         plan_of(small(Path("x"), Path("c"), **changes), [])
+
+
+def test_several_experts_beside_one(models: dict[str, Path], tmp_path: Path) -> None:
+    """The field is that of the several alone; where no expert is several, it is refused."""
+    several = {"experts": ("both=a=solver b=always_ok", "one=solver"), "set": (*SMALL, "expert_of=kind")}
+    plan = plan_of(
+        small(models["llama"], tmp_path / "c", task="kinds", routes=("sft",), diagnose=True, **several), ["x"]
+    )
+    assert {(r.config.expert, r.config.expert_of) for r in plan.runs} == {
+        ("a=solver b=always_ok", "kind"), ("solver", ""),
+    }  # fmt: skip
+    assert plan.experts["both"]["realizable"] is None
+    assert flags(plan.runs) == []
+    for experts, fields in ((("one=solver",), several["set"]), (("both=a=solver b=always_ok",), SMALL)):
+        with pytest.raises(UserError, match="expert"):
+            plan_of(small(models["llama"], tmp_path / "c", task="kinds", experts=experts, set=fields), ["x"])
