@@ -10,6 +10,7 @@ import pytest
 import torch
 from foreign import Tabular, byte_level, letters, student_of
 
+from understudy.experts.extrapolated import Extrapolated
 from understudy.experts.foreign.expert import ForeignExpert
 from understudy.experts.local import LocalExpert
 from understudy.methods import divergences
@@ -289,6 +290,29 @@ def test_the_expert_s_entropy_is_that_of_its_own_next_token(kind: str) -> None:
         _, tokens, nats, known = seen.sums
         assert (tokens, known) == (5 if watched is None else len(watched), len(wanted))
         assert nats == pytest.approx(sum(wanted), abs=1e-8)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0])
+def test_extrapolation_between_families_is_linear_in_the_spans(gamma: float) -> None:
+    """Catches a base that is read token by token where the expert has spans: exopd's weights are
+    those of base plus factor times (expert - base), summed over spans."""
+    student, expert, base = Tabular(PLAIN, 1), Tabular(MERGED, 2), Tabular(PLAIN, 3)
+    foreign = ForeignExpert(expert, expert, student_of(PLAIN))
+    by = {name: labelled(student, e, gamma) for name, e in (("expert", foreign), ("base", InSpans(base, foreign)))}
+    got = labelled(student, Extrapolated(foreign, base, 1.5), gamma)
+    for e, b, x in zip(by["expert"], by["base"], got, strict=True):
+        torch.testing.assert_close(x, b + 1.5 * (e - b), atol=1e-8, rtol=0)
+
+
+class InSpans(Tabular):
+    """The base, scored in the expert's spans."""
+
+    def __init__(self, base: Tabular, foreign: ForeignExpert) -> None:
+        super().__init__(base.tokenizer, 0, table=base.table.detach())
+        self.foreign = foreign
+
+    def spans(self, rollouts: Any) -> Any:
+        return self.foreign.spans(rollouts)
 
 
 # ---------------------------------------------------------------- equal tokenizers

@@ -40,6 +40,10 @@ ROWS: list[tuple[str, dict[str, Any]]] = [
     ("opd", {}),
     ("opd", {"gamma": 1.0}),
     ("opd", {"score_cache": "scores"}),
+    ("exopd", {"gamma": 0.5}),
+    ("opd_reward", {}),
+    ("opd_full_reward", {}),
+    ("opd", {"sft_alpha": 0.3}),
     ("opd_full", {}),
     ("opd_full", {"token_match": "shared", "top_k": 5}),
     ("opd_full", TOP),
@@ -58,7 +62,7 @@ def test_rows_train(method: str, changes: dict[str, Any], other: str, tmp_path: 
     for record in read_metrics(run, "train"):
         assert math.isfinite(record["loss"])
         assert record["grad_norm"] > 0
-        whole = method in ("word_kd", "gkd", "opd_full", "base_opd") and "top_k" not in changes
+        whole = method in ("word_kd", "gkd", "opd_full", "opd_full_reward", "base_opd") and "top_k" not in changes
         assert (record["expert_entropy"] is not None) == whole
     assert any("has another tokenizer" in line for line in lines)
     advised = "opd" if method == "opd_full" and changes else None
@@ -85,7 +89,14 @@ def test_a_server_of_another_family_trains_like_the_model_itself(
         torch.testing.assert_close(got[name], want[name], atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("changes", [{"method": "dagger"}, {"method": "opd", "behavior": "mixture_token"}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"method": "dagger"},
+        {"method": "opd", "behavior": "mixture_token"},
+        {"method": "opd_full", "signal": "extrapolated"},
+    ],
+)
 def test_what_needs_the_student_s_tokens_is_refused(changes: dict[str, Any], other: str, tmp_path: Path) -> None:
     cells = {"target": "expert_token", "weight": "one"} if "behavior" in changes else {}
     c = config(

@@ -190,6 +190,15 @@ def test_divergence_trains(cells: dict[str, Any], tmp_path: Path) -> None:
     assert first_loss("all", top_k=1000) == pytest.approx(whole, abs=1e-3)
 
 
+@pytest.mark.parametrize("method", ["opd_full", "gkd", "word_kd", "opd_full_reward", "base_opd"])
+def test_the_sorted_distance_trains(method: str, tmp_path: Path) -> None:
+    """Catches a row that reads it as a KL: it lies in [0, 2]. With rewards, its part of the loss does."""
+    run = train(config(method, tmp_path / "run", divergence="uld"))
+    for line in read_metrics(run, "train"):
+        assert 0 < line.get("loss_expert", line["loss"]) <= 2
+        assert line["grad_norm"] > 0
+
+
 def test_extrapolation_from_the_base_to_the_expert(tmp_path: Path) -> None:
     """Catches a base that moves with the student, and one that is read where it should not: 1 is the plain row bit for
     bit, 0 has no gradient at the start."""

@@ -32,6 +32,10 @@ EFFECTS: Mapping[str, tuple[Condition, str]] = {
         lambda c: c.replay in ("aggregate", "round") or c.behavior == "mixture_token",
         "only replay=aggregate and replay=round have rounds",
     ),
+    "token_match": (
+        lambda c: c.target == "distribution",
+        "only a distribution target compares the vocabularies of two families",
+    ),
     "top_k_of": (lambda c: c.top_k > 0, "top_k is 0: nothing is coarsened to top tokens"),
     "drift_limit": (lambda c: c.replay == "fresh", "only fresh completions are compared with their recorded log-probs"),
     "sampler": (lambda c: c.behavior in ("student", "mixture_batch"), "the student samples nothing in training"),

@@ -14,12 +14,14 @@ from understudy.config import ExpertSpec, TrainConfig
 from understudy.errors import UserError
 from understudy.experts import load_expert, privileged
 from understudy.experts.privileged import SelfConfig, SelfExpert, with_context
-from understudy.policy import Policy, load_policy
+from understudy.methods.kernel import token_losses
+from understudy.methods.losses import Objective, divergence, scales
+from understudy.policy import Policy, load_policy, pad
 from understudy.policy.sampling import draw
 from understudy.runs.read import read_metrics, read_provenance
 from understudy.tasks import load_task
 from understudy.training.train import train
-from understudy.types import Prompt, Rollout
+from understudy.types import Batch, Prompt, Rollout
 
 TASK = load_task("countdown")
 
@@ -72,6 +74,36 @@ def test_it_says_what_the_policy_says_after_the_other_prompt(student: Policy) ->
     torch.testing.assert_close(signal.table(slice(0, sum(map(len, tables)))), torch.cat(tables), atol=1e-5, rtol=0)
     written = expert.sample(student.encode(TASK.prompts("train", 2, 0)), 1, 0, 8)
     assert [r.prompt.text for r in written] == [p.text for p in TASK.prompts("train", 2, 0)]
+
+
+@pytest.mark.parametrize("style", ["words", "bare"])
+@pytest.mark.parametrize("kind", ["kl_student_expert", "kl_expert_student", "jsd"])
+def test_the_gradient_is_that_of_the_divergence_from_the_other_prompt(kind: str, style: str, student: Policy) -> None:
+    """In float64 through the kernel of training, live: the student moves at its own prompt, and stands still at the
+    expert's. Catches a gradient through the expert, which is the same model."""
+    student.model.double()
+    expert = expert_of(f"self:frozen=false,style={style}", student)
+    rollouts = sampled(student)
+    packs = [[r] for r in rollouts]
+    padded = pad(packs, student.pad_id)
+    n = len(padded.row_N)
+    batch = Batch(
+        padded.input_ids_BS, padded.attention_mask, padded.position_ids_BS, padded.place_N, padded.action_ids_N,
+        padded.row_N, torch.ones(n, dtype=torch.float64), None, expert.signal(packs),
+    )  # fmt: skip
+    with torch.no_grad():
+        theirs = expert.seen([r.prompt for r in rollouts])
+        moved = [[dataclasses.replace(r, prompt=p)] for r, p in zip(rollouts, theirs)]
+        want_NV = student.signal(moved).table(slice(0, n)).clone()
+    parameters = [p for p in student.model.parameters() if p.requires_grad]
+    scale_N = scales(batch.row_N, "token_mean").double()
+    loss = token_losses(student.hidden(batch), student.head, batch, Objective("distribution", kind, 0.3), scale_N).total
+    got = torch.autograd.grad(loss, parameters)
+    own_NV = student.head(student.hidden(batch)).log_softmax(-1)
+    plain = (divergence(own_NV, want_NV, kind, 0.3) * scale_N).sum()
+    for a, b in zip(got, torch.autograd.grad(plain, parameters), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-8, rtol=0)
+    assert float(loss) == pytest.approx(float(plain), abs=1e-8)
 
 
 def test_memory_is_shared_where_it_can_be(student: Policy) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from understudy.config import TrainConfig, resolve
 from understudy.experts.local import LocalExpert
 from understudy.policy import Policy, load_policy
 from understudy.policy.sampling import draw
-from understudy.training.labels import Labelled, advantages, batches, expert_draws, label, objective, split
+from understudy.training.labels import Labelled, advantages, batches, expert_draws, label, objective, split, with_text
 from understudy.training.train import update
 from understudy.types import Ledger, Prompt, Rollout
 
@@ -51,6 +52,62 @@ def test_advantages_by_hand() -> None:
     std = (2 / 9) ** 0.5 + 1e-4
     want = torch.tensor([2 / 3 / std, -1 / 3 / std, -1 / 3 / std, 0, 0, 0])
     assert torch.allclose(advantages(rows, "std"), want)
+
+
+def in_float64(model: torch.nn.Module) -> None:
+    """Its norms too, which transformers computes in float32."""
+    model.double()
+    for norm in (m for m in model.modules() if type(m).__name__.endswith("RMSNorm")):
+
+        def forward(x: torch.Tensor, norm: Any = norm) -> torch.Tensor:
+            scaled: torch.Tensor = norm.weight * x * (x.pow(2).mean(-1, keepdim=True) + norm.variance_epsilon).rsqrt()
+            return scaled
+
+        norm.forward = forward
+
+
+@pytest.fixture
+def double() -> Iterator[None]:
+    """Numbers that are made without a precision have 64 bits: the scales of a loss."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("method", ["opd", "opd_full", "opd_full_reward"])
+@pytest.mark.parametrize("reduction", ["token_mean", "sequence_mean"])
+def test_text_beside_an_update_adds_its_own_gradient(
+    method: str, reduction: str, student: Policy, expert: LocalExpert, double: None
+) -> None:
+    """sft_alpha in float64, through the update that training makes: (1 - alpha) of the row's gradient plus alpha of
+    sft's on the text alone, whatever the lengths."""
+    for model in (student.model, expert.policy.model):
+        in_float64(model)
+    alpha, c = 0.3, resolve(config(method, OUT, expert="e", reduction=reduction, clip=None, drift_limit=1e9))
+    sft = resolve(config("sft", OUT, expert="e", reduction=reduction))
+    own = label(sampled(student), c, student, expert, Ledger())
+    texts = [dataclasses.replace(r, actor="expert") for r in sampled(student, 3, 1)]
+
+    def doubled(rows: list[Labelled]) -> list[Labelled]:
+        reward = [None if x.reward_weight is None else x.reward_weight.double() for x in rows]
+        return [
+            dataclasses.replace(x, weight=x.weight.double(), behavior_logp=x.behavior_logp.double(), reward_weight=r)
+            for x, r in zip(rows, reward)
+        ]
+
+    def gradient(rows: list[Labelled], how: Any) -> list[torch.Tensor]:
+        still = torch.optim.SGD(student.trained().values(), lr=0.0)
+        update(student, still, rows, dataclasses.replace(how, grad_clip=0.0))
+        return [p.grad.clone() for p in student.trained().values() if p.grad is not None]
+
+    mixed = with_text(doubled(own), texts, alpha, reduction)
+    mixed = [dataclasses.replace(x, weight=x.weight.double()) for x in mixed]
+    whole = gradient(mixed, dataclasses.replace(c, sft_alpha=alpha))
+    alone = gradient(doubled(own), c)
+    text = gradient(doubled(label(texts, sft, student, expert, Ledger())), sft)
+    assert max(float(t.abs().max()) for t in text) > 1e-3
+    for got, a, b in zip(whole, alone, text, strict=True):
+        torch.testing.assert_close(got, (1 - alpha) * a + alpha * b, atol=1e-8, rtol=0)
 
 
 def test_a_problem_that_comes_twice_is_two_groups() -> None:
