@@ -24,7 +24,7 @@ from understudy.specs import parse_spec
 from understudy.tasks import load_task
 from understudy.types import Rollout
 
-REPEATS, PROMPTS = 11, 48
+REPEATS, PROMPTS = 7, 32
 
 
 @torch.no_grad()

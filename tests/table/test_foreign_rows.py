@@ -65,7 +65,9 @@ def test_rows_train(method: str, changes: dict[str, Any], other: str, tmp_path: 
         whole = method in ("word_kd", "gkd", "opd_full", "opd_full_reward", "base_opd") and "top_k" not in changes
         assert (record["expert_entropy"] is not None) == whole
     assert any("has another tokenizer" in line for line in lines)
-    advised = "opd" if method == "opd_full" and changes else None
+    advised = {
+        "opd_full": "opd", "opd_full_reward": "opd_reward", "gkd": "sft", "word_kd": "sft", "base_opd": "sft",
+    }.get(method)  # fmt: skip
     found = [line for line in lines if "prefer --method" in line]
     assert all(f"prefer --method {advised}," in line for line in found)
     assert len(found) == (advised is not None)

@@ -121,7 +121,7 @@ def two_aligned(title: str, scale: Scale) -> Plan:
         other = _base(scale, seed, scale.out, pairs, "base-pairs")
         rl = _rl(scale, seed, pairs, scale.out, other)
         before += [other, rl]
-        runs.append(_imitation(scale, seed, COUNTDOWN, first, "opd_full", OTHER_TOKENS, rl.out, scale.out))
+        runs.append(_imitation(scale, seed, COUNTDOWN, first, "opd", OTHER_TOKENS, rl.out, scale.out))
     return assembled(title, scale.out, runs, OPEN, before)
 
 

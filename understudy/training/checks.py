@@ -24,7 +24,6 @@ from understudy.policy.room import WHY, check_lengths
 from understudy.protocols import Expert, Task
 from understudy.servers.urls import names_server
 from understudy.specs import names_self, parse_spec
-from understudy.types import MATCHED
 
 READ = 20_000  # train prompts that are checked; a stream has no end
 TRACES = 4096  # recorded completions whose lengths are counted
@@ -131,15 +130,13 @@ def between_families(config: Resolved, expert: Expert) -> str:
     for name, one in expert.several.items():
         if line := between_families(config, one):
             return f"{name}: {line}"
-    if not {MATCHED, "top_k"} & expert.capabilities or not expert.reads_its_own or config.target != "distribution":
-        return ""
-    experts_top = config.top_k and config.top_k_of == "expert"
-    if config.token_match == "first" and config.divergence != "uld" and not experts_top:
+    facts = expert.provenance.get("tokenizer")
+    if config.target != "distribution" or not isinstance(facts, dict) or "shared" not in facts:
         return ""
     better = "opd_reward" if config.weight == "expert_reward" else "opd" if config.behavior == "student" else "sft"
     return (
-        f"method {config.method} unlearns what an expert with other tokens writes as one longer token: prefer "
-        f"--method {better}, or --token-match first with a whole divergence (docs/experts.md)"
+        f"method {config.method} learns nothing inside what an expert with other tokens writes as one longer token: "
+        f"prefer --method {better}, which compares texts (docs/experts.md)"
     )
 
 

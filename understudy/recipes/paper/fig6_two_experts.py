@@ -79,6 +79,6 @@ RECIPE = Recipe(
     {"dapo": Lengths(150, 5000)},
     "The student is a 2-layer model that knows Countdown poorly. Both experts search in secret and are right as often; "
     "one calls wrong attempts wrong, the other calls every attempt ok, so on the student's errors it disagrees with "
-    "the reward. A third expert is another base after RL whose tokenizer writes two digits as one token.",
+    "the reward. A third expert is another base after RL whose tokens are pairs of digits; opd imitates it.",
     plan, tiny_plan, draw, tiny_seeds=2,
 )  # fmt: skip
