@@ -16,6 +16,7 @@ from understudy.cli.commands import COMMANDS
 
 COMPARE = ["compare", "--experts", "s=solver", "--out", "out", "--no-diagnose", "--student", STUDENT]
 RUN = ["calibrate", "run", "--out", "out"]
+AUTO = ["auto", "--student", STUDENT, "--expert", "solver", "--budget", "updates=20", "--out", "out"]
 EVAL = ["eval", "--model", "solver"]
 TRAIN = ["train", "--student", STUDENT, "--out", "out"]
 PAIR = ["--task", "pair:main=countdown,other=classify,share=0.5", "--expert-of", "task"]
@@ -43,6 +44,9 @@ MISTAKES: dict[str, tuple[Sequence[str], str, str]] = {
     "calibrate run, an unwritable folder": (["calibrate", "run", "--out", "/proc/x"], "out", "."),
     "demo, an unwritable folder": (["demo", "--quick", "--out", "/proc/x"], "out", "."),
     "demo, no workers": (["demo", "--quick", "--workers", "0", "--out", "out"], "workers", "at least 1"),
+    "auto, a mixture that no phase has": ([*AUTO, "--set", "expert_share=0.5"], "set", "has no effect in any phase"),
+    "auto, two parts that no phase has": ([*AUTO, "--set", "expert_coef=2"], "set", "only weight=expert_reward"),
+    "auto, an unknown tracker": ([*AUTO, "--set", "tracker=x"], "tracker", "unknown; one of"),
     "eval of no prompts": ([*EVAL, "--prompts", "0"], "prompts", "at least 1"),
     "eval of too many": ([*EVAL, "--prompts", "100000", "--samples", "10000"], "prompts", "no memory holds"),
     "eval, a device for a program": ([*EVAL, "--device", "cpu"], "device", "has no effect on solver"),
