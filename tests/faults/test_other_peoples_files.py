@@ -214,9 +214,9 @@ def test_coefficients_replace_coefficients_only(
     rows = Path(__file__).parents[2] / "docs" / "results" / "calibration.json"
     mine = tmp_path / "results.jsonl"
     mine.write_text('{"mine": 1}\n{"mine": 2}\n')
-    for _ in range(2):
-        assert main(["calibrate", "fit", "--rows", str(rows), "--out", str(mine)]) == 2
-        assert "exists and is not coefficients" in capsys.readouterr().err
-        assert mine.read_text() == '{"mine": 1}\n{"mine": 2}\n'
-    for _ in range(2):
-        assert main(["calibrate", "fit", "--rows", str(rows), "--out", str(tmp_path / "new.json")]) == 0
+    assert main(["calibrate", "fit", "--rows", str(rows), "--out", str(mine)]) == 2
+    assert "exists and is not coefficients" in capsys.readouterr().err
+    assert mine.read_text() == '{"mine": 1}\n{"mine": 2}\n'
+    (tmp_path / "new.json").write_text('{\n "older": 1}\n')
+    assert main(["calibrate", "fit", "--rows", str(rows), "--out", str(tmp_path / "new.json")]) == 0
+    assert "older" not in (tmp_path / "new.json").read_text()
