@@ -50,13 +50,16 @@ def calibrate_policies(args: Sequence[str]) -> int:
     if config.write:
         gains.write(policies.gains_of(known))
     older = diagnoses.older(Path(config.records))
-    rules = policies.rules(judged, diagnoses.read(Path(config.diagnoses), older), older, autos.read(Path(config.autos)))
+    ran = autos.read(Path(config.autos))
+    rules = policies.rules(judged, diagnoses.read(Path(config.diagnoses), older), older, ran)
     scores = [policies.score(name, rule, judged, known) for name, rule in rules.items()]
-    by_row = policies.by_row(judged)
+    by_row, leads = policies.by_row(judged), policies.leads(judged, ran)
     if config.json:
-        console.out(dumps({"rules": [asdict(s) for s in scores], "rows": by_row}, readable=True).decode())
+        found = {"rules": [asdict(s) for s in scores], "leads": leads, "rows": by_row}
+        console.out(dumps(found, readable=True).decode())
         return 0
     console.out(f"{len(judged)} rows of {len({r.scenario for r in judged})} scenarios, regret with 95% interval\n")
-    for line in [*policies.lines(scores), "", *policies.lines_by_row(by_row)]:
+    shown = ["", "auto, as it ran, on the same rows:", *policies.lines_of_leads(leads)] if leads else []
+    for line in [*policies.lines(scores), *shown, "", *policies.lines_by_row(by_row)]:
         console.out(line)
     return 0

@@ -239,6 +239,22 @@ def by_row(rows: Iterable[Row]) -> list[Mapping[str, object]]:
     return out
 
 
+def leads(rows: Sequence[Row], autos: Mapping[tuple[str, int], Ran]) -> dict[str, tuple[float, float, float]]:
+    """Fixed route -> (mean, low, high) of the accuracy of auto, as it ran, minus that of the route on the same rows."""
+    ran = [r for r in rows if (r.scenario, r.seed) in autos]
+    of: dict[str, dict[str, list[float]]] = {name: {r.scenario: [] for r in ran} for name in ROUTES | MORE}
+    for name, branch in (ROUTES | MORE).items():
+        for r in ran:
+            of[name][r.scenario].append(autos[r.scenario, r.seed].accuracy - fixed(r, branch))
+    return {name: _interval(np.array([np.mean(x) for x in by.values()])) for name, by in of.items() if by}
+
+
+def lines_of_leads(found: Mapping[str, tuple[float, float, float]]) -> list[str]:
+    """The least lead first."""
+    ordered = sorted(found.items(), key=lambda item: item[1][0])
+    return [f"auto minus always {name:<14} {m:+.3f} [{low:+.3f}, {high:+.3f}]" for name, (m, low, high) in ordered]
+
+
 def lines(scores: Iterable[Score]) -> list[str]:
     """A table as text, the least regret first."""
     out = [f"{'rule':<40} accuracy  regret                worst  > 5 short  harm  spent"]

@@ -48,6 +48,15 @@ def test_the_rule_is_judged_on_the_rows_that_ran() -> None:
     assert score.regret[0] == pytest.approx(0.1, abs=0.01)
 
 
+def test_leads_are_differences_on_the_rows_that_ran() -> None:
+    two = [row("a", sft=0.8), row("b", sft=0.6)]
+    leads = policies.leads(two, {("b", 0): Ran("b", 0, "sft", 0.9, "1" * 7 + "0" * 3, 1)})
+    assert leads["sft"] == pytest.approx((0.1, 0.1, 0.1), abs=0.01)
+    assert leads["nothing"][0] == pytest.approx(0.4, abs=0.01)
+    assert "auto minus always sft" in "".join(policies.lines_of_leads(leads))
+    assert policies.leads(two, {}) == {}
+
+
 def test_auto_has_the_budget_and_the_recipe_of_every_branch(tmp_path: Path) -> None:
     (unit,) = units_of(BankConfig(only=("search",), seeds=1, out=str(tmp_path), autos="only"))
     names = {job.name.partition(" ")[0] for job in jobs_of(unit, BankConfig(autos="only"))}
