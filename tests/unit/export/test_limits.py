@@ -89,7 +89,7 @@ def test_every_limit_applies_to_something() -> None:
             {"lora_rank": 8, "lora_dropout": 0.1}, {"weight_decay": 0.1}, {"adam_beta2": 0.9}, {"replay": "fresh"},
             {"reduction": "sequence_mean"}, {"reduction": "sequence_sum"}, {"prompt_pool": 8},
             {"prompt_pool": 8, "replay": "fresh"}, {"expert": "self:context=gold"},
-            {"sft_alpha": 0.25},
+            {"sft_alpha": 0.25}, {"expert": "a=solver b=styled", "expert_of": "kind"},
             {"divergence": "kl_expert_student", "top_k": 8, "top_k_of": "expert"},
             {"behavior": "mixture_batch", "target": "expert_token"}, {"top_k": 8, "divergence": "kl_student_expert"},
         ):  # fmt: skip

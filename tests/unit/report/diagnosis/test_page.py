@@ -348,12 +348,13 @@ def test_the_command_on_the_page_asks_the_same_question(tmp_path: Path, full: Pa
         diagnosis()["setting"],
         diagnosis()["setting"] | {"verifier": False, "pilots": False, "controls": "all", "device": "cuda:1",
                                   "trust_remote_code": True, "student": "a b'c", "device_flops": 0.0},
+        diagnosis()["setting"] | {"expert": "a=runs/a b=runs/b", "expert_of": "kind"},
     ):  # fmt: skip
         words = shlex.split(command(setting))
         assert words[:2] == ["understudy", "diagnose"]
         config = options.parse(DiagnoseConfig, words[2:], "understudy diagnose", "")
         for name in DiagnoseConfig.__dataclass_fields__:
-            value = setting[name]
+            value = setting.get(name, getattr(DiagnoseConfig(), name))  # of an earlier version: without new fields
             assert getattr(config, name) == (tuple(value) if isinstance(value, list) else value), name
     assert command(diagnosis()["setting"]) in full.words("reproduce")
     assert command({}) == ""
