@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
+from understudy.calibrate.bank.rows import write_units
 from understudy.calibrate.fit import fit
 from understudy.calibrate.records import Record
 from understudy.calibrate.scenarios import SCENARIOS
@@ -27,7 +28,6 @@ from understudy.diagnosis.forecast.model import VerdictModel, load
 from understudy.diagnosis.forecast.recommend import recommend
 from understudy.diagnosis.types import Candidate, Estimate
 from understudy.errors import UserError
-from understudy.runs.files import dumps, write_bytes
 from understudy.runs.read import read_lines
 
 APART = 0.04
@@ -223,10 +223,8 @@ def read(path: Path) -> dict[Key, Scored]:
 def write(path: Path, rows: Iterable[Scored]) -> None:
     """Add rows to the file, in the order of the scenarios; one of the same scenario and seed is replaced."""
     known = read(path) | {(row.scenario, row.seed): row for row in rows}
-    order = {name: i for i, name in enumerate(SCENARIOS)}
-    ordered = sorted(known.values(), key=lambda row: (order.get(row.scenario, len(order)), row.seed))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(path, b"".join(dumps({k: _short(v) for k, v in asdict(row).items()}) for row in ordered))
+    write_units(path, {unit: {k: _short(v) for k, v in asdict(row).items()} for unit, row in known.items()},
+                list(SCENARIOS))  # fmt: skip
 
 
 def _short(value: Any) -> Any:

@@ -118,9 +118,12 @@ class BankUnit:
             eval_every=max(1, round(updates / AHEAD / LOOKS)),
         )  # fmt: skip
 
+    def models(self) -> list[Job]:
+        return [job for job in self.unit.jobs() if job.is_training and job.name.startswith("model ")]
+
     def jobs(self) -> Iterator[Job]:
         """Its models first."""
-        models = [job for job in self.unit.jobs() if job.is_training and job.name.startswith("model ")]
+        models = self.models()
         yield from models
         needs, name = tuple(j.name for j in models), self.unit.name
         yield Job(f"start {name}", run_start, (self,), str(self.start_file), needs)
@@ -143,7 +146,7 @@ class BankUnit:
 
     def auto_jobs(self) -> Iterator[Job]:
         """Its models and its first look first."""
-        models = [job for job in self.unit.jobs() if job.is_training and job.name.startswith("model ")]
+        models = self.models()
         yield from models
         start, name = f"start {self.unit.name}", self.unit.name
         yield Job(start, run_start, (self,), str(self.start_file), tuple(j.name for j in models))
@@ -162,7 +165,7 @@ class BankUnit:
 
     def diagnosis_jobs(self) -> Iterator[Job]:
         """Its models first."""
-        models = [job for job in self.unit.jobs() if job.is_training and job.name.startswith("model ")]
+        models = self.models()
         yield from models
         name, needs = f"diagnosis {self.unit.name}", tuple(j.name for j in models)
         yield diagnosis_job.diagnosis(name, self.diagnosis().diagnosis(), needs, may_refuse=False)
