@@ -55,5 +55,5 @@ def cells(c: Candidate) -> tuple[str, ...]:
     work = ("", "") if c.cost is None or not c.cost.flops else (large(c.cost.flops), duration(c.cost.seconds, 0))
     route = name(c.route) if c.route else ""
     score = "" if c.gradient is None else f"{c.gradient.value:.3g}"
-    return (c.name, *(with_bounds(e, lambda x: percent(x, 0)) for e in (c.accuracy,)), score, route,
-            with_bounds(c.expected, lambda x: percent(x, 0)), *work)  # fmt: skip
+    accuracy, expected = (with_bounds(e, lambda x: percent(x, 0)) for e in (c.accuracy, c.expected))
+    return c.name, accuracy, score, route, expected, *work
