@@ -132,6 +132,7 @@ completions of a small vocabulary in float64, through the losses that training u
 - Group advantages that are not divided by a deviation, in groups of G: 1 - 1/G of the gradient of accuracy.
 - opd_reward at gamma 0 and opd_full_reward are both expert_coef times opd_full plus advantage_coef times grpo (without
   its deviation); with advantage_coef 0 they are opd and opd_full, with expert_coef 0 grpo.
+- gkd_reward is gkd with advantage_coef 0, and on the batches that the expert writes always.
 - The first update of a round of rft is the gradient of accuracy, up to scale.
 """
 

@@ -42,6 +42,7 @@ CELLS: dict[str, tuple[str, dict[str, Any]]] = {
     "foreign-sft_alpha": ("opd", {"expert": OTHER, "sft_alpha": 0.3}),
     "opd_reward": ("opd_reward", {"samples_per_prompt": 4}),
     "opd_full_reward": ("opd_full_reward", {"samples_per_prompt": 4, "expert_anneal": 1.0, "prompts_per_update": 3}),
+    "gkd_reward": ("gkd_reward", {"prompts_per_update": 3, "student_share": 0.6}),
     "exopd": ("exopd", {"gamma": 1.0}),
     "extrapolated": ("opd_full", {"signal": "extrapolated", "micro_tokens": 90}),
     "self-frozen": ("opd_full", {"expert": "self:context=gold"}),

@@ -53,6 +53,10 @@ CRAFTED: list[dict[str, Any]] = [
     {"method": "opd", "temperature": 0.7},
     {"method": "opd", "top_p": 0.9},
     {"method": "gkd", "sft_alpha": 0.25},
+    {"method": "gkd_reward", "target": "token"},
+    {"method": "gkd_reward", "samples_per_prompt": 1},
+    {"method": "gkd_reward", "replay": "aggregate", "behavior": "mixture_token"},
+    {"method": "grpo", "behavior": "mixture_batch"},
 ]
 
 

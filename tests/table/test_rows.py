@@ -108,7 +108,7 @@ def test_row_trains_and_pays(method: str, expert: str, models: dict[str, Path], 
     changes: dict[str, Any] = {"expert": spec if needs_expert(resolve(config(method, tmp_path))) else ""}
     if method == "base_opd":
         changes |= {"prompt_pool": 8, "updates": 4}  # two passes over the pool
-    if method == "gkd":
+    if method in ("gkd", "gkd_reward"):
         changes |= {"updates": 4, "seed": 1}  # both actors are drawn
     c = config(method, tmp_path / "run", **changes)
     run = Watched(c, monkeypatch)
@@ -120,7 +120,7 @@ def test_row_trains_and_pays(method: str, expert: str, models: dict[str, Path], 
         assert columns == [2 * rows, t, 0, 0]
     elif method == "word_kd":  # it writes, then scores its own
         assert columns == [2 * 2 * rows, t, t, 0]
-    elif method == "gkd":  # it scores, whether student or expert samples
+    elif method in ("gkd", "gkd_reward"):  # it scores, whether student or expert samples
         written = paid["expert_tokens_sampled"]
         assert 0 < written < t
         by_expert = columns[0] - 4 * rows

@@ -32,7 +32,7 @@ class Essentials:
 
     method: str = option("opd", heading="method, models and task")
     """Row of the table: sft, seq_kd, word_kd, gkd, dagger, opd, opd_full, exopd, base_opd, grpo, opd_reward,
-    opd_full_reward, rft (docs/algorithms.md)."""
+    opd_full_reward, gkd_reward, rft (docs/algorithms.md)."""
     student: str = ""
     """Student to train: a Hugging Face model directory or hub id, or `scratch:width=64,layers=2` for a new tiny one."""
     expert: str = option("", several=True)

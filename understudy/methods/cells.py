@@ -31,7 +31,7 @@ WEIGHTS = {
     "log_ratio": "log expert - log student of the acted token, discounted to go by gamma",
     "advantage": "the verifier's reward minus its group's mean",
     "expert_reward": "expert_coef times the expert's pull (the log-ratio to go, or a distribution target's divergence) "
-    "plus advantage_coef times the advantage of the acted token",
+    "plus advantage_coef times the advantage of the acted token (0 where the expert has written it)",
     "passed": "1 if the verifier passed the completion, else the completion is dropped",
 }
 REPLAYS = {
@@ -122,8 +122,8 @@ class Cells:
     """weight=expert_reward: factor of the expert's pull."""
     expert_anneal: float = option(0.0, within="[0, 1]")
     """Share of expert_coef that is gone at the end of the training, linearly: 0 = none, 1 = all of it."""
-    advantage_coef: float = option(1.0, least=0)
-    """weight=expert_reward: factor of the group advantage."""
+    advantage_coef: float | None = option(None, least=0)
+    """weight=expert_reward: factor of the group advantage. Default: 1 (gkd_reward 0.5)."""
     student_share: float | None = option(None, within="[0, 1]")
     """mixture_batch: probability that a batch is the student's. Default: 0.5."""
     sft_alpha: float = option(0.0, within="[0, 1)")
@@ -156,7 +156,7 @@ class Sampling:
     prompts_per_update: int = option(64, least=1, most=ROWS)
     """Prompts per update."""
     samples_per_prompt: int | None = option(None, least=1, most=ROWS)
-    """Completions per prompt. Default: 1 (grpo 8, rft 4)."""
+    """Completions per prompt. Default: 1 (grpo and opd_reward 8, gkd_reward and rft 4)."""
     updates_per_rollout: int = option(1, least=1)
     """Updates on the same fresh rollouts (needs the token ratio)."""
     prompt_pool: int | None = option(None, least=0, most=100 * ROWS, recipe=True)
@@ -189,6 +189,7 @@ class Method(Sampling, Cells):
     """inf = no clipping (null in config.json)."""
     importance_cap: float = 5.0
     advantage_norm: str = "std"
+    advantage_coef: float = 1.0
     student_share: float = 0.5
     expert_share: float = 0.5
     round_updates: int = 20

@@ -18,7 +18,7 @@ and in FLOPs (types.flops_of) 2 N_e and 2 N_s per token sampled or scored, 6 N_s
     word_kd    4 N_e (P + L_e) + 6 N_s (P + L_e)
     opd*       2 N_s (P + L_s) + 2 N_e (P + L_s) + 6 N_s (P + L_s)
     gkd        student_share times opd_full + (1 - student_share) times word_kd
-    *_reward   opd* with the k of grpo
+    *_reward   opd* or gkd with k completions per prompt
     grpo       2 N_s (P + k L_s) + 6 N_s (P + k L_s), no expert
     rft        the same, but only completions that pass are trained
 """

@@ -152,6 +152,17 @@ _ROWS = (
         defaults={"samples_per_prompt": 8, "advantage_norm": "std", "clip": 0.2},
     ),
     Row(
+        "gkd_reward", "mixture_batch", "distribution", "expert_reward", "fresh",
+        summary="gkd plus a policy gradient of the verifier's reward on the batches that the student writes",
+        equation="E_{y ~ student or expert} sum_t [b JSD_beta(expert || student)(. | y_<t) - 1[y ~ student] c R(y) "
+        "log student(y_t | y_<t)], b, c and R as in opd_reward",
+        source="ours: gkd (arXiv 2306.13649) with the joint objective of KDRL (arXiv 2506.02208)",
+        deviations="as in gkd and opd_full_reward; all completions of a prompt are by one side",
+        importance="token", divergence="jsd",
+        defaults={"beta": 0.5, "student_share": 0.5, "samples_per_prompt": 4, "advantage_norm": "std",
+                  "advantage_coef": 0.5, "clip": 0.2},
+    ),
+    Row(
         "rft", "student", "token", "passed", "round",
         summary="rejection-sampling fine-tuning on the student's own passed completions, round by round",
         equation="-E_{y ~ student of this round} 1[r(y) = 1] sum_t log student(y_t | y_<t)",
@@ -177,6 +188,11 @@ def _is_policy_gradient(c: Method) -> bool:
     return c.weight in ("log_ratio", "advantage", "expert_reward")
 
 
+def _is_rewarded_mixture(c: Method) -> bool:
+    """On the batches that the expert writes, its distributions are left to learn from."""
+    return (c.behavior, c.target, c.weight) == ("mixture_batch", "distribution", "expert_reward")
+
+
 RULES: tuple[Rule, ...] = (
     Rule(
         lambda c: c.weight in ("log_ratio", "advantage") and c.target != "token",
@@ -200,9 +216,9 @@ RULES: tuple[Rule, ...] = (
         "--importance token); on expert samples it descends no divergence: use --behavior student",
     ),
     Rule(
-        lambda c: c.reads_advantages and c.behavior != "student",
+        lambda c: c.reads_advantages and c.behavior != "student" and not _is_rewarded_mixture(c),
         "behavior",
-        "a group advantage compares the student's own samples: use --behavior student",
+        "a group advantage compares the student's own samples: use --behavior student (gkd_reward has a mixture)",
     ),
     Rule(
         lambda c: c.reads_advantages and c.samples_per_prompt < 2,

@@ -21,10 +21,12 @@ METHOD_NAMES = {
     "grpo": "GRPO",
     "opd_reward": "OPD + reward",
     "opd_full_reward": "OPD full + reward",
+    "gkd_reward": "GKD + reward",
     "rft": "RFT",
 }
 OFFLINE = ("sft", "seq_kd", "word_kd")
-ONLINE = ("opd", "opd_full", "gkd", "dagger", "base_opd", "exopd", "opd_reward", "opd_full_reward")
+ONLINE = ("opd", "opd_full", "gkd", "dagger", "base_opd", "exopd", "opd_reward", "opd_full_reward",
+          "gkd_reward")  # fmt: skip
 _JOINERS = "\u200c\u200d"  # real scripts and emoji need these two
 _CONTROLS = (  # by code
     "NUL SOH STX ETX EOT ENQ ACK BEL BS TAB LF VT FF CR SO SI DLE DC1 DC2 DC3 DC4 NAK SYN ETB CAN EM SUB ESC "

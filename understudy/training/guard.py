@@ -233,14 +233,14 @@ def sentence(facts: Mapping[str, Any]) -> str:
     return f"The guard was off: {facts['reason']}." if facts["state"] == "off" else f"Guard: {facts['reason']}."
 
 
-def reference_prompts(updates: int, prompts_per_update: int) -> int:
-    """How many prompts the start completes before the first update."""
-    return _within(REFERENCE_SHARE * updates * prompts_per_update, REFERENCE)
+def reference_prompts(updates: int, completions: int) -> int:
+    """How many prompts the start completes before the first update. completions: of an update."""
+    return _within(REFERENCE_SHARE * updates * completions, REFERENCE)
 
 
-def confirmation_prompts(updates: int, prompts_per_update: int) -> int:
+def confirmation_prompts(updates: int, completions: int) -> int:
     """How many prompts candidate and start complete at most."""
-    return _within(CONFIRM_SHARE * updates * prompts_per_update, CONFIRM)
+    return _within(CONFIRM_SHARE * updates * completions, CONFIRM)
 
 
 def _within(value: float, bounds: Sequence[int]) -> int:

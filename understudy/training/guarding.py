@@ -143,7 +143,7 @@ class Guarding:
         prompts, or the end of the budget where a part of it is reserved."""
         c = self.config
         test, at, size = PairedTest(c.guard_margin, c.guard_error), self._reference_size, BATCH
-        last = at + self._passes(confirmation_prompts(end, c.prompts_per_update))
+        last = at + self._passes(confirmation_prompts(end, c.prompts_per_update * c.samples_per_prompt))
         while at < last and not test.verdict:
             n = min(self._passes(size), last - at)
             if n > self._payable():
@@ -181,7 +181,8 @@ class Guarding:
 
     @property
     def _reference_size(self) -> int:
-        return self._passes(reference_prompts(self.config.updates, self.config.prompts_per_update))
+        completions = self.config.prompts_per_update * self.config.samples_per_prompt
+        return self._passes(reference_prompts(self.config.updates, completions))
 
     def _load(self, step: int) -> None:
         """The weights of a checkpoint into the student."""

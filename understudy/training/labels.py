@@ -173,7 +173,9 @@ def weights(
 
 
 def reward_weights(rollouts: Sequence[Rollout], method: Method) -> list[Tensor]:
-    """Per rollout (T,): advantage_coef times its group advantage, at every token."""
+    """Per rollout (T,): advantage_coef times its group advantage, at every token; 0 where the expert has written it."""
+    if rollouts[0].actor == "expert":
+        return [torch.zeros(len(r.ids)) for r in rollouts]
     scaled_B = method.advantage_coef * advantages(rollouts, method.advantage_norm)
     return [scaled_B[i].repeat(len(r.ids)) for i, r in enumerate(rollouts)]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -190,6 +191,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "opd_full_reward": {"expert_coef": 0.3, "advantage_coef": 2.0},
     "opd_full_reward sum": {"expert_coef": 0.0, "reduction": "sequence_sum"},
     "opd_full sum": {"reduction": "sequence_sum"},
+    "gkd_reward": {"advantage_coef": 2.0, "clip": math.inf},
 }
 
 
@@ -298,6 +300,8 @@ def test_the_step_is_that_of_the_plain_formula(
         (("opd_reward", {"expert_coef": 0.0}), ("grpo", {})),
         (("opd_full_reward", {"advantage_coef": 0.0}), ("opd_full", {})),
         (("opd_full_reward", {"expert_coef": 0.0}), ("grpo", {})),
+        (("gkd_reward", {"advantage_coef": 0.0}), ("gkd", {})),
+        (("gkd_reward", {"expert_coef": 0.0, "advantage_coef": 1.0}), ("grpo", {})),
     ],
 )
 def test_without_one_part_it_is_the_row_of_the_other(
@@ -310,6 +314,17 @@ def test_without_one_part_it_is_the_row_of_the_other(
     for method, options in (both, one):
         c = resolve(config(method, OUT, grad_clip=0.0, **options))
         steps.append(step(labelled_for(c, student, expert), c, models["llama"])[1])
+    same(*steps)
+
+
+def test_rewards_of_the_expert_teach_nothing(student: Policy, expert: LocalExpert, models: dict[str, Path]) -> None:
+    """Catches a mixture that reinforces what the expert has written: on its batches gkd_reward is gkd."""
+    steps = []
+    for method in ("gkd_reward", "gkd"):
+        c = resolve(config(method, OUT, grad_clip=0.0))
+        written = [dataclasses.replace(r, actor="expert") for r in sampled(student)]
+        assert len({r.reward for r in written}) > 1
+        steps.append(step(label(written, c, student, expert, Ledger()), c, models["llama"])[1])
     same(*steps)
 
 

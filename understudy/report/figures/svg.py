@@ -52,6 +52,7 @@ _COLOURS = {
     "grpo": "#8a1c60",
     "opd_reward": "#5c4b8a",
     "opd_full_reward": "#3b7a57",
+    "gkd_reward": "#8c3f9e",
     "rft": "#7a6a3a",
     "sft+opd_full": ONLINE,
     "sft+opd": "#123a69",
