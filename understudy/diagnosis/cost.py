@@ -97,13 +97,14 @@ def of_routes(
     """Route -> (expected updates of its phases, cost). Every route spends what `updates` updates of the online method
     (of sft where there is none) are expected to cost; its phases have equal parts. "nothing" costs nothing.
 
-    lengths: tokens of "prompt", "student", "expert"; sequences: per update; paces: of the pilots "sft" and "opd".
+    lengths: tokens of "prompt", "student", "expert"; sequences: per update of any method; paces: of the pilots "sft"
+    and "opd".
     """
     known, sizes = price.Lengths(**lengths), price.Sizes(**weights)
 
     def method(name: str) -> Method:
-        cells: dict[str, Any] = TABLE[name].cells
-        return Method(**{**cells, "prompts_per_update": max(1, round(sequences))})
+        row: dict[str, Any] = {**TABLE[name].cells, **TABLE[name].defaults}
+        return Method(**row, prompts_per_update=max(1, round(sequences) // row.get("samples_per_prompt", 1)))
 
     total = updates * price.flops_per_update(method(online or "sft"), known, sizes)
     out: dict[str, tuple[tuple[int, ...], Cost]] = {"nothing": ((), Cost())}
@@ -126,7 +127,7 @@ def of_routes(
 
 
 def _pace(method: str, paces: Mapping[str, Cost]) -> float:
-    """Seconds per trained token, by the pilots; gkd is half of each. nan: not known."""
-    kinds = {"sft": ("sft",), "gkd": ("sft", "opd")}.get(method, ("opd",))
+    """Seconds per trained token, by the pilots; a mixture is half of each. nan: not known."""
+    kinds = {"sft": ("sft",), "gkd": ("sft", "opd"), "gkd_reward": ("sft", "opd")}.get(method, ("opd",))
     seen = [p.seconds / p.student_tokens_trained for k in kinds if (p := paces.get(k)) and p.student_tokens_trained]
     return sum(seen) / len(seen) if len(seen) == len(kinds) else math.nan

@@ -13,6 +13,9 @@ OFFLINE, ONLINE, NEITHER, UNDECIDED = ANSWERS
 
 OFTEN_WRONG = 0.85
 """Accuracy of an expert below which `auto` tries online training first: samples teach no more than that accuracy."""
+ACCURATE, SOON = 0.95, 0.1
+"""Accuracy of an expert from which `auto` begins with samples though there are rewards, and what they must gain in its
+first phase for more of them to follow."""
 MARGIN = 0.05
 """Gains below this are called none: five points of accuracy."""
 TOLERANCE = 0.02

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from understudy.diagnosis.codec import finite
 from understudy.diagnosis.forecast.explain import chance, chances, likeliest
-from understudy.diagnosis.outcome import MARGIN, NEITHER, OFFLINE, OFTEN_WRONG, ONLINE, UNDECIDED
+from understudy.diagnosis.outcome import ACCURATE, MARGIN, NEITHER, OFFLINE, OFTEN_WRONG, ONLINE, SOON, UNDECIDED
 from understudy.diagnosis.types import Cost, Diagnosis, Estimate, Recommendation, RouteForecast
 from understudy.evaluation.numbers import count, duration, large, percent
 
-METHODS = {"sft": "SFT", "opd": "OPD", "opd_full": "OPD", "gkd": "GKD"}
+METHODS = {"sft": "SFT", "opd": "OPD", "opd_full": "OPD", "gkd": "GKD", "gkd_reward": "GKD + reward"}
 NOTHING = "no training"
 MEANINGS = {
     OFFLINE: "with equal updates OPD does not end clearly above SFT",
@@ -40,9 +40,9 @@ def advice(d: Diagnosis) -> Advice | None:
     r = d.recommendation
     if r is None:
         return None
-    return Advice(
-        headline(r), _certainty(d, r), auto(r, d.evidence.measures.get("expert_accuracy")), f"It rests on {r.rests}."
-    )
+    rewards = d.evidence.has_verifier and d.setting.get("online", "opd_full") == "opd_full"
+    does = auto(r, d.evidence.measures.get("expert_accuracy"), rewards)
+    return Advice(headline(r), _certainty(d, r), does, f"It rests on {r.rests}.")
 
 
 def name(route: str) -> str:
@@ -113,14 +113,21 @@ def _certainty(d: Diagnosis, r: Recommendation) -> str:
     return f"Undecided between SFT and OPD: the likeliest answer{likely}. {lost}{settle}".strip()
 
 
-def auto(r: Recommendation, right: Estimate | None = None) -> str:
-    """One line. right: accuracy of the expert."""
+def auto(r: Recommendation, right: Estimate | None = None, rewards: bool = False) -> str:
+    """One line, by the rules of routes/policy.py. right: accuracy of the expert; rewards: whether gkd_reward can be
+    trained."""
     if r.route == "nothing":
         return "`understudy auto` would measure both again and stop, unless the expert proves better than the student."
     if r.online not in METHODS:
         return "`understudy auto` would train SFT, look at held-out accuracy, and keep the best model."
     mixture = "OPD" if r.online == "opd" else "GKD"  # of an expert that only scores there is no mixture
-    if right is not None and right.value < OFTEN_WRONG and r.online != "opd":
+    wrong = right is not None and right.value < OFTEN_WRONG
+    rewarded = METHODS["gkd_reward"]
+    if rewards and right is not None and right.value >= ACCURATE:
+        do = f"begin with SFT and go on with it where it soon gains {100 * SOON:g} points, else with {rewarded}"
+    elif rewards:
+        do = f"train {rewarded} from the student, with SFT where a guard stops that"
+    elif right is not None and wrong and r.online != "opd":
         do = f"try OPD, keep it if it soon has the expert's {100 * right.value:.0f}%, else go on with {mixture}"
     else:
         do = f"begin with SFT and go on with {mixture} (with OPD from the student where SFT lowers its accuracy)"

@@ -20,7 +20,7 @@ however far it is: with few cases, few are near. Cases of one scenario count as 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
@@ -37,14 +37,14 @@ Floats = NDArray[np.float64]
 
 FIRST = "first"
 """The first phase of a route of two: SFT with half of the budget."""
-SHIFTED: tuple[str, ...] = (FIRST, "sft", "gkd", "sft+opd", "sft+gkd")
+SHIFTED: tuple[str, ...] = (FIRST, "sft", "gkd", "sft+opd", "sft+gkd", "gkd_reward")
 """What is forecast from S and O, in the order of Case.shifts."""
 OFFLINE_ONLY = frozenset({FIRST, "sft"})
-ROUTES: tuple[str, ...] = ("nothing", "sft", "opd", "gkd", "sft+opd", "sft+gkd")
+ROUTES: tuple[str, ...] = ("nothing", "sft", "opd", "gkd", "gkd_reward", "sft+opd", "sft+gkd")
 """The routes that a recommendation chooses from. `opd`: the online method of this expert."""
-PREFERRED, LEAD = "sft+gkd", 0.06
-"""The fixed route with the least regret on the bank; another one must be expected to end this far above it. With a lead
-of 0 the advice has twice the regret of always taking the preferred route (`understudy calibrate fit-routes`)."""
+PREFERRED, LEAD = ("gkd_reward", "sft+gkd"), 0.06
+"""The fixed routes with the least regret on the bank, the better one first: of these the first that is possible is
+preferred, and another route must be expected to end this far above it (`understudy calibrate fit-routes`)."""
 HARM = 0.02
 """A model that ends more than this below its start is harmed."""
 
@@ -187,9 +187,15 @@ class Analogs:
 
 
 def favourite(means: Mapping[str, float]) -> str:
-    """Of routes with these expected accuracies: the highest, or PREFERRED where it is at most LEAD below."""
+    """Of routes with these expected accuracies: the highest, or the preferred one where it is at most LEAD below."""
     top = max(means, key=lambda name: means[name])
-    return PREFERRED if means.get(PREFERRED, -1.0) >= means[top] - LEAD else top
+    first = preferred(means)
+    return first if first and means[first] >= means[top] - LEAD else top
+
+
+def preferred(names: Container[str]) -> str:
+    """The first of PREFERRED among these routes; empty: none is."""
+    return next((name for name in PREFERRED if name in names), "")
 
 
 @cache

@@ -66,7 +66,7 @@ def recommend(
     analogs, model = analogs or load(), model or load_model()
     if not evidence.scored:
         online = None
-    names = [name for name in ROUTES if _possible(name, online)]
+    names = [name for name in ROUTES if _possible(name, online, evidence.has_verifier)]
     seen = features(evidence) if evidence.has_verifier else None
     visible = max(1, math.ceil(analogs.visible / (evidence.budget.get("sequences") or 64.0)))
     if seen is None:
@@ -100,9 +100,11 @@ def recommend(
     )  # fmt: skip
 
 
-def _possible(name: str, online: str | None) -> bool:
-    """gkd needs the expert's whole distribution, as opd_full does."""
-    return ("opd" not in name or online is not None) and ("gkd" not in name or online == "opd_full")
+def _possible(name: str, online: str | None, rewards: bool) -> bool:
+    """gkd needs the expert's whole distribution, as opd_full does; gkd_reward a verifier too."""
+    if "gkd" in name:
+        return online == "opd_full" and (rewards or name != "gkd_reward")
+    return "opd" not in name or online is not None
 
 
 def _written(name: str, online: str | None) -> str:
@@ -118,7 +120,9 @@ def _choice(means: Mapping[str, float], verdict: Verdict, gated: bool) -> str:
     if top - means["nothing"] < (MARGIN if verdict.answer == NEITHER else LEAST):
         return "nothing"
     best = cases_.favourite(trained)
-    return best if best == cases_.PREFERRED else next(name for name, mean in trained.items() if mean >= top - TIE)
+    if best == cases_.preferred(trained):
+        return best
+    return next(name for name, mean in trained.items() if mean >= top - TIE)
 
 
 def _second(chosen: str, means: Mapping[str, float], online: str | None) -> str:

@@ -25,8 +25,10 @@ from understudy.diagnosis.types import Cost, Diagnosis, Estimate, Recommendation
 from understudy.errors import UserError
 from understudy.report.diagnosis import page
 
-MIXED = Case("a", 0, 0.3, 0.9, 0.5, 0.6, {FIRST: 0.45, "sft": 0.55, "gkd": 0.65, "sft+opd": 0.4, "sft+gkd": 0.7})
-FAR = Case("b", 0, 0.3, 0.9, 0.7, 0.1, {FIRST: 0.6, "sft": 0.75, "gkd": 0.5, "sft+opd": 0.0, "sft+gkd": 0.8})
+MIXED = Case("a", 0, 0.3, 0.9, 0.5, 0.6, {FIRST: 0.45, "sft": 0.55, "gkd": 0.65, "sft+opd": 0.4, "sft+gkd": 0.7,
+                                          "gkd_reward": 0.68})  # fmt: skip
+FAR = Case("b", 0, 0.3, 0.9, 0.7, 0.1, {FIRST: 0.6, "sft": 0.75, "gkd": 0.5, "sft+opd": 0.0, "sft+gkd": 0.8,
+                                        "gkd_reward": 0.9})  # fmt: skip
 EXACT: dict[str, Any] = {"even": 0.0, "noise": 0.0, "width": 0.01}
 
 
@@ -37,7 +39,8 @@ def drawn(analogs: Analogs, sft: float, opd: float, points: int = 400) -> dict[s
 def test_the_only_case_gives_its_shifts() -> None:
     """S = .4, O = .7 here: offline shifts apply to .4, the others to .7."""
     seen = drawn(Analogs((MIXED,), noise=0.0), 0.4, 0.7)
-    want = {"nothing": 0.3, "opd": 0.7, FIRST: 0.35, "sft": 0.45, "gkd": 0.75, "sft+opd": 0.5, "sft+gkd": 0.8}
+    want = {"nothing": 0.3, "opd": 0.7, FIRST: 0.35, "sft": 0.45, "gkd": 0.75, "sft+opd": 0.5, "sft+gkd": 0.8,
+            "gkd_reward": 0.78}  # fmt: skip
     assert set(seen) == {*ROUTES, FIRST}
     for name, value in want.items():
         assert seen[name] == pytest.approx(value)
@@ -68,7 +71,9 @@ def test_routes_of_a_case_stay_together_and_errors_do_not() -> None:
 def test_a_route_that_was_not_trained_stands_at_the_mean_of_the_others() -> None:
     missing = dataclasses.replace(MIXED, scenario="c", ends={"sft": 0.55})
     rows = Analogs((MIXED, FAR, missing)).filled()
-    assert rows[2] == pytest.approx([-0.075, 0.05, -0.075, -0.45, 0.1])
+    assert rows[2] == pytest.approx([-0.075, 0.05, -0.075, -0.45, 0.1, 0.14])
+    old = [dataclasses.replace(c, ends={k: x for k, x in c.ends.items() if k != "gkd_reward"}) for c in (MIXED, FAR)]
+    assert Analogs(tuple(old)).filled()[:, known.SHIFTED.index("gkd_reward")] == pytest.approx([0.0, 0.0])
 
 
 def test_cases_survive_their_file_and_others_are_refused(tmp_path: Path) -> None:
@@ -111,12 +116,15 @@ def test_there_is_always_a_recommendation(make: Any) -> None:
     assert Diagnosis.from_dict(json.loads(json.dumps(d.to_dict()))).to_dict() == d.to_dict()
     text = headline(r)
     assert text.startswith(("SFT", "OPD", "GKD", "Do not train"))
+    rows = {x.route: x for x in r.routes}
+    assert ("gkd_reward" in rows) is ("gkd" in rows and d.evidence.has_verifier)
     assert "updates will show" in text or r.route == "nothing"
 
 
 def test_the_best_mean_is_advised_and_regret_is_against_the_best_of_each_point() -> None:
     d = judged(undecided())
-    r = recommend(d.evidence, d.verdict, "opd_full", analogs=Analogs((MIXED,), noise=0.0))
+    worse = dataclasses.replace(MIXED, ends={**MIXED.ends, "gkd_reward": 0.5})
+    r = recommend(d.evidence, d.verdict, "opd_full", analogs=Analogs((worse,), noise=0.0))
     assert r.route == "sft+gkd"  # .1 above the better one, always
     assert r.online == "gkd"
     top = r.of("sft+gkd")
@@ -129,8 +137,25 @@ def test_the_best_mean_is_advised_and_regret_is_against_the_best_of_each_point()
     assert r.visible == 20  # 1280 rollouts of 64
 
 
+def test_a_mixture_with_rewards_is_one_phase_from_the_student() -> None:
+    """.02 below SFT and then GKD in every point: preferred all the same."""
+    d = judged(undecided())
+    r = recommend(d.evidence, d.verdict, "opd_full", analogs=Analogs((MIXED,), noise=0.0))
+    top = r.of(r.route)
+    assert (r.route, r.online, r.first) == ("gkd_reward", "gkd_reward", None)
+    assert top is not None
+    assert top.expected is not None
+    assert 0.015 < top.regret < 0.021
+    assert r.adds > 0.9  # to the student, not to SFT
+    value, now = (f"{100 * x:.0f}%" for x in (top.expected.value, r.now))
+    assert headline(r).startswith(f"GKD + reward from the student as it is ({value} expected, {now} now): ")
+    assert "likely to add more than 5 points" in headline(r)
+
+
 def test_an_expert_that_allows_less_is_offered_less() -> None:
     d = judged(diagnosis())
+    names = [x.route for x in recommend(d.evidence, d.verdict, "opd_full").routes]
+    assert names == ["nothing", "sft", "opd_full", "gkd", "gkd_reward", "sft+opd_full", "sft+gkd"]
     names = [x.route for x in recommend(d.evidence, d.verdict, "opd").routes]
     assert names == ["nothing", "sft", "opd", "sft+opd"]  # no distribution: no gkd
     d = recommended(priced(judged(black_box())))
@@ -158,6 +183,7 @@ def test_without_a_reward_the_known_cases_decide() -> None:
     d = judged(without_verifier())
     r = recommend(d.evidence, d.verdict, "opd_full", analogs=Analogs((MIXED, FAR)))
     assert r.route == "sft+gkd"
+    assert "gkd_reward" not in [x.route for x in r.routes]
     assert [round(x.regret, 6) for x in r.routes] == [0.45, 0.1, 0.4, 0.175, 0.55, 0.0]
     assert all(x.expected is None for x in r.routes)
     assert r.adds == 1.0
@@ -208,6 +234,26 @@ def test_costs_by_hand() -> None:
     assert math.isnan(out["sft+opd_full"][1].seconds)  # no online pilot, no pace
 
 
+def test_costs_of_a_mixture_with_rewards_by_hand() -> None:
+    """As above, with 8 sequences an update: 2 prompts of 4 completions, half of them by the expert (15 tokens) and half
+    by the student (20); the expert scores, and the student learns, all of them."""
+    routes, both = ["gkd", "gkd_reward"], {"sft": Cost(0, 0, 0, 10, 0.0, 1.0), "opd": Cost(0, 0, 0, 10, 0.0, 3.0)}
+    lengths, weights = {"prompt": 10, "student": 20, "expert": 15}, {"student": 3, "expert": 5}
+    out = of_routes(routes, "opd_full", 100, 8, lengths, weights, both)
+    total = 100 * 8 * 30 * (2 * 3 + 2 * 5 + 6 * 3)
+    text = 8 * 17.5
+    mixed = (2 * 5 * (10 + 4 * 15) + 2 * 3 * (10 + 4 * 20)) + (2 * 5 + 6 * 3) * (2 * 10 + text)
+    (updates,), cost = out["gkd_reward"]
+    assert updates == round(total / mixed)
+    assert cost.flops == pytest.approx(updates * mixed)
+    assert cost.student_tokens_trained == round(updates * text)
+    assert cost.seconds == pytest.approx(updates * text * 0.2)  # half at the pace of each pilot
+    assert out["gkd"][0][0] < updates  # it reads every prompt for one completion
+    only = of_routes(routes, "opd_full", 100, 8, lengths, weights, {"opd": both["opd"]})
+    assert math.isnan(only["gkd_reward"][1].seconds)
+    assert of_routes(["gkd_reward"], "opd_full", 9, 2, lengths, weights, both)["gkd_reward"][0][0] > 0  # one prompt
+
+
 # --- where it is shown -----------------------------------------------------------------------------------
 
 
@@ -223,23 +269,43 @@ def test_screen_and_page_begin_with_the_same_line(tmp_path: Path) -> None:
     text = " ".join(" ".join(screen).split())
     assert text.startswith(f"{said} Undecided between SFT and OPD")
     assert "`understudy auto` would" in text
-    for route in ("no training", "SFT, then OPD", "> SFT, then GKD"):
+    for route in ("no training", "SFT, then OPD", "SFT, then GKD", "> GKD + reward"):
         assert [line for line in screen if line.strip().startswith(route)], route
     html = page.build(write(tmp_path, d.to_dict())).read_text()
     assert f"<h1>{said}</h1>" in html
-    assert "SFT, then GKD <span" in html
+    assert "GKD + reward <span" in html
     assert "`understudy auto` would" in html
 
 
 def test_what_auto_would_do_follows_its_first_rule() -> None:
-    """An expert that is often wrong is passed online, if it soon shows; samples of a good one come first."""
+    """An expert that is often wrong is passed by rewards, else online if it soon shows; samples of a good one come
+    first."""
     d = recommended(priced(Diagnosis.from_dict(undecided())))
     assert d.recommendation is not None
-    for right, words in ((0.6, "would try OPD, keep it if it soon has the expert's 60%, else go on with GKD"),
-                         (0.95, "would begin with SFT and go on with GKD")):  # fmt: skip
-        assert words in auto(
-            d.recommendation, Estimate(right, right - 0.05, right + 0.05, 99, "accuracy", "by hand")
-        ), right
+    for right, rewards, words in (
+        (0.6, True, "would train GKD + reward from the student, with SFT where a guard stops that, and keep the best."),
+        (
+            0.95,
+            True,
+            "would begin with SFT and go on with it where it soon gains 10 points, else with GKD + reward, and",
+        ),
+        (0.6, False, "would try OPD, keep it if it soon has the expert's 60%, else go on with GKD"),
+        (0.95, False, "would begin with SFT and go on with GKD (with OPD from the student where SFT lowers"),
+    ):
+        expert = Estimate(right, right - 0.05, right + 0.05, 99, "accuracy", "by hand")
+        assert words in auto(d.recommendation, expert, rewards), right
+    scored = dataclasses.replace(d.recommendation, online="opd")
+    assert "SFT and go on with OPD (with OPD from" in auto(scored, expert)
+
+
+def test_rewards_are_spoken_of_where_there_are_some() -> None:
+    d = recommended(priced(Diagnosis.from_dict(undecided())))
+    without = dataclasses.replace(d, evidence=dataclasses.replace(d.evidence, has_verifier=False))
+    scores = dataclasses.replace(d, setting=d.setting | {"online": "opd"})
+    for made, said in ((d, True), (without, False), (scores, False)):
+        words = advice(made)
+        assert words is not None
+        assert ("GKD + reward" in words.auto) is said
 
 
 def test_a_diagnosis_of_an_earlier_version_is_read_and_gets_one_when_it_is_made_again() -> None:
