@@ -27,7 +27,7 @@ from understudy.config import VOLATILE, TrainConfig, resolve
 from understudy.evaluation.schedule import Evaluator
 from understudy.policy import resolve_device
 from understudy.routes import gains
-from understudy.routes.auto_config import AutoConfig, checked, recorded, to_choose_from
+from understudy.routes.auto_config import AutoConfig, checked, phase_of, recorded, to_choose_from
 from understudy.routes.auto_experts import decision, lines_of, look_at_all, others, with_expert
 from understudy.routes.auto_look import first_look, in_flops, known_at_start, outline, price_of, rewards_of, value_of
 from understudy.routes.auto_page import card_lines, write_auto
@@ -179,7 +179,7 @@ class _Auto:
     def training(self, choice: Choice, lines: list[dict[str, Any]]) -> dict[str, Any]:
         """Fields of the phase that a choice is: what its line keeps."""
         method, amount = choice.option.method, choice.option.share * self.budget.amount
-        row = resolve(dataclasses.replace(self.shared, method=method))
+        row = resolve(phase_of(self.shared, method))
         measured = self.measured
         if choice.option.parent != START:
             measured = dataclasses.replace(measured, lengths=after(measured.lengths, row))
@@ -188,7 +188,7 @@ class _Auto:
         exact = column in ("", "updates")
         trained = [self.place(line) for line in lines if line["training"]]
         fields: dict[str, Any] = {
-            "method": method, "parent": choice.option.parent,
+            "method": method, "parent": choice.option.parent, "prompts_per_update": row.prompts_per_update,
             "updates": updates if exact else math.ceil(SLACK * updates),
             "budget_axis": "updates" if exact else column, "budget": 0.0 if exact else value,
             "first_prompt": self.shared.first_prompt + prompts_seen(trained), "eval_every": 0, "eval_expert": False,

@@ -10,6 +10,7 @@ from typing import Any
 
 from understudy.config import TrainConfig, continued, resolve, to_dict
 from understudy.errors import UserError
+from understudy.methods import table
 from understudy.methods.effects import without_effect_in_any
 from understudy.routes.budget import Budget, parse_budget
 from understudy.runs.trackers import names_of
@@ -17,7 +18,7 @@ from understudy.specs import ROWS, build, check, names_several, option, parse_se
 
 RECIPE: dict[str, Any] = {"schedule": "cosine", "warmup": 10, "save_every": 25}
 """What every phase has unless `set` says otherwise: a gentle start, and a rate that ends at zero."""
-METHODS = ("sft", "opd_full", "gkd", "opd")
+METHODS = ("sft", "opd_full", "gkd", "gkd_reward", "opd")
 """What a phase may be."""
 _FIXED = ("method", "updates", "budget", "budget_axis", "first_prompt", "eval_splits", "eval_during", "eval_every",
           "final_prompts", "final_samples", "guard")  # fmt: skip
@@ -42,7 +43,9 @@ class AutoConfig:
     """Money per hour of this machine."""
     price_per_million: float = option(0.0, least=0)
     """Money per million tokens of an expert that is a server."""
-    set: tuple[str, ...] = option((), heading="how it trains")
+    imitate_only: bool = option(False, heading="how it trains")
+    """No phase learns from the verifier's reward (gkd_reward)."""
+    set: tuple[str, ...] = ()
     """field=value for every phase (see understudy train --help): lr=2e-4 prompts_per_update=32."""
     seed: int = 0
     """Seed of everything random."""
@@ -97,6 +100,13 @@ def checked(config: AutoConfig) -> tuple[AutoConfig, Budget, TrainConfig]:
     return dataclasses.replace(config, out=out), budget, continued(dataclasses.replace(train, out=out))
 
 
+def phase_of(shared: TrainConfig, method: str) -> TrainConfig:
+    """`shared` as a phase of `method`. An update has about as many completions in every phase, so fewer prompts where
+    a method compares completions of one prompt."""
+    samples = int(table.TABLE[method].defaults.get("samples_per_prompt", 1)) if shared.samples_per_prompt is None else 1
+    return dataclasses.replace(shared, method=method, prompts_per_update=max(1, shared.prompts_per_update // samples))
+
+
 def to_choose_from(config: AutoConfig) -> dict[str, str]:
     """Name -> expert, where there are several to choose one from; {}: there is one, or each prompt has its own."""
     return {} if config.expert_of or not names_several(config.expert) else parse_several(config.expert)
@@ -118,4 +128,5 @@ def recorded(config: AutoConfig, train: TrainConfig) -> dict[str, Any]:
     """What config.json of an auto directory holds: a training whose method is `auto`, and its own fields."""
     own = ("price_per_hour", "price_per_million", "look_prompts", "final_prompts", "final_samples")
     auto = {name: getattr(config, name) for name in own} | {"budget": config.budget}
+    auto |= {"imitate_only": True} if config.imitate_only else {}
     return to_dict(dataclasses.replace(train, out=config.out)) | {"method": "auto", "auto": auto}

@@ -19,7 +19,7 @@ from understudy.policy import check_same_language
 from understudy.policy.room import check_lengths
 from understudy.randomness import seed_from
 from understudy.routes import gains
-from understudy.routes.auto_config import AutoConfig, checked
+from understudy.routes.auto_config import AutoConfig, checked, phase_of
 from understudy.routes.budget import Budget
 from understudy.routes.look import Measured, Models, fresh_prompts, here, look
 from understudy.routes.policy import OFFLINE, START, STOP, Known, Node, Policy, Value, decide, methods_for
@@ -53,12 +53,13 @@ def first_look(
     check_assignment(plain, task)
     expert = load_expert(plain.expert_spec, task, student)
     check_same_language(student, expert, shared.expert)
-    methods = methods_for(expert.capabilities)
+    methods = methods_for(expert.capabilities, task.verified and not config.imitate_only)
     if not methods:
         raise UserError("expert", shared.expert, "can neither be sampled nor score: no method can imitate it")
     check_lengths(task, student, ("train", "test"), plain.max_new_tokens or task.max_new_tokens)
     models = Models(task, student, expert)
-    route = RouteConfig("+".join(methods), train=shared)
+    phases = (f"{m}:prompts_per_update={phase_of(shared, m).prompts_per_update}" for m in methods)
+    route = RouteConfig("+".join(phases), train=shared)
     route = dataclasses.replace(route, look_prompts=min(route.look_prompts, config.look_prompts))
     measured = look(route, models, progress)
     out: dict[str, Any] = {"methods": methods, "measured": measured.to_dict(), "verified": task.verified, "looks": {}}
@@ -103,7 +104,7 @@ def in_flops(budget: Budget, shared: TrainConfig, measured: Measured) -> Budget:
 
 def price_of(budget: Budget, shared: TrainConfig, measured: Measured, method: str) -> float:
     """What an update of `method` is expected to take of the budget."""
-    row = resolve(dataclasses.replace(shared, method=method))
+    row = resolve(phase_of(shared, method))
     tokens = tokens_per_update(row, measured.lengths)
     flops = flops_per_update(row, measured.lengths, measured.sizes)
     return budget.per_update(tokens, flops, measured.paces.get(method, math.nan))

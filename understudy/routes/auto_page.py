@@ -11,7 +11,7 @@ from understudy.evaluation import intervals
 from understudy.routes.auto_config import AutoConfig
 from understudy.routes.budget import Budget, seconds_of
 from understudy.routes.decisions import read_decisions
-from understudy.routes.policy import START, Gains, Known, Node, Policy, Value
+from understudy.routes.policy import REWARDED, START, Gains, Known, Node, Policy, Value
 from understudy.runs.files import write_json
 from understudy.runs.read import read_final, read_ledger
 from understudy.training.card import span
@@ -21,6 +21,7 @@ ROUTES = {
     "sft": (("sft", 1.0),),
     "opd_full": (("opd_full", 1.0),),
     "gkd": (("gkd", 1.0),),
+    REWARDED: ((REWARDED, 1.0),),
     "sft+opd_full": (("sft", 0.5), ("opd_full", 0.5)),
     "sft+gkd": (("sft", 0.5), ("gkd", 0.5)),
 }

@@ -1,15 +1,22 @@
 """Which phase comes next: a pure function of what is known. `auto` follows it, the bank replays it. Needs no torch.
 
-The rules, in their order:
-1. No expert that is better than the student: stop.
-2. Nothing trained yet: offline first, for a share of the budget (an expert that cannot be sampled: online at once).
-   Where the expert is often wrong, samples teach no more than its accuracy and online training may pass it: online
-   first, on trial. It goes on if its fresh completions soon are right as often as the expert's; else the mixture.
-3. Offline did not lower the accuracy: the first online method from its model. It did: online from the student, on
-   trial against the student's accuracy; else offline goes on where it was (it often hurts before it helps).
-4. An online phase that the guard stopped, or that gained too little: the next method in the order, from the best model
-   so far; after the last one, offline goes on where it was.
-5. Too little left, or nothing more to gain: stop. The best model of all is kept.
+No expert that is better than the student (with rewards: one that is worse): stop. Too little left, or nothing more to
+gain: stop. The best model of all is kept.
+
+With a verifier's rewards:
+1. An expert that errs: the mixture with rewards, from the student.
+2. An accurate one: offline first, for a share of the budget. Where its samples helped so soon, offline goes on; where
+   not, the mixture with rewards (where they harmed: from the student).
+3. Where the guard stopped the mixture, offline takes the rest: it often hurts before it helps.
+
+Imitation alone:
+1. Offline first, for a share of the budget (an expert that cannot be sampled: online at once). Where the expert is
+   often wrong, samples teach no more than its accuracy and online training may pass it: online first, on trial. It goes
+   on if its fresh completions soon are right as often as the expert's; else the mixture.
+2. Offline did not lower the accuracy: the first online method from its model. It did: online from the student, on trial
+   against the student's accuracy; else offline goes on where it was.
+3. An online phase that the guard stopped: the next method in the order, from the best model so far; after the last one,
+   offline goes on where it was.
 """
 
 from __future__ import annotations
@@ -19,12 +26,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from understudy.diagnosis.outcome import OFTEN_WRONG
+from understudy.diagnosis.outcome import ACCURATE, OFTEN_WRONG, SOON
 from understudy.methods import table
 from understudy.methods.cells import Method
 
 START, STOP = "start", "stop"
-OFFLINE = "sft"
+OFFLINE, REWARDED = "sft", "gkd_reward"
 TRIAL = "trial"
 """Why the guard ends a phase that has not gained enough by then."""
 
@@ -45,6 +52,10 @@ class Policy:
     """Online method from the student where the expert is often wrong; "" = offline first there too."""
     often_wrong: float = OFTEN_WRONG
     """Accuracy of the expert below which it is."""
+    accurate: float = ACCURATE
+    """Accuracy of the expert from which samples come first though there are rewards."""
+    offline_gain: float = SOON
+    """What offline training must have gained then to go on alone."""
     trial_share: float = 0.12
     """Share of that phase at which its rewards must have reached the expert's accuracy."""
     after_trial: str = "gkd"
@@ -54,7 +65,7 @@ class Policy:
     least_share: float = 0.08
     """Share of the budget below which no further phase begins."""
     headroom: float = 0.02
-    """Accuracy that the expert must have beyond the student."""
+    """Accuracy that the expert must have beyond the student, unless rewards teach too."""
 
     def trial_at(self, updates: int, warmup: int) -> float:
         """Share of a phase of so many updates at which its trial ends; 0 = it is too short for one."""
@@ -167,88 +178,166 @@ class Gains:
 
 def decide(known: Known, policy: Policy, gains: Gains) -> Choice:
     """The next phase, or stop."""
-    methods = [m for m in known.methods if m != OFFLINE]
-    tried = [n for n in known.nodes if n.method]
-    can_offline = OFFLINE in known.methods
+    return _Rules(known, policy, gains).decide()
 
-    def option(method: str, parent: Node, share: float) -> Option:
-        return Option(method, parent.name, share, *gains.expect(method, parent, known.expert))
 
-    def choice(method: str, parent: Node, share: float, why: str, change: str, *trial: float) -> Choice:
-        chosen = option(method, parent, share)
-        others = [option(m, parent, known.left) for m in known.methods if m != method]
-        return Choice(chosen, (*others, Option(STOP, known.best.name, 0.0)), why, change, *trial)
+@dataclass(frozen=True)
+class _Rules:
+    known: Known
+    policy: Policy
+    gains: Gains
 
-    def stop(why: str, change: str) -> Choice:
-        rest = tuple(option(m, known.best, known.left) for m in known.methods)
-        return Choice(Option(STOP, known.best.name, 0.0), rest, why, change)
-
-    start, expert = known.start, known.expert
-    if not tried:
-        if expert and start.look and expert.high < start.look.mean + policy.headroom:
-            return stop(
-                f"the expert ({_p(expert.mean)}) is not better than the student ({_p(start.look.mean)})",
-                "an expert that is better on these prompts",
+    def decide(self) -> Choice:
+        known, policy = self.known, self.policy
+        start, expert, last, best = known.start, known.expert, self.last, known.best
+        if last is None:
+            headroom = 0.0 if self.rewarded else policy.headroom  # rewards teach what the expert does not
+            if expert and start.look and expert.high <= start.look.mean + headroom:
+                return self.stop(
+                    f"the expert ({_p(expert.mean)}) is not better than the student ({_p(start.look.mean)})",
+                    "an expert that is better on these prompts",
+                )
+            return self.first()
+        if known.left < policy.least_share:
+            return self.stop(f"{_p(known.left)} of the budget is left, too little for another phase", "a larger budget")
+        if expert and best.look and last.method != OFFLINE and not last.stopped and best.look.mean >= expert.mean:
+            return self.stop(
+                f"the model has reached the expert ({_p(best.look.mean)} against {_p(expert.mean)})", "a better expert"
             )
-        trial = policy.trial_at(max(1, round(known.left * known.updates)), known.warmup)
-        if can_offline and policy.on_trial in methods and trial and expert and start.look and (
-            expert.mean < policy.often_wrong
-        ):  # fmt: skip
+        online = any(n.method != OFFLINE and n.stopped != TRIAL for n in self.tried)
+        if last.method == OFFLINE and (online or last is not self.offline):
+            return self.stop("the offline phase at the end has run", "a larger budget")
+        if not last.stopped and last.method != OFFLINE:
+            return self.stop("the online phase ran to its end", "a larger budget")
+        return self.with_rewards(last) if self.rewarded else self.imitating(last)
+
+    # -- what is known ------------------------------------------------------------------------------------------
+
+    @property
+    def methods(self) -> list[str]:
+        """Online methods that this expert and task allow."""
+        return [m for m in self.known.methods if m != OFFLINE]
+
+    @property
+    def can_offline(self) -> bool:
+        return OFFLINE in self.known.methods
+
+    @property
+    def rewarded(self) -> bool:
+        return REWARDED in self.known.methods
+
+    @property
+    def tried(self) -> list[Node]:
+        return [n for n in self.known.nodes if n.method]
+
+    @property
+    def last(self) -> Node | None:
+        return self.tried[-1] if self.tried else None
+
+    @property
+    def offline(self) -> Node | None:
+        """The first offline phase."""
+        return next((n for n in self.tried if n.method == OFFLINE), None)
+
+    @property
+    def gain(self) -> float:
+        """Of the first offline phase; 0 where it is not known."""
+        offline, start = self.offline, self.known.start
+        return offline.look.mean - start.look.mean if offline and offline.look and start.look else 0.0
+
+    @property
+    def helped(self) -> bool:
+        """Whether offline training did no harm."""
+        return self.gain >= -self.policy.offline_loss
+
+    @property
+    def trial(self) -> float:
+        known = self.known
+        return self.policy.trial_at(max(1, round(known.left * known.updates)), known.warmup)
+
+    # -- what may follow ----------------------------------------------------------------------------------------
+
+    def option(self, method: str, parent: Node, share: float) -> Option:
+        return Option(method, parent.name, share, *self.gains.expect(method, parent, self.known.expert))
+
+    def choice(self, method: str, parent: Node, share: float, why: str, change: str, *trial: float) -> Choice:
+        chosen = self.option(method, parent, share)
+        others = [self.option(m, parent, self.known.left) for m in self.known.methods if m != method]
+        return Choice(chosen, (*others, Option(STOP, self.known.best.name, 0.0)), why, change, *trial)
+
+    def stop(self, why: str, change: str) -> Choice:
+        best = self.known.best
+        rest = tuple(self.option(m, best, self.known.left) for m in self.known.methods)
+        return Choice(Option(STOP, best.name, 0.0), rest, why, change)
+
+    # -- the rules ----------------------------------------------------------------------------------------------
+
+    def first(self) -> Choice:
+        known, policy, methods = self.known, self.policy, self.methods
+        start, expert, trial = known.start, known.expert, self.trial
+        if self.rewarded and not (self.can_offline and expert and expert.mean >= policy.accurate):
+            why = "samples, scores and rewards together are best on average: rewards teach what the expert does not"
+            change = f"an expert right over {_p(policy.accurate)} of the time, no verifier, or --imitate-only"
+            return self.choice(REWARDED, start, known.left, why, change)
+        wrong = expert and start.look and expert.mean < policy.often_wrong
+        if self.can_offline and wrong and expert and policy.on_trial in methods and trial:
             right = _p(expert.mean)
             why = f"the expert is right {right} of the time and samples teach no more, online training may pass that"
             change = f"an expert right over {_p(policy.often_wrong)} of the time"
-            return choice(policy.on_trial, start, known.left, why, change, expert.mean, trial)
-        if can_offline:
+            return self.choice(policy.on_trial, start, known.left, why, change, expert.mean, trial)
+        if self.can_offline:
             share = min(policy.offline_share, known.left) if methods else known.left
             why = "samples are the cheapest lesson, and every online method gains from a better start"
-            return choice(OFFLINE, start, share, why, "an expert that cannot be sampled")
-        return choice(methods[0], start, known.left, "this expert cannot be sampled", "an expert that can")
-    last, best = tried[-1], known.best
-    if known.left < policy.least_share:
-        return stop(f"{_p(known.left)} of the budget is left, too little for another phase", "a larger budget")
-    if expert and best.look and last.method != OFFLINE and not last.stopped and best.look.mean >= expert.mean:
-        return stop(
-            f"the model has reached the expert ({_p(best.look.mean)} against {_p(expert.mean)})", "a better expert"
-        )
-    if last.method == OFFLINE and any(n.method != OFFLINE and n.stopped != TRIAL for n in tried):
-        return stop("the offline phase at the end has run", "a larger budget")
-    offline = next((n for n in tried if n.method == OFFLINE), None)
-    if last.stopped == TRIAL and not offline and policy.after_trial in methods:
-        why = f"{last.method} did not reach the expert's accuracy on trial, and half of {policy.after_trial} is samples"
-        return choice(policy.after_trial, best, known.left, why, f"{last.method} reaching it")
-    if can_offline and not offline and last.stopped == TRIAL:
-        why = f"{last.method} did not reach the expert's accuracy on trial, so offline comes first"
-        return choice(OFFLINE, start, policy.offline_share * known.left, why, f"{last.method} reaching it")
-    helped = offline is None or not offline.look or not start.look
-    helped = helped or offline.look.mean >= start.look.mean - policy.offline_loss  # type: ignore[union-attr]
-    failed = {n.method for n in tried if n.stopped == TRIAL}
-    order = list(policy.after_offline if helped else policy.from_student)
-    order = [m for m in order if m in methods and (m not in failed or (offline and helped))]
-    if last.stopped == TRIAL and offline:
-        order = []  # neither offline nor online training helped so soon: offline often hurts before it helps
-    order += [m for m in methods if m not in order and m == "opd"]  # an expert that only scores
-    done = {n.method for n in tried if n.method != OFFLINE and n.stopped != TRIAL}
-    rest = [m for m in order if m not in done]
-    if not last.stopped and last.method != OFFLINE:
-        return stop("the online phase ran to its end", "a larger budget")
-    parent = best if done else (offline or start) if helped else start
-    if rest:
-        if last.method == OFFLINE:
-            gain = _gain(offline, start)
-            where = "it" if helped else "the student"
-            why = f"offline training changed the accuracy by {gain}, so online training starts from {where}"
+            return self.choice(OFFLINE, start, share, why, "an expert that cannot be sampled")
+        return self.choice(methods[0], start, known.left, "this expert cannot be sampled", "an expert that can")
+
+    def with_rewards(self, last: Node) -> Choice:
+        """After a first offline phase, or a phase with rewards that the guard stopped."""
+        known, policy, offline = self.known, self.policy, self.offline
+        if offline is None or last is not offline:
+            why = f"{last.method} was stopped ({last.stopped}): offline often hurts before it helps, and needs no guard"
+            return self.choice(OFFLINE, offline or known.start, known.left, why, f"{last.method} running to its end")
+        changed, enough = f"samples changed the accuracy by {_gain(offline, known.start)}", 100 * policy.offline_gain
+        if self.gain >= policy.offline_gain:
+            why = f"an accurate expert's {changed} so soon: offline goes on"
+            return self.choice(OFFLINE, offline, known.left, why, f"less than {enough:g} points")
+        parent = offline if self.helped else known.start
+        return self.choice(REWARDED, parent, known.left, f"{changed}: rewards take part", f"{enough:g} points or more")
+
+    def imitating(self, last: Node) -> Choice:
+        """After a first offline phase, or an online one that the guard stopped."""
+        known, policy, methods, offline, trial = self.known, self.policy, self.methods, self.offline, self.trial
+        start, best = known.start, known.best
+        if last.stopped == TRIAL and not offline and policy.after_trial in methods:
+            failed_trial = f"{last.method} did not reach the expert's accuracy on trial"
+            why = f"{failed_trial}, and half of {policy.after_trial} is samples"
+            return self.choice(policy.after_trial, best, known.left, why, f"{last.method} reaching it")
+        if self.can_offline and not offline and last.stopped == TRIAL:
+            why = f"{last.method} did not reach the expert's accuracy on trial, so offline comes first"
+            return self.choice(OFFLINE, start, policy.offline_share * known.left, why, f"{last.method} reaching it")
+        helped = self.helped
+        failed = {n.method for n in self.tried if n.stopped == TRIAL}
+        order = list(policy.after_offline if helped else policy.from_student)
+        order = [m for m in order if m in methods and (m not in failed or (offline and helped))]
+        if last.stopped == TRIAL and offline:
+            order = []  # neither offline nor online training helped so soon: offline often hurts before it helps
+        order += [m for m in methods if m not in order and m == "opd"]  # an expert that only scores
+        done = {n.method for n in self.tried if n.method != OFFLINE and n.stopped != TRIAL}
+        rest = [m for m in order if m not in done]
+        parent = best if done else (offline or start) if helped else start
+        if rest and last.method == OFFLINE:
+            where, changed = "it" if helped else "the student", _gain(offline, start)
+            why = f"offline training changed the accuracy by {changed}, so online training starts from {where}"
             change = f"a loss of {'more' if helped else 'less'} than {100 * policy.offline_loss:g} points offline"
-            trial = policy.trial_at(max(1, round(known.left * known.updates)), known.warmup)
-            if not helped and trial and start.look:
-                return choice(rest[0], parent, known.left, why, change, start.look.mean, trial)
-        else:
+            on_trial = (start.look.mean, trial) if not helped and trial and start.look else ()
+            return self.choice(rest[0], parent, known.left, why, change, *on_trial)
+        if rest:
             why = f"{last.method} was stopped ({last.stopped}), and {rest[0]} has not been tried"
-            change = f"{last.method} running to its end"
-        return choice(rest[0], parent, known.left, why, change)
-    if can_offline and last.method != OFFLINE:
-        why = f"{last.method} was stopped ({last.stopped}), and no other online method is left: offline goes on"
-        return choice(OFFLINE, offline or start, known.left, why, "an online method that runs to its end")
-    return stop("no method is left to try", "a larger budget")
+            return self.choice(rest[0], parent, known.left, why, f"{last.method} running to its end")
+        if self.can_offline and last.method != OFFLINE:
+            why = f"{last.method} was stopped ({last.stopped}), and no other online method is left: offline goes on"
+            return self.choice(OFFLINE, offline or start, known.left, why, "an online method that runs to its end")
+        return self.stop("no method is left to try", "a larger budget")
 
 
 def _gain(node: Node | None, start: Node) -> str:
@@ -262,11 +351,18 @@ def _p(value: float) -> str:
 
 
 def methods_for(
-    capabilities: frozenset[str], rows: Sequence[str] = (OFFLINE, "opd_full", "gkd", "opd")
+    capabilities: frozenset[str],
+    rewards: bool = True,
+    rows: Sequence[str] = (OFFLINE, "opd_full", "gkd", REWARDED, "opd"),
 ) -> tuple[str, ...]:
-    """The methods that an expert of these capabilities serves; `opd` only without whole distributions."""
+    """The methods that an expert of these capabilities serves; `opd` only without whole distributions.
+
+    rewards: whether a verifier's rewards may be learned from.
+    """
     able = []
     for name in rows:
+        if name == REWARDED and not rewards:
+            continue
         row = table.TABLE[name]
         cells: dict[str, Any] = row.cells
         needs = table.capabilities(replace(Method(), **cells))

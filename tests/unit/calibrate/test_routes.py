@@ -18,7 +18,7 @@ from understudy.diagnosis.forecast.analogs import FIRST, ROUTES, Analogs, Case
 from understudy.errors import UserError
 
 COMMITTED = Path(__file__).parents[3] / "docs/results/calibration.json"
-RIGHT = {"sft.25": 2, "sft.5": 4, "sft": 6, "opd": 5, "gkd": 7, "sft.5+opd": 3, "sft.5+gkd": 8}
+RIGHT = {"sft.25": 2, "sft.5": 4, "sft": 6, "opd": 5, "gkd": 7, "sft.5+opd": 3, "sft.5+gkd": 8, "reward": 9}
 """Of ten."""
 
 
@@ -38,9 +38,27 @@ def test_a_case_takes_sft_at_the_updates_of_online_training() -> None:
     c = routes.case(row())
     assert (c.student, c.expert, c.opd) == (0.1, 0.9, 0.5)
     assert c.sft == pytest.approx(0.5)
-    assert c.ends == {FIRST: 0.4, "sft": 0.6, "gkd": 0.7, "sft+opd": 0.3, "sft+gkd": 0.8}
+    assert c.ends == {FIRST: 0.4, "sft": 0.6, "gkd": 0.7, "sft+opd": 0.3, "sft+gkd": 0.8, "gkd_reward": 0.9}
     notes = (Case("search", 1, 0, 1, 0, 0, {}, "notes"), Case("rl", 1, 0, 1, 0, 0, {}, "notes"))
     assert [x.scenario for x in routes.joined([row()], notes)] == ["search", "rl"]
+
+
+def test_a_row_of_an_earlier_version_does_not_know_the_newer_route() -> None:
+    """It is one of the cases all the same, by the routes that it has."""
+    old = row()
+    del old.branches["reward"], old.branches["sft.25+reward"]
+    c = routes.case(old)
+    assert math.isnan(c.ends["gkd_reward"])
+    assert c.ends["sft+gkd"] == 0.8
+    cases = (c, routes.case(row("other")))
+    assert Analogs(cases).ends("gkd_reward") == pytest.approx([0.9, 0.9])  # at the mean shift
+    assert routes._loss(routes.fitted(cases, [old], "by hand"), 16) > 0
+    seen = {name: np.full(8, 0.9 if name == "gkd_reward" else 0.5) for name in (*ROUTES, FIRST)}
+    result = routes.score([Judged(c, seen), Judged(cases[1], seen)])
+    assert Judged(c, seen).choose() == "sft+gkd"
+    assert Judged(cases[1], seen).choose() == "gkd_reward"
+    assert result["regret"]["always gkd_reward"] == pytest.approx({"mean": 0, "worst": 0, "above": 0, "cases": 1})
+    assert result["regret"]["advice"]["mean"] == pytest.approx(0)
 
 
 def test_crps_by_hand() -> None:

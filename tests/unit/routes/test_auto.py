@@ -22,9 +22,10 @@ SET = ("prompts_per_update=4", "max_new_tokens=16", "warmup=2")
 
 
 def config(out: Path, **changes: Any) -> AutoConfig:
-    # 22 updates: too few for a trial, so that every auto begins offline
+    # 22 updates are too few for a trial: without rewards every auto begins offline
     fields = {"student": STUDENT, "expert": "solver", "task": "coin", "budget": "updates=22", "set": SET,
-              "look_prompts": 16, "final_prompts": 4, "final_samples": 1, "out": str(out), "device": "cpu"}  # fmt: skip
+              "look_prompts": 16, "final_prompts": 4, "final_samples": 1, "out": str(out), "device": "cpu",
+              "imitate_only": True}  # fmt: skip
     return AutoConfig(**(fields | changes))
 
 
@@ -41,14 +42,16 @@ class Killed(Exception):
     pass
 
 
-def test_killed_at_every_boundary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("reward", [False, True])
+def test_killed_at_every_boundary(reward: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches a decision that is made again on other evidence, a phase that is trained twice, a lost look."""
-    want = content(auto(config(tmp_path / "whole")))
-    assert len(want["decisions"]) >= 3
+    want = content(auto(config(tmp_path / "whole", imitate_only=not reward)))
+    assert want["decisions"][0]["chosen"] == ("gkd_reward from start" if reward else "sft from start")
+    assert len(want["decisions"]) >= (2 if reward else 3)
     assert want["decisions"][-1]["training"] is None
     out = tmp_path / "killed"
     places = [(module, "first_look"), (module, "train"), (module, "rewards_of"), (module, "add_decision"),
-              (module, "train"), (module.RunDir, "finish")]  # fmt: skip
+              *[(module, "train")] * (not reward), (module.RunDir, "finish")]  # fmt: skip
     for owner, name in places:
         work: Callable[..., Any] = getattr(owner, name)
 
@@ -59,8 +62,8 @@ def test_killed_at_every_boundary(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, killed)
             with pytest.raises(Killed):
-                auto(config(out))
-    assert content(auto(config(out))) == want
+                auto(config(out, imitate_only=not reward))
+    assert content(auto(config(out, imitate_only=not reward))) == want
 
 
 def test_what_it_leaves(tmp_path: Path) -> None:
@@ -138,10 +141,12 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
 
 def test_a_look_costs_less_than_the_training(tmp_path: Path) -> None:
     """Catches paces measured on many more completions than an update has: a short training was refused for its look."""
-    out = auto(config(tmp_path / "a", look_prompts=64, set=("prompts_per_update=2", "max_new_tokens=16", "warmup=2")))
+    out = auto(config(tmp_path / "a", look_prompts=64, set=("prompts_per_update=4", "max_new_tokens=16", "warmup=2")))
     seen = json.loads((out / "look.json").read_text())
-    methods, two, longest = len(seen["methods"]), 2, 16
-    assert 0 < seen["measured"]["ledger"]["student_tokens_trained"] <= (methods + 1) * two * longest
+    methods, rows, longest = len(seen["methods"]), 4, 16
+    assert (
+        0 < seen["measured"]["ledger"]["student_tokens_trained"] <= (methods + 2) * rows * longest
+    )  # the two mixtures: both halves
 
 
 def test_an_expert_that_is_often_wrong_is_passed_on_trial(tmp_path: Path) -> None:

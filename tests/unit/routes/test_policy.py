@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from understudy.routes.policy import START, STOP, Choice, Gains, Known, Node, Policy, Value, decide, methods_for
+from understudy.routes.policy import (
+    REWARDED,
+    START,
+    STOP,
+    Choice,
+    Gains,
+    Known,
+    Node,
+    Policy,
+    Value,
+    decide,
+    methods_for,
+)
 
 ALL = ("sft", "opd_full", "gkd")
+REWARDS = (*ALL, REWARDED)
 
 
 def value(mean: float) -> Value:
@@ -45,6 +61,29 @@ def test_the_rules_one_by_one() -> None:
     assert chosen(sft, methods=("sft",)) == STOP
 
 
+def test_the_rules_with_rewards() -> None:
+    sft, hurt = phase("0-sft", 0.5), phase("0-sft", 0.2)
+
+    def then(*nodes: Node, **known: Any) -> str:
+        return chosen(*nodes, methods=REWARDS, **known)
+
+    assert then(left=1.0) == "gkd_reward from start"
+    assert then(left=1.0, expert=0.96) == "sft from start"
+    assert then(left=1.0, expert=0.26) == "gkd_reward from start"  # no better, for all one knows: rewards teach
+    assert then(left=1.0, expert=0.24) == STOP
+    nothing = Known((Node(START, look=Value(0.0, 0.0, 0.0, 256)),), Value(0.0, 0.0, 0.0, 256), 1.0, REWARDS)
+    assert decide(nothing, Policy(), Gains()).option.action == STOP  # neither solves anything
+    assert then(sft) == "sft from 0-sft"
+    assert then(sft, phase("1-sft", 0.6, "0-sft")) == STOP
+    assert then(phase("0-sft", 0.35)) == "gkd_reward from 0-sft"
+    assert then(hurt) == "gkd_reward from start"
+    stopped = Node("0-gkd_reward", START, REWARDED, 0.3, value(0.3), "harm")
+    assert then(stopped) == "sft from start"
+    assert then(stopped, phase("1-sft", 0.5)) == STOP
+    assert then(dataclasses.replace(stopped, stopped="")) == STOP
+    assert then(hurt, dataclasses.replace(stopped, name="1-gkd_reward")) == "sft from 0-sft"
+
+
 def test_nothing_verifies() -> None:
     """Catches a rule that needs an accuracy where there is none."""
     start, sft = Node(START), Node("0-sft", START, "sft", 0.5)
@@ -59,14 +98,19 @@ means = st.floats(0.0, 1.0)
 
 
 @given(
-    means, means, st.lists(st.tuples(means, st.sampled_from(["", "harm", "futility", "plateau", "trial"])), max_size=8)
+    means,
+    means,
+    st.sampled_from([ALL, REWARDS]),
+    st.lists(st.tuples(means, st.sampled_from(["", "harm", "futility", "plateau", "trial"])), max_size=8),
 )
-def test_it_ends_and_keeps_the_best(start: float, expert: float, outcomes: list[tuple[float, str]]) -> None:
+def test_it_ends_and_keeps_the_best(
+    start: float, expert: float, methods: tuple[str, ...], outcomes: list[tuple[float, str]]
+) -> None:
     """Catches a rule that goes in circles, starts from a model that does not exist, or spends what is not there."""
     nodes = [Node(START, look=value(start))]
     left = 1.0
     for mean, stopped in [*outcomes, *[(0.5, "harm")] * 8]:
-        known = Known(tuple(nodes), value(expert), left, ALL)
+        known = Known(tuple(nodes), value(expert), left, methods)
         choice = decide(known, Policy(), Gains())
         assert choice.why
         assert choice.would_change
@@ -80,7 +124,7 @@ def test_it_ends_and_keeps_the_best(start: float, expert: float, outcomes: list[
                           stopped if choice.option.method != "sft" else ""))  # fmt: skip
     else:
         pytest.fail("it never stops")
-    assert len(nodes) <= 6
+    assert len(nodes) <= 3 + len(methods)
     assert known.best.look.mean == max(n.look.mean for n in nodes)  # type: ignore[union-attr]
 
 
@@ -88,7 +132,8 @@ def test_what_an_expert_can_do_says_which_methods_there_are() -> None:
     assert methods_for(frozenset({"sample"})) == ("sft",)
     assert methods_for(frozenset({"score"})) == ("opd",)
     assert methods_for(frozenset({"sample", "score"})) == ("sft", "opd")
-    assert methods_for(frozenset({"sample", "score", "distribution"})) == ALL
+    assert methods_for(frozenset({"sample", "score", "distribution"})) == REWARDS
+    assert methods_for(frozenset({"sample", "score", "distribution"}), rewards=False) == ALL
     assert methods_for(frozenset()) == ()
 
 

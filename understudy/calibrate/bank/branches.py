@@ -36,6 +36,8 @@ _ALL = (
     Branch("sft.5+opd", "sft.5", "opd_full", 0.5),
     Branch("sft.5+gkd", "sft.5", "gkd", 0.5),
     Branch("sft.5+mix", "sft.5", "gkd", 0.5, {"divergence": "kl_student_expert"}),
+    Branch("reward", START, "gkd_reward", 1.0),
+    Branch("sft.25+reward", "sft.25", "gkd_reward", 0.75),
     Branch("sft.5+slow", "sft.5", "opd_full", 0.5, {"lr": 0.25}),
 )
 BRANCHES: dict[str, Branch] = {b.name: b for b in _ALL}

@@ -28,7 +28,8 @@ from understudy.runs.read import read_lines
 
 FILE = "bank-diagnoses.jsonl"
 BRANCH = {
-    "nothing": "", "sft": "sft", "opd_full": "opd", "gkd": "gkd", "sft+opd_full": "sft.5+opd", "sft+gkd": "sft.5+gkd",
+    "nothing": "", "sft": "sft", "opd_full": "opd", "gkd": "gkd", "gkd_reward": "reward", "sft+opd_full": "sft.5+opd",
+    "sft+gkd": "sft.5+gkd",
 }  # fmt: skip
 """Recommended route -> the branch at whose end it is."""
 
@@ -79,6 +80,11 @@ def write(path: Path, diagnosed: Iterable[Diagnosed], order: Sequence[str] = ())
     """Add lines to the file; one of the same scenario and seed is replaced."""
     known = read(path) | {(d.scenario, d.seed): d for d in diagnosed}
     write_units(path, {unit: d.to_dict() for unit, d in known.items()}, order)
+
+
+def can_follow(rows: Iterable[Row], known: Known) -> list[Row]:
+    """Those that were diagnosed and have every route that may be recommended, whichever it is."""
+    return [r for r in rows if (r.scenario, r.seed) in known and {b for b in BRANCH.values() if b} <= set(r.branches)]
 
 
 class Follow:

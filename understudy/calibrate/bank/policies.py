@@ -7,6 +7,7 @@ numbers of our own rule are chosen on scenarios of the group "set" alone.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 
 from understudy.calibrate.bank.autos import AsRun, Ran
 from understudy.calibrate.bank.branches import BRANCHES
-from understudy.calibrate.bank.diagnoses import Follow, Known
+from understudy.calibrate.bank.diagnoses import Follow, Known, can_follow
 from understudy.calibrate.bank.replay import Replay, Result, State, fixed
 from understudy.calibrate.bank.rows import Row, right
 from understudy.calibrate.records import Record
@@ -27,24 +28,23 @@ ROUTES = {
     "nothing": "", "sft": "sft", "opd": "opd", "gkd": "gkd", "sft+opd": "sft.5+opd", "sft+gkd": "sft.5+gkd",
 }  # fmt: skip
 """Route -> the branch at whose end it is: what a rule is compared with."""
-MORE = {"sft+mix": "sft.5+mix", "sft+slow opd": "sft.5+slow", "sft, then sft": "sft.5+sft", "sft.25+opd": "sft.25+opd"}
+MORE = {"sft+mix": "sft.5+mix", "sft+slow opd": "sft.5+slow", "sft, then sft": "sft.5+sft", "sft.25+opd": "sft.25+opd",
+        "gkd_reward": "reward", "sft.25+gkd_reward": "sft.25+reward"}  # fmt: skip
 """Further fixed routes."""
 HARM, BAD = 0.02, 0.05
 """Accuracy below the student that counts as harm; below the best route that counts as a bad case."""
 GRID: dict[str, Sequence[Any]] = {
-    "offline_share": (0.25, 0.5), "offline_loss": (0.0, 0.05), "often_wrong": (0.0, 0.7, 0.85),
-    "trial_updates": (10, 20), "after_trial": ("gkd", "sft"),
-    "after_offline": (("opd_full", "gkd"), ("gkd", "opd_full")), "from_student": (("opd_full",), ("gkd",)),
+    "offline_share": (0.15, 0.25), "offline_loss": (0.0, 0.05), "accurate": (0.9, 0.95, 2.0),
+    "offline_gain": (0.05, 0.1, 0.15, 0.2),
 }  # fmt: skip
-"""Numbers of our rule that are tried on the group "set". What gkd does after a quarter of the budget on samples is not
-recorded: it is taken to do what it does after half."""
+"""Numbers of our rule that are tried on the group "set"."""
 Rule = Callable[[Row, Sequence[Row]], Result]
 """(row, rows of other scenarios) -> what following the rule on the row gives."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """A rule over rows; each is (mean, low, high) over scenarios."""
+    """A rule over rows; each is (mean, low, high) over scenarios. nan: no row has what the rule takes."""
 
     rule: str
     accuracy: tuple[float, float, float]
@@ -161,7 +161,11 @@ def gains_of(rows: Sequence[Row]) -> Gains:
     for row in rows:
         for name, trained in row.branches.items():
             branch = BRANCHES[name]
-            if branch.fields or branch.parent == "sft.25" or name in ("sft.25", "sft"):
+            if branch.fields or name in (
+                "sft.25+opd",
+                "sft.25",
+                "sft",
+            ):  # what is left of the budget tells phases apart
                 continue
             parent = row.branches[branch.parent].end if branch.parent else row.start
             gap = row.expert.accuracy - parent.accuracy
@@ -188,7 +192,7 @@ def rules(
     out |= {"the better pilot": better_pilot, "the initial gap's line": initial_gap,
             "successive halving": successive_halving, "always opd, guarded": guarded("opd_full"),
             "always gkd, guarded": guarded("gkd")}  # fmt: skip
-    diagnosed = sum((r.scenario, r.seed) in (diagnoses or {}) for r in rows)
+    diagnosed = len(can_follow(rows, diagnoses or {}))
     if diagnoses and diagnosed:
         name = "what diagnose recommends"
         out[name if diagnosed == len(rows) else f"{name} ({diagnosed} rows)"] = Follow(diagnoses, records)
@@ -199,20 +203,27 @@ def rules(
 
 
 def score(name: str, rule: Rule, rows: Sequence[Row], fitted_on: Sequence[Row]) -> Score:
-    """A rule on these rows, judged leave-one-scenario-out; what follows diagnoses or runs, on those that have one."""
-    if isinstance(rule, (Follow, AsRun)):
+    """A rule on these rows, judged leave-one-scenario-out; what follows diagnoses or runs, on those that have one. Rows
+    of an earlier version that lack the branch that the rule takes do not count."""
+    if isinstance(rule, Follow):
+        rows = can_follow(rows, rule.known)
+    elif isinstance(rule, AsRun):
         rows = [row for row in rows if (row.scenario, row.seed) in rule.known]
     results: dict[str, list[tuple[float, float, float, float]]] = {}
     for row in rows:
         result = rule(row, [r for r in fitted_on if r.scenario != row.scenario])
+        if math.isnan(result.accuracy):
+            continue
         regret = best_route(row) - result.accuracy
         lost = row.start.accuracy - result.accuracy
         results.setdefault(row.scenario, []).append((result.accuracy, regret, lost, result.cost))
+    if not results:
+        return Score(name, (math.nan,) * 3, (math.nan,) * 3, *(math.nan,) * 4, 0)
     flat = np.array([x for values in results.values() for x in values])
     means = np.array([np.mean(values, axis=0) for values in results.values()])
     return Score(
         name, _interval(means[:, 0]), _interval(means[:, 1]), float(flat[:, 1].max()), float((flat[:, 1] > BAD).mean()),
-        float((flat[:, 2] > HARM).mean()), float(flat[:, 3].mean()), len(rows),
+        float((flat[:, 2] > HARM).mean()), float(flat[:, 3].mean()), len(flat),
     )  # fmt: skip
 
 
@@ -242,10 +253,12 @@ def by_row(rows: Iterable[Row]) -> list[Mapping[str, object]]:
 def leads(rows: Sequence[Row], autos: Mapping[tuple[str, int], Ran]) -> dict[str, tuple[float, float, float]]:
     """Fixed route -> (mean, low, high) of the accuracy of auto, as it ran, minus that of the route on the same rows."""
     ran = [r for r in rows if (r.scenario, r.seed) in autos]
-    of: dict[str, dict[str, list[float]]] = {name: {r.scenario: [] for r in ran} for name in ROUTES | MORE}
+    of: dict[str, dict[str, list[float]]] = {name: {} for name in ROUTES | MORE}
     for name, branch in (ROUTES | MORE).items():
         for r in ran:
-            of[name][r.scenario].append(autos[r.scenario, r.seed].accuracy - fixed(r, branch))
+            if not branch or branch in r.branches:
+                lead = autos[r.scenario, r.seed].accuracy - fixed(r, branch)
+                of[name].setdefault(r.scenario, []).append(lead)
     return {name: _interval(np.array([np.mean(x) for x in by.values()])) for name, by in of.items() if by}
 
 
@@ -258,7 +271,7 @@ def lines_of_leads(found: Mapping[str, tuple[float, float, float]]) -> list[str]
 def lines(scores: Iterable[Score]) -> list[str]:
     """A table as text, the least regret first."""
     out = [f"{'rule':<40} accuracy  regret                worst  > 5 short  harm  spent"]
-    for s in sorted(scores, key=lambda s: s.regret[0]):
+    for s in sorted((s for s in scores if s.rows), key=lambda s: s.regret[0]):
         regret = f"{s.regret[0]:.3f} [{s.regret[1]:.3f}, {s.regret[2]:.3f}]"
         out.append(
             f"{s.rule:<40} {s.accuracy[0]:>8.3f}  {regret:<21} {s.worst:.3f} {s.bad:>9.0%} {s.harm:>6.0%}"

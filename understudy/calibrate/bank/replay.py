@@ -7,6 +7,7 @@ a phase from a model that no branch has begins at the nearest one that a branch 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -17,12 +18,13 @@ from understudy.evaluation.intervals import Floats
 from understudy.experiments import demo
 from understudy.randomness import generator
 from understudy.routes.auto_config import RECIPE
-from understudy.routes.policy import OFFLINE, START, STOP, Gains, Known, Node, Policy, Value, decide
+from understudy.routes.policy import OFFLINE, REWARDED, START, STOP, Gains, Known, Node, Policy, Value, decide
 from understudy.routes.reserve import Reserve
 from understudy.training.guard import Guard, Rules, reference_prompts
 from understudy.training.monitor import Seen
 
-METHODS = ("sft", "opd_full", "gkd")
+METHODS = (OFFLINE, "opd_full", "gkd", REWARDED)
+"""Without REWARDED on rows of an earlier version, which lack its branches."""
 WARMUP = int(demo.IMITATE["warmup"])
 """Updates, of every branch."""
 SAVE_EVERY = int(RECIPE["save_every"])
@@ -63,6 +65,7 @@ class Replay:
     gains: Gains = field(default_factory=Gains)
     guard: bool = True
     margin: float = 0.02
+    methods: tuple[str, ...] = METHODS
 
     def run(self) -> Result:
         """Decide and train until the decision is to stop."""
@@ -71,10 +74,11 @@ class Replay:
         expert = self.look("expert", row.expert.shares("fresh"))
         nodes = [Node(START, look=self.look(START, states[START].fresh))]
         left, lost = 1.0 - 2 * LOOK_SHARE, False
+        methods = tuple(m for m in self.methods if m != REWARDED or {"reward", "sft.25+reward"} <= set(row.branches))
         route: list[str] = []
         while True:
             known = Known(
-                tuple(nodes), expert, max(0.0, left - LOOK_SHARE), METHODS, row.branches["opd"].updates, WARMUP
+                tuple(nodes), expert, max(0.0, left - LOOK_SHARE), methods, row.branches["opd"].updates, WARMUP
             )
             choice = decide(known, self.policy, self.gains)
             method = choice.option.method
@@ -141,11 +145,11 @@ class Replay:
 
 def nearest(method: str, parent: str, share: float) -> str:
     """The branch that is most like a phase of `method` from the model at the end of branch `parent`."""
-    kind = {"opd_full": "opd"}.get(method, method)
+    kind = {"opd_full": "opd", "gkd_reward": "reward"}.get(method, method)
     if not parent.startswith("sft"):  # also from a model of a trial: no branch goes on from one
         return {"sft": "sft.25" if share < 0.3 else "sft.5" if share < 0.75 else "sft"}.get(kind, kind)
-    if parent == "sft.25" and kind == "opd":
-        return "sft.25+opd"
+    if kind == "reward" or (parent == "sft.25" and kind == "opd"):
+        return f"sft.25+{kind}"
     return f"sft.5+{kind}"
 
 
@@ -166,6 +170,8 @@ def at_share(row: Row, name: str, share: float) -> State:
 
 
 def fixed(row: Row, route: str) -> float:
-    """Accuracy of a fixed route at the whole budget; "" = no training."""
+    """Accuracy of a fixed route at the whole budget; "" = no training; nan: the row lacks its branch."""
+    if route and route not in row.branches:
+        return math.nan
     end: Look = row.branches[route].end if route else row.start
     return end.accuracy

@@ -37,7 +37,9 @@ from understudy.methods.cells import Method
 from understudy.methods.price import Lengths, Sizes, flops_per_update
 from understudy.methods.table import TABLE
 
-BRANCH = {FIRST: "sft.5", "sft": "sft", "gkd": "gkd", "sft+opd": "sft.5+opd", "sft+gkd": "sft.5+gkd"}
+BRANCH = {
+    FIRST: "sft.5", "sft": "sft", "gkd": "gkd", "sft+opd": "sft.5+opd", "sft+gkd": "sft.5+gkd", "gkd_reward": "reward",
+}  # fmt: skip
 """Where the bank has what is forecast."""
 SECOND = {"sft+opd": "sft.5+opd", "sft+gkd": "sft.5+gkd"}
 WIDTHS, EVENS, NOISES = (0.08, 0.15, 0.3), (0.15, 0.3, 0.6), (0.02, 0.04, 0.08)
@@ -51,8 +53,10 @@ SURE = 0.85
 
 
 def case(row: Row) -> Case:
-    """Accuracies on the test prompts. SFT with as many updates as `opd` lies between the SFT branches of the row."""
-    ends = {name: row.branches[branch].end.accuracy for name, branch in BRANCH.items()}
+    """Accuracies on the test prompts. SFT with as many updates as `opd` lies between the SFT branches of the row. A row
+    of an earlier version lacks branches: nan."""
+    trained = row.branches
+    ends = {name: trained[b].end.accuracy if b in trained else math.nan for name, b in BRANCH.items()}
     return Case(
         row.scenario, row.seed, row.start.accuracy, row.expert.accuracy, _equal_updates(row),
         row.branches["opd"].end.accuracy, ends, "bank",

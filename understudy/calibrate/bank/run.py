@@ -32,7 +32,7 @@ from understudy.errors import UserError
 from understudy.experiments import diagnosis_job
 from understudy.experiments.job import Job, Note, run_auto
 from understudy.methods.price import Lengths, Sizes, flops_per_update
-from understudy.routes.auto_config import AutoConfig
+from understudy.routes.auto_config import AutoConfig, phase_of
 from understudy.runs.files import read_json, write_json
 from understudy.runs.read import is_done
 from understudy.specs import check, option, unknown
@@ -112,8 +112,9 @@ class BankUnit:
         updates = max(2, round(AHEAD * branch.share * start["budget"] / start["update"][branch.name]))
         student = self.unit.model(self.unit.scenario.student)
         parent = student if branch.parent == START else str(self.folder(branch.parent))
-        return TrainConfig(
-            **common | fields, first_prompt=first_prompt, method=branch.method, student=parent, updates=updates,
+        plain = phase_of(TrainConfig(**common | fields), branch.method)
+        return replace(
+            plain, first_prompt=first_prompt, student=parent, updates=updates,
             out=str(self.folder(branch.name)), budget_axis="flops", budget=branch.share * start["budget"],
             eval_every=max(1, round(updates / AHEAD / LOOKS)),
         )  # fmt: skip
@@ -209,8 +210,8 @@ def run_start(unit: BankUnit, progress: Progress, note: Note) -> None:
 
     torch.set_num_threads(1)
     u, n, k = unit.unit, unit.unit.size.prompts, unit.unit.size.samples
-    plain = TrainConfig(**unit.common(), method="opd_full", student=u.model(u.scenario.student))
-    c = resolve(plain)
+    plain = TrainConfig(**unit.common(), student=u.model(u.scenario.student))
+    c = resolve(replace(plain, method="opd_full"))
     task = load_task(c.task)
     policy = load_policy(c.student, "student", task.tokenizer(), c.seed).add_stop_tokens(task.stop)
     expert = load_expert(c.expert_spec, task, policy)
@@ -233,7 +234,7 @@ def run_start(unit: BankUnit, progress: Progress, note: Note) -> None:
     weights = (policy.describe()["parameters"], expert.provenance.get("parameters") or 0)
     known, sizes = Lengths(prompt, lengths["student"], lengths["expert"]), Sizes(*weights)
     update = {
-        name: flops_per_update(resolve(replace(plain, method=b.method, **_cells(b))), known, sizes)
+        name: flops_per_update(resolve(phase_of(replace(plain, **_cells(b)), b.method)), known, sizes)
         for name, b in BRANCHES.items()
     }
     unit.place.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import pytest
 from understudy.calibrate import records
 from understudy.calibrate.bank import diagnoses
 from understudy.calibrate.bank.diagnoses import Diagnosed, Follow
+from understudy.calibrate.bank.policies import rules, score
+from understudy.calibrate.bank.replay import fixed
 from understudy.calibrate.bank.rows import Row, read
 from understudy.calibrate.bank.run import BankConfig, jobs_of, units_of
 from understudy.diagnosis.forecast.analogs import Analogs
@@ -64,8 +67,30 @@ def test_follow_judges_by_other_scenarios(
     assert all(used)
     assert not any(row.scenario in names for names in used)
     branch = diagnoses.BRANCH[result.route]
-    assert result.accuracy == (row.branches[branch].end.accuracy if branch else row.start.accuracy)
+    assert result.accuracy == pytest.approx(fixed(row, branch), nan_ok=True)
     assert (1.0 if branch else 0.0) < result.cost < 1.3
+
+
+def test_a_recommended_mixture_with_rewards_is_followed(known: tuple[list[Row], list[records.Record]]) -> None:
+    """On a row that has the branch "reward", to its end; one without it does not count, whatever is recommended there:
+    the rows where it is something else are no fair sample."""
+
+    def with_reward(row: Row) -> Row:
+        end = replace(row.start, test=str(row.start.samples) * len(row.start.test))
+        return replace(row, branches={**row.branches, "reward": replace(row.branches["gkd"], end=end)})
+
+    rows, older = known
+    (row, *others), old = [with_reward(r) for r in rows], replace(rows[0], branches=dict(rows[0].branches))
+    old.branches.pop("reward", None)
+    follow = Follow(diagnoses.read(Path("none"), older), older)
+    result = follow(row, others)
+    assert result.route == "gkd_reward"
+    assert result.accuracy == 1.0
+    assert math.isnan(follow(old, others).accuracy)
+    assert score("diagnose", follow, [old, row], others).rows == 1
+    assert score("diagnose", follow, [old], others).rows == 0
+    assert "what diagnose recommends (1 rows)" in rules([old, row], follow.known, older)
+    assert not any("diagnose" in name for name in rules([old], follow.known, older))
 
 
 @pytest.mark.parametrize(("which", "kinds"), [("no", {"sft"}), ("also", {"sft", "diagnosis"}), ("only", {"diagnosis"})])

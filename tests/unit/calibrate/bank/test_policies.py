@@ -15,6 +15,7 @@ from understudy.calibrate.bank.rows import Row, Trained
 from understudy.routes.policy import Policy
 
 ONLINE = Policy(after_offline=("opd_full", "gkd"))
+IMITATION = ("sft", "opd_full", "gkd")
 
 
 def test_every_branch_costs_at_most_the_budget_and_has_a_parent() -> None:
@@ -47,16 +48,32 @@ def test_a_row_round_trips(tmp_path: Path) -> None:
     ],
 )
 def test_the_replay_does_what_auto_would(policy: Policy, ends: dict[str, float], route: str, accuracy: float) -> None:
-    result = Replay(row(**ends), policy).run()
+    result = Replay(row(**ends), policy, methods=IMITATION).run()
     assert result.route == route
     assert result.accuracy == pytest.approx(accuracy, abs=0.06)
     assert result.cost <= 1 + 1e-9
 
 
+@pytest.mark.parametrize(
+    ("ends", "route", "accuracy"),
+    [
+        ({"right": 0.8, "sft_5_gkd": 0.9, "reward": 0.8}, "gkd_reward", 0.8),
+        ({"right": 0.99, "sft_25": 0.5, "sft_5_sft": 0.8}, "sft+sft", 0.8),
+        ({"right": 0.99, "sft_25": 0.3, "sft_25_reward": 0.7, "reward": 0.7}, "sft+gkd_reward", 0.7),
+        ({"right": 0.99, "sft_25": 0.0, "reward": 0.7}, "sft+gkd_reward", 0.7),
+        ({"right": 0.8, "reward": 0.0, "sft": 0.7, "sft_5": 0.7}, "gkd_reward!+sft", 0.7),
+    ],
+)
+def test_rewards_come_first_and_offline_after_harm(ends: dict[str, float], route: str, accuracy: float) -> None:
+    result = Replay(row(**ends), Policy()).run()
+    assert result.route == route
+    assert result.accuracy == pytest.approx(accuracy, abs=0.06)
+
+
 def test_harm_is_undone() -> None:
     """Catches a replay that keeps what the guard stopped."""
     bad = row(sft_25=0.6, sft_25_opd=0.0, sft_5_gkd=0.0, sft_5_sft=0.62)
-    result = Replay(bad, Policy()).run()
+    result = Replay(bad, Policy(), methods=IMITATION).run()
     assert result.accuracy >= 0.58
     assert policies.best_route(bad) == pytest.approx(0.5, abs=0.01)
 
@@ -67,7 +84,7 @@ def test_a_phase_that_rises_and_falls_keeps_its_peak() -> None:
     peak = [0.3, *[0.7] * 60, *[0.4] * 139]
     looks = [(i, digits(peak[i], 1)) for i in range(0, UPDATES, 5)]
     made.branches["opd"] = Trained(look(0.4), 1.0, 1.0, UPDATES, list(peak), [5.0] * UPDATES, looks)
-    assert Replay(made, Policy()).run().accuracy == pytest.approx(0.7, abs=0.1)
+    assert Replay(made, Policy(), methods=IMITATION).run().accuracy == pytest.approx(0.7, abs=0.1)
     assert policies.guarded("opd_full")(made, ()).accuracy == pytest.approx(0.7, abs=0.1)
 
 
