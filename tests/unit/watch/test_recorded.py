@@ -15,6 +15,8 @@ from understudy.watch.log import Log, Row
 BANK = Path(__file__).resolve().parents[3] / "docs/results/bank.jsonl"
 LEAST = 0.06
 """Accuracy below which there is nothing that could fall."""
+SHOWN = 0.45
+"""Of the accuracy before, that the last rewards of a collapsed phase are below."""
 WEAK = 0.12
 """From less, a fall is not always seen: in three of six recorded phases it was not (sums-hidden, .10 to .02)."""
 
@@ -33,7 +35,11 @@ def outcome(row: dict[str, Any], name: str) -> str:
         return "nothing"
     if end < start / 2 and start < WEAK:
         return "weak"
-    return "collapsed" if end < start / 2 else "lost" if end < start - 0.03 else "kept"
+    rewards = [r for r in row["branches"][name]["reward"] if r is not None]
+    last = sum(rewards[-(len(rewards) // 10) - 1 :]) / (len(rewards) // 10 + 1)
+    if end < start / 2 and last < SHOWN * start:  # else it had risen again
+        return "collapsed"
+    return "lost" if end < start - 0.03 else "kept"
 
 
 @pytest.mark.parametrize("counted", [True, False])
@@ -46,7 +52,8 @@ def test_recorded_phases(counted: bool):
             if len(rewards) < 20:
                 continue
             rows = tuple(Row(i, {"reward": r}) for i, r in rewards)
-            found = reward_falls(Log("understudy", name, rows, prompts=row["rollouts"] if counted else 0))
+            prompts = row["rollouts"] // (4 if "reward" in name else 1)  # gkd_reward has four completions of each
+            found = reward_falls(Log("understudy", name, rows, prompts=prompts if counted else 0))
             seen[outcome(row, name), "none" if found is None else "over" if found.over else "present"] += 1
     assert seen["kept", "present"] == 0, seen
     assert seen["collapsed", "none"] + seen["collapsed", "over"] == 0, seen

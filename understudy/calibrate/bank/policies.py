@@ -34,8 +34,7 @@ MORE = {"sft+mix": "sft.5+mix", "sft+slow opd": "sft.5+slow", "sft, then sft": "
 HARM, BAD = 0.02, 0.05
 """Accuracy below the student that counts as harm; below the best route that counts as a bad case."""
 GRID: dict[str, Sequence[Any]] = {
-    "offline_share": (0.15, 0.25), "offline_loss": (0.0, 0.05), "accurate": (0.9, 0.95, 2.0),
-    "offline_gain": (0.05, 0.1, 0.15, 0.2),
+    "offline_loss": (0.0, 0.05), "accurate": (0.9, 0.95, 2.0), "offline_gain": (0.05, 0.1, 0.2),
 }  # fmt: skip
 """Numbers of our rule that are tried on the group "set"."""
 Rule = Callable[[Row, Sequence[Row]], Result]

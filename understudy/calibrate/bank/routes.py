@@ -262,6 +262,7 @@ Event = tuple[str, str, float, bool]
 EVENTS: dict[str, Event] = {
     "OPD after SFT adds more than 5 points": ("sft+opd", FIRST, MARGIN, True),
     "GKD after SFT adds more than 5 points": ("sft+gkd", FIRST, MARGIN, True),
+    "GKD + reward adds more than 5 points": ("gkd_reward", "nothing", MARGIN, True),
     "OPD ends more than 5 points above SFT": ("opd", "sft", MARGIN, True),
     "OPD harms": ("opd", "nothing", -HARM, False),
     "SFT harms": ("sft", "nothing", -HARM, False),
