@@ -99,6 +99,7 @@ def auto_config(out: Path) -> Any:
     return AutoConfig(
         student=STUDENT, expert="solver", task="coin", budget="updates=22", look_prompts=16, final_prompts=4,
         set=("prompts_per_update=4", "max_new_tokens=16", "warmup=2"), final_samples=1, out=str(out), device="cpu",
+        imitate_only=True,
     )  # fmt: skip
 
 

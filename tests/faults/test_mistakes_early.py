@@ -45,7 +45,9 @@ MISTAKES: dict[str, tuple[Sequence[str], str, str]] = {
     "demo, an unwritable folder": (["demo", "--quick", "--out", "/proc/x"], "out", "."),
     "demo, no workers": (["demo", "--quick", "--workers", "0", "--out", "out"], "workers", "at least 1"),
     "auto, a mixture that no phase has": ([*AUTO, "--set", "expert_share=0.5"], "set", "has no effect in any phase"),
-    "auto, two parts that no phase has": ([*AUTO, "--set", "expert_coef=2"], "set", "only weight=expert_reward"),
+    "auto, two parts that no phase has": (
+        [*AUTO, "--imitate-only", "--set", "expert_coef=2"], "set", "only weight=expert_reward",
+    ),
     "auto, an unknown tracker": ([*AUTO, "--set", "tracker=x"], "tracker", "unknown; one of"),
     "eval of no prompts": ([*EVAL, "--prompts", "0"], "prompts", "at least 1"),
     "eval of too many": ([*EVAL, "--prompts", "100000", "--samples", "10000"], "prompts", "no memory holds"),

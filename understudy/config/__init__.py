@@ -297,7 +297,7 @@ def continued(config: TrainConfig) -> TrainConfig:
 def before_it_was_open() -> dict[str, Any]:
     """What a run of an earlier version has used for a field that its config.json lacks."""
     resolved = {f.name: f.default for f in dataclasses.fields(Resolved) if f.name in defaults_of_student.FIELDS}
-    return to_dict(TrainConfig()) | resolved | {"signal": "expert"}
+    return to_dict(TrainConfig()) | resolved | {"signal": "expert", "advantage_coef": 1.0}
 
 
 def _check_together(config: Resolved) -> None:

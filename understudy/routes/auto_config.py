@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +12,13 @@ from understudy.errors import UserError
 from understudy.methods import table
 from understudy.methods.effects import without_effect_in_any
 from understudy.routes.budget import Budget, parse_budget
+from understudy.routes.policy import REWARDED
 from understudy.runs.trackers import names_of
 from understudy.specs import ROWS, build, check, names_several, option, parse_several, together
 
 RECIPE: dict[str, Any] = {"schedule": "cosine", "warmup": 10, "save_every": 25}
 """What every phase has unless `set` says otherwise: a gentle start, and a rate that ends at zero."""
-METHODS = ("sft", "opd_full", "gkd", "gkd_reward", "opd")
+METHODS = ("sft", "opd_full", "gkd", REWARDED, "opd")
 """What a phase may be."""
 _FIXED = ("method", "updates", "budget", "budget_axis", "first_prompt", "eval_splits", "eval_during", "eval_every",
           "final_prompts", "final_samples", "guard")  # fmt: skip
@@ -95,7 +95,7 @@ def checked(config: AutoConfig) -> tuple[AutoConfig, Budget, TrainConfig]:
             resolve(dataclasses.replace(train, expert=spec, method="sft"))
         except UserError as error:
             raise (UserError(error.field, error.value, f"expert {name}: {error.hint}") if name else error) from None
-    _check_effects(config.set, train)
+    _check_effects(config, train)
     out = config.out or f"runs/auto-{config.seed}"
     return dataclasses.replace(config, out=out), budget, continued(dataclasses.replace(train, out=out))
 
@@ -112,11 +112,13 @@ def to_choose_from(config: AutoConfig) -> dict[str, str]:
     return {} if config.expert_of or not names_several(config.expert) else parse_several(config.expert)
 
 
-def _check_effects(items: Sequence[str], train: TrainConfig) -> None:
+def _check_effects(config: AutoConfig, train: TrainConfig) -> None:
     """UserError: a field that `set` changes has no effect in any phase that auto may choose."""
-    given = {item.partition("=")[0]: item for item in items}
+    given = {item.partition("=")[0]: item for item in config.set}
     phases = []
     for method in METHODS:
+        if method == REWARDED and config.imitate_only:
+            continue
         with contextlib.suppress(UserError):  # a phase of this kind is not chosen then, or is refused where it is
             phases.append(dataclasses.replace(resolve(dataclasses.replace(train, method=method)), budget=1.0))
     for name, why in without_effect_in_any(phases, list(given)).items() if phases else ():
