@@ -160,11 +160,7 @@ def gains_of(rows: Sequence[Row]) -> Gains:
     for row in rows:
         for name, trained in row.branches.items():
             branch = BRANCHES[name]
-            if branch.fields or name in (
-                "sft.25+opd",
-                "sft.25",
-                "sft",
-            ):  # what is left of the budget tells phases apart
+            if branch.fields or name in ("sft.25+opd", "sft.25", "sft"):
                 continue
             parent = row.branches[branch.parent].end if branch.parent else row.start
             gap = row.expert.accuracy - parent.accuracy
